@@ -1,0 +1,1 @@
+"""The models that tests and benchmarks run on."""

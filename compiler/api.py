@@ -1,0 +1,65 @@
+"""The Python interface: compile a model, load an artifact, register ops and kernels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import onnx
+
+from fusible.compiler.backends.numpy import NumpyBackend
+from fusible.compiler.frontend.convert import import_model
+from fusible.compiler.frontend.load import load_model
+from fusible.compiler.frontend.signature import ShapeRequest
+from fusible.compiler.ir.graph import Graph
+from fusible.compiler.lower import lower
+from fusible.compiler.options import Options
+from fusible.compiler.pipeline import Pipeline, pipeline, run_pipeline
+from fusible.errors import UsageError
+from fusible.runtime.executable import Executable
+
+__all__ = ["TARGETS", "compile", "import_graph", "resolve_target"]
+
+TARGETS = ("auto", "numpy")
+
+
+def resolve_target(target: str) -> tuple[str, str]:
+    """(concrete target, why). Raises UsageError for a target that this release does not have."""
+    if target == "auto":
+        return "numpy", "auto: no native backend is part of this release, so NumPy runs the model"
+    if target not in TARGETS:
+        raise UsageError(f"unknown target {target!r}; this release has {', '.join(TARGETS)}")
+    return target, ""
+
+
+def import_graph(
+    model: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    *,
+    shapes: Mapping[str, ShapeRequest] | None = None,
+    options: Options | None = None,
+) -> Graph:
+    """The model as a graph, before any pass. Arguments and errors as for `compile`."""
+    limits = (options or Options()).limits
+    return import_model(load_model(model, limits), shapes=shapes, limits=limits)
+
+
+def compile(
+    model: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    target: str = "auto",
+    *,
+    shapes: Mapping[str, ShapeRequest] | None = None,
+    passes: Pipeline | None = None,
+    options: Options | None = None,
+) -> Executable:
+    """Compile an ONNX model.
+
+    model: path, bytes or ModelProto. target: "auto" or "numpy". shapes: {"batch": 4} fixes a symbol, {"batch": (1, 64)}
+    bounds it, {"input": (1, 3, 224, 224)} gives an input's whole shape. passes: a pipeline (default
+    `fusible.pipeline(target)`). Raises InvalidModel, UnsupportedOp, LimitExceeded, UsageError, PassError.
+    """
+    chosen, note = resolve_target(target)
+    settings = options or Options()
+    graph = import_graph(model, shapes=shapes, options=settings)
+    selected = passes if passes is not None else pipeline(chosen)
+    outcome = run_pipeline(selected, graph, settings, chosen)
+    return lower(graph, NumpyBackend(), settings, outcome, notes=(note,) if note else ())

@@ -1,0 +1,55 @@
+"""What a backend gives the planner for one node, and the protocol it follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from fusible.compiler.ir.graph import Node
+from fusible.compiler.ir.symbols import Dim
+
+__all__ = ["Backend", "CustomFunction", "Emitted", "Support"]
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """Whether a backend takes a node; if not, why."""
+
+    ok: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CustomFunction:
+    """A kernel of the user's: the function, the path by which an artifact finds it, its version."""
+
+    function: Callable[..., Any]
+    path: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Emitted:
+    """The generated kernel of one node.
+
+    text: a Python function called `name`. writes: it writes into buffers it is given (else it returns its results).
+    dims: dimension arguments, after inputs and outputs. inplace: output 0 may use the memory of one of these inputs.
+    """
+
+    name: str
+    text: str
+    writes: bool
+    dims: tuple[Dim, ...] = ()
+    inplace: tuple[int, ...] = ()
+    view: bool = False
+
+
+class Backend(Protocol):
+    """Turns nodes into kernels. `supports` has no side effects; `emit` is deterministic."""
+
+    def supports(self, node: Node) -> Support: ...
+
+    def emit(self, node: Node, name: str) -> Emitted: ...
+
+    def module(self, kernels: list[Emitted]) -> str: ...

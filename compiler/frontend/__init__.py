@@ -1,0 +1,1 @@
+"""From an ONNX model to the graph IR and back."""

@@ -1,0 +1,225 @@
+"""Load a model file without trusting it: sizes are bounded, external data stays in the model's folder."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, numpy_helper
+
+from fusible.compiler.ir.constant import Constant, FileRange
+from fusible.compiler.ir.types import DType
+from fusible.compiler.options import Limits
+from fusible.errors import InvalidModel, LimitExceeded, UsageError
+
+__all__ = ["LoadedModel", "dtype_of", "load_model", "tensor_constant"]
+
+_DTYPES: dict[int, DType] = {
+    TensorProto.FLOAT: DType.F32,
+    TensorProto.UINT8: DType.U8,
+    TensorProto.INT8: DType.I8,
+    TensorProto.UINT16: DType.U16,
+    TensorProto.INT16: DType.I16,
+    TensorProto.INT32: DType.I32,
+    TensorProto.INT64: DType.I64,
+    TensorProto.STRING: DType.STRING,
+    TensorProto.BOOL: DType.BOOL,
+    TensorProto.FLOAT16: DType.F16,
+    TensorProto.DOUBLE: DType.F64,
+    TensorProto.UINT32: DType.U32,
+    TensorProto.UINT64: DType.U64,
+    TensorProto.COMPLEX64: DType.C64,
+    TensorProto.COMPLEX128: DType.C128,
+    TensorProto.BFLOAT16: DType.BF16,
+    TensorProto.FLOAT8E4M3FN: DType.F8E4M3FN,
+    TensorProto.FLOAT8E4M3FNUZ: DType.F8E4M3FNUZ,
+    TensorProto.FLOAT8E5M2: DType.F8E5M2,
+    TensorProto.FLOAT8E5M2FNUZ: DType.F8E5M2FNUZ,
+    TensorProto.UINT4: DType.U4,
+    TensorProto.INT4: DType.I4,
+    TensorProto.FLOAT4E2M1: DType.F4E2M1,
+    TensorProto.FLOAT8E8M0: DType.F8E8M0,
+    TensorProto.UINT2: DType.U2,
+    TensorProto.INT2: DType.I2,
+}
+_TO_ONNX = {d: n for n, d in _DTYPES.items()}
+_BITS = {
+    DType.U4: 4, DType.I4: 4, DType.F4E2M1: 4, DType.U2: 2, DType.I2: 2,
+}  # fmt: skip
+_DATA_FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A parsed model and the folder that its external data must lie in (None: it may have none)."""
+
+    proto: onnx.ModelProto
+    folder: Path | None
+    name: str
+
+
+def dtype_of(code: int, where: str) -> DType:
+    """The element type of an ONNX data type number. Raises InvalidModel for an unknown one."""
+    found = _DTYPES.get(code)
+    if found is None:
+        raise InvalidModel(f"{where}: element type {code} is no ONNX data type")
+    return found
+
+
+def onnx_dtype(dtype: DType) -> int:
+    """The ONNX data type number of an element type."""
+    return _TO_ONNX[dtype]
+
+
+def load_model(model: str | os.PathLike[str] | bytes | onnx.ModelProto, limits: Limits) -> LoadedModel:
+    """Parse a model given as a path, bytes or a ModelProto; external data is not read.
+
+    Raises InvalidModel if it cannot be read or parsed, LimitExceeded("model_bytes").
+    """
+    if isinstance(model, onnx.ModelProto):
+        return LoadedModel(model, None, "model")
+    if isinstance(model, bytes):
+        return LoadedModel(_parse(model, "the model", limits), None, "model")
+    if not isinstance(model, (str, os.PathLike)):
+        raise UsageError(f"a model is a path, bytes or an onnx.ModelProto, got {type(model).__name__}")
+    path = Path(model)
+    try:
+        size = path.stat().st_size
+        if size > limits.model_bytes:
+            raise LimitExceeded("model_bytes", size, limits.model_bytes, str(path))
+        data = path.read_bytes()
+    except OSError as error:
+        raise InvalidModel(f"model file {str(path)!r} cannot be read: {error.strerror or error}") from error
+    return LoadedModel(_parse(data, f"model file {str(path)!r}", limits), path.resolve().parent, path.stem)
+
+
+def _parse(data: bytes, what: str, limits: Limits) -> onnx.ModelProto:
+    if len(data) > limits.model_bytes:
+        raise LimitExceeded("model_bytes", len(data), limits.model_bytes, what)
+    if not data:
+        raise InvalidModel(f"{what} is empty")
+    try:
+        proto = onnx.ModelProto.FromString(data)
+    except DecodeError as error:
+        raise InvalidModel(f"{what} is no ONNX model: {error}") from error
+    if not proto.HasField("graph"):
+        raise InvalidModel(f"{what} is no ONNX model: it has no graph")
+    return proto
+
+
+def tensor_constant(tensor: TensorProto, folder: Path | None, limits: Limits, where: str) -> Constant:
+    """A checked constant from a TensorProto; external data becomes a file range that is mapped on demand.
+
+    Raises InvalidModel if shape, type and data contradict each other or the data escape the folder.
+    """
+    dtype = dtype_of(tensor.data_type, where)
+    shape = _checked_dims(tensor, dtype, limits, where)
+    count = int(np.prod(shape, dtype=object)) if shape else 1
+    if tensor.data_location == TensorProto.EXTERNAL:
+        return _external(tensor, dtype, shape, count, folder, where)
+    filled = [f for f in _DATA_FIELDS if len(getattr(tensor, f))]
+    if tensor.HasField("raw_data") and tensor.raw_data:
+        if filled:
+            raise InvalidModel(f"{where}: has raw_data and {filled[0]}; only one may be filled")
+        _check_length(len(tensor.raw_data), _stored_bytes(dtype, count), "bytes of raw_data", where)
+        if dtype is DType.STRING:
+            raise InvalidModel(f"{where}: a string tensor cannot use raw_data")
+    else:
+        if len(filled) > 1:
+            raise InvalidModel(f"{where}: has both {filled[0]} and {filled[1]}; only one may be filled")
+        _check_length(len(getattr(tensor, filled[0])) if filled else 0, _typed_length(dtype, count), "elements", where)
+    return Constant(_decode(tensor, dtype, shape, where))
+
+
+def _decode(tensor: TensorProto, dtype: DType, shape: tuple[int, ...], where: str) -> np.ndarray:
+    if dtype is DType.STRING:
+        texts = [s.decode("utf-8", "surrogateescape") for s in tensor.string_data]
+        return np.array(texts, dtype=object).reshape(shape)
+    try:
+        array = np.asarray(numpy_helper.to_array(tensor))
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InvalidModel(f"{where}: the data cannot be decoded: {error}") from error
+    if array.shape != shape or array.dtype != dtype.numpy:
+        raise InvalidModel(f"{where}: the data decode to {array.dtype}{list(array.shape)}, not {dtype.value}{list(shape)}")
+    return array
+
+
+def _checked_dims(tensor: TensorProto, dtype: DType, limits: Limits, where: str) -> tuple[int, ...]:
+    shape = tuple(int(d) for d in tensor.dims)
+    if len(shape) > 64:
+        raise LimitExceeded("rank", len(shape), 64, where)
+    if any(d < 0 for d in shape):
+        raise InvalidModel(f"{where}: negative dimension in {list(shape)}")
+    nbytes = int(np.prod(shape, dtype=object)) * dtype.numpy.itemsize if shape else dtype.numpy.itemsize
+    if nbytes > limits.tensor_bytes:
+        raise LimitExceeded("tensor_bytes", nbytes, limits.tensor_bytes, where)
+    return shape
+
+
+def _stored_bytes(dtype: DType, count: int) -> int:
+    return (count * _BITS[dtype] + 7) // 8 if dtype in _BITS else count * dtype.numpy.itemsize
+
+
+def _typed_length(dtype: DType, count: int) -> int:
+    if dtype in _BITS:
+        # Packed, two (or four) to a byte, each byte one int32.
+        return (count * _BITS[dtype] + 7) // 8
+    return 2 * count if dtype.is_complex else count
+
+
+def _check_length(found: int, wanted: int, what: str, where: str) -> None:
+    if found != wanted:
+        raise InvalidModel(f"{where}: the shape needs {wanted} {what}, the file holds {found}")
+
+
+def _external(
+    tensor: TensorProto, dtype: DType, shape: tuple[int, ...], count: int, folder: Path | None, where: str
+) -> Constant:
+    entries = {e.key: e.value for e in tensor.external_data}
+    location = entries.get("location", "")
+    if folder is None:
+        raise InvalidModel(f"{where}: external data {location!r} need a model given by its path, not as bytes")
+    if dtype is DType.STRING or dtype in _BITS:
+        raise InvalidModel(f"{where}: external data of type {dtype.value} are not allowed; store them in the model")
+    path, info = contained_file(folder, location, where)
+    try:
+        offset = int(entries.get("offset") or 0)
+        nbytes = int(entries["length"]) if "length" in entries else _stored_bytes(dtype, count)
+    except ValueError as error:
+        raise InvalidModel(f"{where}: external data offset or length is no number") from error
+    _check_length(nbytes, _stored_bytes(dtype, count), "bytes of external data", where)
+    if offset < 0 or offset + nbytes > info.st_size:
+        raise InvalidModel(
+            f"{where}: external data lie at bytes {offset}..{offset + nbytes} of {location!r}, which has {info.st_size}"
+        )
+    source = FileRange(path, offset, nbytes, (info.st_dev, info.st_ino, info.st_mtime_ns))
+    return Constant(source, dtype.numpy, shape)
+
+
+def contained_file(folder: Path, location: str, where: str) -> tuple[Path, os.stat_result]:
+    """The regular file `location` inside `folder`, which no link of either kind leads out of."""
+    relative = Path(location)
+    refused = f"{where}: external data {location!r} are refused: "
+    if not location or "\0" in location:
+        raise InvalidModel(refused + "there is no file name")
+    if relative.is_absolute() or ".." in relative.parts:
+        raise InvalidModel(refused + "the path must be relative and stay in the model's folder")
+    root = folder.resolve()
+    path = root / relative
+    try:
+        resolved = path.resolve(strict=True)
+        if not resolved.is_relative_to(root):
+            raise InvalidModel(refused + "a symbolic link leads out of the model's folder")
+        info = resolved.stat()
+    except (OSError, RuntimeError) as error:
+        raise InvalidModel(f"{where}: external data file {location!r} cannot be read: {error}") from error
+    if not stat.S_ISREG(info.st_mode):
+        raise InvalidModel(refused + "it is no regular file")
+    if info.st_nlink > 1:
+        raise InvalidModel(refused + "it has several hard links, so it may lie outside the model's folder; copy it")
+    return resolved, info

@@ -1,0 +1,1 @@
+"""The graph IR: types, symbols, ops, graphs, verification and text."""

@@ -1,0 +1,72 @@
+"""Building blocks of inference functions: broadcasting, reductions, common dtype rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from fusible.compiler.ir.ops import Content, Infer
+from fusible.compiler.ir.symbols import Dim, bcast
+from fusible.compiler.ir.types import DType, Shape, TensorType
+
+__all__ = ["broadcast_content", "broadcast_shapes", "broadcast_type", "like_input", "normal_axes", "reduced_shape"]
+
+
+def like_input(ctx: Infer) -> TensorType:
+    """The type of input 0."""
+    return ctx.type(0)
+
+
+def broadcast_shapes(shapes: Sequence[Shape | None]) -> Shape | None:
+    """The NumPy broadcast of shapes; None if a rank is unknown. ValueError if they do not broadcast."""
+    known = [s for s in shapes if s is not None]
+    if len(known) != len(shapes):
+        return None
+    rank = max((len(s) for s in known), default=0)
+    result: list[Dim] = [1] * rank
+    for shape in known:
+        for position, dim in enumerate(shape, start=rank - len(shape)):
+            result[position] = bcast(result[position], dim)
+    return tuple(result)
+
+
+def broadcast_type(ctx: Infer, dtype: DType | None = None) -> TensorType:
+    """The broadcast of all tensor inputs, with the element type of input 0 unless given."""
+    present = [i for i, v in enumerate(ctx.inputs) if v is not None]
+    shape = broadcast_shapes([ctx.shape(i) for i in present])
+    return TensorType(dtype if dtype is not None else ctx.dtype(0), shape)
+
+
+def broadcast_content(function: Callable[..., object]) -> Callable[[Infer], Content | None]:
+    """Propagation for an element-wise op: `function` on numbers and SymInts; None where it cannot decide.
+
+    `function` may raise TypeError or ZeroDivisionError to say that it does not know.
+    """
+
+    def propagate(ctx: Infer) -> Content | None:
+        contents = [ctx.content(i) for i in range(len(ctx.inputs))]
+        if any(c is None for c in contents):
+            return None
+        try:
+            result = np.frompyfunc(function, len(contents), 1)(*contents)
+        except (TypeError, ZeroDivisionError, ValueError):
+            return None
+        return np.asarray(result, dtype=object)
+
+    return propagate
+
+
+def normal_axes(ctx: Infer, axes: Sequence[int], rank: int) -> tuple[int, ...]:
+    """Non-negative axes, each once. InvalidModel for an axis out of range or given twice."""
+    normal = tuple(ctx.axis(a, rank) for a in axes)
+    if len(set(normal)) != len(normal):
+        ctx.fail(f"axes {tuple(axes)} name one axis twice")
+    return normal
+
+
+def reduced_shape(shape: Shape, axes: Sequence[int], keepdims: bool) -> Shape:
+    """The shape after reducing the (non-negative) axes."""
+    if keepdims:
+        return tuple(1 if d in axes else dim for d, dim in enumerate(shape))
+    return tuple(dim for d, dim in enumerate(shape) if d not in axes)

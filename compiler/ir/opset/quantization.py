@@ -1,0 +1,249 @@
+"""Quantise, dequantise, and the dynamic range of a tensor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fusible.compiler.ir.definition import Composite, Definition, Elementwise, Opaque, same
+from fusible.compiler.ir.graph import Graph, Node, Value
+from fusible.compiler.ir.ops import OPS, Infer, Op
+from fusible.compiler.ir.symbols import ceildiv
+from fusible.compiler.ir.types import DType, Shape, TensorType
+from fusible.compiler.region.expr import Arg, Convert, Expr, Literal, apply
+
+__all__ = ["QUANTISED_INTEGERS", "DequantizeLinearAttrs", "QuantizeLinearAttrs"]
+
+QUANTISED_INTEGERS: dict[DType, tuple[int, int]] = {
+    DType.U8: (0, 255),
+    DType.I8: (-128, 127),
+    DType.U16: (0, 65535),
+    DType.I16: (-32768, 32767),
+    DType.U4: (0, 15),
+    DType.I4: (-8, 7),
+    DType.U2: (0, 3),
+    DType.I2: (-2, 1),
+}
+_SMALL_FLOATS: dict[DType, float] = {  # greatest finite value
+    DType.F8E4M3FN: 448.0,
+    DType.F8E4M3FNUZ: 240.0,
+    DType.F8E5M2: 57344.0,
+    DType.F8E5M2FNUZ: 57344.0,
+    DType.F4E2M1: 6.0,
+}
+_REALS = (DType.F32, DType.F16, DType.BF16)
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeLinearAttrs:
+    """output_dtype: of the result; axis, block_size (0: none), saturate as in ONNX; precision: of the quotient or None."""
+
+    output_dtype: DType
+    axis: int = 1
+    block_size: int = 0
+    saturate: bool = True
+    precision: DType | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DequantizeLinearAttrs:
+    """output_dtype: of the result; axis and block_size (0: none) as in ONNX."""
+
+    output_dtype: DType
+    axis: int = 1
+    block_size: int = 0
+
+
+def _quantize_linear(ctx: Infer) -> TensorType:
+    x, dtype = ctx.type(0), ctx.attrs.output_dtype
+    if x.dtype not in (*_REALS, DType.I32):
+        ctx.fail(f"input 0 must be float32, float16, bfloat16 or int32, got {x}")
+    if dtype not in QUANTISED_INTEGERS and dtype not in _SMALL_FLOATS:
+        ctx.fail(f"{dtype.value} is no type to quantise to")
+    if ctx.has(2) and ctx.dtype(2) is not dtype:
+        ctx.fail(f"the zero point is {ctx.dtype(2).value}, the result {dtype.value}")
+    _check_parameters(ctx)
+    return TensorType(dtype, x.shape)
+
+
+def _dequantize_linear(ctx: Infer) -> TensorType:
+    x, dtype = ctx.type(0), ctx.attrs.output_dtype
+    if x.dtype not in (*QUANTISED_INTEGERS, *_SMALL_FLOATS, DType.I32):
+        ctx.fail(f"{x} cannot be dequantised")
+    if dtype not in _REALS:
+        ctx.fail(f"{dtype.value} is no type to dequantise to")
+    if ctx.has(2) and ctx.dtype(2) is not x.dtype:
+        ctx.fail(f"the zero point is {ctx.dtype(2).value}, the operand {x.dtype.value}")
+    _check_parameters(ctx)
+    return TensorType(dtype, x.shape)
+
+
+def _check_parameters(ctx: Infer) -> None:
+    x = ctx.shape(0)
+    if ctx.attrs.block_size < 0:
+        ctx.fail(f"block_size must not be negative, got {ctx.attrs.block_size}")
+    for index in (1, 2):
+        shape = ctx.shape(index) if ctx.has(index) else None
+        if x is None or shape is None or (_is_single(shape) and not ctx.attrs.block_size):
+            continue
+        expected = _parameter_shape(ctx, x)
+        if len(shape) == len(x) and not ctx.attrs.block_size:
+            expected = tuple(1 if own == 1 else dim for own, dim in zip(shape, x, strict=True))
+        differ = (isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(shape, expected, strict=False))
+        if len(shape) != len(expected) or any(differ):
+            ctx.fail(f"input {index} must have shape {list(expected)} or one element, got {ctx.type(index)}")
+
+
+def _parameter_shape(ctx: Infer, x: Shape) -> Shape:
+    """The shape of a scale along an axis or in blocks."""
+    axis = 0 if len(x) == 1 else ctx.axis(ctx.attrs.axis, len(x))
+    if not ctx.attrs.block_size:
+        return (x[axis],) if x else ()
+    if not x:
+        ctx.fail("a tensor of rank 0 has no blocks")
+    return (*x[:axis], ceildiv(x[axis], ctx.attrs.block_size), *x[axis + 1 :])
+
+
+def _is_single(shape: Shape) -> bool:
+    return all(dim == 1 for dim in shape)
+
+
+def _quantize_definition(node: Node) -> Definition:
+    return _per_element(node, _quantize_expression)
+
+
+def _dequantize_definition(node: Node) -> Definition:
+    return _per_element(node, _dequantize_expression)
+
+
+def _per_element(node: Node, expression: object) -> Definition:
+    """The expression where the parameters broadcast as they are; else the same op after spreading them."""
+    types = [None if v is None else v.type for v in node.inputs]
+    shapes = [t.shape if isinstance(t, TensorType) else None for t in types]
+    x, scale = shapes[0], shapes[1]
+    if x is None or scale is None or (len(shapes) > 2 and types[2] is not None and shapes[2] is None):
+        return Opaque("the ranks of its operands are not known")
+    attrs = node.attrs
+    parameters = [s for s in shapes[1:] if s is not None]
+    axis = attrs.axis % len(x) if len(x) > 1 else 0
+    if not attrs.block_size and all(_broadcasts(s, x, axis) for s in parameters):
+        return Elementwise(expression(node))  # type: ignore[operator]
+    if not x or (attrs.block_size and not isinstance(x[axis], int)):
+        return Opaque("its scale does not broadcast, and the length of the quantised axis is not known")
+    return Composite(_spread)
+
+
+def _broadcasts(parameter: Shape, x: Shape, axis: int) -> bool:
+    if _is_single(parameter):
+        return len(parameter) <= len(x)
+    return len(parameter) == len(x) or (len(parameter) == 1 and axis == len(x) - 1)
+
+
+def _spread(node: Node) -> Graph:
+    """The op with parameters that broadcast against x."""
+    g = Graph(node.op.name)
+    given = [None if v is None else g.input(v.type, name) for v, name in zip(node.inputs, ("x", "s", "z"), strict=False)]
+    operands = [given[0], *(None if p is None else _spread_parameter(g, node, p) for p in given[1:])]
+    g.set_outputs([g.add_node(node.op, operands, _plain(replace(node.attrs, block_size=0))).output], ["y"])
+    return g
+
+
+def _spread_parameter(g: Graph, node: Node, parameter: Value) -> Value:
+    x, own = node.inputs[0], parameter.type
+    assert x is not None and isinstance(x.type, TensorType) and x.type.shape is not None
+    assert isinstance(own, TensorType) and own.shape is not None
+    shape, attrs = x.type.shape, node.attrs
+    axis = attrs.axis % len(shape) if len(shape) > 1 else 0
+    if attrs.block_size:
+        blocks = np.arange(shape[axis], dtype=np.int64) // attrs.block_size
+        return g.add("gather", parameter, g.constant(blocks), axis=axis)
+    if _is_single(own.shape):
+        return g.add("reshape", parameter, shape=())
+    return g.add("reshape", parameter, shape=tuple(d if k == axis else 1 for k, d in enumerate(shape)))
+
+
+def _plain(attrs: QuantizeLinearAttrs | DequantizeLinearAttrs) -> dict[str, object]:
+    return {name: getattr(attrs, name) for name in attrs.__slots__}
+
+
+def _quantize_expression(node: Node) -> Expr:
+    """Rounding follows bounding: an infinity must not reach the conversion. Comparisons send NaN to the lower bound."""
+    attrs: QuantizeLinearAttrs = node.attrs
+    quotient = _quotient(node)
+    zero: Expr | None = None
+    if len(node.inputs) > 2 and node.inputs[2] is not None:
+        zero = Convert(Arg(2), DType.F32)
+    if attrs.output_dtype in _SMALL_FLOATS:
+        levels: Expr = quotient if zero is None else apply("add", quotient, zero)
+        if attrs.saturate or attrs.output_dtype is DType.F4E2M1:
+            limit = _SMALL_FLOATS[attrs.output_dtype]
+            levels = apply("min", apply("max", levels, -limit), limit)
+        return Convert(levels, attrs.output_dtype)
+    least, greatest = (Literal(float(n)) for n in QUANTISED_INTEGERS[attrs.output_dtype])
+    low: Expr = least if zero is None else apply("sub", least, zero)
+    high: Expr = greatest if zero is None else apply("sub", greatest, zero)
+    rounded = apply("round", apply("min", apply("select", apply("gt", quotient, low), quotient, low), high))
+    return Convert(rounded if zero is None else apply("add", rounded, zero), attrs.output_dtype)
+
+
+def _quotient(node: Node) -> Expr:
+    """x / scale in float32, rounded to the precision of the division."""
+    scale = node.inputs[1]
+    assert scale is not None and isinstance(scale.type, TensorType)
+    precision = node.attrs.precision or scale.type.dtype
+    if precision.is_integer:
+        return Convert(apply("div", Convert(Arg(0), DType.F64), Convert(Arg(1), DType.F64)), DType.F32)
+    if not precision.is_small_float:
+        return apply("div", Convert(Arg(0), DType.F32), Convert(Arg(1), DType.F32))
+    x, s = (Convert(Convert(Arg(k), precision), DType.F32) for k in (0, 1))
+    return Convert(Convert(apply("div", x, s), precision), DType.F32)
+
+
+def _dequantize_expression(node: Node) -> Expr:
+    x = node.inputs[0]
+    assert x is not None and isinstance(x.type, TensorType)
+    shifted = len(node.inputs) > 2 and node.inputs[2] is not None
+    if x.type.dtype is DType.I32:
+        level: Expr = Convert(apply("sub", Arg(0), Arg(2)) if shifted else Arg(0), DType.F32)
+    else:
+        level = Convert(Arg(0), DType.F32)
+        level = apply("sub", level, Convert(Arg(2), DType.F32)) if shifted else level
+    return Convert(apply("mul", level, Convert(Arg(1), DType.F32)), node.attrs.output_dtype)
+
+
+def _dynamic_quantize_linear(ctx: Infer) -> list[TensorType]:
+    if ctx.dtype(0) is not DType.F32:
+        ctx.fail(f"input 0 must be float32, got {ctx.type(0)}")
+    return [TensorType(DType.U8, ctx.shape(0)), TensorType(DType.F32, ()), TensorType(DType.U8, ())]
+
+
+OPS.register(
+    Op(
+        "quantize_linear",
+        _quantize_linear,
+        _quantize_definition,
+        "quantization:quantize_linear",
+        QuantizeLinearAttrs,
+        inputs=(2, 3),
+    )
+)
+OPS.register(
+    Op(
+        "dequantize_linear",
+        _dequantize_linear,
+        _dequantize_definition,
+        "quantization:dequantize_linear",
+        DequantizeLinearAttrs,
+        inputs=(2, 3),
+    )
+)
+OPS.register(
+    Op(
+        "dynamic_quantize_linear",
+        _dynamic_quantize_linear,
+        same(Opaque("every element of the result depends on the range of all")),
+        "quantization:dynamic_quantize_linear",
+        outputs=3,
+    )
+)

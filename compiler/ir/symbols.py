@@ -1,0 +1,496 @@
+"""Symbolic integers: the dimensions, sizes and index expressions that are not known before a run.
+
+A `SymInt` is a polynomial with integer coefficients over *atoms*: symbols (`batch`), and calls of the
+functions below on other SymInts. It is kept in one normal form, so equality of texts is equality of
+polynomials. Everything is immutable; the text is the key and parses back (`parse_dim`).
+
+Functions: `floordiv` and `mod` (rounding towards minus infinity), `max`, `min`, and `bcast`, the ONNX
+broadcast of two dimensions (`b if a == 1 else a`).
+"""
+
+from __future__ import annotations
+
+import ast
+import keyword
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from math import prod as _int_prod
+from typing import Any, TypeAlias
+
+__all__ = [
+    "Dim",
+    "SymInt",
+    "Symbol",
+    "bcast",
+    "bounds_of",
+    "ceildiv",
+    "dim_text",
+    "evaluate",
+    "exact_div",
+    "floordiv",
+    "is_symbol_name",
+    "maximum",
+    "minimum",
+    "modulo",
+    "parse_dim",
+    "product",
+    "substitute",
+    "symbols_of",
+]
+
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_RESERVED = frozenset({"floordiv", "mod", "max", "min", "bcast"})
+_MAX_TERMS = 256
+
+
+def is_symbol_name(name: str) -> bool:
+    """True for identifiers that are no Python keyword and no function of shape expressions."""
+    return bool(_IDENTIFIER.match(name)) and name not in _RESERVED and not keyword.iskeyword(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol:
+    """A named unknown integer with bounds (both inclusive; upper None = unbounded)."""
+
+    name: str
+    lower: int = 0
+    upper: int | None = None
+
+    def __post_init__(self) -> None:
+        if not is_symbol_name(self.name):
+            raise ValueError(f"symbol name {self.name!r} is not an identifier")
+
+    @property
+    def text(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    function: str
+    args: tuple[Dim, ...]
+    text: str
+
+
+_Atom: TypeAlias = "Symbol | _Call"
+_Monomial: TypeAlias = "tuple[_Atom, ...]"  # sorted by text, repeated for powers; () is the constant term
+
+
+class SymInt:
+    """An integer expression over symbols, in normal form. Build with operators, `floordiv`, `maximum`..."""
+
+    __slots__ = ("_bounds", "_hash", "terms", "text")
+
+    def __init__(self, terms: tuple[tuple[_Monomial, int], ...]) -> None:
+        self.terms = terms
+        self._bounds: _Interval | None = None
+        self.text = _print_terms(terms)
+        self._hash = hash(self.text)
+
+    @staticmethod
+    def of(symbol: Symbol) -> SymInt:
+        return SymInt((((symbol,), 1),))
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SymInt) and self.text == other.text
+
+    def __add__(self, other: Dim) -> Dim:
+        return _from_dict(_add(_terms(self), _terms(other)))
+
+    def __mul__(self, other: Dim) -> Dim:
+        return _from_dict(_multiply(_terms(self), _terms(other)))
+
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Dim:
+        return self * -1
+
+    def __sub__(self, other: Dim) -> Dim:
+        return self + (-other)
+
+    def __rsub__(self, other: Dim) -> Dim:
+        return (-self) + other
+
+    def __floordiv__(self, other: Dim) -> Dim:
+        return floordiv(self, other)
+
+    def __rfloordiv__(self, other: Dim) -> Dim:
+        return floordiv(other, self)
+
+    def __mod__(self, other: Dim) -> Dim:
+        return modulo(self, other)
+
+    def __rmod__(self, other: Dim) -> Dim:
+        return modulo(other, self)
+
+    def __bool__(self) -> bool:
+        raise TypeError(f"the truth of symbolic integer {self.text} is not known before a run")
+
+
+Dim: TypeAlias = "int | SymInt"
+
+
+def _terms(value: Dim) -> dict[_Monomial, int]:
+    if isinstance(value, SymInt):
+        return dict(value.terms)
+    return {(): int(value)} if value else {}
+
+
+def _add(left: dict[_Monomial, int], right: Mapping[_Monomial, int]) -> dict[_Monomial, int]:
+    result = dict(left)
+    for monomial, coefficient in right.items():
+        result[monomial] = result.get(monomial, 0) + coefficient
+    return result
+
+
+def _multiply(left: Mapping[_Monomial, int], right: Mapping[_Monomial, int]) -> dict[_Monomial, int]:
+    if len(left) * len(right) > _MAX_TERMS:
+        raise OverflowError("symbolic shape expression has too many terms")
+    result: dict[_Monomial, int] = {}
+    for m1, c1 in left.items():
+        for m2, c2 in right.items():
+            monomial = tuple(sorted(m1 + m2, key=_atom_text))
+            result[monomial] = result.get(monomial, 0) + c1 * c2
+    return result
+
+
+def _atom_text(atom: _Atom) -> str:
+    return atom.text
+
+
+def _order(item: tuple[_Monomial, int]) -> tuple[int, list[str]]:
+    # Highest degree first, constant last; alphabetical among equals.
+    return (-len(item[0]), [a.text for a in item[0]])
+
+
+def _from_dict(terms: Mapping[_Monomial, int]) -> Dim:
+    kept = {m: c for m, c in terms.items() if c}
+    if not kept:
+        return 0
+    if len(kept) == 1 and () in kept:
+        return kept[()]
+    return SymInt(tuple(sorted(kept.items(), key=_order)))
+
+
+def _print_terms(terms: tuple[tuple[_Monomial, int], ...]) -> str:
+    parts: list[str] = []
+    for monomial, coefficient in terms:
+        factors = [a.text for a in monomial]
+        if abs(coefficient) != 1 or not factors:
+            factors.insert(0, str(abs(coefficient)))
+        sign = "-" if coefficient < 0 else "+"
+        body = "*".join(factors)
+        if not parts:
+            parts.append(body if sign == "+" else f"-{body}")
+        else:
+            parts.append(f" {sign} {body}")
+    return "".join(parts)
+
+
+def _call(function: str, *args: Dim) -> SymInt:
+    text = f"{function}({', '.join(dim_text(a) for a in args)})"
+    return SymInt((((_Call(function, args, text),), 1),))
+
+
+def dim_text(value: Dim) -> str:
+    """The canonical text of a dimension."""
+    return value.text if isinstance(value, SymInt) else str(int(value))
+
+
+def exact_div(dividend: Dim, divisor: Dim) -> Dim | None:
+    """The polynomial quotient if `divisor` divides `dividend` without remainder, else None.
+
+    Ordinary multivariate long division by the leading term; used for the -1 of a reshape.
+    """
+    if isinstance(dividend, int) and isinstance(divisor, int):
+        return dividend // divisor if divisor and dividend % divisor == 0 else None
+    rest, quotient = _terms(dividend), dict[_Monomial, int]()
+    by = sorted(_terms(divisor).items(), key=_order)
+    if not by:
+        return None
+    lead, lead_coefficient = by[0]
+    for _ in range(_MAX_TERMS):
+        rest = {m: c for m, c in rest.items() if c}
+        if not rest:
+            return _from_dict(quotient)
+        monomial, coefficient = min(rest.items(), key=_order)
+        factor = _divide_monomial(monomial, lead)
+        if factor is None or coefficient % lead_coefficient:
+            return None
+        step = {factor: coefficient // lead_coefficient}
+        quotient = _add(quotient, step)
+        rest = _add(rest, {m: -c for m, c in _multiply(step, dict(by)).items()})
+    return None
+
+
+def _divide_monomial(monomial: _Monomial, by: _Monomial) -> _Monomial | None:
+    left = list(monomial)
+    for atom in by:
+        if atom not in left:
+            return None
+        left.remove(atom)
+    return tuple(left)
+
+
+def floordiv(a: Dim, b: Dim) -> Dim:
+    """`a // b`, rounding towards minus infinity. Raises ZeroDivisionError for a literal zero divisor."""
+    if isinstance(a, int) and isinstance(b, int):
+        return a // b
+    if isinstance(b, int) and b == 0:
+        raise ZeroDivisionError("symbolic division by zero")
+    if isinstance(a, int) and a == 0:
+        return 0
+    exact = exact_div(a, b)
+    if exact is not None:
+        return exact
+    if isinstance(b, int) and isinstance(a, SymInt):
+        # (b*q + r) // b = q + r // b for every integer q.
+        whole = {m: c // b for m, c in a.terms if c % b == 0 or not m}
+        rest = {m: (c if m else c % b) for m, c in a.terms if not (m and c % b == 0)}
+        remainder = _from_dict(rest)
+        low, high = bounds_of(remainder)
+        if low is not None and high is not None and low // b == high // b:
+            return _from_dict(_add(whole, {(): low // b}))
+        return _from_dict(_add(whole, _terms(_call("floordiv", remainder, b))))
+    return _call("floordiv", a, b)
+
+
+def ceildiv(a: Dim, b: Dim) -> Dim:
+    """`-(-a // b)`: rounding towards plus infinity."""
+    return -floordiv(-a, b)
+
+
+def modulo(a: Dim, b: Dim) -> Dim:
+    """`a mod b` with the sign of b."""
+    if isinstance(a, int) and isinstance(b, int):
+        return a % b
+    if exact_div(a, b) is not None:
+        return 0
+    if isinstance(b, int) and isinstance(a, SymInt):
+        a = _from_dict({m: c % b for m, c in a.terms})
+        low, high = bounds_of(a)
+        if isinstance(a, int) or (low is not None and low >= 0 and high is not None and high < b):
+            return a % b if isinstance(a, int) else a
+    return _call("mod", a, b)
+
+
+def maximum(a: Dim, b: Dim) -> Dim:
+    """The larger of two dimensions, folded where the bounds decide."""
+    if isinstance(a, int) and isinstance(b, int):
+        return max(a, b)
+    low, high = bounds_of(a - b)
+    if low is not None and low >= 0:
+        return a
+    if high is not None and high <= 0:
+        return b
+    return _call("max", *sorted((a, b), key=dim_text))
+
+
+def minimum(a: Dim, b: Dim) -> Dim:
+    """The smaller of two dimensions, folded where the bounds decide."""
+    if isinstance(a, int) and isinstance(b, int):
+        return min(a, b)
+    low, high = bounds_of(a - b)
+    if low is not None and low >= 0:
+        return b
+    if high is not None and high <= 0:
+        return a
+    return _call("min", *sorted((a, b), key=dim_text))
+
+
+def bcast(a: Dim, b: Dim) -> Dim:
+    """The broadcast of two dimensions: equal, or one of them is 1. Raises ValueError if that cannot be."""
+    if a == b or (isinstance(b, int) and b == 1):
+        return a
+    if isinstance(a, int) and a == 1:
+        return b
+    if isinstance(a, int) and isinstance(b, int):
+        raise ValueError(f"dimensions {a} and {b} do not broadcast")
+    if isinstance(a, int) or isinstance(b, int):
+        # The other one is 1 or equal: in both cases the result is the literal.
+        return a if isinstance(a, int) else b
+    return _call("bcast", *sorted((a, b), key=dim_text))
+
+
+def product(dims: Iterable[Dim]) -> Dim:
+    """The product of dimensions (1 for none)."""
+    result: Dim = 1
+    for dim in dims:
+        result = result * dim
+    return result
+
+
+_Interval: TypeAlias = "tuple[int | None, int | None]"
+
+
+def bounds_of(value: Dim) -> _Interval:
+    """An interval (None = unbounded) that contains every value of the expression."""
+    if isinstance(value, int):
+        return value, value
+    if value._bounds is None:
+        # Kept on the object: two models may give symbols of one name different bounds.
+        value._bounds = _bounds_of_terms(value)
+    return value._bounds
+
+
+def _bounds_of_terms(value: SymInt) -> _Interval:
+    low: int | None = 0
+    high: int | None = 0
+    for monomial, coefficient in value.terms:
+        term = (1, 1)
+        interval: _Interval = term
+        for atom in monomial:
+            interval = _interval_mul(interval, _atom_bounds(atom))
+        interval = _interval_mul(interval, (coefficient, coefficient))
+        low = None if low is None or interval[0] is None else low + interval[0]
+        high = None if high is None or interval[1] is None else high + interval[1]
+    return low, high
+
+
+def _interval_mul(a: _Interval, b: _Interval) -> _Interval:
+    if a == (0, 0) or b == (0, 0):
+        return 0, 0
+    ends = [x * y for x in a if x is not None for y in b if y is not None]
+    if None not in a and None not in b:
+        return min(ends), max(ends)
+    nonnegative_a = a[0] is not None and a[0] >= 0
+    nonnegative_b = b[0] is not None and b[0] >= 0
+    if nonnegative_a and nonnegative_b:
+        return a[0] * b[0], None  # type: ignore[operator]
+    if nonnegative_a and b[1] is not None and b[1] <= 0:
+        return None, a[0] * b[1]  # type: ignore[operator]
+    if nonnegative_b and a[1] is not None and a[1] <= 0:
+        return None, b[0] * a[1]  # type: ignore[operator]
+    return None, None
+
+
+def _atom_bounds(atom: _Atom) -> _Interval:
+    if isinstance(atom, Symbol):
+        return atom.lower, atom.upper
+    a, b = bounds_of(atom.args[0]), bounds_of(atom.args[1])
+    match atom.function:
+        case "floordiv" if b[0] is not None and b[0] > 0:
+            if b[0] == b[1]:
+                return (None if a[0] is None else a[0] // b[0], None if a[1] is None else a[1] // b[0])
+            return (0 if a[0] is not None and a[0] >= 0 else None, a[1] if a[1] is not None and a[1] >= 0 else None)
+        case "mod" if b[0] is not None and b[0] > 0:
+            return 0, None if b[1] is None else b[1] - 1
+        case "max":
+            lows = [x for x in (a[0], b[0]) if x is not None]
+            return (max(lows) if lows else None, None if a[1] is None or b[1] is None else max(a[1], b[1]))
+        case "min":
+            highs = [x for x in (a[1], b[1]) if x is not None]
+            return (None if a[0] is None or b[0] is None else min(a[0], b[0]), min(highs) if highs else None)
+        case "bcast":
+            low = None if a[0] is None or b[0] is None else min(a[0], b[0])
+            return low, None if a[1] is None or b[1] is None else max(a[1], b[1])
+    return None, None
+
+
+def symbols_of(value: Dim) -> dict[Symbol, None]:
+    """The symbols of an expression, in order of appearance."""
+    found: dict[Symbol, None] = {}
+    if isinstance(value, SymInt):
+        for monomial, _ in value.terms:
+            for atom in monomial:
+                if isinstance(atom, Symbol):
+                    found[atom] = None
+                else:
+                    for arg in atom.args:
+                        found.update(symbols_of(arg))
+    return found
+
+
+_FOLD: dict[str, Callable[[Dim, Dim], Dim]] = {
+    "floordiv": floordiv,
+    "mod": modulo,
+    "max": maximum,
+    "min": minimum,
+    "bcast": bcast,
+}
+
+
+def substitute(value: Dim, values: Mapping[str, Dim]) -> Dim:
+    """Replace symbols by name; the result is normalised again."""
+    if isinstance(value, int):
+        return value
+    if not any(s.name in values for s in symbols_of(value)):
+        return value
+    result: Dim = 0
+    for monomial, coefficient in value.terms:
+        term: Dim = coefficient
+        for atom in monomial:
+            if isinstance(atom, Symbol):
+                term = term * values.get(atom.name, SymInt.of(atom))
+            else:
+                term = term * _FOLD[atom.function](*(substitute(a, values) for a in atom.args))
+        result = result + term
+    return result
+
+
+def evaluate(value: Dim, env: Mapping[str, Any]) -> Any:
+    """Compute with ints or integer arrays for symbols (arrays: element by element).
+
+    Raises KeyError naming a symbol that has no value.
+    """
+    if not isinstance(value, SymInt):
+        return value
+    total: Any = 0
+    for monomial, coefficient in value.terms:
+        total = total + _int_prod((_evaluate_atom(a, env) for a in monomial), start=coefficient)
+    return total
+
+
+def _evaluate_atom(atom: _Atom, env: Mapping[str, Any]) -> Any:
+    if isinstance(atom, Symbol):
+        return env[atom.name]
+    a, b = (evaluate(x, env) for x in atom.args)
+    if isinstance(a, int) and isinstance(b, int):
+        return _FOLD[atom.function](a, b)
+    match atom.function:
+        case "floordiv":
+            return a // b
+        case "mod":
+            return a % b
+        case "max":
+            return a + (b - a) * (b > a)
+        case "min":
+            return a + (b - a) * (b < a)
+    return a * (a != 1) + b * (a == 1)
+
+
+def parse_dim(text: str, symbols: Mapping[str, Symbol]) -> Dim:
+    """Parse the text of a dimension; unknown names or other syntax raise ValueError."""
+    if len(text) > 20_000:
+        raise ValueError("dimension text is too long")
+    try:
+        return _parse_node(ast.parse(text.strip(), mode="eval").body, symbols)
+    except (SyntaxError, RecursionError, MemoryError, OverflowError, ZeroDivisionError) as error:
+        raise ValueError(f"not a dimension: {text[:80]!r}") from error
+
+
+def _parse_node(node: ast.expr, symbols: Mapping[str, Symbol]) -> Dim:
+    match node:
+        case ast.Constant(value=int() as literal) if not isinstance(literal, bool):
+            return literal
+        case ast.Name(id=name) if name in symbols:
+            return SymInt.of(symbols[name])
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return -_parse_node(operand, symbols)
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return _parse_node(left, symbols) + _parse_node(right, symbols)
+        case ast.BinOp(left=left, op=ast.Sub(), right=right):
+            return _parse_node(left, symbols) - _parse_node(right, symbols)
+        case ast.BinOp(left=left, op=ast.Mult(), right=right):
+            return _parse_node(left, symbols) * _parse_node(right, symbols)
+        case ast.Call(func=ast.Name(id=name), args=[a, b], keywords=[]) if name in _FOLD:
+            return _FOLD[name](_parse_node(a, symbols), _parse_node(b, symbols))
+    raise ValueError(f"not a dimension: {ast.unparse(node)!r}")

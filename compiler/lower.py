@@ -1,0 +1,132 @@
+"""The last step: an optimised graph becomes an executable, with its report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fusible.compiler.backends.numpy import NumpyBackend
+from fusible.compiler.ir.analysis import values
+from fusible.compiler.ir.graph import Graph, Value
+from fusible.compiler.ir.symbols import Dim, dim_text
+from fusible.compiler.ir.types import OptionalType, SequenceType, TensorType
+from fusible.compiler.options import Limits, Options
+from fusible.compiler.outcome import Outcome
+from fusible.compiler.planner import Planned, make_plan
+from fusible.errors import LimitExceeded
+from fusible.runtime.executable import CustomKernel, Executable
+from fusible.runtime.plan import If, Loop, Plan
+from fusible.runtime.report import Report
+from fusible.runtime.session import RunLimits, Session
+from fusible.runtime.signature import TensorSpec
+from fusible.version import __version__
+
+__all__ = ["lower"]
+
+
+def lower(
+    graph: Graph, backend: NumpyBackend, options: Options, outcome: Outcome, notes: Sequence[str] = ()
+) -> Executable:
+    """Plan the graph, emit its kernels and wrap both. Raises LoweringError, LimitExceeded."""
+    check_sizes(graph, options.limits)
+    planned = make_plan(graph, backend)
+    limits = options.limits
+    executable = Executable(
+        inputs=tuple(_spec(graph, v, v.name) for v in graph.inputs),
+        outputs=tuple(_spec(graph, v, n) for v, n in zip(graph.outputs, graph.output_names, strict=True)),
+        plan=planned.plan,
+        constants=planned.constants,
+        source=backend.module(list(planned.kernels)),
+        target=backend.target,
+        limits=RunLimits(limits.tensor_bytes, limits.memory_bytes, limits.loop_iterations),
+        provenance={"fusible": __version__, "graph": graph.name, "target": backend.target},
+        custom=tuple(CustomKernel(c.path, c.version) for c in backend.custom),
+        functions=tuple(c.function for c in backend.custom),
+    )
+    report = _report(executable, planned, outcome, notes)
+    object.__setattr__(executable, "report", report)
+    return executable
+
+
+def check_sizes(graph: Graph, limits: Limits) -> None:
+    """Refuse tensors whose literal size is beyond the limit. Raises LimitExceeded naming the node."""
+    for inner in graph.all_graphs():
+        for value in values(inner):
+            type_ = value.type
+            if not isinstance(type_, TensorType) or type_.static_shape is None:
+                continue
+            nbytes = int(np.prod(type_.static_shape, dtype=object)) * type_.dtype.numpy.itemsize
+            if nbytes > limits.tensor_bytes:
+                where = value.producer.where if value.producer is not None else f"input {value.name!r}"
+                raise LimitExceeded("tensor_bytes", nbytes, limits.tensor_bytes, where)
+
+
+def _spec(graph: Graph, value: Value, name: str) -> TensorSpec:
+    type_ = value.type
+    match type_:
+        case TensorType():
+            shape = None if type_.shape is None else tuple(_shown(graph, d) for d in type_.shape)
+            return TensorSpec(name, type_.dtype.numpy, shape)
+        case SequenceType():
+            return TensorSpec(name, np.dtype(object), None, "sequence")
+        case OptionalType():
+            return TensorSpec(name, np.dtype(object), None, "optional")
+
+
+def _shown(graph: Graph, dim: Dim) -> int | str:
+    """A dimension as the signature shows it: the model's own spelling of a lone symbol."""
+    if isinstance(dim, int):
+        return dim
+    text = dim_text(dim)
+    return graph.symbols.display.get(text, text)
+
+
+def _report(executable: Executable, planned: Planned, outcome: Outcome, notes: Sequence[str]) -> Report:
+    kernels = tuple(_kernel_rows(planned.plan))
+    constants = sum(int(c.nbytes) for c in planned.constants if c.dtype != object)
+    return Report(
+        fusions=outcome.fusions,
+        refusals=outcome.refusals,
+        kernels=kernels,
+        memory=_memory(executable, constants),
+        cost={"kernels": len(kernels), "constants": len(planned.constants)},
+        passes=outcome.passes,
+        notes=(*notes, *outcome.notes),
+    )
+
+
+def _kernel_rows(plan: Plan) -> list[Mapping[str, Any]]:
+    rows: list[Mapping[str, Any]] = []
+    for step in plan.steps:
+        kernel = getattr(step, "kernel", type(step).__name__.lower())
+        op = getattr(step, "op", type(step).__name__.lower())
+        rows.append({"kernel": kernel, "op": op, "nodes": list(step.origin), "step": type(step).__name__.lower()})
+        if isinstance(step, If):
+            rows += [*_kernel_rows(step.then), *_kernel_rows(step.otherwise)]
+        elif isinstance(step, Loop):
+            rows += _kernel_rows(step.body)
+    return rows
+
+
+def _memory(executable: Executable, constants: int) -> dict[str, Any]:
+    """Constant bytes, and the arena's peak: a number if all sizes are literal, else for every symbol at its lower bound."""
+    symbols = sorted({n for b in executable.plan.buffers if isinstance(b.nbytes, str) for n in _names(b.nbytes)})
+    env = {n: max(1, executable.plan.bounds.get(n, (1, None))[0]) for n in symbols}
+    peak = Session(executable).placement(executable.plan, env).peak
+    facts: dict[str, Any] = {"constant_bytes": constants, "arena_bytes": peak, "buffers": len(executable.plan.buffers)}
+    if env:
+        facts["arena_bytes_at"] = env
+    late = sum(1 for v in executable.plan.values if v.kind in ("late", "returned"))
+    facts["values_outside_arena"] = late
+    return facts
+
+
+def _names(text: str) -> set[str]:
+
+
+    return set(re.findall(r"[A-Za-z_]\w*", text)) - {"floordiv", "mod", "max", "min", "bcast"}
+
+

@@ -1,0 +1,65 @@
+"""Options and limits of a compilation: one frozen object, passed explicitly, hashed whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Literal
+
+from fusible.errors import UsageError
+from fusible.passes.exactness import Exactness
+
+__all__ = ["Limits", "Options"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an untrusted model may ask for; beyond it `LimitExceeded` is raised.
+
+    model_bytes: size of the model file. nodes: nodes after inlining functions. depth: nesting of subgraphs and
+    functions. tensor_bytes: one tensor. memory_bytes: all buffers of a run. compile_seconds: wall time of a
+    compilation (checked between nodes and passes). loop_iterations: of one Loop in one run.
+    """
+
+    model_bytes: int = 2**31
+    nodes: int = 1_000_000
+    depth: int = 32
+    tensor_bytes: int = 16 * 2**30
+    memory_bytes: int = 64 * 2**30
+    compile_seconds: float = 600.0
+    loop_iterations: int = 100_000
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            if not getattr(self, item.name) > 0:
+                raise UsageError(f"limit {item.name} must be positive, got {getattr(self, item.name)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to compile.
+
+    threads: of the executable (None: what the machine offers). precision: of floating-point kernels. exactness: the
+    loosest class of rewrite that may run. verify: "off", "passes" (the invariants after every pass) or "rewrites"
+    (each rewritten piece is run before and after on random inputs). fold_bytes: the largest constant that folding may
+    create. standalone: refuse host callbacks. cache_dir: for kernels (None: the user's cache).
+    """
+
+    threads: int | None = None
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    exactness: Exactness = Exactness.REASSOCIATING
+    verify: Literal["off", "passes", "rewrites"] = "off"
+    limits: Limits = field(default_factory=Limits)
+    fold_bytes: int = 64 * 2**20
+    standalone: bool = False
+    cache_dir: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"threads must be at least 1, got {self.threads}")
+        if self.precision not in ("fp32", "bf16", "fp16"):
+            raise UsageError(f"precision must be fp32, bf16 or fp16, got {self.precision!r}")
+        if self.verify not in ("off", "passes", "rewrites"):
+            raise UsageError(f"verify must be off, passes or rewrites, got {self.verify!r}")
+        if not isinstance(self.exactness, Exactness):
+            raise UsageError(f"exactness must be an Exactness, got {self.exactness!r}")

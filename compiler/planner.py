@@ -1,0 +1,282 @@
+"""Graph -> plan: number the values, emit a kernel a node, decide where each value lives and how long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fusible.compiler.backends.base import Backend, Emitted
+from fusible.compiler.ir.graph import Graph, Node, Value
+from fusible.compiler.ir.symbols import Dim, SymInt, dim_text, product
+from fusible.compiler.ir.types import TensorType, type_symbols
+from fusible.errors import LoweringError
+from fusible.runtime.dims import DimText
+from fusible.runtime.plan import Alloc, Buffer, Call, Copy, If, Launch, Loop, Plan, PlanValue, Step
+
+__all__ = ["Planned", "make_plan"]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan, the constants it numbers and the kernels it names."""
+
+    plan: Plan
+    constants: tuple[np.ndarray, ...]
+    kernels: tuple[Emitted, ...]
+
+
+@dataclass(slots=True)
+class _Shared:
+    """What all plans of one executable share."""
+
+    backend: Backend
+    constants: list[np.ndarray] = field(default_factory=list)
+    numbers: dict[int, int] = field(default_factory=dict)  # id of the Constant -> its number
+    keep: list[object] = field(default_factory=list)
+    kernels: list[Emitted] = field(default_factory=list)
+    reused: dict[str, str] = field(default_factory=dict)  # body of a kernel -> its name
+
+    def constant(self, value: Value) -> int:
+        assert value.constant is not None
+        key = id(value.constant)
+        if key not in self.numbers:
+            self.numbers[key] = len(self.constants)
+            self.keep.append(value.constant)
+            self.constants.append(value.constant.array)
+        return self.numbers[key]
+
+
+def make_plan(graph: Graph, backend: Backend) -> Planned:
+    """Plan a graph and its subgraphs. Raises LoweringError for a node the backend does not take."""
+    shared = _Shared(backend)
+    plan = _Planner(graph, shared).run()
+    return Planned(plan, tuple(shared.constants), tuple(shared.kernels))
+
+
+class _Planner:
+    """Plans one graph."""
+
+    def __init__(self, graph: Graph, shared: _Shared) -> None:
+        self.graph, self.shared = graph, shared
+        self.values: list[PlanValue] = []
+        self.number: dict[Value, int] = {}
+        self.steps: list[Step] = []
+        self.late = {s.name for node in graph for s in node.defines}
+        self.results = dict.fromkeys(v for v in graph.outputs)
+        self.buffers: list[tuple[DimText, int, int]] = []
+        self.bases: dict[int, set[int]] = {}  # value -> the arena values whose memory it may share
+        self.viewed: set[int] = set()
+        self.last_use: dict[int, int] = {}
+
+    def run(self) -> Plan:
+        inputs = [self._define(v, "input") for v in self.graph.inputs]
+        for node in self.graph:
+            self._node(node)
+        outputs = [self._result(v, position) for position, v in enumerate(self.graph.outputs)]
+        self._lifetimes(outputs)
+        return Plan(
+            tuple(self.values),
+            self._buffers(outputs),
+            tuple(inputs),
+            tuple(outputs),
+            tuple(self._with_frees(outputs)),
+            _bounds(self.graph),
+        )
+
+    # Values
+
+    def _define(self, value: Value, kind: str, index: int = -1) -> int:
+        number = len(self.values)
+        type_ = value.type
+        if isinstance(type_, TensorType):
+            shape = None if type_.shape is None else tuple(_text(d) for d in type_.shape)
+            self.values.append(PlanValue(value.name, kind, type_.dtype.value, shape, index))
+        else:
+            self.values.append(PlanValue(value.name, kind, "", None, index))
+        self.number[value] = number
+        self.bases[number] = set()
+        return number
+
+    def _use(self, value: Value | None) -> int | None:
+        if value is None:
+            return None
+        if value not in self.number and value.constant is not None:
+            return self._define(value, "constant", self.shared.constant(value))
+        return self.number[value]
+
+    def _is_late(self, value: Value) -> bool:
+        return any(s.name in self.late for s in type_symbols(value.type))
+
+    # Steps
+
+    def _node(self, node: Node) -> None:
+        support = self.shared.backend.supports(node)
+        if not support.ok:
+            raise LoweringError(f"{node.op.name} at {node.where}", {"numpy": support.reason})
+        inputs = tuple(self._use(v) for v in node.inputs)
+        match node.op.name:
+            case "if":
+                self._if(node, inputs)
+            case "loop":
+                self._loop(node, inputs)
+            case _:
+                self._kernel(node, inputs)
+
+    def _kernel(self, node: Node, inputs: tuple[int | None, ...]) -> None:
+        emitted = self._emit(node)
+        dims = tuple(_text(d) for d in emitted.dims)
+        if not emitted.writes:
+            outputs = tuple(self._define(v, "returned") for v in node.outputs)
+            shared = set().union(*(self.bases[i] for i in inputs if i is not None)) if inputs else set()
+            for number in outputs:
+                self.bases[number] |= shared
+            self.viewed |= shared
+            self.steps.append(Call(emitted.name, inputs, outputs, dims, node.origin, node.op.name, emitted.view))
+            return
+        outputs = tuple(self._define(v, self._kind(v)) for v in node.outputs)
+        for value, number in zip(node.outputs, outputs, strict=True):
+            if self.values[number].kind == "late":
+                self.steps.append(Alloc(number, node.origin))
+            elif self.values[number].kind == "arena":
+                self._place(value, number)
+        self._try_inplace(emitted, node, inputs, outputs)
+        self.steps.append(Launch(emitted.name, inputs, outputs, dims, node.origin, node.op.name))
+
+    def _kind(self, value: Value) -> str:
+        if self._is_late(value):
+            return "late"
+        return "output" if value in self.results else "arena"
+
+    def _emit(self, node: Node) -> Emitted:
+        name = f"step_{len(self.shared.kernels):03d}_{node.op.name.replace(':', '_')}"
+        emitted = self.shared.backend.emit(node, _identifier(name))
+        self.shared.kernels.append(emitted)
+        return emitted
+
+    def _place(self, value: Value, number: int) -> None:
+        assert isinstance(value.type, TensorType) and value.type.shape is not None
+        nbytes = product(value.type.shape) * value.type.dtype.numpy.itemsize
+        old = self.values[number]
+        self.values[number] = PlanValue(old.name, "arena", old.dtype, old.shape, len(self.buffers))
+        self.buffers.append((_text(nbytes), len(self.steps), len(self.steps)))
+        self.bases[number] = {number}
+
+    def _try_inplace(
+        self, emitted: Emitted, node: Node, inputs: Sequence[int | None], outputs: Sequence[int]
+    ) -> None:
+        """Let output 0 take over the buffer of an operand that dies here and that nothing else looks at."""
+        if len(outputs) != 1 or self.values[outputs[0]].kind != "arena":
+            return
+        for position in emitted.inplace:
+            operand, number = node.inputs[position], inputs[position]
+            if operand is None or number is None or self.values[number].kind != "arena":
+                continue
+            used_elsewhere = any(user is not node for user, _ in operand.uses) or operand in self.results
+            if used_elsewhere or number in self.viewed or self.values[number].shape != self.values[outputs[0]].shape:
+                continue
+            self.buffers.pop()
+            old = self.values[outputs[0]]
+            self.values[outputs[0]] = PlanValue(old.name, "arena", old.dtype, old.shape, self.values[number].index)
+            return
+
+    def _if(self, node: Node, inputs: tuple[int | None, ...]) -> None:
+        then, otherwise = (_Planner(g, self.shared).run() for g in node.subgraphs)
+        outputs = tuple(self._define(v, "returned") for v in node.outputs)
+        assert inputs[0] is not None
+        self.steps.append(If(inputs[0], inputs[1:], outputs, then, otherwise, node.origin))
+
+    def _loop(self, node: Node, inputs: tuple[int | None, ...]) -> None:
+        body = _Planner(node.subgraphs[0], self.shared).run()
+        outputs = tuple(self._define(v, "returned") for v in node.outputs)
+        self.steps.append(Loop(inputs[0], inputs[1], inputs[2:], node.attrs.carried, outputs, body, node.origin))
+
+    def _result(self, value: Value, position: int) -> int:
+        """The number of an output: memory that the caller will own, so copied where it is anybody else's."""
+        number = self._use(value)
+        assert number is not None
+        first = next(i for i, v in enumerate(self.graph.outputs) if v is value) == position
+        kind = self.values[number].kind
+        if first and (kind in ("output", "late") or (kind == "returned" and _fresh(value))):
+            return number
+        copy = Value(value.type, value.name)
+        target = self._define(copy, "returned")
+        self.steps.append(Copy(number, target))
+        return target
+
+    # Lifetimes
+
+    def _lifetimes(self, outputs: Iterable[int]) -> None:
+        for position, step in enumerate(self.steps):
+            for number in _reads(step):
+                for base in self.bases[number]:
+                    self.last_use[base] = position
+                self.last_use[number] = position
+            for number in _writes(step):
+                self.last_use.setdefault(number, position)
+        for number in outputs:
+            self.last_use[number] = len(self.steps)
+
+    def _buffers(self, outputs: Sequence[int]) -> tuple[Buffer, ...]:
+        first = [b[1] for b in self.buffers]
+        last = list(first)
+        for number, value in enumerate(self.values):
+            if value.kind == "arena":
+                last[value.index] = max(last[value.index], self.last_use.get(number, 0))
+        return tuple(Buffer(b[0], f, max(f, e)) for b, f, e in zip(self.buffers, first, last, strict=True))
+
+    def _with_frees(self, outputs: Sequence[int]) -> list[Step]:
+        keep = set(outputs)
+        dying: dict[int, list[int]] = {}
+        for number, value in enumerate(self.values):
+            if value.kind in ("returned", "late") and number not in keep:
+                dying.setdefault(self.last_use.get(number, 0), []).append(number)
+        return [_freeing(s, tuple(dying.get(p, ()))) for p, s in enumerate(self.steps)]
+
+
+def _fresh(value: Value) -> bool:
+    """True for results that nobody else holds: those of sub-plans, and of calls without operands."""
+    return value.producer is not None and value.producer.op.name in ("if", "loop")
+
+
+def _freeing(step: Step, free: tuple[int, ...]) -> Step:
+    if not free:
+        return step
+    fields = {name: getattr(step, name) for name in step.__dataclass_fields__}
+    fields["free"] = free
+    return type(step)(**fields)
+
+
+def _reads(step: Step) -> list[int]:
+    match step:
+        case Launch() | Call():
+            found = [*step.inputs]
+        case If():
+            found = [step.condition, *step.inputs]
+        case Loop():
+            found = [step.trip, step.condition, *step.inputs]
+        case Copy():
+            found = [step.source]
+        case Alloc():
+            found = []
+    return [n for n in found if n is not None]
+
+
+def _writes(step: Step) -> tuple[int, ...]:
+    return (step.output,) if isinstance(step, (Copy, Alloc)) else step.outputs
+
+
+def _text(dim: Dim) -> DimText:
+    return dim_text(dim) if isinstance(dim, SymInt) else int(dim)
+
+
+def _identifier(name: str) -> str:
+    return "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in name)
+
+
+def _bounds(graph: Graph) -> dict[str, tuple[int, int | None]]:
+    """Bounds of the symbols that this graph's inputs define, where they say more than `>= 0`."""
+    return {s.name: (s.lower, s.upper) for s in graph.defines if (s.lower, s.upper) != (0, None)}
+
+

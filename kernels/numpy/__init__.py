@@ -1,0 +1,1 @@
+"""NumPy kernels: the meaning of every canonical op, one family a file."""

@@ -1,0 +1,206 @@
+"""The artifact: an executable as one versioned file.
+
+Layout: the 8 bytes `FUSIBLE\\n`, a little-endian u32 version, a u64 length, that many bytes of JSON (the header), then
+sections, each aligned to 64 bytes. The header lists the sections with offset, size and SHA-256; constants are raw
+little-endian data and are memory-mapped. Writing is deterministic: the same executable gives the same bytes.
+
+Models are untrusted, artifacts are code: load only artifacts whose origin you trust.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import mmap
+import os
+import struct
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fusible.errors import ArtifactError
+from fusible.runtime.plan import Plan
+from fusible.runtime.report import Report
+from fusible.runtime.session import RunLimits
+from fusible.runtime.signature import DTYPES, TensorSpec
+
+if TYPE_CHECKING:
+    from fusible.runtime.executable import Executable
+
+__all__ = ["VERSION", "load_artifact", "save_artifact"]
+
+MAGIC = b"FUSIBLE\n"
+VERSION = 1
+ALIGNMENT = 64
+_PREFIX = struct.Struct("<8sIQ")
+_NAMES = {dtype: name for name, dtype in DTYPES.items() if name}
+
+
+def save_artifact(executable: Executable, path: str | PathLike[str]) -> None:
+    """Write an executable, atomically. Raises ArtifactError if it cannot be loaded again."""
+    for kernel in executable.custom:
+        module, _, qualname = kernel.path.partition(":")
+        if module == "__main__" or "<" in qualname:
+            raise ArtifactError(
+                f"the custom kernel {kernel.path!r} cannot be saved: move it to the top level of a module that can be "
+                "imported where the artifact is loaded"
+            )
+    sections: list[dict[str, Any]] = []
+    blobs: list[bytes | memoryview] = []
+    for number, array in enumerate(executable.constants):
+        blob = _constant_bytes(array)
+        sections.append({"name": f"constant {number}", "dtype": _name(array.dtype), "shape": list(array.shape)})
+        blobs.append(blob)
+    header = {
+        "inputs": [_spec_json(s) for s in executable.inputs],
+        "outputs": [_spec_json(s) for s in executable.outputs],
+        "plan": executable.plan.to_json(),
+        "source": executable.source,
+        "target": executable.target,
+        "limits": asdict(executable.limits),
+        "provenance": dict(executable.provenance),
+        "custom": [asdict(k) for k in executable.custom],
+        "report": asdict(executable.report),
+        "sections": sections,
+    }
+    _write(Path(path), header, sections, blobs)
+
+
+def _write(path: Path, header: dict[str, Any], sections: list[dict[str, Any]], blobs: list[bytes | memoryview]) -> None:
+    offset = 0
+    for section, blob in zip(sections, blobs, strict=True):
+        section.update(offset=offset, nbytes=len(blob), sha256=hashlib.sha256(blob).hexdigest())
+        offset += -(-len(blob) // ALIGNMENT) * ALIGNMENT
+    body = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    start = -(-(_PREFIX.size + len(body)) // ALIGNMENT) * ALIGNMENT
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent or Path("."), prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write((_PREFIX.pack(MAGIC, VERSION, len(body)) + body).ljust(start, b"\0"))
+                for blob in blobs:
+                    file.write(blob)
+                    file.write(b"\0" * (-len(blob) % ALIGNMENT))
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise ArtifactError(f"the artifact {str(path)!r} cannot be written: {error.strerror or error}") from error
+
+
+def _name(dtype: np.dtype) -> str:
+    return _NAMES[dtype]
+
+
+def _constant_bytes(array: np.ndarray) -> bytes | memoryview:
+    if array.dtype == object:
+        return json.dumps([str(v) for v in array.ravel()]).encode()
+    flat = np.ascontiguousarray(array).reshape(-1)
+    return memoryview(flat.view(np.uint8))
+
+
+def _spec_json(spec: TensorSpec) -> dict[str, Any]:
+    shape = None if spec.shape is None else list(spec.shape)
+    dtype = _name(spec.dtype) if spec.dtype in _NAMES else ""
+    return {"name": spec.name, "dtype": dtype, "shape": shape, "kind": spec.kind}
+
+
+def _spec(data: Mapping[str, Any]) -> TensorSpec:
+    shape = None if data["shape"] is None else tuple(data["shape"])
+    return TensorSpec(data["name"], DTYPES[data["dtype"]], shape, data["kind"])
+
+
+def load_artifact(path: str | PathLike[str], *, check: bool = False) -> Executable:
+    """Read an artifact; constants are mapped, not read. check=True verifies every section's hash first.
+
+    Raises ArtifactError if the file is missing, damaged, of another version, or needs a kernel that is not there.
+    """
+    file = Path(path)
+    try:
+        with file.open("rb") as stream:
+            prefix = stream.read(_PREFIX.size)
+            header, start = _header(stream, prefix, file)
+            size = os.fstat(stream.fileno()).st_size
+            mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+    except OSError as error:
+        raise ArtifactError(f"the artifact {str(file)!r} cannot be read: {error.strerror or error}") from error
+    try:
+        constants = tuple(_constant(s, mapped, start, size, check) for s in header["sections"])
+        return _executable(header, constants)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"the artifact {str(file)!r} is damaged: {error!r}") from error
+
+
+def _header(stream: Any, prefix: bytes, file: Path) -> tuple[dict[str, Any], int]:
+    if len(prefix) < _PREFIX.size or not prefix.startswith(MAGIC):
+        raise ArtifactError(f"{str(file)!r} is no Fusible artifact")
+    _, version, length = _PREFIX.unpack(prefix)
+    if version != VERSION:
+        raise ArtifactError(f"{str(file)!r} has format {version}, this release reads {VERSION}: compile the model again")
+    body = stream.read(min(length, 2**31))
+    if len(body) != length:
+        raise ArtifactError(f"{str(file)!r} is truncated")
+    try:
+        header = json.loads(body)
+    except ValueError as error:
+        raise ArtifactError(f"{str(file)!r} is damaged: {error}") from error
+    return header, -(-(_PREFIX.size + length) // ALIGNMENT) * ALIGNMENT
+
+
+def _constant(section: Mapping[str, Any], mapped: Any, start: int, size: int, check: bool) -> np.ndarray:
+    offset, nbytes = start + int(section["offset"]), int(section["nbytes"])
+    if offset < start or nbytes < 0 or offset + nbytes > size:
+        raise ArtifactError(f"section {section['name']!r} lies outside the file: it is truncated")
+    raw = memoryview(mapped)[offset : offset + nbytes]
+    if check and hashlib.sha256(raw).hexdigest() != section["sha256"]:
+        raise ArtifactError(f"section {section['name']!r} is damaged: its hash differs")
+    dtype, shape = DTYPES[section["dtype"]], tuple(section["shape"])
+    if dtype == object:
+        texts = np.empty(int(np.prod(shape, dtype=object)) if shape else 1, dtype=object)
+        texts[:] = json.loads(bytes(raw))
+        return texts.reshape(shape)
+    return np.frombuffer(raw, dtype=np.uint8).view(dtype).reshape(shape)
+
+
+def _executable(header: Mapping[str, Any], constants: tuple[np.ndarray, ...]) -> Executable:
+    from fusible.runtime.executable import CustomKernel, Executable
+
+    custom = tuple(CustomKernel(**k) for k in header["custom"])
+    return Executable(
+        tuple(_spec(s) for s in header["inputs"]),
+        tuple(_spec(s) for s in header["outputs"]),
+        Plan.from_json(header["plan"]),
+        constants,
+        header["source"],
+        header["target"],
+        RunLimits(**header["limits"]),
+        header["provenance"],
+        custom,
+        Report(**{k: tuple(v) if isinstance(v, list) else v for k, v in header["report"].items()}),
+        tuple(_custom_function(k.path, k.version) for k in custom),
+    )
+
+
+def _custom_function(path: str, version: int) -> Any:
+    """A kernel outside Fusible, by `module:qualname`, of the version the artifact was compiled against."""
+    module, _, qualname = path.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in qualname.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise ArtifactError(
+            f"the artifact needs the custom kernel {path!r}, which cannot be imported here: {error}"
+        ) from error
+    installed = getattr(found, "__fusible_version__", 1)
+    if installed != version:
+        raise ArtifactError(f"kernel {path!r} has version {installed} here, the artifact was compiled against {version}")
+    return found

@@ -1,0 +1,137 @@
+"""An executable: signature, kernels, constants and plan. Immutable; threads may share it."""
+
+from __future__ import annotations
+
+import linecache
+import types
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from fusible.errors import ArtifactError, UsageError
+from fusible.runtime.plan import If, Loop, Plan
+from fusible.runtime.report import Report
+from fusible.runtime.session import RunLimits, Session
+from fusible.runtime.signature import TensorSpec
+
+__all__ = ["CustomKernel", "Executable"]
+
+
+@dataclass(frozen=True, slots=True)
+class CustomKernel:
+    """A kernel that lives outside Fusible: `module:qualname` and the version it was compiled against."""
+
+    path: str
+    version: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Executable:
+    """A compiled model. Call it, or `run` it by name; both may happen in several threads at once."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    plan: Plan
+    constants: tuple[np.ndarray, ...]
+    source: str  # the generated Python module that holds the kernels
+    target: str = "numpy"
+    limits: RunLimits = field(default_factory=RunLimits)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    custom: tuple[CustomKernel, ...] = ()
+    report: Report = field(default_factory=Report)
+    functions: tuple[Callable[..., Any], ...] = ()  # the custom kernels themselves, in the order of `custom`
+
+    def __post_init__(self) -> None:
+        names = {f"custom_{n}": f for n, f in enumerate(self.functions)}
+        object.__setattr__(self, "_kernels", _load_module(self.source, names))
+        object.__setattr__(self, "_constant_numbers", _constant_numbers(self.plan))
+        object.__setattr__(self, "_idle", deque[Session]())
+
+    def kernel(self, name: str) -> Callable[..., Any]:
+        """A function of the generated module."""
+        found: Callable[..., Any] = self._kernels[name]  # type: ignore[attr-defined]
+        return found
+
+    def constants_of(self, plan: Plan) -> Iterator[tuple[int, np.ndarray]]:
+        """(value number, array) for each constant of this plan or one of its sub-plans."""
+        numbers: list[tuple[int, int]] = self._constant_numbers[id(plan)]  # type: ignore[attr-defined]
+        return ((number, self.constants[index]) for number, index in numbers)
+
+    def session(self) -> Session:
+        """A session with buffers of its own."""
+        return Session(self)
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Compute all outputs by name. Thread-safe: each concurrent run uses a session of its own.
+
+        inputs: arrays by input name (lists for sequences, None for empty optionals). The results belong to the caller.
+        Raises SignatureError, BoundsError, LimitExceeded, ExecutionError.
+        """
+        idle: deque[Session] = self._idle  # type: ignore[attr-defined]
+        try:
+            session = idle.pop()
+        except IndexError:
+            session = Session(self)
+        try:
+            return session.run(inputs)
+        finally:
+            idle.append(session)
+
+    def __call__(self, *arrays: Any) -> tuple[Any, ...]:
+        """Positional call in graph order; always a tuple."""
+        if len(arrays) != len(self.inputs):
+            names = ", ".join(s.name for s in self.inputs)
+            raise UsageError(f"the model takes {len(self.inputs)} inputs ({names}), got {len(arrays)}")
+        results = self.run({spec.name: array for spec, array in zip(self.inputs, arrays, strict=True)})
+        return tuple(results[spec.name] for spec in self.outputs)
+
+    def profile(self, inputs: Mapping[str, Any], repeat: int = 3) -> list[dict[str, Any]]:
+        """Time each step in a fresh session (see `Session.profile`)."""
+        return self.session().profile(inputs, repeat)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the artifact: one file that `fusible.load` reads with nothing but numpy and ml_dtypes installed.
+
+        Raises ArtifactError if a custom kernel cannot be found again by its module and name.
+        """
+        from fusible.runtime.artifact import save_artifact
+
+        save_artifact(self, path)
+
+    def __repr__(self) -> str:
+        ins, outs = ", ".join(map(str, self.inputs)), ", ".join(map(str, self.outputs))
+        return f"<Executable for {self.target}: ({ins}) -> ({outs})>"
+
+
+def _load_module(source: str, names: Mapping[str, Any]) -> dict[str, Any]:
+    """Execute the generated module; its lines are registered so that tracebacks and debuggers show them."""
+    name = f"<fusible kernels {hash(source) & 0xFFFFFFFFFFFF:012x}>"
+    module = types.ModuleType("fusible_generated")
+    module.__dict__.update(names)
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    try:
+        exec(compile(source, name, "exec"), module.__dict__)  # the source is ours or comes from a trusted artifact
+    except ImportError as error:
+        raise ArtifactError(f"a kernel cannot be imported: {error}; install what provides it") from error
+    return module.__dict__
+
+
+def _constant_numbers(plan: Plan) -> dict[int, list[tuple[int, int]]]:
+    found = {id(plan): [(n, v.index) for n, v in enumerate(plan.values) if v.kind == "constant"]}
+    for step in plan.steps:
+        for inner in _sub_plans(step):
+            found.update(_constant_numbers(inner))
+    return found
+
+
+def _sub_plans(step: object) -> Sequence[Plan]:
+    match step:
+        case If(then=then, otherwise=otherwise):
+            return (then, otherwise)
+        case Loop(body=body):
+            return (body,)
+    return ()

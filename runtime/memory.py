@@ -1,0 +1,77 @@
+"""The arena: offsets for buffers whose lifetimes are known, so that those that never live together share bytes.
+
+Best fit over time: buffers are placed in the order they come alive, each into the smallest hole that holds it, and
+give their range back when they die. Linear in the number of buffers times the number of holes.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["ALIGNMENT", "Placement", "overlaps", "place"]
+
+ALIGNMENT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """offsets[i] of buffer i, and the size of the whole arena, in bytes."""
+
+    offsets: tuple[int, ...]
+    peak: int
+
+
+def place(sizes: Sequence[int], lifetimes: Sequence[tuple[int, int]]) -> Placement:
+    """Give each buffer an offset. lifetimes: (first, last) step, both inclusive."""
+    offsets = [0] * len(sizes)
+    deaths: list[tuple[int, int]] = []  # (last, buffer), sorted
+    holes: list[tuple[int, int]] = []  # (offset, size), sorted by offset, never adjacent
+    peak = 0
+    for number in sorted(range(len(sizes)), key=lambda n: (lifetimes[n][0], -sizes[n], n)):
+        first, last = lifetimes[number]
+        while deaths and deaths[0][0] < first:
+            _, dead = deaths.pop(0)
+            _release(holes, offsets[dead], _rounded(sizes[dead]))
+        wanted = _rounded(sizes[number])
+        fit = min((h for h in holes if h[1] >= wanted), key=lambda h: (h[1], h[0]), default=None)
+        if fit is not None:
+            holes.remove(fit)
+            offsets[number] = fit[0]
+            if fit[1] > wanted:
+                insort(holes, (fit[0] + wanted, fit[1] - wanted))
+        else:
+            start = peak
+            if holes and sum(holes[-1]) == peak:
+                start = holes.pop()[0]
+            offsets[number], peak = start, start + wanted
+        insort(deaths, (last, number))
+    return Placement(tuple(offsets), peak)
+
+
+def _rounded(size: int) -> int:
+    return -(-max(size, 1) // ALIGNMENT) * ALIGNMENT
+
+
+def _release(holes: list[tuple[int, int]], offset: int, size: int) -> None:
+    """Give a range back, merged with the holes it touches."""
+    position = bisect_left(holes, (offset, 0))
+    if position < len(holes) and offset + size == holes[position][0]:
+        size += holes.pop(position)[1]
+    if position > 0 and sum(holes[position - 1]) == offset:
+        offset, before = holes.pop(position - 1)
+        size += before
+    insort(holes, (offset, size))
+
+
+def overlaps(sizes: Sequence[int], lifetimes: Sequence[tuple[int, int]], offsets: Sequence[int]) -> list[tuple[int, int]]:
+    """The oracle: all pairs of buffers that share a byte while both live (quadratic, for tests)."""
+    found = []
+    for a in range(len(sizes)):
+        for b in range(a):
+            alive = lifetimes[a][0] <= lifetimes[b][1] and lifetimes[b][0] <= lifetimes[a][1]
+            shared = offsets[a] < offsets[b] + sizes[b] and offsets[b] < offsets[a] + sizes[a]
+            if alive and shared and sizes[a] and sizes[b]:
+                found.append((b, a))
+    return found

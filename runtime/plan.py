@@ -1,0 +1,210 @@
+"""The plan: what an executable does, as plain readable data (JSON), the same for every target.
+
+A plan has numbered values and a list of steps over them:
+
+- `Launch`: a kernel writes into buffers that exist; `dims` are integers it gets besides.
+- `Call`: a host function returns its results (views, dynamic sizes, sequences, strings).
+- `Alloc`: a buffer whose size is known only now. `Copy`: into a buffer that the caller will own.
+- `If`, `Loop`: own sub-plans; captured values are passed as inputs.
+
+Every step lists the values that are free after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeAlias
+
+from fusible.errors import ArtifactError
+from fusible.runtime.dims import DimText
+
+__all__ = ["Alloc", "Buffer", "Call", "Copy", "If", "Launch", "Loop", "Plan", "PlanValue", "Step"]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanValue:
+    """One value.
+
+    kind: input | constant | arena | output | late (allocated by a step) | returned (by a Call or sub-plan).
+    dtype: name of the element type, "" for sequences and optionals. shape: None if the rank is unknown. index: which
+    constant or buffer, -1 for none.
+    """
+
+    name: str
+    kind: str
+    dtype: str
+    shape: tuple[DimText, ...] | None
+    index: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A range of the arena: its size in bytes and the steps (first, last) between which it must keep its content."""
+
+    nbytes: DimText
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """kernel(*inputs, *outputs, *dims): writes every output."""
+
+    kernel: str
+    inputs: tuple[int | None, ...]
+    outputs: tuple[int, ...]
+    dims: tuple[DimText, ...] = ()
+    origin: tuple[str, ...] = ()
+    op: str = ""
+    free: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """outputs = kernel(*inputs, *dims). view: the result may share memory with input 0."""
+
+    kernel: str
+    inputs: tuple[int | None, ...]
+    outputs: tuple[int, ...]
+    dims: tuple[DimText, ...] = ()
+    origin: tuple[str, ...] = ()
+    op: str = ""
+    view: bool = False
+    free: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Alloc:
+    """Allocate value `output` from its shape, now that its symbols are known."""
+
+    output: int
+    origin: tuple[str, ...] = ()
+    free: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Copy a value so that the caller owns the result."""
+
+    source: int
+    output: int
+    origin: tuple[str, ...] = ()
+    free: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class If:
+    """Run one of two sub-plans on the inputs after the condition."""
+
+    condition: int
+    inputs: tuple[int | None, ...]
+    outputs: tuple[int, ...]
+    then: Plan
+    otherwise: Plan
+    origin: tuple[str, ...] = ()
+    free: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """Repeat the body: it takes (iteration, condition, *carried, *captures), gives (condition, *carried, *scans)."""
+
+    trip: int | None
+    condition: int | None
+    inputs: tuple[int | None, ...]
+    carried: int
+    outputs: tuple[int, ...]
+    body: Plan
+    origin: tuple[str, ...] = ()
+    free: tuple[int, ...] = ()
+
+
+Step: TypeAlias = "Launch | Call | Alloc | Copy | If | Loop"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Values, arena buffers and steps of one graph. `inputs` and `outputs` are value numbers."""
+
+    values: tuple[PlanValue, ...]
+    buffers: tuple[Buffer, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    steps: tuple[Step, ...]
+    bounds: dict[str, tuple[int, int | None]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `json.dumps`."""
+        return {
+            "values": [asdict(v) for v in self.values],
+            "buffers": [asdict(b) for b in self.buffers],
+            "inputs": list(self.inputs),
+            "outputs": list(self.outputs),
+            "bounds": {name: list(b) for name, b in self.bounds.items()},
+            "steps": [_step_json(s) for s in self.steps],
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Plan:
+        """The inverse of `to_json`. Raises ArtifactError for data that no plan has."""
+        try:
+            return _plan_from(data)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ArtifactError(f"the plan is damaged: {error!r}") from error
+
+
+def _step_json(step: Step) -> dict[str, Any]:
+    data: dict[str, Any] = {"step": type(step).__name__.lower()}
+    for name in step.__dataclass_fields__:
+        value = getattr(step, name)
+        data[name] = value.to_json() if isinstance(value, Plan) else list(value) if isinstance(value, tuple) else value
+    return data
+
+
+_STEPS: dict[str, type] = {c.__name__.lower(): c for c in (Launch, Call, Alloc, Copy, If, Loop)}
+
+
+def _plan_from(data: Mapping[str, Any]) -> Plan:
+    values = tuple(PlanValue(**{**v, "shape": _tuple(v["shape"])}) for v in data["values"])
+    plan = Plan(
+        values,
+        tuple(Buffer(**b) for b in data["buffers"]),
+        tuple(data["inputs"]),
+        tuple(data["outputs"]),
+        tuple(_step_from(s) for s in data["steps"]),
+        {name: (int(low), high) for name, (low, high) in data["bounds"].items()},
+    )
+    _check_numbers(plan)
+    return plan
+
+
+def _tuple(item: Sequence[Any] | None) -> tuple[Any, ...] | None:
+    return None if item is None else tuple(item)
+
+
+def _step_from(data: Mapping[str, Any]) -> Step:
+    fields = dict(data)
+    kind = _STEPS[fields.pop("step")]
+    for name, value in fields.items():
+        if name in ("then", "otherwise", "body"):
+            fields[name] = _plan_from(value)
+        elif isinstance(value, list):
+            fields[name] = tuple(value)
+    return kind(**fields)  # type: ignore[no-any-return]
+
+
+def _check_numbers(plan: Plan) -> None:
+    count = len(plan.values)
+    for number in (*plan.inputs, *plan.outputs, *(n for s in plan.steps for n in _numbers(s))):
+        if not 0 <= number < count:
+            raise ArtifactError(f"the plan names value {number} of {count}")
+
+
+def _numbers(step: Step) -> list[int]:
+    found: list[int | None] = list(step.free)
+    for name in ("inputs", "outputs"):
+        found.extend(getattr(step, name, ()))
+    for name in ("output", "source", "condition", "trip"):
+        found.append(getattr(step, name, None))
+    return [n for n in found if n is not None]

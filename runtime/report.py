@@ -1,0 +1,59 @@
+"""What a compilation did, for people and scripts: fusions, refusals, kernels, memory, cost."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Report"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Plain data (JSON types).
+
+    fusions: rewrites and fusions that happened; refusals: those that did not, with reasons; kernels: one row per step;
+    memory: bytes (arena expression or number, constants, peak for the fixed part); cost: counts; notes: anything loud.
+    """
+
+    fusions: tuple[Mapping[str, Any], ...] = ()
+    refusals: tuple[Mapping[str, Any], ...] = ()
+    kernels: tuple[Mapping[str, Any], ...] = ()
+    memory: Mapping[str, Any] = field(default_factory=dict)
+    cost: Mapping[str, Any] = field(default_factory=dict)
+    passes: tuple[Mapping[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """Everything as one JSON text, keys sorted."""
+        return json.dumps(asdict(self), sort_keys=True, indent=1)
+
+    def to_html(self, path: str | PathLike[str]) -> None:
+        """Write one page with a table per section; it needs no network."""
+        sections = "".join(
+            f"<h2>{name}</h2>{_table(getattr(self, name))}" for name in ("fusions", "refusals", "kernels", "passes")
+        )
+        facts = f"<h2>memory</h2>{_table((self.memory,))}<h2>cost</h2>{_table((self.cost,))}"
+        notes = "".join(f"<li>{html.escape(n)}</li>" for n in self.notes)
+        style = "body{font:14px sans-serif}td,th{border:1px solid #bbb;padding:2px 6px;text-align:left}table{border-collapse:collapse}"
+        page = (
+            f"<!doctype html><meta charset='utf-8'><title>Fusible report</title><style>{style}</style>"
+            f"<h1>Fusible report</h1><ul>{notes}</ul>{facts}{sections}"
+        )
+        Path(path).write_text(page, encoding="utf-8")
+
+
+def _table(rows: tuple[Mapping[str, Any], ...]) -> str:
+    if not rows or not any(rows):
+        return "<p>none</p>"
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    head = "".join(f"<th>{html.escape(c)}</th>" for c in columns)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(str(row.get(c, '')))}</td>" for c in columns) + "</tr>" for row in rows
+    )
+    return f"<table><tr>{head}</tr>{body}</table>"

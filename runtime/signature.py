@@ -1,0 +1,93 @@
+"""Signatures: names, element types and shapes of inputs and outputs, and the checks of what is passed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from fusible.errors import BoundsError, SignatureError
+from fusible.runtime.dims import DimText, evaluate_dim, single_symbol
+
+__all__ = ["DTYPES", "TensorSpec", "bind_dims", "check_input"]
+
+DTYPES: dict[str, np.dtype] = {
+    "f64": np.dtype(np.float64), "f32": np.dtype(np.float32), "f16": np.dtype(np.float16),
+    "bf16": np.dtype(ml_dtypes.bfloat16), "f8e4m3fn": np.dtype(ml_dtypes.float8_e4m3fn),
+    "f8e4m3fnuz": np.dtype(ml_dtypes.float8_e4m3fnuz), "f8e5m2": np.dtype(ml_dtypes.float8_e5m2),
+    "f8e5m2fnuz": np.dtype(ml_dtypes.float8_e5m2fnuz), "f8e8m0": np.dtype(ml_dtypes.float8_e8m0fnu),
+    "f4e2m1": np.dtype(ml_dtypes.float4_e2m1fn), "i64": np.dtype(np.int64), "i32": np.dtype(np.int32),
+    "i16": np.dtype(np.int16), "i8": np.dtype(np.int8), "i4": np.dtype(ml_dtypes.int4),
+    "i2": np.dtype(ml_dtypes.int2), "u64": np.dtype(np.uint64), "u32": np.dtype(np.uint32),
+    "u16": np.dtype(np.uint16), "u8": np.dtype(np.uint8), "u4": np.dtype(ml_dtypes.uint4),
+    "u2": np.dtype(ml_dtypes.uint2), "c64": np.dtype(np.complex64), "c128": np.dtype(np.complex128),
+    "bool": np.dtype(np.bool_), "string": np.dtype(object), "": np.dtype(object),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """An input or output.
+
+    name; dtype (object for strings, sequences and optionals); shape: ints and names of symbolic dimensions or
+    expressions of them, None if even the rank is unknown. kind: tensor | sequence | optional.
+    """
+
+    name: str
+    dtype: np.dtype
+    shape: tuple[int | str, ...] | None
+    kind: str = "tensor"
+
+    def __str__(self) -> str:
+        dims = "?" if self.shape is None else ", ".join(str(d) for d in self.shape)
+        return f"{self.name}: {self.dtype}[{dims}]" if self.kind == "tensor" else f"{self.name}: {self.kind}"
+
+
+def check_input(spec: TensorSpec, given: Any) -> Any:
+    """An input as the array (list, None) that a plan takes. Raises SignatureError with what was expected."""
+    if spec.kind != "tensor":
+        allowed = (list, tuple) if spec.kind == "sequence" else (list, tuple, np.ndarray, type(None))
+        if not isinstance(given, allowed):
+            raise SignatureError(spec.name, f"a {spec.kind}", type(given).__name__)
+        return [np.asarray(g) for g in given] if isinstance(given, (list, tuple)) else given
+    if isinstance(given, (list, dict, str, bytes)) or given is None:
+        raise SignatureError(spec.name, f"a numpy array {spec}", type(given).__name__)
+    array = np.asarray(given)
+    if spec.dtype == object:
+        if array.dtype.kind not in "OUST":
+            raise SignatureError(spec.name, "an array of strings", str(array.dtype))
+        array = array if array.dtype == object else array.astype(object)
+    elif array.dtype != spec.dtype:
+        raise SignatureError(spec.name, f"dtype {spec.dtype}", f"dtype {array.dtype}")
+    if spec.shape is not None and array.ndim != len(spec.shape):
+        raise SignatureError(spec.name, f"rank {len(spec.shape)} ({_dims(spec.shape)})", f"shape {array.shape}")
+    return array
+
+
+def _dims(shape: Sequence[int | str]) -> str:
+    return f"[{', '.join(str(d) for d in shape)}]"
+
+
+def bind_dims(
+    name: str,
+    shape: Sequence[DimText],
+    extents: Sequence[int],
+    env: dict[str, int],
+    bounds: Mapping[str, tuple[int, int | None]],
+) -> None:
+    """Give values to the symbols of an input's shape; check literals, repeats and bounds."""
+    for axis, (dim, extent) in enumerate(zip(shape, extents, strict=True)):
+        symbol = single_symbol(dim)
+        if symbol is not None and symbol not in env:
+            low, high = bounds.get(symbol, (0, None))
+            if extent < low or (high is not None and extent > high):
+                raise BoundsError(symbol, extent, (low, high))
+            env[symbol] = extent
+            continue
+        wanted = evaluate_dim(dim, env)
+        if wanted != extent:
+            label = str(dim) if isinstance(dim, int) else f"{dim} = {wanted}"
+            raise SignatureError(name, f"dimension {axis} to be {label}", f"shape {tuple(extents)}")

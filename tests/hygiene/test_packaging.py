@@ -1,0 +1,124 @@
+"""Wheels, source archives, `pip install .` and `pip install -e .`: links in fusible/ become real files, all of them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import tomllib
+import venv
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from tests.hygiene.sources import PACKAGE_FOLDERS, ROOT, code_files, copy_tree
+
+pytestmark = pytest.mark.slow
+
+REPORT = """
+import fusible, fusible.cli, fusible.kernels, fusible.runtime
+print(fusible.__version__, fusible.__file__, fusible.kernels.__file__)
+"""
+
+
+def expected_files() -> set[str]:
+    """Return the names, as installed, of every file of code in the packages."""
+    names = (path.relative_to(ROOT).as_posix() for path in code_files(ROOT, PACKAGE_FOLDERS))
+    return {name if name.startswith("fusible/") else f"fusible/{name}" for name in names} | {"fusible/py.typed"}
+
+
+def pip(*arguments: str, python: Path | str = sys.executable, path: str = "") -> None:
+    """Call pip without the network; `path` lends packages (setuptools) to an environment that has none."""
+    command = [sys.executable, "-m", "pip", "--python", str(python), *arguments, "--no-deps", "--no-build-isolation"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def fresh_environment(folder: Path) -> Path:
+    """Make a virtual environment that sees the installed dependencies but not the checkout; return its Python."""
+    venv.create(folder, with_pip=False)
+    inside = sysconfig.get_path("purelib", "venv", {"base": str(folder), "platbase": str(folder)})
+    Path(inside, "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return folder / "bin" / "python"
+
+
+def imported_from(python: Path, folder: Path) -> list[str]:
+    """Import the package elsewhere than in a checkout; return its version and the files it came from."""
+    command = [str(python), "-c", REPORT]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the sources to build in: a build writes next to them."""
+    return copy_tree(tmp_path_factory.mktemp("packaging") / "checkout")
+
+
+@pytest.fixture(scope="module")
+def wheel(checkout: Path) -> Path:
+    """Return a wheel built from the copy."""
+    folder = checkout.parent / "wheels"
+    pip("wheel", str(checkout), "--wheel-dir", str(folder))
+    return next(folder.glob("fusible-*.whl"))
+
+
+def test_a_wheel_holds_every_file_as_a_real_file(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        held = {entry.filename for entry in archive.infolist()}
+        links = [entry.filename for entry in archive.infolist() if entry.external_attr >> 28 == 0xA]
+        for name in sorted(expected_files() - {"fusible/py.typed"}):
+            source = ROOT / name
+            assert archive.read(name) == source.read_bytes(), name
+    assert expected_files() <= held
+    assert links == []
+    assert {name.split("/")[0] for name in held} == {"fusible", wheel.name.split("-py3")[0] + ".dist-info"}
+
+
+def test_an_installed_wheel_is_imported_from_its_own_files(wheel: Path, tmp_path: Path) -> None:
+    python = fresh_environment(tmp_path / "env")
+    pip("install", str(wheel), python=python)
+    number, package, kernels = imported_from(python, tmp_path)
+    assert number == version("fusible")
+    assert Path(kernels).parent == Path(package).parent / "kernels"
+    assert Path(package).is_relative_to(tmp_path / "env")
+
+
+def test_pip_install_of_a_folder(checkout: Path, tmp_path: Path) -> None:
+    python = fresh_environment(tmp_path / "env")
+    pip("install", str(checkout), python=python, path=sysconfig.get_path("purelib"))
+    assert Path(imported_from(python, tmp_path)[1]).is_relative_to(tmp_path / "env")
+
+
+def test_pip_install_editable_follows_the_sources(checkout: Path, tmp_path: Path) -> None:
+    python = fresh_environment(tmp_path / "env")
+    pip("install", "-e", str(checkout), python=python, path=sysconfig.get_path("purelib"))
+    _, package, kernels = imported_from(python, tmp_path)
+    assert Path(package) == checkout / "fusible" / "__init__.py"
+    assert Path(kernels).resolve() == (checkout / "kernels" / "__init__.py").resolve()
+    added = checkout / "kernels" / "added_later.py"
+    added.write_text("")
+    subprocess.run([python, "-c", "import fusible.kernels.added_later"], cwd=tmp_path, check=True)
+    added.unlink()
+
+
+def test_a_wheel_built_from_the_source_archive_is_the_same(checkout: Path, wheel: Path, tmp_path: Path) -> None:
+    build = "import sys; from setuptools import build_meta; print(build_meta.build_sdist(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", build, str(tmp_path)], cwd=checkout, check=True, capture_output=True)
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
+        archive.extractall(tmp_path, filter="data")
+    pip("wheel", str(next(tmp_path.glob("fusible-*/"))), "--wheel-dir", str(tmp_path))
+    with zipfile.ZipFile(wheel) as first, zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as second:
+        assert set(first.namelist()) == set(second.namelist())
+        assert all(first.read(name) == second.read(name) for name in first.namelist() if name.startswith("fusible/"))
+
+
+def test_the_version_is_one() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert version("fusible") == project["version"]

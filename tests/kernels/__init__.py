@@ -1,0 +1,1 @@
+"""Tests of the kernels against ONNX Runtime and float64 NumPy."""

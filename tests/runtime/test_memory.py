@@ -1,0 +1,44 @@
+"""The arena planner, checked by an oracle that looks at every pair of buffers."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fusible.runtime.memory import ALIGNMENT, overlaps, place
+
+_BUFFERS = st.lists(
+    st.tuples(st.integers(0, 5000), st.integers(0, 30), st.integers(0, 10)).map(lambda t: (t[0], (t[1], t[1] + t[2]))),
+    max_size=40,
+)
+
+
+@given(_BUFFERS)
+def test_no_two_live_buffers_share_a_byte(buffers: list[tuple[int, tuple[int, int]]]) -> None:
+    sizes, lifetimes = [b[0] for b in buffers], [b[1] for b in buffers]
+    placement = place(sizes, lifetimes)
+    assert overlaps(sizes, lifetimes, placement.offsets) == []
+    assert all(o % ALIGNMENT == 0 for o in placement.offsets)
+    assert placement.peak >= max((o + s for o, s in zip(placement.offsets, sizes, strict=True)), default=0)
+
+
+@given(_BUFFERS)
+def test_the_peak_is_at_most_the_sum_and_at_least_what_lives_at_once(
+    buffers: list[tuple[int, tuple[int, int]]],
+) -> None:
+    sizes, lifetimes = [b[0] for b in buffers], [b[1] for b in buffers]
+    peak = place(sizes, lifetimes).peak
+    rounded = [-(-max(s, 1) // ALIGNMENT) * ALIGNMENT for s in sizes]
+    assert peak <= sum(rounded)
+    for step in range(41):
+        assert peak >= sum(r for r, (first, last) in zip(rounded, lifetimes, strict=True) if first <= step <= last)
+
+
+def test_the_oracle_sees_an_overlap() -> None:
+    assert overlaps([100, 100], [(0, 2), (2, 3)], [0, 64]) == [(0, 1)]
+    assert overlaps([100, 100], [(0, 1), (2, 3)], [0, 64]) == []
+
+
+def test_a_chain_needs_two_buffers() -> None:
+    # Value n lives from step n to step n + 1: however long the chain, two buffers do.
+    assert place([640] * 50, [(n, n + 1) for n in range(50)]).peak == 2 * 640
