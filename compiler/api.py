@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import onnx
 
@@ -12,13 +12,16 @@ from fusible.compiler.frontend.convert import import_model
 from fusible.compiler.frontend.load import load_model
 from fusible.compiler.frontend.signature import ShapeRequest
 from fusible.compiler.ir.graph import Graph
-from fusible.compiler.lower import lower
+from fusible.compiler.lower import check_sizes, lower
 from fusible.compiler.options import Options
-from fusible.compiler.pipeline import Pipeline, pipeline, run_pipeline
+from fusible.compiler.pipeline import pipeline
+from fusible.compiler.run_passes import run_passes
 from fusible.errors import UsageError
+from fusible.passes.instruments import Instrument
+from fusible.passes.manager import Pipeline
 from fusible.runtime.executable import Executable
 
-__all__ = ["TARGETS", "compile", "import_graph", "resolve_target"]
+__all__ = ["TARGETS", "compile", "compile_with", "import_graph", "resolve_target"]
 
 TARGETS = ("auto", "numpy")
 
@@ -57,9 +60,24 @@ def compile(
     bounds it, {"input": (1, 3, 224, 224)} gives an input's whole shape. passes: a pipeline (default
     `fusible.pipeline(target)`). Raises InvalidModel, UnsupportedOp, LimitExceeded, UsageError, PassError.
     """
+    return compile_with(model, target, shapes=shapes, passes=passes, options=options)
+
+
+def compile_with(
+    model: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    target: str = "auto",
+    *,
+    shapes: Mapping[str, ShapeRequest] | None = None,
+    passes: Pipeline | None = None,
+    options: Options | None = None,
+    instruments: Sequence[Instrument] = (),
+    limit: int | None = None,
+) -> Executable:
+    """`compile` with instruments that look at the graph after each pass, and a limit on rewrites (to bisect)."""
     chosen, note = resolve_target(target)
     settings = options or Options()
     graph = import_graph(model, shapes=shapes, options=settings)
+    check_sizes(graph, settings.limits)  # before a pass computes anything of that size
     selected = passes if passes is not None else pipeline(chosen)
-    outcome = run_pipeline(selected, graph, settings, chosen)
+    outcome = run_passes(selected, graph, settings, chosen, instruments=instruments, limit=limit)
     return lower(graph, NumpyBackend(), settings, outcome, notes=(note,) if note else ())

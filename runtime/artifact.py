@@ -66,10 +66,17 @@ def save_artifact(executable: Executable, path: str | PathLike[str]) -> None:
         "limits": asdict(executable.limits),
         "provenance": dict(executable.provenance),
         "custom": [asdict(k) for k in executable.custom],
-        "report": asdict(executable.report),
+        "report": _report_json(executable.report),
         "sections": sections,
     }
     _write(Path(path), header, sections, blobs)
+
+
+def _report_json(report: Report) -> dict[str, Any]:
+    """The report without times, which would make two compilations of one model differ."""
+    data = asdict(report)
+    data["passes"] = [{k: v for k, v in row.items() if k != "seconds"} for row in data["passes"]]
+    return data
 
 
 def _write(path: Path, header: dict[str, Any], sections: list[dict[str, Any]], blobs: list[bytes | memoryview]) -> None:

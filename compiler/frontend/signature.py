@@ -27,7 +27,7 @@ def declare_input(
     type_ = type_of_proto(graph.symbols, info.type, f"input {info.name!r}", info.name, shapes, used)
     if info.name in shapes and isinstance(type_, TensorType):
         used[info.name] = True
-        type_ = TensorType(type_.dtype, _whole_shape(graph.symbols, info.name, type_, shapes[info.name]))
+        type_ = TensorType(type_.dtype, _whole_shape(graph.symbols, info.name, type_, shapes, used))
     known = {s for value in graph.inputs for s in type_symbols(value.type)}
     value = graph.input(type_, info.name)
     graph.defines += tuple(s for s in type_symbols(type_) if s not in known)
@@ -134,8 +134,9 @@ def _bounds(request: object, name: str) -> tuple[int, int]:
 
 
 def _whole_shape(
-    symbols: SymbolTable, name: str, declared: TensorType, request: ShapeRequest
+    symbols: SymbolTable, name: str, declared: TensorType, shapes: Mapping[str, ShapeRequest], used: dict[str, bool]
 ) -> tuple[Dim, ...]:
+    request = shapes[name]
     if not isinstance(request, (tuple, list)):
         raise UsageError(f"shapes: input {name!r} needs a whole shape, got {request!r}")
     if declared.shape is not None and len(request) != len(declared.shape):
@@ -148,8 +149,11 @@ def _whole_shape(
                 raise UsageError(f"shapes: dimension {axis} of input {name!r} is fixed to {old}, got {item}")
             result.append(_literal(item, name))
         elif isinstance(item, str):
-            result.append(named_dim(symbols, item, {}, {}))
+            result.append(named_dim(symbols, item, shapes, used))
         else:
             low, high = _bounds(item, name)
-            result.append(symbols.add(Symbol(f"{symbol_name(name)}_{axis}", low, high)))
+            identifier = f"{symbol_name(name)}_{axis}"
+            while symbols.get(identifier) is not None:
+                identifier += "_"
+            result.append(symbols.add(Symbol(identifier, low, high)))
     return tuple(result)

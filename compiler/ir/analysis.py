@@ -8,7 +8,7 @@ from typing import Any
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.ops import kernel_arguments
 from fusible.compiler.ir.symbols import SymInt, Symbol, symbols_of
-from fusible.compiler.ir.types import type_symbols
+from fusible.compiler.ir.types import OptionalType, SequenceType, TensorType, type_symbols
 
 __all__ = ["attribute_symbols", "constants", "defined_symbols", "node_symbols", "values"]
 
@@ -27,6 +27,8 @@ def attribute_symbols(attribute: Any) -> dict[Symbol, None]:
     """The symbols that an attribute mentions."""
     if isinstance(attribute, SymInt):
         return symbols_of(attribute)
+    if isinstance(attribute, (TensorType, SequenceType, OptionalType)):
+        return type_symbols(attribute)
     found: dict[Symbol, None] = {}
     if isinstance(attribute, tuple):
         for item in attribute:

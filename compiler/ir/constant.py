@@ -67,6 +67,11 @@ class Constant:
             body = np.ascontiguousarray(self.array).tobytes()
         return hashlib.sha256(header + body).hexdigest()
 
+    @property
+    def available(self) -> bool:
+        """False for a placeholder, of which only dtype, shape and digest are known."""
+        return True
+
     def __mul__(self, other: Constant | float | int) -> np.ndarray:
         """Element-wise product as an array of this constant's dtype (a convenience for rules)."""
         right = other.array if isinstance(other, Constant) else other

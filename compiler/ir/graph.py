@@ -17,10 +17,10 @@ import numpy as np
 from fusible.compiler.ir.constant import Constant
 from fusible.compiler.ir.ops import CONTENT_LIMIT, OPS, Content, Infer, Op, SymbolTable, kernel_arguments
 from fusible.compiler.ir.symbols import SymInt, Symbol
-from fusible.compiler.ir.types import DType, TensorType, Type
+from fusible.compiler.ir.types import DType, TensorType, Type, type_symbols
 from fusible.errors import InvalidModel, LimitExceeded, UsageError
 
-__all__ = ["Graph", "Node", "Use", "Value"]
+__all__ = ["Graph", "Node", "Use", "Value", "check_arity", "infer_types", "known_content", "standing_symbols"]
 
 MAX_RANK = 64  # NumPy's; no ONNX op needs more
 Use = tuple["Node", int]
@@ -42,7 +42,7 @@ class Value:
     def content(self) -> Content | None:
         """The known elements (numbers or SymInts, dtype object) of a small tensor, or None."""
         if self._content is None and self.constant is not None and self.constant.size <= CONTENT_LIMIT:
-            if self.constant.dtype != object:
+            if self.constant.dtype != object and self.constant.available:
                 self._content = self.constant.array.astype(object)
         return self._content
 
@@ -167,19 +167,23 @@ class Graph:
         node = _make_node(definition, inputs, attrs or {}, origin or self._origin, subgraphs)
         count = outputs if outputs is not None else (definition.outputs or 1)
         infer = Infer(definition, node.inputs, node.attrs, self.symbols, node.subgraphs, count, node.where)
-        _check_arity(infer)
-        inferred = list(types) if types is not None else _infer_types(infer)
-        node.defines = tuple(infer.defines)
+        check_arity(infer)
+        inferred = list(types) if types is not None else infer_types(infer)
+        node.defines = standing_symbols(infer.defines, inferred)
         node.outputs = tuple(
             Value(t, names[i] if i < len(names) else "", node, i) for i, t in enumerate(inferred)
         )
         if len(node.outputs) == 1:
-            node.outputs[0]._content = _known_content(infer, inferred[0])
+            node.outputs[0]._content = known_content(infer, inferred[0])
+        self.attach(node)
+        return node
+
+    def attach(self, node: Node) -> None:
+        """Put a finished node of no graph at the cursor (for copies; everybody else calls `add_node`)."""
         for index, value in enumerate(node.inputs):
             if value is not None:
                 value.uses[(node, index)] = None
         self._link(node, self._cursor)
-        return node
 
     @contextmanager
     def inserting_before(self, node: Node | None, origin: tuple[str, ...] = ()) -> Iterator[None]:
@@ -289,7 +293,8 @@ def _make_node(
     return Node(op, tuple(trimmed), made, tuple(dict.fromkeys(origin)), tuple(subgraphs))
 
 
-def _check_arity(infer: Infer) -> None:
+def check_arity(infer: Infer) -> None:
+    """Raises InvalidModel if the op does not take that many inputs."""
     least, most = infer.op.inputs
     given = len(infer.inputs)
     if given < least or (most is not None and given > most):
@@ -297,7 +302,14 @@ def _check_arity(infer: Infer) -> None:
         infer.fail(f"takes {allowed} inputs, got {given}")
 
 
-def _infer_types(infer: Infer) -> list[Type]:
+def standing_symbols(fresh: Sequence[Symbol], types: Sequence[Type]) -> tuple[Symbol, ...]:
+    """Those of the fresh symbols that the inferred types kept."""
+    kept = {s.name for t in types for s in type_symbols(t)} if fresh else set()
+    return tuple(s for s in fresh if s.name in kept)
+
+
+def infer_types(infer: Infer) -> list[Type]:
+    """The types of a node's outputs. Raises InvalidModel if the inputs do not fit, LimitExceeded("rank")."""
     try:
         inferred = infer.op.infer(infer)
     except (ValueError, OverflowError, ZeroDivisionError, IndexError) as error:
@@ -319,7 +331,8 @@ def _check_shape(infer: Infer, shape: Sequence[int | SymInt]) -> None:
             infer.fail(f"the result would have a negative dimension {dim}")
 
 
-def _known_content(infer: Infer, type_: Type) -> Content | None:
+def known_content(infer: Infer, type_: Type) -> Content | None:
+    """The elements of the only output of a node where the contents of its inputs determine them; type_: its type."""
     if not isinstance(type_, TensorType) or type_.dtype is DType.STRING or not infer.op.pure or infer.subgraphs:
         return None
     elements = type_.elements

@@ -10,7 +10,15 @@ from fusible.compiler.ir.ops import Content, Infer
 from fusible.compiler.ir.symbols import Dim, bcast
 from fusible.compiler.ir.types import DType, Shape, TensorType
 
-__all__ = ["broadcast_content", "broadcast_shapes", "broadcast_type", "like_input", "normal_axes", "reduced_shape"]
+__all__ = [
+    "broadcast_content",
+    "broadcast_shapes",
+    "broadcast_type",
+    "broadcasts_to",
+    "like_input",
+    "normal_axes",
+    "reduced_shape",
+]
 
 
 def like_input(ctx: Infer) -> TensorType:
@@ -70,3 +78,14 @@ def reduced_shape(shape: Shape, axes: Sequence[int], keepdims: bool) -> Shape:
     if keepdims:
         return tuple(1 if d in axes else dim for d, dim in enumerate(shape))
     return tuple(dim for d, dim in enumerate(shape) if d not in axes)
+
+
+def broadcasts_to(ctx: Infer, index: int, target: Shape | None) -> None:
+    """InvalidModel if the shape of input `index` cannot broadcast to `target` (what is symbolic may fit)."""
+    shape = ctx.shape(index)
+    if shape is None or target is None:
+        return
+    pairs = list(zip(reversed(shape), reversed(target), strict=False))
+    wrong = [(a, b) for a, b in pairs if isinstance(a, int) and isinstance(b, int) and a not in (1, b)]
+    if len(shape) > len(target) or wrong:
+        ctx.fail(f"input {index} of type {ctx.type(index)} does not broadcast to {TensorType(ctx.dtype(index), target)}")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fusible.compiler.ir.symbols import Dim, SymInt, Symbol, dim_text, parse_dim
+from fusible.compiler.ir.symbols import Dim, SymInt, Symbol, parse_dim
 from fusible.compiler.ir.types import DType, OptionalType, SequenceType, TensorType, Type
 from fusible.errors import InvalidModel
 
@@ -106,19 +106,22 @@ def print_attribute(value: object) -> str:
 
 def print_elements(array: np.ndarray) -> str:
     """The elements in C order, each so that its very bits come back."""
-    return f"[{', '.join(_element(x) for x in array.reshape(-1))}]"
+    dtype = DType.of(array.dtype)
+    return f"[{', '.join(_element(x, dtype) for x in array.reshape(-1))}]"
 
 
-def _element(value: Any) -> str:
-    if not isinstance(value, np.generic):
+def _element(value: Any, dtype: DType) -> str:
+    if dtype is DType.STRING:
         return quote(value if isinstance(value, str) else str(value))
-    if isinstance(value, np.bool_):
+    if dtype is DType.BOOL:
         return str(bool(value))
-    if isinstance(value, np.integer):
+    if dtype.is_integer:
         return str(int(value))
-    text = "" if isinstance(value, np.complexfloating) else str(value)
-    if _FLOAT.match(text) and _float_element(text, value.dtype).tobytes() == value.tobytes():
-        return text
+    if dtype.is_float:
+        text = str(value)
+        text = f"{text}.0" if _INTEGER.match(text) else text
+        if _FLOAT.match(text) and _float_element(text, dtype.numpy).tobytes() == value.tobytes():
+            return text
     # A NaN with a payload, a complex number.
     return f"0x{value.tobytes()[::-1].hex()}"
 
@@ -146,12 +149,17 @@ def _parse_element(text: str, dtype: DType) -> Any:
     if dtype is DType.BOOL and text in ("True", "False"):
         return text == "True"
     if dtype.is_integer and _INTEGER.match(text):
-        element = np.asarray(int(text)).astype(dtype.numpy)
-        if int(element) == int(text):
-            return element
+        return _integer_element(int(text), dtype)
     if dtype.is_float and _FLOAT.match(text):
         return _float_element(text, dtype.numpy)
     raise ValueError(f"{text!r} is no element of type {dtype.value}")
+
+
+def _integer_element(value: int, dtype: DType) -> Any:
+    element = np.asarray(value if value < 2**63 else np.uint64(value)).astype(dtype.numpy)
+    if int(element) != value:
+        raise ValueError(f"{value} does not fit {dtype.value}")
+    return element
 
 
 def _parse_string(text: str) -> str:
@@ -323,7 +331,3 @@ class Cursor:
             found.append(self.match(_STRING, "a string") if quoted else self._raw(",]"))
         return found
 
-
-def print_dim(value: Dim) -> str:
-    """The text of a dimension."""
-    return dim_text(value)

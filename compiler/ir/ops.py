@@ -22,7 +22,7 @@ from fusible.errors import InvalidModel, UsageError
 if TYPE_CHECKING:
     from fusible.compiler.ir.graph import Graph, Node, Value
 
-__all__ = ["OPS", "Content", "Infer", "NoAttrs", "Op", "Registry", "SymbolTable", "kernel_arguments"]
+__all__ = ["OPS", "Content", "Infer", "NoAttrs", "Op", "Registry", "SymbolTable", "attribute_values", "kernel_arguments"]
 
 Content: TypeAlias = np.ndarray  # dtype object, elements int | float | bool | SymInt
 CONTENT_LIMIT = 1024  # elements; larger tensors have no known content
@@ -214,10 +214,11 @@ def resolve_kernel(path: str) -> Callable[..., Any]:
 
 def kernel_arguments(attrs: Any) -> dict[str, Any]:
     """Attributes as keyword arguments of a kernel: DType becomes np.dtype, everything else is itself."""
-    return {k: v.numpy if isinstance(v, DType) else v for k, v in _shallow(attrs).items()}
+    return {k: v.numpy if isinstance(v, DType) else v for k, v in attribute_values(attrs).items()}
 
 
-def _shallow(attrs: Any) -> dict[str, Any]:
+def attribute_values(attrs: Any) -> dict[str, Any]:
+    """The attributes by name, in the order of the dataclass."""
     return {f.name: getattr(attrs, f.name) for f in fields(attrs)}
 
 

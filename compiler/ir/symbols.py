@@ -135,7 +135,7 @@ class SymInt:
         raise TypeError(f"the truth of symbolic integer {self.text} is not known before a run")
 
 
-Dim: TypeAlias = "int | SymInt"
+Dim: TypeAlias = int | SymInt
 
 
 def _terms(value: Dim) -> dict[_Monomial, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
@@ -9,9 +10,9 @@ from typing import TypeAlias
 import ml_dtypes
 import numpy as np
 
-from fusible.compiler.ir.symbols import Dim, Symbol, dim_text, product, symbols_of
+from fusible.compiler.ir.symbols import Dim, Symbol, dim_text, product, substitute, symbols_of
 
-__all__ = ["DType", "Dim", "OptionalType", "SequenceType", "Shape", "TensorType", "Type", "type_symbols"]
+__all__ = ["DType", "Dim", "OptionalType", "SequenceType", "Shape", "TensorType", "Type", "substitute_type", "type_symbols"]
 
 Shape: TypeAlias = tuple[Dim, ...]
 
@@ -169,7 +170,7 @@ class OptionalType:
         return f"optional<{self.element if self.element is not None else '?'}>"
 
 
-Type: TypeAlias = "TensorType | SequenceType | OptionalType"
+Type: TypeAlias = TensorType | SequenceType | OptionalType
 
 
 def type_symbols(type_: Type | None) -> dict[Symbol, None]:
@@ -182,3 +183,15 @@ def type_symbols(type_: Type | None) -> dict[Symbol, None]:
         case SequenceType(element=element) | OptionalType(element=element):
             found.update(type_symbols(element))
     return found
+
+
+def substitute_type(type_: Type, values: Mapping[str, Dim]) -> Type:
+    """The type with symbols replaced by name."""
+    match type_:
+        case TensorType(dtype=dtype, shape=shape) if shape is not None:
+            return TensorType(dtype, tuple(substitute(d, values) for d in shape))
+        case SequenceType(element=element) if element is not None:
+            return SequenceType(substitute_type(element, values))
+        case OptionalType(element=element) if element is not None:
+            return OptionalType(substitute_type(element, values))
+    return type_

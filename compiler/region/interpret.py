@@ -48,7 +48,9 @@ def interpret_node(node: Node, operands: Sequence[np.ndarray | None], env: Mappi
         case Contraction():
             return [_contraction(definition, node, operands, extents[0], env)]
         case Composite(build):
-            return _composite(build(node), operands, env)
+            # The graph has an input for each operand that is present.
+            present_only = [o for v, o in zip(node.inputs, operands, strict=False) if v is not None]
+            return _composite(build(node), present_only, env)
         case Opaque(reason):
             raise UsageError(f"{node.op.name} has no definition to interpret: {reason}")
 

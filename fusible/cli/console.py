@@ -12,7 +12,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["bytes_text", "print_json", "print_line", "print_table", "progress"]
+__all__ = ["aligned", "bytes_text", "escape_controls", "print_json", "print_line", "print_table", "progress"]
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -34,8 +34,14 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
-    console = Console() if sys.stdout.isatty() else Console(width=_width(columns, rows))
-    console.print(table)
+    if sys.stdout.isatty():
+        Console().print(table)
+        return
+    console = Console(width=_width(columns, rows))
+    with console.capture() as capture:
+        console.print(table)
+    for line in capture.get().split("\n")[:-1]:
+        print_line(line.rstrip())
 
 
 def _width(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> int:
@@ -71,8 +77,7 @@ def escape_controls(value: str) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in value)
 
 
-def fields(pairs: Mapping[str, object]) -> None:
-    """Print name and value of each pair, one a line, values aligned."""
+def aligned(pairs: Mapping[str, object]) -> list[str]:
+    """Return a line for each pair, with its name and its value, the values below each other."""
     width = max(map(len, pairs), default=0)
-    for name, value in pairs.items():
-        print_line(f"{name:{width}}  {value}")
+    return [f"{name:{width}}  {value}" for name, value in pairs.items()]

@@ -20,8 +20,8 @@ _LIST = re.compile(r"\d+(?:[,x]\d+)+|\d+,")
 def parse_shapes(values: Iterable[str]) -> dict[str, Shape] | None:
     """Turn `NAME=VALUE` texts into the `shapes` argument of `fusible.compile`; None if there are none.
 
-    VALUE is a number (fixes a symbol), `low:high` (bounds it), or the dimensions of a whole input, separated by commas or
-    `x`; an input of one dimension is written `5,`. Raises UsageError for anything else.
+    VALUE is a number (fixes a symbol), `low:high` (bounds it), or the dimensions of a whole input, separated by commas
+    or `x`; an input of one dimension is written `5,`. Raises UsageError for anything else.
     """
     shapes: dict[str, Shape] = {}
     for text in values:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -55,17 +56,20 @@ def _scaled(x: Array, factor: float) -> Array:
     if factor == 1:
         return x
     with np.errstate(all="ignore"):
-        if x.dtype.kind != "f" and not float(factor).is_integer():
-            return np.asarray(x * float(factor)).astype(x.dtype)
-        return np.asarray(x * (x.dtype.type(factor) if x.dtype.kind == "f" else np.asarray(int(factor)).astype(x.dtype)))
+        if x.dtype.kind == "f":
+            return np.asarray(x * x.dtype.type(factor))
+        if float(factor).is_integer():
+            return np.asarray(x * np.asarray(int(factor)).astype(x.dtype))
+        return np.asarray(x * float(factor)).astype(x.dtype)
 
 
 def product(a: Array, b: Array, out: Array | None = None) -> Array:
     """np.matmul that hands BLAS one large product where it can, and never operands that BLAS does not take."""
     if a.ndim > 2 and b.ndim == 2 and a.flags.c_contiguous and (out is None or out.flags.c_contiguous):
         # One product of many rows instead of a small one for each batch.
-        flat = None if out is None else out.reshape(-1, b.shape[1])
-        return product(a.reshape(-1, a.shape[-1]), b, flat).reshape(*a.shape[:-1], b.shape[1])
+        rows = prod(a.shape[:-1])
+        flat = None if out is None else out.reshape(rows, b.shape[1])
+        return product(a.reshape(rows, a.shape[-1]), b, flat).reshape(*a.shape[:-1], b.shape[1])
     with np.errstate(all="ignore"):
         return np.asarray(np.matmul(for_blas(a), for_blas(b), out=out))
 

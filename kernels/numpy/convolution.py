@@ -50,7 +50,7 @@ def conv(
 def check_convolution(X: Array, W: Array, B: Array | None, group: int, channels: int, filters: int) -> None:
     """Raise ValueError unless image, kernel, bias and groups fit each other."""
     if X.ndim < 3 or W.ndim != X.ndim:
-        raise ValueError(f"a convolution takes X [N, C, *spatial] and a kernel of its rank, got {X.shape} and {W.shape}")
+        raise ValueError(f"a convolution takes X [N, C, *spatial] and a kernel of its rank, got {X.shape}, {W.shape}")
     if group < 1 or X.shape[1] != channels or channels % group or filters % group:
         raise ValueError(f"X {X.shape} and W {W.shape} do not fit a convolution in {group} groups")
     if B is not None and B.shape != (filters,):
@@ -158,7 +158,8 @@ class _Phases:
         """The planes [C, *spatial] padded, as [C, phases, flat]."""
         result = np.zeros((image.shape[0], self.number, *self.extents), image.dtype)
         for number, phase in enumerate(each(*(range(w.stride) for w in self.spatial))):
-            source, target = [slice(None)], [slice(None), number]
+            source: list[Any] = [slice(None)]
+            target: list[Any] = [slice(None), number]
             for p, w, extent in zip(phase, self.spatial, self.extents, strict=True):
                 # Phase position q is padded position q * stride + p, image position less `before`.
                 first = max(0, -((p - w.before) // w.stride))

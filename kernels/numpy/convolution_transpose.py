@@ -11,7 +11,7 @@ import numpy as np
 
 from fusible.kernels.numpy.contraction import product
 from fusible.kernels.numpy.convolution import COLUMN_BYTES, check_convolution
-from fusible.kernels.numpy.halves import delivered, widened, workspace, working_type
+from fusible.kernels.numpy.halves import delivered, widened, working_type, workspace
 from fusible.kernels.numpy.windows import AUTO_PADS, Windows, per_axis, split_pads, window_span, windows
 
 Array = np.ndarray[Any, Any]
@@ -98,8 +98,8 @@ def add_taps(columns: Array, spatial: Sequence[Windows], Y: Array, first: int = 
     taps = list(each(*(range(w.kernel) for w in spatial)))[first : first + columns.shape[-len(spatial) - 1]]
     lead = (slice(None),) * (Y.ndim - len(spatial))
     for number, tap in enumerate(taps):
-        pairs = [w.tap(t) for w, t in zip(spatial, tap, strict=True)]
-        Y[(*lead, *(position for _, position in pairs))] += columns[(*lead, number, *(output for output, _ in pairs))]
+        outputs, positions = zip(*(w.tap(t) for w, t in zip(spatial, tap, strict=True)), strict=True)
+        Y[(*lead, *positions)] += columns[(*lead, slice(number, number + 1), *outputs)].squeeze(len(lead))
 
 
 def col2im(

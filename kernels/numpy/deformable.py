@@ -67,11 +67,11 @@ def _one_image(
         columns = np.empty((channels, taps, run.stop - run.start), image.dtype)
         base = _positions(spatial, box, image.dtype)
         for g, planes in enumerate(np.split(image, groups)):
-            part = shifts[(g, slice(None), slice(None), *box)]
+            part = shifts[g][(slice(None), slice(None), *box)]
             points = [(base[a] + part[:, a]).reshape(-1) for a in range(len(spatial))]
             found = sample(planes, points, "linear", outside_is_zero).reshape(planes.shape[0], *columns.shape[1:])
             if scale is not None:
-                found *= scale[(g, slice(None), *box)].reshape(columns.shape[1:])
+                found *= scale[g][(slice(None), *box)].reshape(columns.shape[1:])
             columns[g * planes.shape[0] : (g + 1) * planes.shape[0]] = found
         Y[:, :, run] = product(weight, columns.reshape(weight.shape[0], -1, columns.shape[2]))
 

@@ -20,7 +20,7 @@ ELLIPSIS = "..."
 
 @dataclass(frozen=True, slots=True)
 class Equation:
-    """The labels of the operands' axes and of the output's; an ellipsis is spelt out as "...0", "...1", outermost first."""
+    """The labels of the axes of operands and output; an ellipsis is spelt out as "...0", "...1", outermost first."""
 
     terms: tuple[tuple[str, ...], ...]
     output: tuple[str, ...]

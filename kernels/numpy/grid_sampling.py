@@ -30,7 +30,7 @@ def grid_sample(
     """
     rank = X.ndim - 2
     if rank < 1 or grid.ndim != X.ndim or grid.shape[-1] != rank or grid.shape[0] != X.shape[0]:
-        raise ValueError(f"GridSample takes X [N, C, *spatial] and grid [N, *output, r], got {X.shape} and {grid.shape}")
+        raise ValueError(f"GridSample takes X [N, C, *spatial], grid [N, *output, r], got {X.shape}, {grid.shape}")
     if mode not in MODES or padding_mode not in PADDING_MODES:
         raise ValueError(f"mode must be one of {MODES} and padding_mode of {PADDING_MODES}, got {mode}, {padding_mode}")
     output, spatial = grid.shape[1:-1], X.shape[2:]
@@ -65,11 +65,9 @@ def _position(
     x = (normalised + 1) / 2 * (size - 1) if align_corners else ((normalised + 1) * size - 1) / 2
     if mode == "nearest":
         x = np.rint(x)
-    if mode == "cubic":
-        # As in PyTorch and ONNX Runtime, the padding mode acts on each of the four taps, not on the position.
-        return x
     if padding_mode == "border":
-        return np.clip(x, 0, size - 1)
+        # As in PyTorch and ONNX Runtime, the border acts on each of the four taps of a cubic, not on the position.
+        return x if mode == "cubic" else np.clip(x, 0, size - 1)
     return reflected(x, *edge) if padding_mode == "reflection" else x
 
 

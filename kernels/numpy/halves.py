@@ -24,18 +24,18 @@ def working_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 def delivered(result: Any, dtype: np.dtype[Any], out: Array | None = None) -> Array:
     """`result` rounded to `dtype`, in `out` where that is given. It may be `out` already."""
-    result = np.asarray(result)
-    if result is out:
-        return result
+    if out is not None and result is out:
+        return out
+    found: Array = np.asarray(result)
     with np.errstate(all="ignore"):
         if out is None:
-            return result.astype(dtype, copy=False)
-        np.copyto(out, result, casting="unsafe")
+            return found.astype(dtype, copy=False)
+        np.copyto(out, found, casting="unsafe")
     return out
 
 
 def workspace(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Where to compute a result of `dtype`: `out` itself, or a new array of the working type if there is none that fits."""
+    """Where to compute a result of `dtype`: `out` itself, or a new array of the working type if that does not fit."""
     working = working_type(dtype)
     if out is not None and out.dtype == working:
         return out

@@ -153,9 +153,11 @@ def unpooled_shape(
 
 def axis_counts(w: Windows, include_pad: bool) -> Array:
     """How many elements each window of one axis has, int64 [count]."""
-    positions = np.arange(w.count)[:, None] * w.stride + np.arange(w.kernel) * w.dilation - w.before
+    first = np.arange(w.count) * w.stride - w.before
     low, high = (-w.before, w.size + w.after) if include_pad else (0, w.size)
-    return np.asarray(((positions >= low) & (positions < high)).sum(axis=1))
+    begin = np.maximum(0, -((first - low) // w.dilation))
+    end = np.minimum(w.kernel - 1, (high - 1 - first) // w.dilation)
+    return np.asarray(np.maximum(end - begin + 1, 0))
 
 
 def _check_rank(X: Array, rank: int) -> None:
@@ -192,7 +194,7 @@ def _lowest(dtype: np.dtype[Any]) -> Any:
 
 def _axis_maximum(x: Array, axis: int, w: Windows) -> Array:
     best = _resized(x, axis, w.count, _lowest(x.dtype))
-    for tap in range(w.kernel):
+    for tap in w.taps:
         outputs, positions = w.tap(tap)
         place = best[_at(axis, outputs)]
         np.maximum(place, x[_at(axis, positions)], out=place)
@@ -202,7 +204,7 @@ def _axis_maximum(x: Array, axis: int, w: Windows) -> Array:
 def _axis_arg_maximum(x: Array, indices: Array, axis: int, w: Windows) -> tuple[Array, Array]:
     best = _resized(x, axis, w.count, _lowest(x.dtype))
     where = _resized(indices, axis, w.count, -1)
-    for tap in range(w.kernel):
+    for tap in w.taps:
         outputs, positions = w.tap(tap)
         place, number = best[_at(axis, outputs)], where[_at(axis, outputs)]
         value, candidate = x[_at(axis, positions)], indices[_at(axis, positions)]
@@ -218,7 +220,7 @@ def _axis_arg_maximum(x: Array, indices: Array, axis: int, w: Windows) -> tuple[
 def _window_sum(x: Array, spatial: Sequence[Windows]) -> Array:
     for axis, w in _from_last(spatial):
         total = _resized(x, axis, w.count, 0)
-        for tap in range(w.kernel):
+        for tap in w.taps:
             outputs, positions = w.tap(tap)
             total[_at(axis, outputs)] += x[_at(axis, positions)]
         x = total

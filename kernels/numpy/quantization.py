@@ -25,7 +25,7 @@ _INTEGERS: dict[DType, tuple[int, int]] = {  # least, greatest
     np.dtype(ml_dtypes.uint2): (0, 3),
     np.dtype(ml_dtypes.int2): (-2, 1),
 }
-# Greatest finite values. Of these only the 8-bit floats have codes beyond (infinity or NaN), which `saturate=False` yields.
+# Greatest finite values. Only the 8-bit floats have codes beyond (infinity or NaN), which `saturate=False` yields.
 _FLOATS8: dict[DType, float] = {
     np.dtype(ml_dtypes.float8_e4m3fn): 448.0,
     np.dtype(ml_dtypes.float8_e4m3fnuz): 240.0,

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from fusible.kernels.numpy.recurrent_activations import Activation, build_activations
+from fusible.kernels.numpy.recurrent_activations import Activation, choose_activations
 
 Array = np.ndarray[Any, Any]
 # (input projection of this step, states, place for the new hidden state) -> new states, the first of them that place
@@ -231,9 +231,8 @@ def _run(
             states = _loop(x, y, states, layer.lengths, step_of(d))
             if layer.reversed[d] and layer.lengths is not None:
                 y[...] = _reversed(y, layer.lengths)
-            if time:
-                for final, state in zip(finals, states, strict=True):
-                    final[d] = state
+            for final, state in zip(finals, states, strict=True):
+                final[d] = state
     if layer.layout == 1:
         Y = Y.transpose(2, 0, 1, 3)
         finals = tuple(final.transpose(1, 0, 2) for final in finals)
@@ -276,8 +275,8 @@ def _per_direction(
     count, directions = len(defaults), len(layer.reversed)
     if names and len(names) < count * directions:
         raise ValueError(f"expected {count * directions} activations ({count} a direction), got {list(names)}")
-    built = build_activations((names or defaults * directions)[: count * directions], alphas, betas)
-    return [built[d * count : (d + 1) * count] for d in range(directions)]
+    choices = choose_activations((names or defaults * directions)[: count * directions], alphas, betas)
+    return [[choice.build() for choice in choices[d * count : (d + 1) * count]] for d in range(directions)]
 
 
 def _layer(

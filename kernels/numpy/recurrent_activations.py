@@ -6,6 +6,7 @@ Each is built by name, alpha and beta and maps an array to an array of the same 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -82,26 +83,41 @@ _PARAMETRIC: dict[str, tuple[Callable[[float, float], Activation], _Default, _De
 }
 
 
-def build_activations(names: Sequence[str], alphas: Sequence[float], betas: Sequence[float]) -> list[Activation]:
-    """The named functions; alphas and betas are handed out in order to those that take them.
+@dataclass(frozen=True)
+class ActivationChoice:
+    """An activation by its lower-case name, with its parameters (0 where it has none)."""
+
+    name: str
+    alpha: float = 0.0
+    beta: float = 0.0
+
+    def build(self) -> Activation:
+        """The function."""
+        plain = _PLAIN.get(self.name)
+        return plain if plain is not None else _PARAMETRIC[self.name][0](self.alpha, self.beta)
+
+
+def choose_activations(
+    names: Sequence[str], alphas: Sequence[float], betas: Sequence[float]
+) -> list[ActivationChoice]:
+    """The named activations; alphas and betas are handed out in order to those that take them.
 
     Names are compared without regard to case. Raises ValueError for an unknown name and for ScaledTanh, which has no
     default parameters, without them.
     """
     alpha_values, beta_values = iter(alphas), iter(betas)
-    return [_build(name, alpha_values, beta_values) for name in names]
+    return [_choose(name, alpha_values, beta_values) for name in names]
 
 
-def _build(name: str, alphas: Iterator[float], betas: Iterator[float]) -> Activation:
+def _choose(name: str, alphas: Iterator[float], betas: Iterator[float]) -> ActivationChoice:
     key = name.lower()
-    plain = _PLAIN.get(key)
-    if plain is not None:
-        return plain
+    if key in _PLAIN:
+        return ActivationChoice(key)
     if key not in _PARAMETRIC:
         known = ", ".join(sorted([*_PLAIN, *_PARAMETRIC]))
         raise ValueError(f"activation {name!r} of a recurrent layer is unknown; expected one of {known}")
-    builder, alpha, beta = _PARAMETRIC[key]
-    return builder(_parameter(name, "alpha", alphas, alpha), _parameter(name, "beta", betas, beta))
+    _, alpha, beta = _PARAMETRIC[key]
+    return ActivationChoice(key, _parameter(name, "alpha", alphas, alpha), _parameter(name, "beta", betas, beta))
 
 
 def _parameter(name: str, which: str, values: Iterator[float], default: _Default) -> float:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fusible.kernels.numpy.halves import delivered, widened
+from fusible.kernels.numpy.movement import normalise_axis
 from fusible.kernels.numpy.sampling import cubic_filter, linear_filter
 
 Array = np.ndarray[Any, Any]
@@ -21,15 +22,17 @@ Array = np.ndarray[Any, Any]
 MODES = ("nearest", "linear", "cubic")
 # "simple" is the rule of opset 10: down-sampling rounds up, up-sampling down.
 NEAREST_MODES = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil", "simple")
+# tf_half_pixel_for_nn existed in opsets 11 and 12.
 COORDINATES = (
     "half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric", "tf_crop_and_resize",
+    "tf_half_pixel_for_nn",
 )  # fmt: skip
 POLICIES = ("stretch", "not_larger", "not_smaller")
 
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """One axis: `size` input and `count` output elements, and the length that the scale stands for, maybe fractional."""
+    """One axis: `size` input and `count` output elements; `length` is size * scale, maybe fractional."""
 
     size: int
     count: int
@@ -62,16 +65,15 @@ def resize(
     tf_crop_and_resize, which puts `extrapolation_value` wherever a coordinate lies outside X. Integers are computed in
     float64, then rounded and saturated; `nearest` takes any type.
     """
-    how = Interpolation(
-        mode, nearest_mode, coordinate_transformation_mode, cubic_coeff_a, exclude_outside, antialias
-    )
+    how = Interpolation(mode, nearest_mode, coordinate_transformation_mode, cubic_coeff_a, exclude_outside, antialias)
     _check(how)
-    chosen = [a % X.ndim for a in axes] if axes is not None else list(range(X.ndim))
+    chosen = [normalise_axis(a, X.ndim) for a in axes] if axes is not None else list(range(X.ndim))
     crops = _crops(roi, len(chosen)) if coordinate_transformation_mode == "tf_crop_and_resize" else None
     result = X if mode == "nearest" else _floating(X)
     outside: list[tuple[int, Array]] = []
+    found = scalings(X.shape, chosen, scales, sizes, keep_aspect_ratio_policy)
     with np.errstate(all="ignore"):
-        for i, (axis, scaling) in enumerate(zip(chosen, scalings(X.shape, chosen, scales, sizes, keep_aspect_ratio_policy), strict=True)):
+        for i, (axis, scaling) in enumerate(zip(chosen, found, strict=True)):
             crop = None if crops is None else crops[i]
             if scaling.count == scaling.size and scaling.scale == 1 and crop in (None, (0.0, 1.0)):
                 continue
@@ -87,7 +89,8 @@ def resize_dynamic(
     X: Array, roi: Array | None = None, scales: Array | None = None, sizes: Array | None = None, /, **attributes: Any
 ) -> Array:
     """`resize` with roi, scales and sizes known at run time; empty ones count as absent."""
-    given = {name: v.tolist() for name, v in (("roi", roi), ("scales", scales), ("sizes", sizes)) if v is not None and v.size}
+    operands = (("roi", roi), ("scales", scales), ("sizes", sizes))
+    given = {name: value.tolist() for name, value in operands if value is not None and value.size}
     return resize(X, **given, **attributes)
 
 
@@ -135,6 +138,8 @@ def source_coordinates(scaling: Scaling, mode: str, crop: tuple[float, float] | 
     match mode:
         case "asymmetric":
             return y / scale
+        case "tf_half_pixel_for_nn":
+            return (y + one(0.5)) / scale
         case "half_pixel":
             return (y + one(0.5)) / scale - one(0.5)
         case "pytorch_half_pixel":
@@ -153,7 +158,7 @@ def source_coordinates(scaling: Scaling, mode: str, crop: tuple[float, float] | 
 def _along_axis(data: Array, axis: int, x: Array, scaling: Scaling, how: Interpolation) -> Array:
     """Resample one axis at the coordinates x."""
     if how.mode == "nearest":
-        return np.take(data, np.clip(_nearest(x, scaling.scale, how.nearest_mode), 0, scaling.size - 1), axis=axis)
+        return np.take(data, np.clip(nearest(x, scaling.scale, how.nearest_mode), 0, scaling.size - 1), axis=axis)
     numbers, weights = taps(x, scaling, how)
     weights = weights.astype(data.dtype)
     shape = (-1, *(1,) * (data.ndim - 1 - axis))
@@ -183,7 +188,8 @@ def taps(x: Array, scaling: Scaling, how: Interpolation) -> tuple[Array, Array]:
     return np.clip(numbers, 0, scaling.size - 1), weights
 
 
-def _nearest(x: Array, scale: float, mode: str) -> Array:
+def nearest(x: Array, scale: float, mode: str) -> Array:
+    """The whole numbers next to coordinates, before they are clamped."""
     match mode:
         case "round_prefer_floor":
             found = np.ceil(x - np.float32(0.5))

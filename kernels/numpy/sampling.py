@@ -33,15 +33,17 @@ def sample(planes: Array, positions: Sequence[Array], mode: str, border: Border)
     steps = [prod(spatial[a + 1 :]) for a in range(len(spatial))]
     total: Array | None = None
     for taps in each(*(range(axis.taps) for axis in axes)):
-        where, inside = 0, True
+        where: Any = 0
+        outside: Any = False
         for axis, tap, step in zip(axes, taps, steps, strict=True):
-            pixel, valid = axis.pixel(tap)
-            where, inside = where + pixel * step, inside & valid if valid is not None else inside
-        values = np.take(flat, np.where(inside, where, flat.shape[1] - 1), axis=1)
+            pixel, inside = axis.pixel(tap)
+            where = where + pixel * step
+            outside = outside if inside is None else outside | ~inside
+        values = np.take(flat, np.where(outside, flat.shape[1] - 1, where), axis=1)
         if mode == "nearest":
             return values
-        weight = prod((axis.weights[tap] for axis, tap in zip(axes, taps, strict=True)), start=np.ones((), values.dtype))
-        values *= weight
+        for axis, tap in zip(axes, taps, strict=True):
+            values *= axis.weights[tap]
         total = values if total is None else np.add(total, values, out=total)
     assert total is not None
     return total
@@ -106,4 +108,5 @@ def reflected(positions: Array, low: float, high: float) -> Array:
     even = np.mod(times, 2) == 0
     below = np.where(even, low + rest, high - rest)
     above = np.where(even, high - rest, low + rest)
-    return np.asarray(np.where(positions < low, below, np.where(positions > high, above, positions))).astype(positions.dtype)
+    found = np.where(positions < low, below, np.where(positions > high, above, positions))
+    return np.asarray(found.astype(positions.dtype))

@@ -15,8 +15,8 @@ Tensors: TypeAlias = list[Array]
 Element: TypeAlias = "Array | Tensors"
 
 
-def sequence_empty() -> Tensors:
-    """A sequence of nothing."""
+def sequence_empty(*, dtype: np.dtype[Any]) -> Tensors:
+    """A sequence of nothing; `dtype`, of the tensors that may follow, leaves no trace in it."""
     return []
 
 

@@ -19,7 +19,7 @@ AUTO_PADS = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Where the windows of one spatial axis stand: output o, tap t reads position o * stride + t * dilation - before."""
+    """The windows of one spatial axis: output o, tap t reads position o * stride + t * dilation - before."""
 
     size: int
     kernel: int
@@ -38,6 +38,13 @@ class Windows:
     def reach(self) -> int:
         """The length of the padded axis that the windows together cover."""
         return (self.count - 1) * self.stride + self.span if self.count else 0
+
+    @property
+    def taps(self) -> range:
+        """The taps that lie inside the axis for some output."""
+        low = self.before - max(self.count - 1, 0) * self.stride
+        first, last = -(-low // self.dilation), (self.size - 1 + self.before) // self.dilation
+        return range(max(0, first), max(min(self.kernel - 1, last) + 1, 0))
 
     def tap(self, tap: int) -> tuple[slice, slice]:
         """(outputs, positions): those outputs whose tap lies inside the axis, and what they read there."""
@@ -111,16 +118,19 @@ def automatic_pads(auto_pad: str, size: int, kernel: int, stride: int, dilation:
 def window_count(
     size: int, kernel: int, stride: int, dilation: int, padding: int, ceil_mode: bool = False, before: int = 0
 ) -> int:
-    """How many windows fit into an axis with `padding` in all; none if it is shorter than one window."""
+    """How many windows fit into an axis with `padding` in all, `before` of it at the beginning.
+
+    Raises ValueError for an axis that is shorter than one window by more than a stride.
+    """
     room = size + padding - window_span(kernel, dilation)
-    if room < 0 and not ceil_mode:
-        return 0
-    if not ceil_mode:
-        return room // stride + 1
-    count = -(-room // stride) + 1
-    if (count - 1) * stride >= size + before:
-        count -= 1
-    return max(count, 0)
+    count = room // stride + 1
+    if ceil_mode:
+        count = -(-room // stride) + 1
+        if (count - 1) * stride >= size + before:
+            count -= 1
+    if count < 0:
+        raise ValueError(f"a window of {kernel} taps, {dilation} apart, is longer than the axis of {size + padding}")
+    return count
 
 
 def padded(x: Array, spatial: Sequence[Windows], fill: float = 0.0) -> Array:
@@ -139,7 +149,7 @@ def padded(x: Array, spatial: Sequence[Windows], fill: float = 0.0) -> Array:
 
 
 def views(x: Array, spatial: Sequence[Windows], outputs: Sequence[slice]) -> Array:
-    """A read-only view [..., *kernel, *outputs] of the windows at `outputs` (step 1) of an array that is padded already."""
+    """A read-only view [..., *kernel, *outputs] of the windows at `outputs` (step 1) of a padded array."""
     lead = x.ndim - len(spatial)
     steps = x.strides[lead:]
     start = [slice(None)] * lead + [slice(o.start * w.stride, None) for o, w in zip(outputs, spatial, strict=True)]
@@ -157,7 +167,7 @@ def views(x: Array, spatial: Sequence[Windows], outputs: Sequence[slice]) -> Arr
 
 
 def boxes(extents: Sequence[int], limit: int) -> Iterator[tuple[slice, ...]]:
-    """Cut an index space into boxes of at most `limit` points (at least one), each a contiguous run in row-major order."""
+    """Cut an index space into boxes of at most `limit` points (at least one), each contiguous in row-major order."""
     if not extents:
         yield ()
         return

@@ -36,7 +36,7 @@ def sequence_erase(c: NodeContext) -> Value:
 
 @onnx_op("SequenceAt")
 def sequence_at(c: NodeContext) -> Value:
-    """SequenceAt: the tensor itself where the list was made by SequenceConstruct, a slice where SplitToSequence made it."""
+    """SequenceAt: the tensor itself where SequenceConstruct made the list, a slice where SplitToSequence did."""
     sequence, position = c.required(0), c.static(1)
     maker = sequence.producer
     if position is not None and position.size == 1 and maker is not None:

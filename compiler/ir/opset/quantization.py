@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -37,7 +38,7 @@ _REALS = (DType.F32, DType.F16, DType.BF16)
 
 @dataclass(frozen=True, slots=True)
 class QuantizeLinearAttrs:
-    """output_dtype: of the result; axis, block_size (0: none), saturate as in ONNX; precision: of the quotient or None."""
+    """output_dtype: of the result; axis, block_size (0: none), saturate as in ONNX; precision: of the quotient."""
 
     output_dtype: DType
     axis: int = 1
@@ -117,7 +118,7 @@ def _dequantize_definition(node: Node) -> Definition:
     return _per_element(node, _dequantize_expression)
 
 
-def _per_element(node: Node, expression: object) -> Definition:
+def _per_element(node: Node, expression: Callable[[Node], Expr]) -> Definition:
     """The expression where the parameters broadcast as they are; else the same op after spreading them."""
     types = [None if v is None else v.type for v in node.inputs]
     shapes = [t.shape if isinstance(t, TensorType) else None for t in types]
@@ -128,7 +129,7 @@ def _per_element(node: Node, expression: object) -> Definition:
     parameters = [s for s in shapes[1:] if s is not None]
     axis = attrs.axis % len(x) if len(x) > 1 else 0
     if not attrs.block_size and all(_broadcasts(s, x, axis) for s in parameters):
-        return Elementwise(expression(node))  # type: ignore[operator]
+        return Elementwise(expression(node))
     if not x or (attrs.block_size and not isinstance(x[axis], int)):
         return Opaque("its scale does not broadcast, and the length of the quantised axis is not known")
     return Composite(_spread)
@@ -143,9 +144,10 @@ def _broadcasts(parameter: Shape, x: Shape, axis: int) -> bool:
 def _spread(node: Node) -> Graph:
     """The op with parameters that broadcast against x."""
     g = Graph(node.op.name)
-    given = [None if v is None else g.input(v.type, name) for v, name in zip(node.inputs, ("x", "s", "z"), strict=False)]
-    operands = [given[0], *(None if p is None else _spread_parameter(g, node, p) for p in given[1:])]
-    g.set_outputs([g.add_node(node.op, operands, _plain(replace(node.attrs, block_size=0))).output], ["y"])
+    formal = [None if v is None else g.input(v.type, name) for v, name in zip(node.inputs, "xsz", strict=False)]
+    operands = [formal[0], *(None if p is None else _spread_parameter(g, node, p) for p in formal[1:])]
+    attributes = {name: getattr(node.attrs, name) for name in node.op.attribute_names} | {"block_size": 0}
+    g.set_outputs([g.add_node(node.op, operands, attributes).output], ["y"])
     return g
 
 
@@ -156,15 +158,13 @@ def _spread_parameter(g: Graph, node: Node, parameter: Value) -> Value:
     shape, attrs = x.type.shape, node.attrs
     axis = attrs.axis % len(shape) if len(shape) > 1 else 0
     if attrs.block_size:
-        blocks = np.arange(shape[axis], dtype=np.int64) // attrs.block_size
+        extent = shape[axis]
+        assert isinstance(extent, int)
+        blocks = np.arange(extent, dtype=np.int64) // attrs.block_size
         return g.add("gather", parameter, g.constant(blocks), axis=axis)
     if _is_single(own.shape):
         return g.add("reshape", parameter, shape=())
     return g.add("reshape", parameter, shape=tuple(d if k == axis else 1 for k, d in enumerate(shape)))
-
-
-def _plain(attrs: QuantizeLinearAttrs | DequantizeLinearAttrs) -> dict[str, object]:
-    return {name: getattr(attrs, name) for name in attrs.__slots__}
 
 
 def _quantize_expression(node: Node) -> Expr:
@@ -218,6 +218,23 @@ def _dynamic_quantize_linear(ctx: Infer) -> list[TensorType]:
     return [TensorType(DType.U8, ctx.shape(0)), TensorType(DType.F32, ()), TensorType(DType.U8, ())]
 
 
+def _dynamic_quantize_graph(node: Node) -> Graph:
+    """scale = (max - min) / 255, or 1; zero point = -min / scale, rounded; then a quantisation. NaN is not foreseen."""
+    g, type_ = Graph(node.op.name), node.inputs[0]
+    assert type_ is not None
+    x = g.input(type_.type, "x")
+    zero, one, last = (g.constant(np.asarray(n, np.float32)) for n in (0, 1, 255))
+    low = g.add("min", g.add("reduce_min", x, axes=None, keepdims=False), zero)
+    high = g.add("max", g.add("reduce_max", x, axes=None, keepdims=False), zero)
+    step = g.add("div", g.add("sub", high, low), last)
+    scale = g.add("where", g.add("equal", step, zero), one, step)
+    level = g.add("round", g.add("clip", g.add("div", g.add("neg", low), scale), zero, last))
+    zero_point = g.add("cast", level, dtype=DType.U8)
+    y = g.add("quantize_linear", x, scale, zero_point, output_dtype=DType.U8)
+    g.set_outputs([y, scale, zero_point], ["y", "y_scale", "y_zero_point"])
+    return g
+
+
 OPS.register(
     Op(
         "quantize_linear",
@@ -242,7 +259,7 @@ OPS.register(
     Op(
         "dynamic_quantize_linear",
         _dynamic_quantize_linear,
-        same(Opaque("every element of the result depends on the range of all")),
+        same(Composite(_dynamic_quantize_graph)),
         "quantization:dynamic_quantize_linear",
         outputs=3,
     )

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from fusible.compiler.ir.definition import Opaque, same
 from fusible.compiler.ir.ops import OPS, Infer, Op
+from fusible.compiler.ir.opset.recurrent_definition import recurrent_definition
 from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.ir.types import DType, Shape, TensorType
-from fusible.kernels.numpy.recurrent_activations import build_activations
+from fusible.kernels.numpy.recurrent_activations import choose_activations
 
 __all__ = ["GruAttrs", "LstmAttrs", "RnnAttrs"]
 
@@ -106,7 +107,7 @@ def _layer(
     directions = DIRECTIONS[attrs.direction]
     if attrs.activations and len(attrs.activations) < functions * directions:
         ctx.fail(f"needs {functions * directions} activations, got {list(attrs.activations)}")
-    build_activations(attrs.activations, attrs.activation_alpha, attrs.activation_beta)
+    choose_activations(attrs.activations, attrs.activation_alpha, attrs.activation_beta)
     sizes = _sizes(ctx, gates, transposed)
     if sizes is None:
         return [TensorType(dtype, None)] * (1 + len(states))
@@ -152,10 +153,9 @@ def _fits(ctx: Infer, index: int, expected: Sequence[Dim]) -> None:
         ctx.fail(f"input {index} must have shape {list(expected)}, got {ctx.type(index)}")
 
 
-_OVER_TIME = same(Opaque("a recurrence: each step needs the state that the one before left"))
-OPS.register(Op("rnn", _rnn, _OVER_TIME, "recurrent:rnn", RnnAttrs, inputs=(3, 6), outputs=2))
-OPS.register(Op("gru", _gru, _OVER_TIME, "recurrent:gru", GruAttrs, inputs=(3, 6), outputs=2))
-OPS.register(Op("lstm", _lstm, _OVER_TIME, "recurrent:lstm", LstmAttrs, inputs=(3, 8), outputs=3))
+OPS.register(Op("rnn", _rnn, recurrent_definition, "recurrent:rnn", RnnAttrs, inputs=(3, 6), outputs=2))
+OPS.register(Op("gru", _gru, recurrent_definition, "recurrent:gru", GruAttrs, inputs=(3, 6), outputs=2))
+OPS.register(Op("lstm", _lstm, recurrent_definition, "recurrent:lstm", LstmAttrs, inputs=(3, 8), outputs=3))
 OPS.register(
     Op(
         "dynamic_quantize_lstm",

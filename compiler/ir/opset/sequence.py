@@ -26,7 +26,7 @@ class SequenceEmptyAttrs:
 
 @dataclass(frozen=True, slots=True)
 class SplitToSequenceAttrs:
-    """split: lengths, one length for all pieces, or None for slices of length 1 (that lose the axis unless keepdims)."""
+    """split: lengths, one length for all, or None for slices of length 1 (that lose the axis unless keepdims)."""
 
     axis: int = 0
     split: int | tuple[int, ...] | None = None

@@ -1,0 +1,79 @@
+"""Run a pipeline on a graph under `Options`, and turn its ledger into the report's data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from fusible.compiler.accuracy import compare, kernel_bound
+from fusible.compiler.ir.graph import Graph
+from fusible.compiler.options import Options
+from fusible.compiler.outcome import Outcome
+from fusible.passes.base import PassContext
+from fusible.passes.exactness import Exactness
+from fusible.passes.instruments import Instrument, Timing, Verify
+from fusible.passes.ledger import Kind, Ledger
+from fusible.passes.manager import Pipeline
+
+__all__ = ["compare_rewrite", "run_passes"]
+
+# A rewritten piece may hold a whole chain of reductions, so it gets the row of long accumulations.
+_REWRITE_ACCUMULATION = 4096
+
+
+def run_passes(
+    pipeline: Pipeline,
+    graph: Graph,
+    options: Options,
+    target: str,
+    *,
+    instruments: Sequence[Instrument] = (),
+    limit: int | None = None,
+) -> Outcome:
+    """Run the pipeline; `limit` bounds the number of applications (to bisect).
+
+    Raises PassError, VerifyError (the imported graph itself), LimitExceeded("compile_seconds").
+    """
+    seconds = options.limits.compile_seconds
+    context = PassContext(
+        ledger=Ledger(),
+        exactness=options.exactness,
+        fold_bytes=options.fold_bytes,
+        limit=limit,
+        deadline=time.monotonic() + seconds,
+        compile_seconds=seconds,
+        verify=options.verify,
+        compare=compare_rewrite,
+        target={"name": target},
+        loop_iterations=options.limits.loop_iterations,
+    )
+    timing = Timing()
+    watching: list[Instrument] = [timing, *instruments]
+    if options.verify != "off":
+        watching.append(Verify())
+    pipeline.run(graph, context, watching)
+    return _outcome(context.ledger, timing)
+
+
+def compare_rewrite(reference: np.ndarray, got: np.ndarray, exactness: Exactness) -> str | None:
+    """What is wrong with a rewrite's result, or None: bit-equality for EXACT, else the kernel bounds."""
+    if exactness is Exactness.EXACT and reference.dtype.kind in "fc":
+        if reference.shape == got.shape and np.array_equal(reference, got, equal_nan=True):
+            return None
+        verdict = compare(reference, got, kernel_bound(reference.dtype))
+        return f"not bit-equal: {verdict.reason or f'greatest scaled error {verdict.max_error:.2e}'}"
+    verdict = compare(reference, got, kernel_bound(reference.dtype, _REWRITE_ACCUMULATION))
+    return None if verdict else verdict.reason
+
+
+def _outcome(ledger: Ledger, timing: Timing) -> Outcome:
+    rows = tuple(e.to_json() for e in ledger)
+    done = (str(Kind.FIRED), str(Kind.FUSED))
+    return Outcome(
+        fusions=tuple(r for r in rows if r["kind"] in done),
+        refusals=tuple(r for r in rows if r["kind"] not in done),
+        passes=tuple({"pass": s.name, "phase": str(s.phase), "changes": s.changes, "seconds": s.seconds} for s in timing.steps),
+        notes=tuple(str(e) for e in ledger.select(Kind.LOUD)),
+    )

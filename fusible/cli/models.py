@@ -1,0 +1,81 @@
+"""Opening what a command was given: an ONNX model to compile, or an artifact to load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fusible.cli.console import progress
+from fusible.cli.shapes import parse_shapes
+from fusible.errors import UsageError
+from fusible.runtime.artifact import MAGIC, load_artifact
+
+if TYPE_CHECKING:
+    from fusible.compiler.options import Options
+    from fusible.passes.instruments import Instrument
+    from fusible.runtime.executable import Executable
+
+__all__ = ["compile_file", "existing", "is_artifact", "open_executable"]
+
+
+def existing(path: Path) -> Path:
+    """Return the path of a file. Raises UsageError if there is none."""
+    if not path.is_file():
+        raise UsageError(f"{path} is {'a folder' if path.is_dir() else 'no file'}")
+    return path
+
+
+def is_artifact(path: Path) -> bool:
+    """Tell an artifact from a model by its first bytes."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def open_executable(path: Path, target: str, shapes: Iterable[str]) -> Executable:
+    """Load an artifact, or compile a model. Raises UsageError if shapes are given for an artifact."""
+    if not is_artifact(existing(path)):
+        return compile_file(path, target, shapes)
+    executable = load_artifact(path)
+    if list(shapes):
+        raise UsageError("--shape belongs to compiling; the artifact has its shapes already")
+    if target not in ("auto", executable.target):
+        raise UsageError(f"the artifact was compiled for {executable.target}, not for {target}")
+    return executable
+
+
+def compile_file(
+    path: Path,
+    target: str = "auto",
+    shapes: Iterable[str] = (),
+    *,
+    pass_files: Sequence[Path] = (),
+    disabled: Sequence[str] = (),
+    options: Options | None = None,
+    instruments: Sequence[Instrument] = (),
+    limit: int | None = None,
+) -> Executable:
+    """Compile a model file with the options of the command line."""
+    from fusible.compiler.api import compile_with, resolve_target
+    from fusible.compiler.pass_files import load_pass_file
+    from fusible.compiler.pipeline import pipeline
+
+    concrete, _ = resolve_target(target)
+    passes = pipeline(concrete)
+    for file in pass_files:
+        passes = load_pass_file(existing(file), passes)
+    for name in disabled:
+        passes = passes.without(name)
+    with progress(f"compiling {path.name}"):
+        return compile_with(
+            existing(path),
+            target,
+            shapes=parse_shapes(shapes),
+            passes=passes,
+            options=options,
+            instruments=instruments,
+            limit=limit,
+        )

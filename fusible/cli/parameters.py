@@ -1,0 +1,27 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+__all__ = ["InputsOption", "JsonOption", "ModelArgument", "SeedOption", "ShapeOption", "TargetOption"]
+
+ModelArgument: TypeAlias = Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX file.", show_default=False)]
+TargetOption: TypeAlias = Annotated[str, typer.Option("--target", metavar="T", help="auto or numpy.")]
+ShapeOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape",
+        metavar="NAME=VALUE",
+        help="batch=4 fixes a dimension, batch=1:64 bounds it, x=1,3,224,224 gives an input its shape. Repeatable.",
+        show_default=False,
+    ),
+]
+InputsOption: TypeAlias = Annotated[
+    Path | None, typer.Option("--inputs", metavar="X.npz", help="Arrays by input name. Default: random ones.")
+]
+SeedOption: TypeAlias = Annotated[int, typer.Option("--seed", min=0, help="Of random inputs.")]
+JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -1,0 +1,1 @@
+"""The command line: each command in this process, a few in processes of their own."""

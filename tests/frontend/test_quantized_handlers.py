@@ -1,0 +1,124 @@
+"""Quantised operators of the standard and of ONNX Runtime, imported and compared with ONNX Runtime."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from fusible.compiler.ir.types import DType, TensorType
+from fusible.errors import InvalidModel
+from tests.frontend.imported import evaluated, expected, imported, model_of
+
+CONTRIB = {"com.microsoft": 1}
+RANDOM = np.random.default_rng(0)
+A = RANDOM.integers(0, 256, (3, 8)).astype(np.uint8)
+B = RANDOM.integers(0, 256, (3, 8)).astype(np.uint8)
+W = RANDOM.integers(-64, 64, (8, 5)).astype(np.int8)  # 7 bits: ONNX Runtime saturates where the processor lacks VNNI
+F = RANDOM.standard_normal((3, 8)).astype(np.float32)
+CONSTANTS: dict[str, np.ndarray] = {
+    "s1": np.array(0.02, np.float32),
+    "s2": np.array(0.03, np.float32),
+    "s3": np.array(0.05, np.float32),
+    "z1": np.array(100, np.uint8),
+    "z2": np.array(130, np.uint8),
+    "z3": np.array(120, np.uint8),
+    "zw": np.array(0, np.int8),
+    "zeros": np.zeros(5, np.int8),
+    "columns": np.linspace(0.01, 0.03, 5, dtype=np.float32),
+    "bias": np.linspace(-1, 1, 5, dtype=np.float32),
+    "ibias": np.arange(5, dtype=np.int32) * 500,
+}
+INPUTS = {"a": A, "b": B, "w": W, "f": F}
+
+
+def compare(op: str, names: list[str], steps: int = 0, **attributes: Any) -> np.ndarray:
+    """Both answers agree, bytes up to `steps`."""
+    node = helper.make_node(op, names, ["y"], domain="com.microsoft", **attributes)
+    used = {k: v for k, v in INPUTS.items() if k in names}
+    model = model_of([node], used, ["y"], {k: v for k, v in CONSTANTS.items() if k in names}, domains=CONTRIB)
+    (got,), (reference,) = evaluated(model, used), expected(model, used)
+    assert (got.dtype, got.shape) == (reference.dtype, reference.shape)
+    if got.dtype.kind in "iu":
+        assert np.abs(got.astype(int) - reference.astype(int)).max() <= steps
+    else:
+        np.testing.assert_allclose(got, reference, rtol=1e-5, atol=1e-6)
+    output = imported(model).outputs[0].type
+    assert isinstance(output, TensorType)
+    assert output.shape == got.shape
+    return got
+
+
+@pytest.mark.parametrize("op", ["QLinearAdd", "QLinearMul"])
+def test_binary(op: str) -> None:
+    assert compare(op, ["a", "s1", "z1", "b", "s2", "z2", "s3", "z3"], steps=1).std() > 10
+
+
+def test_unary() -> None:
+    compare("QLinearSigmoid", ["a", "s1", "z1", "s2", "z2"], steps=1)
+    compare("QLinearLeakyRelu", ["a", "s1", "z1", "s2", "z2"], steps=1, alpha=0.2)
+
+
+def test_concat() -> None:
+    compare("QLinearConcat", ["s3", "z3", "a", "s1", "z1", "b", "s2", "z2"], steps=1, axis=1)
+
+
+@pytest.mark.parametrize("bias", ["", "ibias"])
+def test_gemm(bias: str) -> None:
+    compare("QGemm", ["a", "s1", "z1", "w", "columns", "zeros", bias, "s3", "z3"], steps=1)
+    compare("QGemm", ["a", "s1", "z1", "w", "s2", "zw", bias], alpha=0.5)
+
+
+@pytest.mark.parametrize("rest", [[], ["z1"], ["z1", "zw", "bias"]])
+def test_products_as_floats(rest: list[str]) -> None:
+    compare("MatMulIntegerToFloat", ["a", "w", "s1", "columns", *rest])
+
+
+@pytest.mark.parametrize("rest", [[], ["zw", "bias"]])
+def test_dynamic_products(rest: list[str]) -> None:
+    compare("DynamicQuantizeMatMul", ["f", "w", "columns", *rest])
+
+
+def test_contrib_spelling_of_quantisation() -> None:
+    compare("QuantizeLinear", ["f", "s1", "z1"])
+    compare("DequantizeLinear", ["a", "s1", "z1"])
+
+
+def test_output_types() -> None:
+    x = np.ones((2, 3), np.float32)
+    given = {"x": x}
+    for attributes, opset, dtype in [
+        ({}, 13, DType.U8),
+        ({"output_dtype": TensorProto.INT8}, 21, DType.I8),
+        ({"output_dtype": TensorProto.FLOAT8E5M2}, 23, DType.F8E5M2),
+    ]:
+        node = helper.make_node("QuantizeLinear", ["x", "s1"], ["y"], **attributes)
+        model = model_of([node], given, ["y"], {"s1": CONSTANTS["s1"]}, opset=opset)
+        assert imported(model).outputs[0].type == TensorType(dtype, (2, 3))
+    node = helper.make_node("QuantizeLinear", ["x", "s1", "z1"], ["y"], output_dtype=TensorProto.INT8)
+    constants = {k: CONSTANTS[k] for k in ("s1", "z1")}
+    with pytest.raises(InvalidModel, match="output_dtype is i8, the zero point u8"):
+        imported(model_of([node], given, ["y"], constants))
+
+
+@pytest.mark.parametrize("op", ["ConvInteger", "QLinearConv"])
+@pytest.mark.parametrize("auto_pad", ["NOTSET", "SAME_LOWER", "VALID"])
+def test_convolutions(op: str, auto_pad: str) -> None:
+    x = RANDOM.integers(0, 256, (1, 2, 6, 5)).astype(np.uint8)
+    kernel = RANDOM.integers(0, 100, (3, 2, 3, 2)).astype(np.uint8)
+    names = ["x", "w", "z1", "z2"] if op == "ConvInteger" else ["x", "s1", "z1", "w", "s2", "z2", "s3", "z3"]
+    node = helper.make_node(op, names, ["y"], auto_pad=auto_pad, strides=[2, 1], kernel_shape=[3, 2])
+    inputs = {"x": x, "w": kernel}
+    model = model_of([node], inputs, ["y"], {k: v for k, v in CONSTANTS.items() if k in names})
+    (got,), (reference,) = evaluated(model, inputs), expected(model, inputs)
+    assert (got.dtype, got.shape) == (reference.dtype, reference.shape)
+    assert np.array_equal(got, reference)
+
+
+def test_kernel_shape_must_fit() -> None:
+    node = helper.make_node("ConvInteger", ["x", "w"], ["y"], kernel_shape=[3, 3])
+    inputs = {"x": np.ones((1, 1, 5, 5), np.uint8), "w": np.ones((1, 1, 2, 2), np.uint8)}
+    with pytest.raises(InvalidModel, match="kernel_shape"):
+        imported(model_of([node], inputs, ["y"]))

@@ -1,0 +1,1 @@
+"""Tests of the graph IR and of the canonical ops."""

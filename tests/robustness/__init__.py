@@ -1,0 +1,1 @@
+"""Bad input: errors in bounded time and memory."""

@@ -1,0 +1,86 @@
+"""Artifacts: round trip, determinism, damage, and a process that has neither onnx nor the compiler's needs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fusible
+from fusible.runtime.plan import Plan
+from tests.runtime import models
+
+_FRESH = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("onnx", "onnx_ir", "sympy", "networkx", "typer", "rich", "google", "onnxruntime"):
+            raise ImportError("blocked: " + name)
+sys.meta_path.insert(0, Block())
+import numpy as np, fusible
+exe = fusible.load(sys.argv[1])
+with np.load(sys.argv[2]) as given:
+    np.savez(sys.argv[3], **exe.run(dict(given)))
+assert "fusible.compiler" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize("name", ["conv_relu_add", "branches", "nonzero_chain", "cache_step"])
+def test_round_trip_in_a_bare_process(name: str, tmp_path: Path) -> None:
+    exe = fusible.compile(getattr(models, name)())
+    rng = np.random.default_rng(1)
+    inputs = {
+        s.name: np.asarray(rng.integers(0, 2, [d if isinstance(d, int) else 3 for d in s.shape or ()])).astype(s.dtype)
+        if s.dtype != np.float32
+        else rng.standard_normal([d if isinstance(d, int) else 3 for d in s.shape or ()]).astype(np.float32)
+        for s in exe.inputs
+    }
+    exe.save(tmp_path / "m.fusible")
+    np.savez(tmp_path / "in.npz", **inputs)
+    command = [sys.executable, "-c", _FRESH, *(str(tmp_path / f) for f in ("m.fusible", "in.npz", "out.npz"))]
+    subprocess.run(command, check=True, capture_output=True)
+    with np.load(tmp_path / "out.npz") as got:
+        for key, wanted in exe.run(inputs).items():
+            assert np.array_equal(got[key], wanted), key
+
+
+def test_two_compilations_give_the_same_bytes(tmp_path: Path) -> None:
+    for number in range(2):
+        fusible.compile(models.branches()).save(tmp_path / f"{number}.fusible")
+    assert (tmp_path / "0.fusible").read_bytes() == (tmp_path / "1.fusible").read_bytes()
+
+
+def test_the_plan_survives_json() -> None:
+    plan = fusible.compile(models.branches()).plan
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+def test_damaged_artifacts(tmp_path: Path) -> None:
+    path = tmp_path / "m.fusible"
+    fusible.compile(models.conv_relu_add()).save(path)
+    data = path.read_bytes()
+    for length in (0, 4, 15, 40, len(data) // 2, len(data) - 65):
+        (tmp_path / "cut").write_bytes(data[:length])
+        with pytest.raises(fusible.ArtifactError):
+            fusible.load(tmp_path / "cut")
+    (tmp_path / "cut").write_bytes(b"NOTFUSIB" + data[8:])
+    with pytest.raises(fusible.ArtifactError, match="no Fusible artifact"):
+        fusible.load(tmp_path / "cut")
+    (tmp_path / "cut").write_bytes(data[:8] + b"\x63" + data[9:])
+    with pytest.raises(fusible.ArtifactError, match="format 99"):
+        fusible.load(tmp_path / "cut")
+    flipped = bytearray(data)
+    flipped[-200] ^= 1
+    (tmp_path / "cut").write_bytes(flipped)
+    with pytest.raises(fusible.ArtifactError, match="hash"):
+        fusible.load(tmp_path / "cut", check=True)
+    with pytest.raises(fusible.ArtifactError, match="cannot be read"):
+        fusible.load(tmp_path / "none")
+
+
+def test_importing_fusible_is_light() -> None:
+    code = "import sys, fusible, fusible.runtime.artifact; assert not {'onnx', 'typer', 'rich'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
