@@ -115,7 +115,9 @@ def function_body(context: NodeContext) -> onnx.FunctionProto | None:
         if name not in given and attribute.default_value.type != onnx.AttributeProto.UNDEFINED:
             filled.attribute_proto.add().CopyFrom(attribute.default_value)
     if not any(o.domain == "" for o in filled.opset_import):
-        filled.opset_import.append(helper.make_opsetid("", context.opset))
+        # A body of another domain (ai.onnx.preview) is written in the ONNX operators of the model's own version.
+        version = context.opset if domain == "" else context.opsets.get("", defs.onnx_opset_version())
+        filled.opset_import.append(helper.make_opsetid("", version))
     return filled
 
 

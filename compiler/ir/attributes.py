@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import fields, replace
 from functools import lru_cache
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 from fusible.compiler.ir.symbols import Dim, SymInt, substitute
 from fusible.compiler.ir.types import OptionalType, SequenceType, TensorType, substitute_type
@@ -27,9 +27,9 @@ def attribute_problem(expected: type, attrs: Any) -> str | None:
 
 
 @lru_cache(maxsize=1024)
-def _hints(attrs: type) -> dict[str, Any]:
+def _hints(attrs: Hashable) -> dict[str, Any]:
     try:
-        return get_type_hints(attrs)
+        return get_type_hints(cast(type, attrs))
     except (NameError, TypeError):
         return {}  # annotations with names that exist for type checkers only
 

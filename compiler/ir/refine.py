@@ -9,7 +9,7 @@ import numpy as np
 from fusible.compiler.ir.attributes import substitute_attrs
 from fusible.compiler.ir.graph import Graph, Node, Value, known_content, standing_symbols
 from fusible.compiler.ir.ops import Content
-from fusible.compiler.ir.reinfer import bare_symbol, captured_inputs, infer_again, within
+from fusible.compiler.ir.reinfer import bare_symbol, bare_symbols, captured_inputs, infer_again, within
 from fusible.compiler.ir.symbols import Dim, SymInt, Symbol, substitute, symbols_of
 from fusible.compiler.ir.types import OptionalType, SequenceType, TensorType, Type, substitute_type
 from fusible.errors import InvalidModel
@@ -29,14 +29,9 @@ def rebuild_types(graph: Graph, substitution: Mapping[str, Dim] | None = None) -
     for symbol in introduced:
         graph.symbols.add(symbol)
     _rebuild(graph, values)
-    standing = [s for v in graph.inputs for s in _bare_symbols(v.type) if s in introduced]
+    standing = [s for v in graph.inputs for s in bare_symbols(v.type) if s in introduced]
     graph.defines = tuple(dict.fromkeys([*graph.defines, *standing]))
     return values
-
-
-def _bare_symbols(type_: Type) -> list[Symbol]:
-    dims = type_.shape if isinstance(type_, TensorType) and type_.shape is not None else ()
-    return [s for d in dims if (s := bare_symbol(d)) is not None]
 
 
 def _rebuild(graph: Graph, values: dict[str, Dim]) -> None:

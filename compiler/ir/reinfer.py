@@ -18,6 +18,7 @@ from fusible.compiler.ir.types import OptionalType, SequenceType, TensorType, Ty
 __all__ = [
     "ScratchSymbols",
     "bare_symbol",
+    "bare_symbols",
     "capture_start",
     "captured_inputs",
     "infer_again",
@@ -72,6 +73,12 @@ def bare_symbol(dim: Dim) -> Symbol | None:
     return None
 
 
+def bare_symbols(type_: Type) -> list[Symbol]:
+    """The symbols that stand alone as a dimension of a tensor type: a value of the type tells what they are."""
+    dims = type_.shape if isinstance(type_, TensorType) and type_.shape is not None else ()
+    return [s for d in dims if (s := bare_symbol(d)) is not None]
+
+
 def match_types(inferred: Sequence[Type], stated: Sequence[Type], fresh: Sequence[Symbol]) -> dict[str, Dim] | None:
     """What stands in `stated` where `inferred` has fresh symbols; None if the types do not agree.
 
@@ -117,8 +124,10 @@ def _agree(inferred: Type | None, stated: Type | None, binding: Mapping[str, Dim
             return len(inferred.shape) == len(stated.shape) and all(
                 substitute(a, binding) == b for a, b in zip(inferred.shape, stated.shape, strict=True)
             )
-        case (SequenceType(), SequenceType()) | (OptionalType(), OptionalType()):
-            return inferred.element is None or _agree(inferred.element, stated.element, binding)
+        case SequenceType(element=a), SequenceType(element=b):
+            return a is None or _agree(a, b, binding)
+        case OptionalType(element=a), OptionalType(element=b):
+            return a is None or _agree(a, b, binding)
     return False
 
 

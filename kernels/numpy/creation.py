@@ -1,30 +1,12 @@
-"""Tensors made from sizes and scalars: ConstantOfShape, Range, EyeLike, Shape, Size."""
+"""Tensors made of positions: Range, EyeLike. (A tensor of equal elements is an `expand` of one.)"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from fusible.kernels.numpy.movement import integers
-
 Array = np.ndarray[Any, Any]
-Scalar = bool | int | float | complex | str
-
-
-def constant_of_shape(*, shape: Sequence[int], value: Scalar, dtype: np.dtype[Any]) -> Array:
-    """A tensor of `shape` filled with `value`."""
-    if min(shape, default=0) < 0:
-        raise ValueError(f"constant_of_shape takes sizes >= 0, got {tuple(shape)}")
-    result = np.empty(shape, dtype)
-    result[...] = np.array(value, dtype=dtype)
-    return result
-
-
-def constant_of_shape_dynamic(shape: Array, /, *, value: Scalar, dtype: np.dtype[Any]) -> Array:
-    """ConstantOfShape of a run-time shape."""
-    return constant_of_shape(shape=integers(shape), value=value, dtype=dtype)
 
 
 def range_(start: Array, limit: Array, delta: Array, /) -> Array:
@@ -68,15 +50,3 @@ def eye_like(x: Array, /, *, dtype: np.dtype[Any], k: int = 0) -> Array:
     rows, columns = x.shape
     # A diagonal outside the matrix is empty, however far.
     return np.eye(rows, columns, k=min(max(k, -rows), columns), dtype=np.bool_).astype(dtype)
-
-
-def shape(x: Array, /, *, start: int = 0, end: int | None = None) -> Array:
-    """The dimensions start..end of x as int64; negative bounds count from the end, both are clamped."""
-    rank = x.ndim
-    first, stop = (min(max(b + rank if b < 0 else b, 0), rank) for b in (start, rank if end is None else end))
-    return np.array(x.shape[first:stop], dtype=np.int64)
-
-
-def size(x: Array, /) -> Array:
-    """The number of elements of x as an int64 scalar."""
-    return np.array(x.size, dtype=np.int64)

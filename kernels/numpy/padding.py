@@ -1,4 +1,4 @@
-"""Pad in all its modes, and CenterCropPad. Any element type."""
+"""Pad in all its modes. Any element type."""
 
 from __future__ import annotations
 
@@ -99,24 +99,3 @@ def _pad_constant(x: Array, low: list[int], high: list[int], constant_value: Arr
     result[...] = fill.reshape(())
     result[tuple(slice(lo, lo + size) for lo, size in zip(low, x.shape, strict=True))] = x
     return result
-
-
-def center_crop_pad(x: Array, /, *, shape: Sequence[int], axes: Sequence[int] | None = None) -> Array:
-    """Crop or zero-pad the centre of x to `shape` along `axes` (default: all).
-
-    An odd difference crops one more element at the end, and pads one more at the end.
-    """
-    axes = normalise_axes(range(x.ndim) if axes is None else axes, x.ndim)
-    if len(shape) != len(axes):
-        raise ValueError(f"center_crop_pad takes one size for each of {len(axes)} axes, got {len(shape)}")
-    return pad(x, pads=_centre_pads([x.shape[a] for a in axes], shape), axes=axes)
-
-
-def _centre_pads(old: Sequence[int], new: Sequence[int]) -> list[int]:
-    before = [(n - o) // 2 if n >= o else -((o - n) // 2) for o, n in zip(old, new, strict=True)]
-    return before + [n - o - b for o, n, b in zip(old, new, before, strict=True)]
-
-
-def center_crop_pad_dynamic(x: Array, shape: Array, /, *, axes: Sequence[int] | None = None) -> Array:
-    """CenterCropPad to a run-time shape."""
-    return center_crop_pad(x, shape=integers(shape), axes=axes)

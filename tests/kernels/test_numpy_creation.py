@@ -1,4 +1,4 @@
-"""ConstantOfShape, Range, EyeLike, Shape, Size and the random ops."""
+"""Range, EyeLike and the random ops."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from fusible.kernels.numpy import creation, random
 from tests.kernels.single_node import run_node
@@ -24,23 +24,6 @@ def assert_same(got: np.ndarray, expected: np.ndarray) -> None:
     assert got.dtype == expected.dtype
     assert got.shape == expected.shape
     assert np.array_equal(got, expected)
-
-
-@pytest.mark.parametrize("shape", [(2, 3), (), (0, 4)])
-@pytest.mark.parametrize(
-    ("value", "dtype"), [(2.5, F32), (-(2**63), I64), (True, np.dtype(bool)), (0.1, np.dtype(np.float16))]
-)
-def test_constant_of_shape(shape: tuple[int, ...], value: Any, dtype: np.dtype) -> None:
-    tensor = numpy_helper.from_array(np.array([value], dtype))
-    expected = run_node("ConstantOfShape", [np.array(shape, I64)], value=tensor)[0]
-    assert_same(creation.constant_of_shape_dynamic(np.array(shape, I64), value=value, dtype=dtype), expected)
-
-
-def test_constant_of_shape_of_other_types() -> None:
-    assert creation.constant_of_shape(shape=(2,), value="ab", dtype=np.dtype(object)).tolist() == ["ab", "ab"]
-    assert creation.constant_of_shape(shape=(1,), value=1.5, dtype=BF16).dtype == BF16
-    with pytest.raises(ValueError, match=">= 0"):
-        creation.constant_of_shape(shape=(-1,), value=0, dtype=F32)
 
 
 SMALL = st.integers(-9, 9)
@@ -93,20 +76,6 @@ def test_eye_like(k: int) -> None:
     x = np.zeros((3, 5), np.int32)
     expected = run_node("EyeLike", [x], dtype=helper.np_dtype_to_tensor_dtype(F32), k=min(k, 99))[0]
     assert_same(creation.eye_like(x, dtype=F32, k=k), expected)
-
-
-@pytest.mark.parametrize("start", [None, 0, 1, -2, 9, -9])
-@pytest.mark.parametrize("end", [None, 2, -1, 9, -9])
-def test_shape(start: int | None, end: int | None) -> None:
-    x = np.zeros((2, 0, 5), np.float32)
-    bounds = {name: b for name, b in (("start", start), ("end", end)) if b is not None}
-    assert_same(creation.shape(x, **bounds), run_node("Shape", [x], **bounds)[0])
-
-
-def test_size() -> None:
-    assert_same(creation.size(np.zeros((2, 3))), np.array(6))
-    assert_same(creation.size(np.zeros((0, 3))), np.array(0))
-    assert_same(creation.size(np.zeros(())), np.array(1))
 
 
 def draw_normal(seed: float | None, dtype: np.dtype = F32) -> np.ndarray:

@@ -278,14 +278,6 @@ def test_pad_refuses_what_makes_no_sense() -> None:
         padding.pad(numbered(2), pads=(1,))
 
 
-@pytest.mark.parametrize(("shape", "axes"), [((2, 9, 5), None), ((7, 4), (0, -1)), ((3,), (1,))])
-def test_center_crop_pad(shape: tuple[int, ...], axes: tuple[int, ...] | None) -> None:
-    x = numbered(5, 6, 8)
-    attributes = {} if axes is None else {"axes": axes}
-    expected = run_node("CenterCropPad", [x, ints(*shape)], **attributes)[0]
-    assert_same(padding.center_crop_pad_dynamic(x, ints(*shape), axes=axes), expected)
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_element_types_survive_every_move(dtype: Any) -> None:
     x = numbered(2, 3).astype(dtype)

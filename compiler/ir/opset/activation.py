@@ -103,11 +103,13 @@ def _fixed(name: str, expr: Expr) -> None:
     OPS.register(Op(name, like_input, same(Elementwise(expr)), f"activations:{name}", accepts_out=True))
 
 
-def _parametric(name: str, attrs: type, expr: Callable[[Any], Expr]) -> None:
+def _parametric(
+    name: str, attrs: type, expr: Callable[[Any], Expr], infer: Callable[[Infer], TensorType] = like_input
+) -> None:
     OPS.register(
         Op(
             name,
-            like_input,
+            infer,
             lambda node: Elementwise(expr(node.attrs)),
             f"activations:{name}",
             attrs,
@@ -147,6 +149,11 @@ def _mish() -> Apply:
     e = apply("exp", apply("min", _X, 20.0))
     n = apply("mul", e, apply("add", e, 2.0))
     return apply("mul", _X, apply("div", n, apply("add", n, 2.0)))
+
+
+def _celu(alpha: float) -> Apply:
+    curve = apply("mul", apply("expm1", apply("div", _X, alpha)), alpha)
+    return apply("add", apply("max", _X, 0.0), apply("min", curve, 0.0))
 
 
 def _shrink(node: Node) -> Definition:
@@ -226,29 +233,8 @@ _parametric(
 )
 _parametric("hard_sigmoid", HardSigmoidAttrs, lambda a: _hard_sigmoid(a.alpha, a.beta))
 _parametric("swish", SwishAttrs, lambda a: _swish(a.alpha))
-OPS.register(
-    Op("gelu", _infer_gelu, lambda node: Elementwise(_gelu(node.attrs)), "activations:gelu", GeluAttrs, accepts_out=True)
-)
-OPS.register(
-    Op(
-        "celu",
-        _infer_celu,
-        lambda node: Elementwise(
-            apply(
-                "add",
-                apply("max", _X, 0.0),
-                apply(
-                    "min",
-                    apply("mul", apply("expm1", apply("div", _X, node.attrs.alpha)), node.attrs.alpha),
-                    0.0,
-                ),
-            )
-        ),
-        "activations:celu",
-        CeluAttrs,
-        accepts_out=True,
-    )
-)
+_parametric("gelu", GeluAttrs, _gelu, _infer_gelu)
+_parametric("celu", CeluAttrs, lambda a: _celu(a.alpha), _infer_celu)
 OPS.register(Op("shrink", like_input, _shrink, "activations:shrink", ShrinkAttrs, accepts_out=True))
 OPS.register(
     Op(

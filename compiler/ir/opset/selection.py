@@ -68,8 +68,8 @@ def _top_k_types(ctx: Infer, k: Dim) -> list[TensorType]:
     if shape is None:
         return [TensorType(ctx.dtype(0), None), TensorType(DType.I64, None)]
     along = ctx.axis(ctx.attrs.axis, len(shape))
-    low, high = bounds_of(shape[along] - k) if not isinstance(k, SymInt) or isinstance(shape[along], int) else (0, None)
-    if (isinstance(k, int) and k < 0) or (high is not None and high < 0):
+    room = bounds_of(shape[along] - k)[1]
+    if (isinstance(k, int) and k < 0) or (room is not None and room < 0):
         ctx.fail(f"k = {k} does not lie in [0, {shape[along]}], the size of axis {along}")
     chosen = (*shape[:along], k, *shape[along + 1 :])
     return [TensorType(ctx.dtype(0), chosen), TensorType(DType.I64, chosen)]
