@@ -41,7 +41,9 @@ def lower(
         constants=planned.constants,
         source=backend.module(list(planned.kernels)),
         target=backend.target,
-        limits=RunLimits(limits.tensor_bytes, limits.memory_bytes, limits.loop_iterations),
+        limits=RunLimits(
+            limits.tensor_bytes, limits.memory_bytes, limits.loop_iterations, limits.unbounded_iterations
+        ),
         provenance={"fusible": __version__, "graph": graph.name, "target": backend.target},
         custom=tuple(CustomKernel(c.path, c.version) for c in backend.custom),
         functions=tuple(c.function for c in backend.custom),

@@ -18,7 +18,8 @@ class Limits:
 
     model_bytes: size of the model file. nodes: nodes after inlining functions. depth: nesting of subgraphs and
     functions. tensor_bytes: one tensor. memory_bytes: all buffers of a run. compile_seconds: wall time of a
-    compilation (checked between nodes and passes). loop_iterations: of one Loop in one run.
+    compilation (checked between nodes and passes). loop_iterations: of one Loop in one run. unbounded_iterations: of a
+    Loop with no trip count (or one above 2**31), which may never end.
     """
 
     model_bytes: int = 2**31
@@ -28,6 +29,7 @@ class Limits:
     memory_bytes: int = 64 * 2**30
     compile_seconds: float = 600.0
     loop_iterations: int = 100_000
+    unbounded_iterations: int = 10_000
 
     def __post_init__(self) -> None:
         for item in fields(self):

@@ -47,7 +47,7 @@ def run_passes(
         verify=options.verify,
         compare=compare_rewrite,
         target={"name": target},
-        loop_iterations=options.limits.loop_iterations,
+        loop_iterations=options.limits.unbounded_iterations,
     )
     timing = Timing()
     watching: list[Instrument] = [timing, *instruments]

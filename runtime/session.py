@@ -26,11 +26,15 @@ MAX_LAYOUTS = 16
 
 @dataclass(frozen=True, slots=True)
 class RunLimits:
-    """Bounds of a run: bytes of one tensor and of all planned buffers, iterations of one loop."""
+    """Bounds of a run: bytes of one tensor and of all planned buffers, iterations of one loop.
+
+    unbounded_iterations holds for loops without a trip count, or with one above 2**31.
+    """
 
     tensor_bytes: int = 16 * 2**30
     memory_bytes: int = 64 * 2**30
     loop_iterations: int = 100_000
+    unbounded_iterations: int = 10_000
 
 
 @dataclass(slots=True)
@@ -327,9 +331,8 @@ class Session:
         scans: list[list[np.ndarray]] = [[] for _ in step.outputs[step.carried :]]
         limit, iteration, gathered = self._executable.limits, 0, 0
         while going and (trip is None or iteration < trip):
-            if iteration >= limit.loop_iterations:
-                asked = "an unbounded number" if trip is None else trip
-                raise LimitExceeded("loop_iterations", asked, limit.loop_iterations, ", ".join(step.origin))
+            if iteration >= limit.unbounded_iterations:
+                _check_iterations(limit, trip, iteration, ", ".join(step.origin))
             inputs = [np.asarray(iteration, np.int64), np.asarray(going), *carried, *captures]
             results = self._execute(body, inputs, env, {})
             going = bool(np.asarray(results[0]).reshape(-1)[0])
@@ -353,6 +356,15 @@ class Session:
         value = plan.values[step.outputs[step.carried + number]]
         rest = (value.shape or (0,))[1:]
         return np.empty((0, *(d if isinstance(d, int) else env.get(str(d), 0) for d in rest)), DTYPES[value.dtype])
+
+
+def _check_iterations(limit: RunLimits, trip: int | None, iteration: int, where: str) -> None:
+    """Raise LimitExceeded if a loop has run for too long."""
+    if trip is None or trip > 2**31:
+        asked = "more, without a trip count" if trip is None else trip
+        raise LimitExceeded("unbounded_iterations", asked, limit.unbounded_iterations, where)
+    if iteration >= limit.loop_iterations:
+        raise LimitExceeded("loop_iterations", trip, limit.loop_iterations, where)
 
 
 def profile_session(session: Session, inputs: Mapping[str, Any], repeat: int) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
 
+from fusible.compiler.frontend.text_fields import check_text
 from fusible.compiler.ir.constant import Constant, FileRange
 from fusible.compiler.ir.types import DType
 from fusible.compiler.options import Limits
@@ -82,6 +83,7 @@ def load_model(model: str | os.PathLike[str] | bytes | onnx.ModelProto, limits: 
     Raises InvalidModel if it cannot be read or parsed, LimitExceeded("model_bytes").
     """
     if isinstance(model, onnx.ModelProto):
+        check_text(model)
         return LoadedModel(model, None, "model")
     if isinstance(model, bytes):
         return LoadedModel(_parse(model, "the model", limits), None, "model")
@@ -109,6 +111,7 @@ def _parse(data: bytes, what: str, limits: Limits) -> onnx.ModelProto:
         raise InvalidModel(f"{what} is no ONNX model: {error}") from error
     if not proto.HasField("graph"):
         raise InvalidModel(f"{what} is no ONNX model: it has no graph")
+    check_text(proto)
     return proto
 
 

@@ -314,7 +314,7 @@ def infer_types(infer: Infer) -> list[Type]:
         inferred = infer.op.infer(infer)
     except (ValueError, OverflowError, ZeroDivisionError, IndexError) as error:
         infer.fail(str(error))
-    types = [inferred] if not isinstance(inferred, (list, tuple)) else list(inferred)
+    types: list[Type] = [inferred] if not isinstance(inferred, Sequence) else list(inferred)
     if len(types) != infer.outputs:
         infer.fail(f"has {len(types)} outputs, {infer.outputs} were asked for")
     for type_ in types:

@@ -88,4 +88,6 @@ def broadcasts_to(ctx: Infer, index: int, target: Shape | None) -> None:
     pairs = list(zip(reversed(shape), reversed(target), strict=False))
     wrong = [(a, b) for a, b in pairs if isinstance(a, int) and isinstance(b, int) and a not in (1, b)]
     if len(shape) > len(target) or wrong:
-        ctx.fail(f"input {index} of type {ctx.type(index)} does not broadcast to {TensorType(ctx.dtype(index), target)}")
+        ctx.fail(
+            f"input {index} of type {ctx.type(index)} does not broadcast to {TensorType(ctx.dtype(index), target)}"
+        )

@@ -89,10 +89,12 @@ def read_inputs(path: Path, specs: Sequence[TensorSpec]) -> dict[str, Any]:
     Names, types and shapes are left to the executable to check.
     """
     try:
-        with progress(f"reading {path}"), np.load(path, allow_pickle=False) as archive:
+        with progress(f"reading {path}"):
+            archive = np.load(path, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise UsageError(f"{path} holds one array; inputs come by name, in an .npz file")
-            found: dict[str, Any] = {name: archive[name] for name in archive.files}
+            with archive:
+                found: dict[str, Any] = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise UsageError(f"{path} cannot be read as an .npz file of arrays: {error}") from error
     for spec in specs:
@@ -140,4 +142,6 @@ def _arrays(values: Iterable[Any]) -> list[np.ndarray]:
 
 
 def _storable(array: np.ndarray) -> np.ndarray:
-    return array.astype(np.str_) if array.dtype == object else array
+    if array.dtype == object:
+        return array.astype(np.str_)
+    return array if array.dtype.isbuiltin == 1 else array.view(f"V{array.dtype.itemsize}")

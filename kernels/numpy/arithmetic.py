@@ -79,7 +79,7 @@ def pow(a: Array, b: Array, /, *, out: Array | None = None) -> Array:
         if shortcut is not None:
             return delivered(shortcut, a.dtype, out)
     if a.dtype.kind in "iu" and b.dtype.kind in "iu":
-        return delivered(_integer_power(a, b), a.dtype, out)
+        return delivered(integer_power(a, b), a.dtype, out)
     wide = np.promote_types(widened(a).dtype, widened(b).dtype if b.dtype.kind not in "iu" else np.float32)
     return delivered(np.power(a.astype(wide, copy=False), b.astype(wide, copy=False)), a.dtype, out)
 

@@ -222,14 +222,3 @@ def lrn(
     total *= np.asarray(alpha / size, wide.dtype)
     total += np.asarray(bias, wide.dtype)
     return delivered(wide / np.power(total, np.asarray(beta, wide.dtype)), x.dtype, out)
-
-
-@_quiet
-def mean_variance_normalization(x: Array, /, *, axes: tuple[int, ...] = (0, 2, 3), out: Array | None = None) -> Array:
-    """y = (x - mean) / (standard deviation + 1e-9) over the axes."""
-    normal = tuple(normalise_axis(a, x.ndim) for a in axes)
-    wide = widened(x)
-    count = np.asarray(np.prod([x.shape[a] for a in normal], dtype=np.int64), wide.dtype)
-    deviation = wide - np.sum(wide, axis=normal, keepdims=True) / count
-    variance = np.sum(deviation * deviation, axis=normal, keepdims=True) / count
-    return delivered(deviation / (np.sqrt(variance) + np.asarray(1e-9, wide.dtype)), x.dtype, out)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fusible.kernels.numpy.arithmetic import integer_power
 from fusible.kernels.numpy.special import erf as erf
 
 Array = np.ndarray[Any, Any]
@@ -75,10 +76,8 @@ def mod(a: Array, b: Array) -> Array:
 
 def pow(a: Array, b: Array) -> Array:
     """Power; a negative integer exponent of an integer base truncates (1 and -1 aside, to 0)."""
-    if a.dtype.kind in "iu" and b.dtype.kind == "i":
-        positive = np.power(a, np.maximum(b, 0))
-        inverse = np.where(a == 1, 1, np.where(a == -1, 1 - 2 * (b & 1), 0)).astype(a.dtype)
-        return np.asarray(np.where(b < 0, inverse, positive).astype(a.dtype))
+    if a.dtype.kind in "iu" and b.dtype.kind in "iu":
+        return integer_power(a, b)
     return np.asarray(np.power(a, b).astype(a.dtype))
 
 

@@ -44,7 +44,7 @@ class Outcome:
 
 
 def run_case(case: Case, *, target: str = "numpy", verify: bool = False, seconds: float = 20.0) -> Outcome:
-    """Compile and run a case. Whatever goes wrong is the outcome's reason: this raises nothing but KeyboardInterrupt."""
+    """Compile and run a case. Whatever goes wrong is the outcome's reason; nothing is raised but KeyboardInterrupt."""
     started = time.perf_counter()
     reason = ""
     try:
@@ -106,7 +106,8 @@ def _array_difference(wanted: np.ndarray, got: np.ndarray, rtol: float, atol: fl
     if not np.any(wrong):
         return ""
     where = tuple(int(place) for place in np.argwhere(wrong)[0])
-    return f"{int(np.sum(wrong))} of {wanted.size} elements differ; at {where} {wanted[where]!r} was expected, got {got[where]!r}"
+    first = f"at {where} {wanted[where]!r} was expected, got {got[where]!r}"
+    return f"{int(np.sum(wrong))} of {wanted.size} elements differ; {first}"
 
 
 def _describe(value: Value) -> str:

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import helper
 
+from fusible.compiler.ir.symbols import evaluate
 from fusible.compiler.ir.types import TensorType
 from fusible.errors import InvalidModel, UnsupportedOp
 from tests.frontend.imported import evaluated, expected, imported, model_of
@@ -122,7 +123,7 @@ def test_resize(opset: int, run_time: bool) -> None:
     if opset >= 18:
         sizes = [x, None, None, ints(8, 9)]
         for policy in ("not_larger", "not_smaller"):
-            check("Resize", sizes, opset, axes=[-2, -1], keep_aspect_ratio_policy=policy, mode="linear")
+            check("Resize", sizes, opset, axes=[2, 3], keep_aspect_ratio_policy=policy, mode="linear")
 
 
 def test_sampling_and_regions() -> None:
@@ -190,10 +191,12 @@ def test_open_sizes(size: tuple[int, int]) -> None:
     constants = {"w": normal(3, 2, 3, 3), "scales": floats(1, 1, 2, 4), "odd": floats(1, 1, 1.7, 1)}
     inputs = {"x": normal(1, 2, *size)}
     model = open_shapes(model_of(nodes, inputs, ["c", "y"], constants), {2: "h", 3: "w"})
-    resized, last = (v.type for v in imported(model).outputs)
-    assert str(resized) == ("f32[1, 3, -2*floordiv(floordiv(-h, 2), 2), -4*floordiv(floordiv(-w, 2), 2)]"), f"{resized}"
-    assert isinstance(last, TensorType)
-    for got, reference in zip(evaluated(model, inputs), expected(model, inputs), strict=True):
+    results = evaluated(model, inputs)
+    resized = imported(model).outputs[0].type
+    assert isinstance(resized, TensorType)
+    assert resized.shape is not None
+    assert tuple(evaluate(d, dict(zip("hw", size, strict=True))) for d in resized.shape) == results[0].shape
+    for got, reference in zip(results, expected(model, inputs), strict=True):
         assert_close(got, reference, accumulation=4096)
 
 

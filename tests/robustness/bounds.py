@@ -39,7 +39,7 @@ def _status(field: str) -> int:
 
 def refused(act: Callable[[], Any], error: type[fusible.FusibleError] = fusible.FusibleError, match: str = "") -> str:
     """The message of the FusibleError that `act` must raise, within the bounds."""
-    with bounded(), pytest.raises(error, match=match) as caught:
+    with bounded(), pytest.raises(error, match=match or None) as caught:
         act()
     return str(caught.value)
 

@@ -94,7 +94,7 @@ def test_a_loop_that_never_ends(condition: str, trip: str) -> None:
     def act() -> None:
         fusible.compile(_endless(condition, trip))(np.zeros(1, np.float32))
 
-    assert "endless" in refused(act, fusible.LimitExceeded, "loop_iterations")
+    assert "endless" in refused(act, fusible.LimitExceeded, "unbounded_iterations")
 
 
 EVIL = '"""\nimport os; os.system("touch OWNED")\n"""; x = __import__("os") #\n\' \\ {x!r} \x00 \u2028'

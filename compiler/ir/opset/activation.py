@@ -220,16 +220,12 @@ _fixed(
 _fixed("softsign", apply("div", _X, apply("add", apply("abs", _X), 1.0)))
 _fixed("mish", _mish())
 _parametric("leaky_relu", LeakyReluAttrs, lambda a: _below_zero(apply("mul", _X, a.alpha), _X))
-_parametric(
-    "thresholded_relu", ThresholdedReluAttrs, lambda a: apply("select", apply("gt", _X, a.alpha), _X, 0.0)
-)
+_parametric("thresholded_relu", ThresholdedReluAttrs, lambda a: apply("select", apply("gt", _X, a.alpha), _X, 0.0))
 _parametric("elu", EluAttrs, lambda a: _below_zero(apply("mul", _decay(_X), a.alpha), _X))
 _parametric(
     "selu",
     SeluAttrs,
-    lambda a: apply(
-        "mul", apply("select", apply("gt", _X, 0.0), _X, apply("mul", _decay(_X), a.alpha)), a.gamma
-    ),
+    lambda a: apply("mul", apply("select", apply("gt", _X, 0.0), _X, apply("mul", _decay(_X), a.alpha)), a.gamma),
 )
 _parametric("hard_sigmoid", HardSigmoidAttrs, lambda a: _hard_sigmoid(a.alpha, a.beta))
 _parametric("swish", SwishAttrs, lambda a: _swish(a.alpha))

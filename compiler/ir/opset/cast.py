@@ -68,9 +68,5 @@ def _width(dtype: DType) -> int:
     return _WIDTHS.get(dtype, 8 * dtype.numpy.itemsize)
 
 
-OPS.register(
-    Op("cast", _cast, _cast_definition, "cast:cast", CastAttrs, accepts_out=True, propagate=cast_content)
-)
-OPS.register(
-    Op("bit_cast", _bit_cast, same(Opaque("it reinterprets bits")), "cast:bit_cast", BitCastAttrs, view=True)
-)
+OPS.register(Op("cast", _cast, _cast_definition, "cast:cast", CastAttrs, accepts_out=True, propagate=cast_content))
+OPS.register(Op("bit_cast", _bit_cast, same(Opaque("it reinterprets bits")), "cast:bit_cast", BitCastAttrs, view=True))

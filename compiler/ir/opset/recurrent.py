@@ -82,11 +82,10 @@ def _dynamic_quantize_lstm(ctx: Infer) -> list[TensorType]:
         if ctx.dtype(index) not in (DType.I8, DType.U8):
             ctx.fail(f"input {index} must be int8 or uint8, got {ctx.dtype(index).value}")
     results = _layer(ctx, gates=4, functions=3, states=(5, 6), peepholes=7, transposed=True)
-    sizes = _sizes(ctx, gates=4, transposed=True)
-    directions = DIRECTIONS[ctx.attrs.direction]
+    directions, recurrent = DIRECTIONS[ctx.attrs.direction], ctx.shape(2)
     for index in (8, 9, 10, 11):
-        rows = () if sizes is None or ctx.rank(index) == 1 else (sizes.hidden * 4,)
-        _fits(ctx, index, (directions, *rows))
+        columns = () if recurrent is None or ctx.rank(index) == 1 else recurrent[2:]
+        _fits(ctx, index, (directions, *columns))
     return results
 
 
@@ -108,7 +107,7 @@ def _layer(
     if attrs.activations and len(attrs.activations) < functions * directions:
         ctx.fail(f"needs {functions * directions} activations, got {list(attrs.activations)}")
     choose_activations(attrs.activations, attrs.activation_alpha, attrs.activation_beta)
-    sizes = _sizes(ctx, gates, transposed)
+    sizes = _sizes(ctx, transposed)
     if sizes is None:
         return [TensorType(dtype, None)] * (1 + len(states))
     rows = sizes.hidden * gates
@@ -129,18 +128,30 @@ def _layer(
     return [TensorType(dtype, outputs), *[TensorType(dtype, state)] * len(states)]
 
 
-def _sizes(ctx: Infer, gates: int, transposed: bool) -> _Sizes | None:
-    """The sizes that X and R state; None if a rank is unknown."""
-    x, recurrent = ctx.shape(0), ctx.shape(2)
-    if x is None or recurrent is None:
+def _sizes(ctx: Infer, transposed: bool) -> _Sizes | None:
+    """The sizes that the operands state; None if the rank of W or R is unknown."""
+    for index in (0, 1, 2):
+        if ctx.rank(index) not in (3, None):
+            ctx.fail(f"X, W and R must have rank 3, input {index} is {ctx.type(index)}")
+    weight, recurrent = ctx.shape(1), ctx.shape(2)
+    if weight is None or recurrent is None:
         return None
-    if len(x) != 3 or len(recurrent) != 3:
-        ctx.fail(f"X and R must have rank 3, got {ctx.type(0)} and {ctx.type(2)}")
-    time, batch = (x[1], x[0]) if ctx.attrs.layout else (x[0], x[1])
-    hidden = recurrent[1] if transposed else recurrent[2]
+    hidden, width = recurrent[1 if transposed else 2], weight[1 if transposed else 2]
     if hidden == 0:
         ctx.fail("the state must have at least one element")
+    x = ctx.shape(0)
+    if x is None:
+        return _Sizes(ctx.fresh("time"), _batch(ctx), width, hidden)
+    time, batch = (x[1], x[0]) if ctx.attrs.layout else (x[0], x[1])
     return _Sizes(time, batch, x[2], hidden)
+
+
+def _batch(ctx: Infer) -> Dim:
+    """The number of sequences where X does not tell."""
+    initial = ctx.shape(5) if ctx.has(5) else None
+    if initial is not None and len(initial) == 3:
+        return initial[0 if ctx.attrs.layout else 1]
+    return ctx.fresh("batch")
 
 
 def _fits(ctx: Infer, index: int, expected: Sequence[Dim]) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
+from fusible.compiler.ir.composition import converted, scalar, tensor_of, widened
 from fusible.compiler.ir.definition import Composite, Definition, Opaque, Reduce, same
 from fusible.compiler.ir.graph import Graph, Node
 from fusible.compiler.ir.inference import normal_axes, reduced_shape
@@ -138,15 +137,9 @@ _UNKNOWN_RANK = Opaque("the rank of its operand is not known")
 _WIDER = Opaque("it computes integers in a wider type")
 
 
-def _operand(node: Node) -> TensorType:
-    value = node.inputs[0]
-    assert value is not None and isinstance(value.type, TensorType)
-    return value.type
-
-
 def _definition(reduction: _Reduction) -> Callable[[Node], Definition]:
     def define(node: Node) -> Definition:
-        operand = _operand(node)
+        operand = tensor_of(node.inputs[0])
         if operand.shape is None:
             return _UNKNOWN_RANK
         if operand.dtype.is_integer and not reduction.whole:
@@ -168,7 +161,7 @@ def _definition(reduction: _Reduction) -> Callable[[Node], Definition]:
 
 
 def _log_sum_exp(node: Node) -> Definition:
-    operand = _operand(node)
+    operand = tensor_of(node.inputs[0])
     if operand.shape is None:
         return _UNKNOWN_RANK
     return _WIDER if operand.dtype.is_integer else Composite(_log_sum_exp_graph)
@@ -177,19 +170,15 @@ def _log_sum_exp(node: Node) -> Definition:
 def _log_sum_exp_graph(node: Node) -> Graph:
     """ln(sum of e^(x - m)) + m with m the maximum, or 0 where that is infinite."""
     graph = Graph("reduce_log_sum_exp")
-    given = _operand(node)
-    x = graph.input(given, "x")
-    wide = graph.add("cast", x, dtype=DType.F32) if given.dtype.is_small_float else x
-    assert isinstance(wide.type, TensorType)
-    axes, keepdims = node.attrs.axes, node.attrs.keepdims
-    top = graph.add("reduce_max", wide, axes=axes, keepdims=True)
-    zero = graph.constant(np.zeros((), wide.type.dtype.numpy))
-    shift = graph.add("where", graph.add("is_inf", top), zero, top)
-    exponentials = graph.add("exp", graph.add("sub", wide, shift))
+    given, axes, keepdims = tensor_of(node.inputs[0]), node.attrs.axes, node.attrs.keepdims
+    x = widened(graph, graph.input(given, "x"))
+    top = graph.add("reduce_max", x, axes=axes, keepdims=True)
+    shift = graph.add("where", graph.add("is_inf", top), scalar(graph, x, 0), top)
+    exponentials = graph.add("exp", graph.add("sub", x, shift))
     total = graph.add("log", graph.add("reduce_sum", exponentials, axes=axes, keepdims=keepdims))
     # Summing the one element of each reduced axis drops that axis.
     result = graph.add("add", total, shift if keepdims else graph.add("reduce_sum", shift, axes=axes, keepdims=False))
-    graph.set_outputs([graph.add("cast", result, dtype=given.dtype) if wide is not x else result], ["y"])
+    graph.set_outputs([converted(graph, result, given.dtype)], ["y"])
     return graph
 
 

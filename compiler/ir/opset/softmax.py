@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fusible.compiler.ir.composition import narrowed, tensor_of, widened
+from fusible.compiler.ir.composition import converted, tensor_of, widened
 from fusible.compiler.ir.definition import Composite, Definition, Opaque, same
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.ops import OPS, Infer, Op
@@ -33,26 +33,28 @@ def _definition(node: Node) -> Definition:
     return Composite(_log_softmax if node.op.name == "log_softmax" else _softmax)
 
 
-def _shifted(graph: Graph, node: Node) -> tuple[Value, Value]:
-    """The operand less its maximum along the axis, and the sum of the exponentials of that."""
+def _shifted(graph: Graph, node: Node) -> Value:
+    """The operand less its maximum along the axis."""
     x = widened(graph, graph.input(tensor_of(node.inputs[0]), "x"))
-    axes = (node.attrs.axis,)
-    shifted = graph.add("sub", x, graph.add("reduce_max", x, axes=axes, keepdims=True))
-    return shifted, graph.add("reduce_sum", graph.add("exp", shifted), axes=axes, keepdims=True)
+    return graph.add("sub", x, graph.add("reduce_max", x, axes=(node.attrs.axis,), keepdims=True))
 
 
 def _softmax(node: Node) -> Graph:
     graph = Graph("softmax")
-    shifted, total = _shifted(graph, node)
-    exponentials = next(n for n in graph if n.op.name == "exp").outputs[0]
-    graph.set_outputs([narrowed(graph, graph.add("div", exponentials, total), node)], ["y"])
-    return graph
+    exponentials = graph.add("exp", _shifted(graph, node))
+    total = graph.add("reduce_sum", exponentials, axes=(node.attrs.axis,), keepdims=True)
+    return _finished(graph, graph.add("div", exponentials, total), node)
 
 
 def _log_softmax(node: Node) -> Graph:
     graph = Graph("log_softmax")
-    shifted, total = _shifted(graph, node)
-    graph.set_outputs([narrowed(graph, graph.add("sub", shifted, graph.add("log", total)), node)], ["y"])
+    shifted = _shifted(graph, node)
+    total = graph.add("reduce_sum", graph.add("exp", shifted), axes=(node.attrs.axis,), keepdims=True)
+    return _finished(graph, graph.add("sub", shifted, graph.add("log", total)), node)
+
+
+def _finished(graph: Graph, result: Value, node: Node) -> Graph:
+    graph.set_outputs([converted(graph, result, tensor_of(node.outputs[0]).dtype)], ["y"])
     return graph
 
 
