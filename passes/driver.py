@@ -12,13 +12,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from fusible.compiler.ir.graph import Graph, Node, Value
+from fusible.compiler.ir.refine import rebuild_types
+from fusible.compiler.ir.symbols import Dim
 from fusible.errors import InvalidModel, PassError, UsageError
 from fusible.passes.base import Pass, PassContext, value_name
 from fusible.passes.exactness import Exactness
 from fusible.passes.ledger import Entry, Kind
 from fusible.passes.lineage import Lineages
 from fusible.passes.match import Match, Miss, find_match
-from fusible.passes.refinement import erase_dead, settle_types, type_change
+from fusible.passes.refinement import erase_dead, is_used, type_change
 from fusible.passes.rewrite_check import check_rewrite
 from fusible.passes.rule import Reject, Rule
 
@@ -47,13 +49,14 @@ class RewritePass(Pass):
             context.ledger.add(Entry(Kind.DECLINED, self.name, skipped.name, reason=reason))
         for rule in allowed:
             rule.check()
-        changes, refined = 0, False
+        changes = 0
         for inner in reversed(list(graph.all_graphs())):
             driver = _Driver(self.name, allowed, inner, context)
             changes += driver.run()
-            refined = refined or driver.refined
-        if refined:
-            settle_types(graph)
+            if driver.refined:
+                rebuild_types(graph, driver.known)
+                for node in driver.retired:
+                    erase_dead(inner, node)
         return changes
 
 
@@ -66,6 +69,8 @@ class _Driver:
     graph: Graph
     context: PassContext
     refined: bool = False
+    known: dict[str, Dim] = field(default_factory=dict)  # symbols of replaced nodes, now known
+    retired: list[Node] = field(default_factory=list)  # dead, but types still mention their symbols
     changes: int = 0
     reports: dict[tuple[str, Node], Entry] = field(default_factory=dict)  # what did not fire, by rule and root
 
@@ -150,13 +155,17 @@ class _Driver:
             raise PassError(self.pass_name, f"{where} replaces {len(old)} values, it built {made!r}")
         if any(v is w for v in made for w in match.root.outputs):
             raise PassError(self.pass_name, f"{where} returns a value that it replaces")
+        changes = []
         for now, value in zip(old, made, strict=True):
             change = type_change(now, value, match.matched)
             if change.wrong:
                 raise PassError(self.pass_name, f"{where} replaces {now.type} by {value.type}")
             if change.reason:
                 return Reject(change.reason, now)
+            changes.append(change)
+        for change in changes:
             self.refined = self.refined or change.refines
+            self.known.update(change.known)
         return made
 
     def _replace(
@@ -172,6 +181,8 @@ class _Driver:
             graph.redirect(value, replacement)
         for node in match.matched:
             erase_dead(graph, node)
+            if node.defines and node.graph is graph:
+                self.retired.append(node)
         for node in new:
             erase_dead(graph, node)
         self.changes += 1
@@ -210,11 +221,6 @@ class _Driver:
     ) -> None:
         names = tuple(value_name(c) for c in culprits)
         self.reports[rule.name, root] = Entry(kind, self.pass_name, rule.name, root.origin, reason, names)
-
-
-def is_used(graph: Graph, value: Value) -> bool:
-    """True if a node uses a value or it is a result of the graph."""
-    return bool(value.uses) or any(value is result for result in graph.outputs)
 
 
 def _between(graph: Graph, before: Node | None, root: Node) -> list[Node]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.reinfer import bare_symbol
-from fusible.compiler.ir.symbols import Dim, SymInt
+from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.ir.types import TensorType
 
 __all__ = ["TypeChange", "erase_dead", "is_removable", "is_used", "type_change"]
@@ -69,18 +69,9 @@ def erase_dead(graph: Graph, node: Node) -> int:
         node = work.pop()
         if node.graph is not graph or not is_removable(node) or any(is_used(graph, v) for v in node.outputs):
             continue
-        if node.defines and not _replaceable(node):
-            continue
+        if node.defines:
+            continue  # types elsewhere may mention its symbols; the pass dead-code looks
         graph.erase(node)
         count += 1
         work += [v.producer for v in node.inputs if v is not None and v.producer is not None]
     return count
-
-
-def _replaceable(node: Node) -> bool:
-    return True
-
-
-def is_symbolic(dim: Dim) -> bool:
-    """True for a dimension that is not a literal."""
-    return isinstance(dim, SymInt)

@@ -2,7 +2,7 @@
 
 A `SymInt` is a polynomial with integer coefficients over *atoms*: symbols (`batch`), and calls of the
 functions below on other SymInts. It is kept in one normal form, so equality of texts is equality of
-polynomials. Everything is immutable; the text is the key and parses back (`parse_dim`).
+polynomials. Everything is immutable; the text is the key and parses back (`dimension_text`).
 
 Functions: `floordiv` and `mod` (rounding towards minus infinity), `max`, `min`, and `bcast`, the ONNX
 broadcast of two dimensions (`b if a == 1 else a`).
@@ -10,7 +10,6 @@ broadcast of two dimensions (`b if a == 1 else a`).
 
 from __future__ import annotations
 
-import ast
 import keyword
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -33,7 +32,6 @@ __all__ = [
     "maximum",
     "minimum",
     "modulo",
-    "parse_dim",
     "product",
     "substitute",
     "symbols_of",
@@ -157,9 +155,20 @@ def _multiply(left: Mapping[_Monomial, int], right: Mapping[_Monomial, int]) -> 
     result: dict[_Monomial, int] = {}
     for m1, c1 in left.items():
         for m2, c2 in right.items():
-            monomial = tuple(sorted(m1 + m2, key=_atom_text))
+            monomial = tuple(sorted(m1 + m2, key=_atom_text)) if m1 and m2 else m1 or m2
+            monomial = _absorb(monomial) if len(monomial) > 1 else monomial
             result[monomial] = result.get(monomial, 0) + c1 * c2
     return result
+
+
+def _absorb(monomial: _Monomial) -> _Monomial:
+    """`x * min(1, x)` is x for x >= 0: exporters compute such lengths from broadcast masks."""
+    names = {a.name for a in monomial if isinstance(a, Symbol) and a.lower >= 0}
+    return tuple(a for a in monomial if not (isinstance(a, _Call) and _is_one_or_none(a, names)))
+
+
+def _is_one_or_none(call: _Call, names: set[str]) -> bool:
+    return call.function == "min" and call.args[0] == 1 and dim_text(call.args[1]) in names
 
 
 def _atom_text(atom: _Atom) -> str:
@@ -317,7 +326,20 @@ def bcast(a: Dim, b: Dim) -> Dim:
     if isinstance(a, int) or isinstance(b, int):
         # The other one is 1 or equal: in both cases the result is the literal.
         return a if isinstance(a, int) else b
-    return _call("bcast", *sorted((a, b), key=dim_text))
+    # Equal or 1, whatever the order and however often: one chain of the distinct dimensions, sorted.
+    parts = sorted({dim_text(d): d for d in (*_broadcast_parts(a), *_broadcast_parts(b))}.items())
+    result = parts[0][1]
+    for _, part in parts[1:]:
+        result = _call("bcast", result, part)
+    return result
+
+
+def _broadcast_parts(value: SymInt) -> list[SymInt]:
+    if len(value.terms) == 1:
+        monomial, coefficient = value.terms[0]
+        if coefficient == 1 and len(monomial) == 1 and isinstance(monomial[0], _Call) and monomial[0].function == "bcast":
+            return [p for arg in monomial[0].args if isinstance(arg, SymInt) for p in _broadcast_parts(arg)]
+    return [value]
 
 
 def product(dims: Iterable[Dim]) -> Dim:
@@ -409,7 +431,7 @@ def symbols_of(value: Dim) -> dict[Symbol, None]:
     return found
 
 
-_FOLD: dict[str, Callable[[Dim, Dim], Dim]] = {
+FOLD: dict[str, Callable[[Dim, Dim], Dim]] = {
     "floordiv": floordiv,
     "mod": modulo,
     "max": maximum,
@@ -431,7 +453,7 @@ def substitute(value: Dim, values: Mapping[str, Dim]) -> Dim:
             if isinstance(atom, Symbol):
                 term = term * values.get(atom.name, SymInt.of(atom))
             else:
-                term = term * _FOLD[atom.function](*(substitute(a, values) for a in atom.args))
+                term = term * FOLD[atom.function](*(substitute(a, values) for a in atom.args))
         result = result + term
     return result
 
@@ -454,7 +476,7 @@ def _evaluate_atom(atom: _Atom, env: Mapping[str, Any]) -> Any:
         return env[atom.name]
     a, b = (evaluate(x, env) for x in atom.args)
     if isinstance(a, int) and isinstance(b, int):
-        return _FOLD[atom.function](a, b)
+        return FOLD[atom.function](a, b)
     match atom.function:
         case "floordiv":
             return a // b
@@ -465,32 +487,3 @@ def _evaluate_atom(atom: _Atom, env: Mapping[str, Any]) -> Any:
         case "min":
             return a + (b - a) * (b < a)
     return a * (a != 1) + b * (a == 1)
-
-
-def parse_dim(text: str, symbols: Mapping[str, Symbol]) -> Dim:
-    """Parse the text of a dimension; unknown names or other syntax raise ValueError."""
-    if len(text) > 20_000:
-        raise ValueError("dimension text is too long")
-    try:
-        return _parse_node(ast.parse(text.strip(), mode="eval").body, symbols)
-    except (SyntaxError, RecursionError, MemoryError, OverflowError, ZeroDivisionError) as error:
-        raise ValueError(f"not a dimension: {text[:80]!r}") from error
-
-
-def _parse_node(node: ast.expr, symbols: Mapping[str, Symbol]) -> Dim:
-    match node:
-        case ast.Constant(value=int() as literal) if not isinstance(literal, bool):
-            return literal
-        case ast.Name(id=name) if name in symbols:
-            return SymInt.of(symbols[name])
-        case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return -_parse_node(operand, symbols)
-        case ast.BinOp(left=left, op=ast.Add(), right=right):
-            return _parse_node(left, symbols) + _parse_node(right, symbols)
-        case ast.BinOp(left=left, op=ast.Sub(), right=right):
-            return _parse_node(left, symbols) - _parse_node(right, symbols)
-        case ast.BinOp(left=left, op=ast.Mult(), right=right):
-            return _parse_node(left, symbols) * _parse_node(right, symbols)
-        case ast.Call(func=ast.Name(id=name), args=[a, b], keywords=[]) if name in _FOLD:
-            return _FOLD[name](_parse_node(a, symbols), _parse_node(b, symbols))
-    raise ValueError(f"not a dimension: {ast.unparse(node)!r}")

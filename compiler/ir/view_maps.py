@@ -128,9 +128,7 @@ def concat_maps(shapes: Sequence[Sequence[Dim]], along: int) -> tuple[IndexMap, 
 def pad_map(shape: Sequence[Dim], before: Sequence[Dim], fill: float | int | bool | None) -> IndexMap:
     """Pad with a constant: inside the operand the shifted index, elsewhere `fill` (None: another map's turn)."""
     components = tuple(axis(d) - low for d, low in enumerate(before))
-    bounds = tuple(
-        Bound(component, 0, size) for component, size in zip(components, shape, strict=True)
-    )
+    bounds = tuple(Bound(component, 0, size) for component, size in zip(components, shape, strict=True))
     return IndexMap(components, bounds, fill)
 
 

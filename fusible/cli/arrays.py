@@ -89,8 +89,8 @@ def read_inputs(path: Path, specs: Sequence[TensorSpec]) -> dict[str, Any]:
     Names, types and shapes are left to the executable to check.
     """
     try:
-        with progress(f"reading {path}"):
-            archive = np.load(path, allow_pickle=False)
+        with progress(f"reading {path}"), path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise UsageError(f"{path} holds one array; inputs come by name, in an .npz file")
             with archive:

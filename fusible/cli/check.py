@@ -104,5 +104,5 @@ def memory_facts(memory: dict[str, Any]) -> dict[str, str]:
     if sizes := memory.get("arena_bytes_at"):
         facts["buffers of a run"] += " at " + ", ".join(f"{name} = {value}" for name, value in sizes.items())
     if late := memory.get("values_outside_arena"):
-        facts["values of sizes known only in the run"] = str(late)
+        facts["values outside the buffers"] = str(late)
     return facts

@@ -74,7 +74,7 @@ def pow(a: Array, b: Array, /, *, out: Array | None = None) -> Array:
     Integers of both kinds are exact modulo the width; a negative exponent gives the truncated reciprocal (0 for a
     zero base). Where one operand is a float the power is computed in the wider of the types, then converted.
     """
-    if b.size == 1 and b.ndim <= a.ndim and a.dtype.kind != "O":
+    if b.size == 1 and b.ndim <= a.ndim:
         shortcut = _small_power(a, b)
         if shortcut is not None:
             return delivered(shortcut, a.dtype, out)
@@ -96,7 +96,8 @@ def _small_power(a: Array, b: Array) -> Array | None:
     return np.asarray(square if exponent == 2 else square * base)
 
 
-def _integer_power(a: Array, b: Array) -> Array:
+def integer_power(a: Array, b: Array) -> Array:
+    """a ^ b of integers, with the type of a and the rules of `pow`."""
     if b.dtype.kind == "u":
         return np.asarray(_power_by_squaring(a, b.astype(np.uint64)))
     positive = _power_by_squaring(a, np.maximum(b, 0).astype(np.uint64))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fusible.kernels.numpy.arithmetic import integer_power
+from fusible.kernels.numpy.arithmetic import integer_power, truncated_quotient
 from fusible.kernels.numpy.special import erf as erf
 
 Array = np.ndarray[Any, Any]
@@ -52,18 +52,8 @@ fmod = np.fmod
 def div(a: Array, b: Array) -> Array:
     """Quotient: IEEE for floats, truncated towards zero for integers (0 for a zero divisor)."""
     if a.dtype.kind in "iu":
-        return integer_div(a, b)
+        return truncated_quotient(a, b)
     return np.asarray(np.divide(a, b))
-
-
-def integer_div(a: Array, b: Array) -> Array:
-    """C's integer division: truncated; a zero divisor gives 0 rather than undefined behaviour."""
-    safe = np.where(b == 0, np.ones_like(b), b)
-    quotient = a // safe
-    remainder = a - quotient * safe
-    # Floor division differs from truncation where the signs differ and it does not divide evenly.
-    fix = (remainder != 0) & ((a < 0) != (safe < 0))
-    return np.asarray(np.where(b == 0, np.zeros_like(quotient), quotient + fix.astype(quotient.dtype)))
 
 
 def mod(a: Array, b: Array) -> Array:

@@ -135,7 +135,9 @@ def _slice(
         cuts = [(s, e, _axis(c, a, len(shape)), t) for s, e, a, t in cuts]
         if len({a for _, _, a, _ in cuts}) != len(cuts):
             c.invalid(f"axes {list(axes)} name one axis twice")
-        cuts = sorted((cut for cut in cuts if not _whole(cut[0], cut[1], cut[3], shape[cut[2]])), key=lambda cut: cut[2])
+        cuts = sorted(
+            (cut for cut in cuts if not _whole(cut[0], cut[1], cut[3], shape[cut[2]])), key=lambda cut: cut[2]
+        )
         if not cuts:
             return c.required(0)
     names = ("starts", "ends", "axes", "steps")

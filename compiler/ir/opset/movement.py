@@ -332,12 +332,8 @@ OPS.register(
         view=True,
     )
 )
-OPS.register(
-    Op("flatten", _flatten, _reshaped_definition, "movement:flatten", FlattenAttrs, dynamic=True, view=True)
-)
-OPS.register(
-    Op("squeeze", _squeeze, _reshaped_definition, "movement:squeeze", SqueezeAttrs, dynamic=True, view=True)
-)
+OPS.register(Op("flatten", _flatten, _reshaped_definition, "movement:flatten", FlattenAttrs, dynamic=True, view=True))
+OPS.register(Op("squeeze", _squeeze, _reshaped_definition, "movement:squeeze", SqueezeAttrs, dynamic=True, view=True))
 OPS.register(
     Op("unsqueeze", _unsqueeze, _reshaped_definition, "movement:unsqueeze", AxesAttrs, dynamic=True, view=True)
 )
