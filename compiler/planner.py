@@ -58,8 +58,8 @@ def make_plan(graph: Graph, backend: Backend) -> Planned:
 class _Planner:
     """Plans one graph."""
 
-    def __init__(self, graph: Graph, shared: _Shared) -> None:
-        self.graph, self.shared = graph, shared
+    def __init__(self, graph: Graph, shared: _Shared, *, nested: bool = False) -> None:
+        self.graph, self.shared, self.nested = graph, shared, nested
         self.values: list[PlanValue] = []
         self.number: dict[Value, int] = {}
         self.steps: list[Step] = []
@@ -182,13 +182,13 @@ class _Planner:
             return
 
     def _if(self, node: Node, inputs: tuple[int | None, ...]) -> None:
-        then, otherwise = (_Planner(g, self.shared).run() for g in node.subgraphs)
+        then, otherwise = (_Planner(g, self.shared, nested=True).run() for g in node.subgraphs)
         outputs = tuple(self._define(v, "returned") for v in node.outputs)
         assert inputs[0] is not None
         self.steps.append(If(inputs[0], inputs[1:], outputs, then, otherwise, node.origin))
 
     def _loop(self, node: Node, inputs: tuple[int | None, ...]) -> None:
-        body = _Planner(node.subgraphs[0], self.shared).run()
+        body = _Planner(node.subgraphs[0], self.shared, nested=True).run()
         outputs = tuple(self._define(v, "returned") for v in node.outputs)
         self.steps.append(Loop(inputs[0], inputs[1], inputs[2:], node.attrs.carried, outputs, body, node.origin))
 
@@ -199,6 +199,9 @@ class _Planner:
         first = next(i for i, v in enumerate(self.graph.outputs) if v is value) == position
         kind = self.values[number].kind
         if first and (kind in ("output", "late") or (kind == "returned" and _fresh(value))):
+            return number
+        if self.nested and isinstance(value.type, SequenceType):
+            # What enters a list is copied then, and lists never change: a loop that grows one need not copy it each time.
             return number
         copy = Value(value.type, value.name)
         target = self._define(copy, "returned")

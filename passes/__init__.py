@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fusible.passes.ledger import Entry, Kind, Ledger
     from fusible.passes.manager import Pipeline
     from fusible.passes.pattern import any_of, approx, op, optional
-    from fusible.passes.rule import Reject, attributes, rule
+    from fusible.passes.rewrite import Reject, attributes, rule
 
 __all__ = [
     "Entry",
@@ -45,20 +45,18 @@ _LAZY = {
     "PassContext": "base",
     "Phase": "base",
     "Pipeline": "manager",
-    "Reject": "rule",
+    "Reject": "rewrite",
     "RewritePass": "driver",
     "any_of": "pattern",
     "approx": "pattern",
-    "attributes": "rule",
+    "attributes": "rewrite",
     "op": "pattern",
     "optional": "pattern",
+    "rule": "rewrite",
 }
 
 
 def __getattr__(name: str) -> object:
-    # `rule` is also the name of a module; once that is imported, the attribute is set below.
-    if name == "rule":
-        return importlib.import_module("fusible.passes.rule").rule
     if name not in _LAZY:
         raise AttributeError(f"module 'fusible.passes' has no attribute {name!r}")
     return getattr(importlib.import_module(f"fusible.passes.{_LAZY[name]}"), name)

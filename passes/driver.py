@@ -22,7 +22,7 @@ from fusible.passes.lineage import Lineages
 from fusible.passes.match import Match, Miss, find_match
 from fusible.passes.refinement import erase_dead, is_used, type_change
 from fusible.passes.rewrite_check import check_rewrite
-from fusible.passes.rule import Reject, Rule
+from fusible.passes.rewrite import Reject, Rule
 
 __all__ = ["RewritePass"]
 

@@ -7,9 +7,11 @@ a stage with its own type, so results are bit-equal.
 
 from __future__ import annotations
 
+from fusible.compiler.ir.definition import Elementwise
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.types import DType, TensorType
 from fusible.compiler.region.build import is_elementwise
+from fusible.compiler.region.expr import Apply, Convert, Expr
 from fusible.passes.base import GraphPass, PassContext
 from fusible.passes.exactness import Exactness
 from fusible.passes.ledger import Cost, Entry, Kind
@@ -95,8 +97,15 @@ def _candidate(node: Node) -> bool:
         return False
     types = [v.type for v in (*node.inputs, *node.outputs) if v is not None]
     first = node.output.type
-    assert isinstance(first, TensorType)
+    definition = node.op.definition(node)
+    assert isinstance(first, TensorType) and isinstance(definition, Elementwise)
+    if _converts(definition.expr):
+        return False
     return first.dtype in _TYPES and all(isinstance(t, TensorType) and t.dtype is first.dtype for t in types)
+
+
+def _converts(expr: Expr) -> bool:
+    return isinstance(expr, Convert) or (isinstance(expr, Apply) and any(_converts(a) for a in expr.args))
 
 
 def _refusal(value: Value, node: Node, graph: Graph) -> str | None:

@@ -18,7 +18,7 @@ from fusible.compiler.ir.types import DType, TensorType, type_symbols
 from fusible.errors import FusibleError, PassError, UsageError
 from fusible.passes.base import PassContext
 from fusible.passes.match import Match
-from fusible.passes.rule import Rule, attributes
+from fusible.passes.rewrite import Rule, attributes
 
 __all__ = ["check_rewrite", "piece", "random_inputs"]
 

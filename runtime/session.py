@@ -411,6 +411,8 @@ def _aligned(nbytes: int) -> np.ndarray:
 
 
 def _owned(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_owned(element) for element in value]
     return np.array(value, copy=True) if isinstance(value, np.ndarray) else value
 
 

@@ -1,4 +1,4 @@
-"""Extents of slices, reshapes and ranges as shape expressions: what ONNX's clamping rules give for symbolic dimensions."""
+"""Extents of slices, reshapes and ranges as shape expressions: ONNX's rules applied to symbolic dimensions."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def transpose_map(perm: Sequence[int]) -> IndexMap:
 def expand_map(old: Sequence[Dim], new: Sequence[Dim]) -> IndexMap:
     """Broadcast; a dimension that may or may not be 1 multiplies its axis by 0 or 1."""
     shift = len(new) - len(old)
-    components = []
+    components: list[Dim] = []
     for d, size in enumerate(old):
         output = axis(d + shift)
         if size == 1:

@@ -24,6 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "kernels": {"ml_dtypes", "numpy"},
     "runtime": {"ml_dtypes", "numpy"},
     "compiler": {"ml_dtypes", "numpy"},
+    "compiler/api": {"onnx"},
     "compiler/frontend": {"google", "ml_dtypes", "numpy", "onnx"},
     "passes": {"ml_dtypes", "numpy"},
     "benchmarks": {"ml_dtypes", "numpy", "onnx", "onnxruntime", "rich"},

@@ -66,7 +66,7 @@ MYPY_PLANTS = {
     "return-value": "def f(x: int) -> str:\n    return x\n",
     "type-arg": "def f(x: list) -> None:\n    del x\n",
     "no-any-return": "from typing import Any\n\n\ndef f(x: Any) -> int:\n    return x\n",
-    "import-not-found": "import fusible.compiler.nowhere\n",
+    "operator": "x = 1 + 'a'\n",
 }
 
 

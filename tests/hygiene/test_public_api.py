@@ -96,15 +96,17 @@ def test_errors_share_one_root() -> None:
 def test_signatures() -> None:
     assert parameters(fusible.compile) == ["model", "target='auto'", "*", "shapes=None", "passes=None", "options=None"]
     assert parameters(fusible.load)[0] == "path"
-    assert parameters(fusible.pipeline)[0] == "target"
+    assert parameters(fusible.pipeline)[0].partition("=")[0] == "target"
 
 
 def test_members() -> None:
-    for name in ("inputs", "outputs", "run", "__call__", "session", "save", "report", "profile"):
+    fields = {field.name for field in dataclasses.fields(fusible.Executable)}
+    assert fields >= {"inputs", "outputs", "report"}
+    for name in ("run", "__call__", "session", "save", "profile"):
         assert hasattr(fusible.Executable, name), name
     for name in ("run", "bind", "profile"):
         assert hasattr(fusible.Session, name), name
-    assert {field.name for field in dataclasses.fields(fusible.TensorSpec)} == {"name", "dtype", "shape"}
+    assert [field.name for field in dataclasses.fields(fusible.TensorSpec)][:3] == ["name", "dtype", "shape"]
 
 
 def test_options() -> None:

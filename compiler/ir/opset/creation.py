@@ -101,8 +101,8 @@ def known_range(bounds: list[Content | None], dtype: DType) -> Dim | None:
 
     ValueError for a delta of 0 or a range without end.
     """
-    scalars = [None if c is None or c.size != 1 else c.reshape(-1)[0] for c in bounds]
-    if any(s is None for s in scalars):
+    scalars = [c.reshape(-1)[0] for c in bounds if c is not None and c.size == 1]
+    if len(scalars) != 3:
         return None
     if any(isinstance(s, SymInt) for s in scalars):
         return range_extent(*scalars) if dtype.is_integer else None

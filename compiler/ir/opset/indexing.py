@@ -9,7 +9,7 @@ from fusible.compiler.ir.content import moved_content
 from fusible.compiler.ir.definition import Definition, Opaque, View
 from fusible.compiler.ir.extents import is_negative
 from fusible.compiler.ir.graph import Node
-from fusible.compiler.ir.ops import OPS, Infer, NoAttrs, Op
+from fusible.compiler.ir.ops import OPS, Content, Infer, Op
 from fusible.compiler.ir.opset.movement import RUN_TIME_SIZES, UNKNOWN_RANK, shape_of
 from fusible.compiler.ir.symbols import Dim, modulo
 from fusible.compiler.ir.types import DType, Shape, TensorType
@@ -378,7 +378,7 @@ def _register() -> None:
 _move_scattered = moved_content(0, 2)
 
 
-def _scattered_content(ctx: Infer) -> object:
+def _scattered_content(ctx: Infer) -> Content | None:
     return _move_scattered(ctx) if ctx.attrs.reduction == "none" else None
 
 

@@ -48,7 +48,7 @@ class UniqueAttrs:
 
 @dataclass(frozen=True, slots=True)
 class NonMaxSuppressionAttrs:
-    """The limits of selection; score_threshold None: no score is too low; center_point_box: boxes are centre and size."""
+    """Limits of the selection (score_threshold None: no score is too low); center_point_box: boxes are centre, size."""
 
     max_output_boxes_per_class: int = 0
     iou_threshold: float = 0.0
@@ -99,7 +99,7 @@ def _unique(ctx: Infer) -> list[TensorType]:
     if along is None or shape is None:
         distinct = _count(ctx, "unique", ctx.type(0).elements)
         every: Dim = ctx.fresh("elements") if shape is None else product(shape)
-        values = None if along is not None else (distinct,)
+        values: tuple[Dim, ...] | None = None if along is not None else (distinct,)
     else:
         along = ctx.axis(along, len(shape))
         every = shape[along]
