@@ -2,16 +2,49 @@
 
 from __future__ import annotations
 
+from fusible.compiler.pass_files import load_entry_points
 from fusible.errors import UsageError
 from fusible.passes.base import Phase
+from fusible.passes.cancel_movements import cancel_casts, cancel_transposes, merge_reshapes
+from fusible.passes.canonicalise import canonicalise
+from fusible.passes.common_subexpressions import CommonSubexpressions
+from fusible.passes.dead_code import DeadCode
+from fusible.passes.fold_batch_norm import fold_batch_norm
+from fusible.passes.fold_constants import FoldConstants
 from fusible.passes.fuse_elementwise import FuseElementwise
+from fusible.passes.inline_constant_if import InlineConstantIf
 from fusible.passes.manager import Pipeline
+from fusible.passes.recompose import recompose
+from fusible.passes.simplify_shapes import SimplifyShapes
 
 __all__ = ["pipeline"]
 
 
-def pipeline(target: str = "auto") -> Pipeline:
-    """The default pipeline of a target. Raises UsageError for an unknown target."""
-    if target not in ("auto", "numpy"):
+def pipeline(target: str = "auto", *, plugins: bool = True) -> Pipeline:
+    """The default pipeline of a target, and what installed packages add to it (entry points `fusible.passes`).
+
+    Raises UsageError for an unknown target or a plugin that fails.
+    """
+    if target not in ("auto", "numpy", "cpu"):
         raise UsageError(f"unknown target {target!r}; this release has auto, numpy")
-    return Pipeline.of({Phase.FUSE: [FuseElementwise()]})
+    made = Pipeline.of(
+        {
+            Phase.IMPORT: [DeadCode()],
+            Phase.CANONICAL: [  # a cycle: until nothing changes
+                SimplifyShapes(),
+                FoldConstants(),
+                InlineConstantIf(),
+                canonicalise,
+                CommonSubexpressions(),
+                cancel_casts,
+                cancel_transposes,
+                merge_reshapes,
+                DeadCode(),
+            ],
+            Phase.OPTIMISE: [recompose(), fold_batch_norm, FoldConstants(), CommonSubexpressions(), DeadCode()],
+            Phase.FUSE: [FuseElementwise()],
+            Phase.LOWER: [],
+        },
+        cycles=[Phase.CANONICAL],
+    )
+    return load_entry_points(made) if plugins else made

@@ -10,7 +10,7 @@ import numpy as np
 from fusible.compiler.backends.base import Backend, Emitted
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.symbols import Dim, SymInt, dim_text, product
-from fusible.compiler.ir.types import TensorType, type_symbols
+from fusible.compiler.ir.types import SequenceType, TensorType, type_symbols
 from fusible.errors import LoweringError
 from fusible.runtime.dims import DimText
 from fusible.runtime.plan import Alloc, Buffer, Call, Copy, If, Launch, Loop, Plan, PlanValue, Step
@@ -201,7 +201,7 @@ class _Planner:
         if first and (kind in ("output", "late") or (kind == "returned" and _fresh(value))):
             return number
         if self.nested and isinstance(value.type, SequenceType):
-            # What enters a list is copied then, and lists never change: a loop that grows one need not copy it each time.
+            # What enters a list is copied then, and lists never change: a loop that grows one need not copy it anew.
             return number
         copy = Value(value.type, value.name)
         target = self._define(copy, "returned")
@@ -239,8 +239,9 @@ class _Planner:
 
 
 def _fresh(value: Value) -> bool:
-    """True for results that nobody else holds: those of sub-plans, and of calls without operands."""
-    return value.producer is not None and value.producer.op.name in ("if", "loop")
+    """True for results that nobody else holds: the tensors of sub-plans (their lists may share what entered them)."""
+    of_plan = value.producer is not None and value.producer.op.name in ("if", "loop")
+    return of_plan and isinstance(value.type, TensorType)
 
 
 def _freeing(step: Step, free: tuple[int, ...]) -> Step:

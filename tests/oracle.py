@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.helper
+import onnx.numpy_helper
 import onnxruntime
 
 onnxruntime.set_default_logger_severity(4)
@@ -41,3 +43,58 @@ def run(model: Model | onnxruntime.InferenceSession, inputs: Mapping[str, np.nda
     loaded = model if isinstance(model, onnxruntime.InferenceSession) else session(model)
     names = [output.name for output in loaded.get_outputs()]
     return dict(zip(names, loaded.run(names, dict(inputs)), strict=True))
+
+
+# Per operator: (the operand that holds 8-bit weights, its zero point).
+_WEIGHTS = {"MatMulInteger": ((1, 3),), "DynamicQuantizeLSTM": ((1, 9), (2, 11))}
+
+
+def without_saturation(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same model with int8 weights stored as uint8, 128 higher, and zero points 128 higher.
+
+    On x86 processors that lack VNNI, ONNX Runtime multiplies uint8 by int8 with an instruction that adds pairs of
+    products in saturating int16, so that its integer products are wrong. For uint8 by uint8 they are exact everywhere.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    stored = {tensor.name: tensor for tensor in result.graph.initializer}
+    for node in result.graph.node:
+        for weight, zero_point in _WEIGHTS.get(node.op_type, ()):
+            tensor = stored.get(node.input[weight])
+            if tensor is None or tensor.data_type != onnx.TensorProto.INT8:
+                continue
+            node.input.extend([""] * (zero_point + 1 - len(node.input)))
+            old = node.input[zero_point]
+            offset = onnx.numpy_helper.to_array(stored[old]) if old else np.int8(0)
+            node.input[weight] = _unsigned(result, stored, tensor.name, onnx.numpy_helper.to_array(tensor))
+            node.input[zero_point] = _unsigned(result, stored, old or f"{tensor.name}/zero_point", offset)
+    return result
+
+
+def _unsigned(model: onnx.ModelProto, stored: dict[str, onnx.TensorProto], name: str, array: np.ndarray) -> str:
+    key = f"{name}/unsigned"
+    if key not in stored:
+        shifted = (np.asarray(array).astype(np.int16) + 128).astype(np.uint8)
+        stored[key] = onnx.numpy_helper.from_array(shifted, key)
+        model.graph.initializer.append(stored[key])
+    return key
+
+
+def tie_margin(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> float:
+    """How far, in quantisation steps, any value that DynamicQuantizeLinear rounds stays from the middle of two levels.
+
+    Where the margin is no larger than a rounding error, two right answers differ by a level; in a deep model the
+    difference then grows to that of quantisation itself, and a comparison means nothing.
+    """
+    probed = onnx.ModelProto()
+    probed.CopyFrom(model)
+    nodes = [node for node in model.graph.node if node.op_type == "DynamicQuantizeLinear"]
+    known = {value.name for value in [*model.graph.output, *model.graph.input]}
+    wanted = dict.fromkeys(name for node in nodes for name in (node.input[0], node.output[1]) if name not in known)
+    probed.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in wanted)
+    values = {**inputs, **run(probed, inputs)}
+    margins = [1.0]
+    for node in nodes:
+        levels = values[node.input[0]] / np.float64(values[node.output[1]])
+        margins.append(float(np.abs(levels - np.floor(levels) - 0.5).min(initial=1.0)))
+    return min(margins)

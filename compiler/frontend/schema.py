@@ -35,16 +35,16 @@ def _type_texts() -> dict[str, str]:
     return {d.value: f"tensor({n})" for d, n in names.items()}
 
 
-def _type_text(type_: Type | None) -> str | None:
+def type_text(type_: Type | None) -> str | None:
     """The schema's spelling of a type; None where it is not wholly known."""
     match type_:
         case TensorType(dtype=dtype):
             return _type_texts()[dtype.value]
         case SequenceType(element=element):
-            inner = _type_text(element)
+            inner = type_text(element)
             return None if inner is None else f"seq({inner})"
         case OptionalType(element=element):
-            inner = _type_text(element)
+            inner = type_text(element)
             return None if inner is None else f"optional({inner})"
     return None
 
@@ -81,7 +81,7 @@ def _check_types(context: NodeContext, schema: defs.OpSchema) -> None:
             if formal.option == defs.OpSchema.FormalParameterOption.Single:
                 context.invalid(f"required input {index} ({formal.name}) is missing")
             continue
-        text = _type_text(value.type)
+        text = type_text(value.type)
         if text is None:
             continue
         if text not in formal.types:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fusible.compiler.ir.symbols import Dim, bounds_of, ceildiv, exact_div, floordiv, maximum, minimum, product
 from fusible.kernels.numpy.movement import slice_bounds
 
-__all__ = ["is_negative", "range_extent", "resolve_reshape", "slice_extent", "split_extents", "wrapped"]
+__all__ = ["ENDLESS", "is_negative", "range_extent", "resolve_reshape", "slice_extent", "split_extents", "wrapped"]
 
 # Exporters write the greatest or least int32 or int64 for "to the end"; no symbolic dimension is taken to reach it.
 ENDLESS = 2**31 - 1
@@ -47,7 +47,11 @@ def _forward(start: Dim, end: Dim, step: int, size: Dim) -> tuple[Dim, Dim]:
 
 
 def _backward(start: Dim, end: Dim, step: int, size: Dim) -> tuple[Dim, Dim]:
-    first = size - 1 if isinstance(start, int) and start >= ENDLESS else minimum(wrapped(start, size), size - 1)
+    if isinstance(start, int) and (start == -1 or start >= ENDLESS):
+        first: Dim = size - 1
+    else:
+        from_front: Dim = 0 if isinstance(start, int) and start <= -ENDLESS else maximum(0, wrapped(start, size))
+        first = minimum(from_front, size - 1)
     stop = -1 if isinstance(end, int) and end <= -ENDLESS else maximum(wrapped(end, size), -1)
     return first, maximum(0, ceildiv(first - stop, -step))
 

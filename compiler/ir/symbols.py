@@ -327,19 +327,30 @@ def bcast(a: Dim, b: Dim) -> Dim:
         # The other one is 1 or equal: in both cases the result is the literal.
         return a if isinstance(a, int) else b
     # Equal or 1, whatever the order and however often: one chain of the distinct dimensions, sorted.
-    parts = sorted({dim_text(d): d for d in (*_broadcast_parts(a), *_broadcast_parts(b))}.items())
-    result = parts[0][1]
-    for _, part in parts[1:]:
+    found = {dim_text(d): d for d in (*_broadcast_parts(a), *_broadcast_parts(b))}
+    parts = [part for _, part in sorted(found.items()) if not any(_caps(part, other) for other in found.values())]
+    result = parts[0]
+    for part in parts[1:]:
         result = _call("bcast", result, part)
     return result
 
 
+def _lone_call(value: SymInt, function: str) -> tuple[Dim, ...]:
+    """The arguments of a value that is one call of `function` and nothing else; () for any other value."""
+    monomial, coefficient = value.terms[0]
+    atom = monomial[0] if len(value.terms) == len(monomial) == coefficient == 1 else None
+    return atom.args if isinstance(atom, _Call) and atom.function == function else ()
+
+
+def _caps(value: SymInt, other: SymInt) -> bool:
+    """True for min(other, k) with k >= 2: where the two broadcast they are equal (1 only if the other is)."""
+    args = _lone_call(value, "min")
+    return other in args and all(a == other or (bounds_of(a)[0] or 0) >= 2 for a in args)
+
+
 def _broadcast_parts(value: SymInt) -> list[SymInt]:
-    if len(value.terms) == 1:
-        monomial, coefficient = value.terms[0]
-        if coefficient == 1 and len(monomial) == 1 and isinstance(monomial[0], _Call) and monomial[0].function == "bcast":
-            return [p for arg in monomial[0].args if isinstance(arg, SymInt) for p in _broadcast_parts(arg)]
-    return [value]
+    args = _lone_call(value, "bcast")
+    return [p for a in args if isinstance(a, SymInt) for p in _broadcast_parts(a)] if args else [value]
 
 
 def product(dims: Iterable[Dim]) -> Dim:

@@ -40,7 +40,8 @@ def batch_normalization(
     a and b folded beforehand. Raises ValueError for parameters of another length.
     """
     wide = widened(x)
-    factor = _per_channel(scale, x) / np.sqrt(_per_channel(variance, x) + np.float32(epsilon))
+    spread = _per_channel(variance, x)
+    factor = _per_channel(scale, x) / np.sqrt(spread + np.asarray(epsilon, spread.dtype))
     offset = _per_channel(bias, x) - _per_channel(mean, x) * factor
     buffer = workspace(out, x.shape, x.dtype)
     np.multiply(wide, factor.astype(wide.dtype, copy=False), out=buffer)
@@ -69,8 +70,9 @@ def batch_normalization_training(
 
 
 def _running(old: Array, new: Array, momentum: float) -> Array:
-    keep = np.float32(momentum)
-    return delivered(widened(old) * keep + new * (np.float32(1) - keep), old.dtype)
+    before = widened(old)
+    keep = np.asarray(momentum, before.dtype)
+    return delivered(before * keep + new * (np.asarray(1, keep.dtype) - keep), old.dtype)
 
 
 def _standardise(rows: Array, epsilon: float, buffer: Array) -> tuple[Array, Array]:

@@ -121,14 +121,15 @@ def max_unpool(
         raise ValueError(f"output_shape must have rank {X.ndim}, got {shape}")
     if indices.size and not 0 <= indices.min() <= indices.max() < prod(inferred):
         raise ValueError(f"an index of MaxUnpool lies outside the unpooled shape {inferred}")
-    Y = np.zeros(inferred, X.dtype)
-    Y.reshape(-1)[indices.reshape(-1)] = X.reshape(-1)
+    Y = np.zeros(shape, X.dtype)
     if shape == inferred:
+        Y.reshape(-1)[indices.reshape(-1)] = X.reshape(-1)
         return Y
-    whole = np.zeros(shape, X.dtype)
-    common = tuple(slice(0, min(a, b)) for a, b in zip(shape, inferred, strict=True))
-    whole[common] = Y[common]
-    return whole
+    # The inferred shape may be far larger than the one that is asked for: it is never allocated.
+    places = np.unravel_index(indices.reshape(-1), inferred)
+    kept = np.all([place < size for place, size in zip(places, shape, strict=True)], axis=0)
+    Y[tuple(place[kept] for place in places)] = X.reshape(-1)[kept]
+    return Y
 
 
 def max_unpool_dynamic(

@@ -170,5 +170,4 @@ def _spread_blocks(parameter: Array, shape: tuple[int, ...], axis: int, block_si
             f"a scale or zero point in blocks of {block_size} along axis {axis} of shape {shape} must have shape "
             f"{expected}, got {parameter.shape}"
         )
-    whole = (slice(None),) * axis + (slice(shape[axis]),)
-    return np.repeat(parameter, block_size, axis=axis)[whole]
+    return np.take(parameter, np.arange(shape[axis]) // block_size, axis=axis)

@@ -72,9 +72,15 @@ def resize(
     result = X if mode == "nearest" else _floating(X)
     outside: list[tuple[int, Array]] = []
     found = scalings(X.shape, chosen, scales, sizes, keep_aspect_ratio_policy)
+    if any(scaling.count == 0 for scaling in found):
+        shape = list(X.shape)
+        for axis, scaling in zip(chosen, found, strict=True):
+            shape[axis] = scaling.count
+        return np.empty(shape, X.dtype)
     with np.errstate(all="ignore"):
-        for i, (axis, scaling) in enumerate(zip(chosen, found, strict=True)):
-            crop = None if crops is None else crops[i]
+        # What shrinks goes first, so that nothing on the way is larger than both X and the result.
+        for i in sorted(range(len(found)), key=lambda i: found[i].count / max(found[i].size, 1)):
+            axis, scaling, crop = chosen[i], found[i], None if crops is None else crops[i]
             if scaling.count == scaling.size and scaling.scale == 1 and crop in (None, (0.0, 1.0)):
                 continue
             x = source_coordinates(scaling, coordinate_transformation_mode, crop)

@@ -1,6 +1,7 @@
 """Sequences and optionals. A sequence is a Python list of arrays, an empty optional is None, a full one its element.
 
-Lists are never changed in place: each op returns a new one that shares its arrays with its inputs.
+Lists are never changed in place: each op returns a new one. A tensor is copied when it enters a list, so that a list
+outlives the buffers its tensors were computed in; from then on lists share it.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ def sequence_empty(*, dtype: np.dtype[Any]) -> Tensors:
 
 
 def sequence_construct(*inputs: Array) -> Tensors:
-    """The sequence of the inputs."""
-    return list(inputs)
+    """The sequence of (copies of) the inputs."""
+    return [x.copy() for x in inputs]
 
 
 def sequence_insert(sequence: Tensors, tensor: Array, position: Array | None = None, /) -> Tensors:
     """The sequence with `tensor` before `position` in [-n, n], at the end without one. Raises ValueError outside."""
     count = len(sequence)
     at = count if position is None else _index(position, count, count, "sequence_insert")
-    return [*sequence[:at], tensor, *sequence[at:]]
+    return [*sequence[:at], tensor.copy(), *sequence[at:]]
 
 
 def sequence_erase(sequence: Tensors, position: Array | None = None, /) -> Tensors:
@@ -65,7 +66,7 @@ def split_to_sequence(
     lengths = _lengths(split, extent)
     ends = np.cumsum(lengths, dtype=np.int64).tolist()
     whole = (slice(None),) * axis
-    pieces = [x[(*whole, slice(end - length, end))] for length, end in zip(lengths, ends, strict=True)]
+    pieces = [x[(*whole, slice(end - length, end))].copy() for length, end in zip(lengths, ends, strict=True)]
     if split is None and not keepdims:
         return [piece.reshape(x.shape[:axis] + x.shape[axis + 1 :]) for piece in pieces]
     return pieces

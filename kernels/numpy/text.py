@@ -90,8 +90,10 @@ def tf_idf_vectorizer(
         place = counts[:, first : first + len(grams)]
         first += len(grams)
         if place.shape[1] == len(grams) and min_gram_length <= length <= max_gram_length:
-            for skip in range(max_skip_count + 1 if length > 1 else 1):
-                _count(place, grams, codes, skip + 1)
+            # Items further apart than the row is long do not occur, however many skips are allowed.
+            furthest = min(max_skip_count + 1, codes.shape[1]) if length > 1 else 1
+            for stride in range(1, furthest + 1):
+                _count(place, grams, codes, stride)
     if first != len(ngram_indexes) or ngram_indexes.min(initial=0) < 0 or ngram_indexes.max(initial=-1) >= columns:
         raise ValueError(f"tf_idf_vectorizer: each of {first} n-grams needs an index below {columns}")
     if mode == "IDF":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 from tests.hygiene.sources import PACKAGE_FOLDERS, parse, python_files, where
@@ -12,13 +13,21 @@ BROAD = {"Exception", "BaseException"}
 
 def broad_handlers(root: Path) -> list[str]:
     """Name the handlers of everything (and `suppress` of everything) that swallow what they catch."""
+    return [
+        f"{where(root, path, line)}: {advice}"
+        for path in python_files(root, (*PACKAGE_FOLDERS, "examples", "docs"))
+        for line, advice in _broad(parse(path))
+    ]
+
+
+@cache
+def _broad(tree: ast.Module) -> list[tuple[int, str]]:
     found = []
-    for path in python_files(root, (*PACKAGE_FOLDERS, "examples", "docs")):
-        for node in ast.walk(parse(path)):
-            if isinstance(node, ast.ExceptHandler) and _catches_all(node.type) and not _raises_from_it(node):
-                found.append(f"{where(root, path, node.lineno)}: name the errors that are expected here")
-            if isinstance(node, ast.Call) and _name(node.func) == "suppress" and any(map(_catches_all, node.args)):
-                found.append(f"{where(root, path, node.lineno)}: name the errors to suppress")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ExceptHandler) and _catches_all(node.type) and not _raises_from_it(node):
+            found.append((node.lineno, "name the errors that are expected here"))
+        if isinstance(node, ast.Call) and _name(node.func) == "suppress" and any(map(_catches_all, node.args)):
+            found.append((node.lineno, "name the errors to suppress"))
     return found
 
 

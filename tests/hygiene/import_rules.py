@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from tests.hygiene.sources import CODE_FOLDERS, PACKAGE_FOLDERS, parse, python_files, where
@@ -77,8 +78,13 @@ def foreign_imports(root: Path) -> list[str]:
     return found
 
 
-def imported_modules(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Yield line and full module name of every import; a relative one has an empty first part."""
+@cache
+def imported_modules(tree: ast.Module) -> tuple[tuple[int, str], ...]:
+    """Return line and full module name of every import; a relative one has an empty first part."""
+    return tuple(_imported_modules(tree))
+
+
+def _imported_modules(tree: ast.Module) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         match node:
             case ast.Import(names=names):

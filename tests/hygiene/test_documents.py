@@ -18,12 +18,10 @@ EXAMPLES = sorted((ROOT / "docs" / "examples").rglob("*.py"))
 PROGRAMS = {path.relative_to(ROOT).as_posix(): program(path.read_text()) for path in documents(ROOT)}
 
 
-def execute(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def execute(path: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a program in a folder of its own, in a process of its own: examples register ops."""
-    path = folder / "example.py"
-    path.write_text(text)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
-    command = [sys.executable, path.name]
+    command = [sys.executable, str(path)]
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
     )
@@ -43,13 +41,14 @@ def unknown_words(command: Sequence[str], app: typer.Typer) -> list[str]:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_examples_run(path: Path, tmp_path: Path) -> None:
-    result = execute(path.read_text(), tmp_path)
+    result = execute(path, tmp_path)
     assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize("name", [name for name, text in PROGRAMS.items() if text.strip()])
 def test_blocks_of_documents_run(name: str, tmp_path: Path) -> None:
-    result = execute(PROGRAMS[name], tmp_path)
+    (tmp_path / "example.py").write_text(PROGRAMS[name])
+    result = execute(tmp_path / "example.py", tmp_path)
     assert result.returncode == 0, f"{name}: {result.stderr}"
 
 
@@ -70,7 +69,8 @@ def test_commands_of_documents_exist() -> None:
 
 def test_a_planted_wrong_block_is_found(tmp_path: Path) -> None:
     text = "# Title\n\n```python\nx = 1\n```\n\ntext\n\n```python\nassert x == 2\n```\n"
-    result = execute(program(text), tmp_path)
+    (tmp_path / "example.py").write_text(program(text))
+    result = execute(tmp_path / "example.py", tmp_path)
     assert result.returncode == 1
     assert 'example.py", line 10' in result.stderr
 

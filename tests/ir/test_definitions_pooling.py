@@ -156,6 +156,7 @@ IMAGE = (1, 4, 6, 8)
         ("max_roi_pool", shapes(IMAGE, (3, 5)), {"pooled_shape": (0, 2)}),
         ("roi_align", [*shapes(IMAGE, (3, 4)), np.zeros(2, np.int64)], {}),
         ("roi_align", [*shapes(IMAGE, (3, 4)), np.zeros(3, np.int64)], {"mode": "min"}),
+        ("roi_align", [*shapes(IMAGE, (3, 4)), np.zeros(3, np.int64)], {"sampling_ratio": 10**9}),
         ("max_unpool", [*shapes(IMAGE), np.zeros((1, 4, 6, 7), np.int64)], {"kernel_shape": (2, 2)}),
         ("max_unpool", [*shapes(IMAGE), np.zeros(IMAGE, np.int64)], {"kernel_shape": (2, 2), "output_shape": (9, 9)}),
     ],

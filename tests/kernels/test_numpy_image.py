@@ -119,6 +119,10 @@ def test_resize_to_nothing_and_from_nothing() -> None:
     for mode in resizing.MODES:
         assert resizing.resize(normal(1, 2, 7, 9), sizes=(1, 2, 0, 3), mode=mode).shape == (1, 2, 0, 3)
         assert resizing.resize(normal(0, 2, 7, 9), sizes=(0, 2, 3, 3), mode=mode).shape == (0, 2, 3, 3)
+        # What lies on the way is no larger than what comes in and goes out.
+        assert resizing.resize(normal(1, 1, 7, 9), sizes=(1, 1, 10**12, 0), mode=mode).size == 0
+    tiny = resizing.resize(normal(1, 1, 7, 9), scales=(1, 1, 1e-30, 1), mode="linear", antialias=True)
+    assert tiny.shape == (1, 1, 0, 9)
     with pytest.raises(ValueError, match="without elements"):
         resizing.resize(normal(1, 0), sizes=(1, 3))
 

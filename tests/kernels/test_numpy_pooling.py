@@ -136,6 +136,12 @@ def test_unpool_puts_maxima_back() -> None:
     larger = pooling.max_unpool_dynamic(values, indices, np.array([2, 3, 7, 9]), **attributes)
     assert np.array_equal(larger[:, :, :6, :8], back)
     assert not larger[:, :, 6:].any()
+    smaller = pooling.max_unpool(values, indices, output_shape=(2, 3, 5, 8), **attributes)
+    assert np.array_equal(smaller, back[:, :, :5])
+    huge = pooling.max_unpool(
+        values, np.zeros_like(indices), kernel_shape=(2, 2), strides=(10**8, 10**8), output_shape=(1, 1, 2, 2)
+    )
+    assert huge.shape == (1, 1, 2, 2)
     with pytest.raises(ValueError, match="index"):
         pooling.max_unpool(values, indices + x.size, **attributes)
 

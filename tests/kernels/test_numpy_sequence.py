@@ -21,11 +21,13 @@ def test_insert_erase_at_behave_like_a_list(position: int | None, count: int) ->
     items = TENSORS[:count]
     before = list(items)
     at = None if position is None else scalar(position)
-    new = np.zeros(1)
+    new = np.full((1, 2), 9, np.float32)
     if position is None or -count <= position <= count:
         expected = list(items)
         expected.insert(count if position is None else position, new)
-        assert list(map(id, s.sequence_insert(items, new, at))) == list(map(id, expected))
+        inserted = s.sequence_insert(items, new, at)
+        assert [x.tolist() for x in inserted] == [x.tolist() for x in expected]
+        assert not any(np.shares_memory(x, new) for x in inserted)
     else:
         with pytest.raises(ValueError, match="outside"):
             s.sequence_insert(items, new, at)

@@ -106,17 +106,21 @@ def _basic_pitch(generator: np.random.Generator) -> tuple[Inputs, ...]:
 
 
 def _text2tashkeel(generator: np.random.Generator) -> tuple[Inputs, ...]:
-    return tuple({"input_ids": generator.integers(1, 54, shape)} for shape in ((2, 17), (1, 40)))
+    return tuple({"input_ids": generator.integers(1, 54, shape)} for shape in ((2, 7), (1, 13)))
 
 
-def _flan_t5(generator: np.random.Generator) -> tuple[Inputs, ...]:
-    mask = np.ones((3, 11), np.int64)
-    mask[1, 7:] = 0
-    mask[2, 2:] = 0
-    return (
-        {"input_ids": generator.integers(0, 32100, (1, 23)), "attention_mask": np.ones((1, 23), np.int64)},
-        {"input_ids": generator.integers(0, 32100, mask.shape), "attention_mask": mask},
-    )
+def _flan_t5(_: np.random.Generator) -> tuple[Inputs, ...]:
+    """Seeds by which no activation comes near a tie of its quantisation (see `tests.oracle.tie_margin`).
+
+    In 32 quantisations of thousands of numbers a tie is met sooner or later, so the texts are short.
+    """
+
+    def tokens(seed: int, *lengths: int) -> Inputs:
+        ids = np.random.default_rng(seed).integers(0, 32100, (len(lengths), max(lengths)))
+        mask = np.arange(max(lengths)) < np.array(lengths)[:, np.newaxis]
+        return {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
+
+    return tokens(2, 7), tokens(10, 4, 2), tokens(14, 5, 3, 2)
 
 
 _BUILDERS: dict[str, Callable[[np.random.Generator], tuple[Inputs, ...]]] = {

@@ -15,6 +15,8 @@ from fusible.kernels.numpy.grid_sampling import MODES, PADDING_MODES
 
 __all__ = ["AffineGridAttrs", "BlockAttrs", "GridSampleAttrs", "MaxRoiPoolAttrs", "RoiAlignAttrs"]
 
+# Along one axis of a bin; more than an image has pixels would only cost memory.
+_MOST_SAMPLES = 2**12
 _UNKNOWN_RANK = Opaque("the rank of the operand is not known")
 _BETWEEN_PIXELS = same(Opaque("it reads between pixels, at places that an operand states"))
 _FLOATS = (DType.F32, DType.F64, DType.F16, DType.BF16)
@@ -166,8 +168,8 @@ def _affine_grid_dynamic(ctx: Infer) -> TensorType:
 
 def _roi_align(ctx: Infer) -> TensorType:
     attrs, x, rois, images = ctx.attrs, ctx.shape(0), ctx.shape(1), ctx.shape(2)
-    if attrs.mode not in ("avg", "max") or attrs.sampling_ratio < 0:
-        ctx.fail(f"mode {attrs.mode!r} or sampling_ratio {attrs.sampling_ratio} is unknown")
+    if attrs.mode not in ("avg", "max") or not 0 <= attrs.sampling_ratio <= _MOST_SAMPLES:
+        ctx.fail(f"mode must be avg or max and sampling_ratio in [0, {_MOST_SAMPLES}], got {attrs}")
     if attrs.coordinate_transformation_mode not in ("half_pixel", "output_half_pixel"):
         ctx.fail(f"coordinate_transformation_mode {attrs.coordinate_transformation_mode!r} is unknown")
     if ctx.dtype(2) is not DType.I64:

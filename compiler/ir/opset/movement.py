@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from fusible.compiler.ir.content import moved_content
 from fusible.compiler.ir.definition import Definition, Elementwise, Opaque, View
+from fusible.compiler.ir.extents import ENDLESS
 from fusible.compiler.ir.graph import Node
 from fusible.compiler.ir.inference import broadcast_shapes, normal_axes
 from fusible.compiler.ir.ops import OPS, Infer, Op
@@ -282,6 +283,8 @@ def _trilu_definition(node: Node) -> Definition:
     if shape is None:
         return UNKNOWN_RANK
     offset, k = axis(len(shape) - 1) - axis(len(shape) - 2), node.attrs.k
+    if isinstance(k, int):
+        k = max(-ENDLESS, min(k, ENDLESS))  # no diagonal lies further out
     # Beyond these ends no element lies: they stand for "unbounded".
     bound = Bound(offset - k, 0, shape[-1] - k + 1) if node.attrs.upper else Bound(offset - k, -shape[-2] - k, 1)
     return View((IndexMap(identity(len(shape)).components, (bound,), 0),))

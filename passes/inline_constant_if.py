@@ -1,0 +1,81 @@
+"""if(constant, ...)  ->  the nodes of the branch that is taken, in place."""
+
+from __future__ import annotations
+
+from fusible.compiler.ir.clone import copy_nodes
+from fusible.compiler.ir.graph import Graph, Node, Value
+from fusible.compiler.ir.refine import rebuild_types
+from fusible.compiler.ir.symbols import Dim, SymInt
+from fusible.passes.base import GraphPass, PassContext
+from fusible.passes.ledger import Kind
+from fusible.passes.refinement import erase_dead, type_change
+
+__all__ = ["InlineConstantIf"]
+
+
+class InlineConstantIf(GraphPass):
+    """The pass `inline-constant-if`."""
+
+    name = "inline-constant-if"
+
+    def run(self, graph: Graph, context: PassContext) -> int:
+        """Inline in every graph, inner ones first, then infer what became more precise."""
+        self._known: dict[str, Dim] = {}
+        self._retired: list[tuple[Graph, Node]] = []
+        changes = super().run(graph, context)
+        if changes:
+            rebuild_types(graph, self._known)
+            for inner, node in self._retired:
+                erase_dead(inner, node)
+        return changes
+
+    def run_one(self, graph: Graph, context: PassContext) -> int:
+        """Inline the `if`s of one graph whose condition is known."""
+        changes = 0
+        for node in graph:
+            if node.op.name != "if":
+                continue
+            condition = _condition(node)
+            if condition is None:
+                continue
+            if self._inline(graph, node, condition, context):
+                changes += 1
+        return changes
+
+    def _inline(self, graph: Graph, node: Node, condition: bool, context: PassContext) -> bool:
+        branch = node.subgraphs[0 if condition else 1]
+        mapping: dict[Value, Value] = {}
+        for inner, outer in zip(branch.inputs, node.inputs[1:], strict=True):
+            if outer is not None:
+                mapping[inner] = outer
+        results = [mapping.get(v, v) for v in branch.outputs]
+        own = {v for n in branch for v in n.outputs}
+        changes = [type_change(old, new, [node]) for old, new in zip(node.outputs, results, strict=True)]
+        if any(c.wrong or c.reason for c in changes):
+            self.note(context, Kind.DECLINED, node.origin, "the types of the branch do not fit", node)
+            return False
+        if not context.take():
+            return False
+        with graph.inserting_before(node, node.origin):
+            copy_nodes(branch, graph, mapping)
+        for old, new, change in zip(node.outputs, branch.outputs, changes, strict=True):
+            assert new in mapping or new not in own
+            graph.redirect(old, mapping.get(new, new))
+            self._known.update(change.known)
+        self.note(context, Kind.FIRED, node.origin, f"the {'then' if condition else 'else'} branch is always taken")
+        erase_dead(graph, node)
+        if node.graph is graph:
+            self._retired.append((graph, node))
+        return True
+
+
+def _condition(node: Node) -> bool | None:
+    value = node.inputs[0]
+    if value is None:
+        return None
+    if value.constant is not None and value.constant.size == 1:
+        return bool(value.constant.array.reshape(()))
+    content = value.content
+    if content is None or content.size != 1 or isinstance(content.reshape(())[()], SymInt):
+        return None
+    return bool(content.reshape(())[()])

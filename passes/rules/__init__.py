@@ -1,0 +1,1 @@
+"""Rewrite rules, grouped by what they are about; the passes that apply them stand in `passes/`."""

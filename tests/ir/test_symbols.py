@@ -1,0 +1,144 @@
+"""SymInt against plain integers: arithmetic, normal form, bounds, division, text."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fusible.compiler.ir.dimension_text import parse_dim
+from fusible.compiler.ir.symbols import (
+    Dim,
+    SymInt,
+    Symbol,
+    bcast,
+    bounds_of,
+    ceildiv,
+    dim_text,
+    evaluate,
+    exact_div,
+    floordiv,
+    maximum,
+    minimum,
+    modulo,
+    product,
+    substitute,
+    symbols_of,
+)
+
+SYMBOLS = {"N": Symbol("N", 0, 9), "M": Symbol("M", 1, None), "K": Symbol("K", -5, 4)}
+LEAVES = st.one_of(st.integers(-6, 6), st.sampled_from([SymInt.of(s) for s in SYMBOLS.values()]))
+ENVIRONMENTS = st.fixed_dictionaries(
+    {"N": st.integers(0, 9), "M": st.integers(1, 30), "K": st.integers(-5, 4)}
+)
+
+
+def _combine(children: st.SearchStrategy[Dim]) -> st.SearchStrategy[Dim]:
+    pairs = st.tuples(children, children)
+    return st.one_of(
+        pairs.map(lambda p: p[0] + p[1]),
+        pairs.map(lambda p: p[0] - p[1]),
+        pairs.map(lambda p: p[0] * p[1]),
+        pairs.map(lambda p: maximum(*p)),
+        pairs.map(lambda p: minimum(*p)),
+        st.tuples(children, st.integers(1, 7)).map(lambda p: floordiv(*p)),
+        st.tuples(children, st.integers(-7, -1)).map(lambda p: floordiv(*p)),
+        st.tuples(children, st.integers(1, 7)).map(lambda p: modulo(*p)),
+    )
+
+
+EXPRESSIONS = st.recursive(LEAVES, _combine, max_leaves=6)
+
+
+@given(EXPRESSIONS, EXPRESSIONS, ENVIRONMENTS, st.integers(1, 7))
+def test_arithmetic_is_that_of_integers(a: Dim, b: Dim, env: dict[str, int], divisor: int) -> None:
+    x, y = evaluate(a, env), evaluate(b, env)
+    assert evaluate(a + b, env) == x + y
+    assert evaluate(a - b, env) == x - y
+    assert evaluate(a * b, env) == x * y
+    assert evaluate(maximum(a, b), env) == max(x, y)
+    assert evaluate(minimum(a, b), env) == min(x, y)
+    assert evaluate(floordiv(a, divisor), env) == x // divisor
+    assert evaluate(ceildiv(a, divisor), env) == -(-x // divisor)
+    assert evaluate(modulo(a, divisor), env) == x % divisor
+
+
+@given(EXPRESSIONS)
+def test_text_parses_back(a: Dim) -> None:
+    assert parse_dim(dim_text(a), SYMBOLS) == a
+    assert dim_text(parse_dim(dim_text(a), SYMBOLS)) == dim_text(a)
+
+
+@given(EXPRESSIONS, ENVIRONMENTS)
+def test_bounds_contain_every_value(a: Dim, env: dict[str, int]) -> None:
+    low, high = bounds_of(a)
+    assert low is None or low <= evaluate(a, env)
+    assert high is None or evaluate(a, env) <= high
+
+
+@given(EXPRESSIONS, EXPRESSIONS, ENVIRONMENTS)
+def test_exact_division(a: Dim, b: Dim, env: dict[str, int]) -> None:
+    quotient = exact_div(a * b, b)
+    if b != 0:
+        assert quotient is not None
+        assert evaluate(quotient, env) * evaluate(b, env) == evaluate(a * b, env)
+    other = exact_div(a, b)
+    if other is not None:
+        assert evaluate(other, env) * evaluate(b, env) == evaluate(a, env)
+
+
+@given(EXPRESSIONS, EXPRESSIONS, ENVIRONMENTS)
+def test_substitution_is_evaluation_in_steps(a: Dim, b: Dim, env: dict[str, int]) -> None:
+    assert evaluate(substitute(a, {"K": b}), env) == evaluate(a, {**env, "K": evaluate(b, env)})
+
+
+@given(st.lists(st.sampled_from(["N", "M", "K"]), min_size=1, max_size=6), st.integers(2, 9), st.sets(st.sampled_from("NMK")))
+def test_broadcast_is_flat_and_right(names: list[str], size: int, ones: set[str]) -> None:
+    dims = [SymInt.of(SYMBOLS[n]) for n in names]
+    env = {n: 1 if n in ones else size for n in "NMK"}
+    result: Dim = dims[0]
+    for dim in dims[1:]:
+        result = bcast(result, dim)
+    assert evaluate(result, env) == max(env[n] for n in names)
+    assert set(symbols_of(result)) == {SYMBOLS[n] for n in names}
+    again: Dim = dims[-1]
+    for dim in reversed(dims):
+        again = bcast(dim, again)
+    assert again == result
+
+
+def test_the_length_that_masks_compute_is_the_length() -> None:
+    n = SymInt.of(Symbol("N"))
+    assert n * minimum(1, n) == n
+    assert maximum(0, n - maximum(0, n * minimum(1, n) - n)) == n
+
+
+def test_bounds_of_one_name_in_two_models_do_not_mix() -> None:
+    small, wide = SymInt.of(Symbol("B", 1, 4)), SymInt.of(Symbol("B"))
+    assert maximum(small, 5) == 5
+    assert maximum(wide, 5) != 5
+
+
+def test_literal_broadcasts() -> None:
+    n = SymInt.of(SYMBOLS["N"])
+    assert bcast(n, 7) == 7 and bcast(1, n) == n and bcast(n, 1) == n
+    with pytest.raises(ValueError, match="dimensions 2 and 3 do not broadcast"):
+        bcast(2, 3)
+
+
+@pytest.mark.parametrize("name", ["", "1a", "a b", "lambda", "None", "max", "x\n"])
+def test_names_that_are_no_symbols(name: str) -> None:
+    with pytest.raises(ValueError, match="is not an identifier"):
+        Symbol(name)
+
+
+@pytest.mark.parametrize("text", ["", "N +", "Q", "N / 2", "max(N)", "N.real", "(" * 500, "-" * 15_000, "1" * 30_000, "floordiv(N, 0)"])
+def test_texts_that_are_no_dimension(text: str) -> None:
+    with pytest.raises(ValueError):
+        parse_dim(text, SYMBOLS)
+
+
+def test_huge_products_are_refused() -> None:
+    big = product([sum((SymInt.of(Symbol(f"s{i}")) for i in range(20)), start=SymInt.of(Symbol("t")))])
+    with pytest.raises(OverflowError, match="too many terms"):
+        product([big] * 4)
