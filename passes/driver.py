@@ -157,7 +157,7 @@ class _Driver:
             raise PassError(self.pass_name, f"{where} returns a value that it replaces")
         changes = []
         for now, value in zip(old, made, strict=True):
-            change = type_change(now, value, match.matched)
+            change = type_change(now, value, match.matched, self.known)
             if change.wrong:
                 raise PassError(self.pass_name, f"{where} replaces {now.type} by {value.type}")
             if change.reason:

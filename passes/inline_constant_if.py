@@ -50,7 +50,7 @@ class InlineConstantIf(GraphPass):
                 mapping[inner] = outer
         results = [mapping.get(v, v) for v in branch.outputs]
         own = {v for n in branch for v in n.outputs}
-        changes = [type_change(old, new, [node]) for old, new in zip(node.outputs, results, strict=True)]
+        changes = [type_change(old, new, [node], self._known) for old, new in zip(node.outputs, results, strict=True)]
         if any(c.wrong or c.reason for c in changes):
             self.note(context, Kind.DECLINED, node.origin, "the types of the branch do not fit", node)
             return False

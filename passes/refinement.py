@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.reinfer import bare_symbol
 from fusible.compiler.ir.symbols import Dim
-from fusible.compiler.ir.types import TensorType
+from fusible.compiler.ir.types import TensorType, substitute_type
 
 __all__ = ["TypeChange", "erase_dead", "is_removable", "is_used", "type_change"]
 
@@ -24,11 +24,15 @@ class TypeChange:
     known: Mapping[str, Dim] = field(default_factory=dict)
 
 
-def type_change(old: Value, new: Value, replaced: Sequence[Node]) -> TypeChange:
-    """Compare the type of a value with that of its replacement."""
-    before, after = old.type, new.type
-    if before == after:
+def type_change(
+    old: Value, new: Value, replaced: Sequence[Node], learned: Mapping[str, Dim] | None = None
+) -> TypeChange:
+    """Compare the type of a value with that of its replacement; `learned`: symbols that this pass knows by now."""
+    if old.type == new.type:
         return TypeChange()
+    before, after = substitute_type(old.type, learned or {}), substitute_type(new.type, learned or {})
+    if before == after:
+        return TypeChange(refines=True)
     if not isinstance(before, TensorType) or not isinstance(after, TensorType) or before.dtype is not after.dtype:
         return TypeChange(wrong=True)
     if before.shape is None:

@@ -58,7 +58,7 @@ class SimplifyShapes(GraphPass):
         return changes
 
     def _replace(self, graph: Graph, node: Node, made: Value) -> bool:
-        change = type_change(node.output, made, [node])
+        change = type_change(node.output, made, [node], self._known)
         if change.wrong or change.reason:
             if made.producer is not None and made.producer is not node and not made.uses:
                 graph.erase(made.producer)

@@ -59,7 +59,7 @@ def _branch(draw: st.DrawFn, graph: Graph, captured: Value, depth: int) -> Value
     for name in ("then", "else"):
         branch = Graph(name, graph.symbols)
         inner = [branch.input(captured.type, captured.name)]
-        _fill(draw, branch, inner, depth - 1 if False else 0)
+        _fill(draw, branch, inner, 0)
         branch.set_outputs([inner[-1]], [draw(NAMES)])
         branches.append(branch)
     return graph.add_node("if", [condition, captured], outputs=1, subgraphs=branches).output

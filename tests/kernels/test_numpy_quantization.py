@@ -222,3 +222,9 @@ def test_qlinear_matmul_of_float8() -> None:
     got = qlinear_matmul(a, one, zero, b, one, zero, np.array(2, np.float32), zero)
     expected = (a.astype(np.float64) @ b.astype(np.float64) / 2).astype(np.float32).astype(e4m3)
     assert_same(got, expected)
+
+
+def test_a_block_longer_than_the_axis() -> None:
+    x, scale = numbers((3, 5)), np.array([[0.5], [1], [2]], np.float32)
+    expected = quantize_linear(x, scale.ravel(), output_dtype=INTEGERS[0], axis=0)
+    assert_same(quantize_linear(x, scale, output_dtype=INTEGERS[0], axis=1, block_size=10**15), expected)

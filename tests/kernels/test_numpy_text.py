@@ -147,3 +147,10 @@ def test_tf_idf_refuses_tables_that_disagree() -> None:
         tf_idf_vectorizer(x, pool, np.array([0, 1]), ngram_counts=(0, 2), columns=2, **given)
     with pytest.raises(ValueError, match="index below"):
         tf_idf_vectorizer(x, pool, np.array([0, 1]), ngram_counts=(0, 1), columns=1, **given)
+
+
+def test_skips_beyond_the_row_cost_nothing() -> None:
+    x, pool = np.array([1, 2, 1, 3]), np.array([1, 1, 3])
+    given = {"mode": "TF", "min_gram_length": 1, "max_gram_length": 2, "ngram_counts": (0, 1), "columns": 2}
+    got = tf_idf_vectorizer(x, pool, np.array([0, 1]), max_skip_count=10**15, **given)
+    assert got.tolist() == [2, 2]

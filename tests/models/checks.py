@@ -1,4 +1,4 @@
-"""What every model must do: verify and print after every pass, compile to the same bytes twice, run in a bare process."""
+"""What every model must do: verify and print after every pass, compile to the same bytes twice, run bare."""
 
 from __future__ import annotations
 
