@@ -2,9 +2,9 @@
 
     python -m fusible.benchmarks.compile_time [--csv FILE]
 
-Generates residual networks of N nodes (MatMul, Add, Relu, Transpose pairs, shape arithmetic that must fold) for N = 1,000
-and 10,000, compiles each several times in turn, and prints the least times and their ratio. Exits 1 if the ratio is above
-12: the compiler must stay close to linear.
+Generates residual networks of N nodes (MatMul, Add, Relu, Transpose pairs, shape arithmetic that must fold) for
+N = 1,000 and 10,000, compiles each several times in turn, and prints the least times and their ratio. Exits 1 if the
+ratio is above 12: the compiler must stay close to linear.
 """
 
 from __future__ import annotations

@@ -45,7 +45,9 @@ def register_op(
     Raises UsageError if the name is malformed or taken.
     """
     if not domain or not _NAME.match(domain) or not _NAME.match(name):
-        raise UsageError(f"a custom op needs a domain and a name made of letters, digits, '.', '_', '-': {domain}::{name}")
+        raise UsageError(
+            f"a custom op needs a domain and a name made of letters, digits, '.', '_', '-': {domain}::{name}"
+        )
     if version < 1:
         raise UsageError(f"version must be at least 1, got {version}")
     _mark_version(numpy, version)
@@ -85,7 +87,7 @@ def register_kernel(
     Raises UsageError for an unknown op or target.
     """
     OPS[op]
-    unknown = [t for t in targets if t not in ("numpy",)]
+    unknown = [t for t in targets if t != "numpy"]
     if unknown or not targets:
         raise UsageError(f"targets must be among ('numpy',), got {tuple(targets)}")
     _mark_version(function, version)

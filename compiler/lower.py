@@ -41,9 +41,7 @@ def lower(
         constants=planned.constants,
         source=backend.module(list(planned.kernels)),
         target=backend.target,
-        limits=RunLimits(
-            limits.tensor_bytes, limits.memory_bytes, limits.loop_iterations, limits.unbounded_iterations
-        ),
+        limits=RunLimits(limits.tensor_bytes, limits.memory_bytes, limits.loop_iterations, limits.unbounded_iterations),
         provenance={"fusible": __version__, "graph": graph.name, "target": backend.target},
         custom=tuple(CustomKernel(c.path, c.version) for c in backend.custom),
         functions=tuple(c.function for c in backend.custom),
@@ -114,7 +112,7 @@ def _kernel_rows(plan: Plan) -> list[Mapping[str, Any]]:
 
 
 def _memory(executable: Executable, constants: int) -> dict[str, Any]:
-    """Constant bytes, and the arena's peak: a number if all sizes are literal, else for every symbol at its lower bound."""
+    """Constant bytes, and the arena's peak: with every symbol at its lower bound where sizes are symbolic."""
     symbols = sorted({n for b in executable.plan.buffers if isinstance(b.nbytes, str) for n in _names(b.nbytes)})
     env = {n: max(1, executable.plan.bounds.get(n, (1, None))[0]) for n in symbols}
     peak = Session(executable).placement(executable.plan, env).peak
@@ -128,7 +126,4 @@ def _memory(executable: Executable, constants: int) -> dict[str, Any]:
 
 def _names(text: str) -> set[str]:
 
-
     return set(re.findall(r"[A-Za-z_]\w*", text)) - {"floordiv", "mod", "max", "min", "bcast"}
-
-

@@ -163,9 +163,7 @@ class _Planner:
         self.buffers.append((_text(nbytes), len(self.steps), len(self.steps)))
         self.bases[number] = {number}
 
-    def _try_inplace(
-        self, emitted: Emitted, node: Node, inputs: Sequence[int | None], outputs: Sequence[int]
-    ) -> None:
+    def _try_inplace(self, emitted: Emitted, node: Node, inputs: Sequence[int | None], outputs: Sequence[int]) -> None:
         """Let output 0 take over the buffer of an operand that dies here and that nothing else looks at."""
         if len(outputs) != 1 or self.values[outputs[0]].kind != "arena":
             return
@@ -253,6 +251,7 @@ def _freeing(step: Step, free: tuple[int, ...]) -> Step:
 
 
 def _reads(step: Step) -> list[int]:
+    found: list[int | None] = []
     match step:
         case Launch() | Call():
             found = [*step.inputs]
@@ -262,8 +261,6 @@ def _reads(step: Step) -> list[int]:
             found = [step.trip, step.condition, *step.inputs]
         case Copy():
             found = [step.source]
-        case Alloc():
-            found = []
     return [n for n in found if n is not None]
 
 
@@ -282,5 +279,3 @@ def _identifier(name: str) -> str:
 def _bounds(graph: Graph) -> dict[str, tuple[int, int | None]]:
     """Bounds of the symbols that this graph's inputs define, where they say more than `>= 0`."""
     return {s.name: (s.lower, s.upper) for s in graph.defines if (s.lower, s.upper) != (0, None)}
-
-

@@ -74,6 +74,8 @@ def _outcome(ledger: Ledger, timing: Timing) -> Outcome:
     return Outcome(
         fusions=tuple(r for r in rows if r["kind"] in done),
         refusals=tuple(r for r in rows if r["kind"] not in done),
-        passes=tuple({"pass": s.name, "phase": str(s.phase), "changes": s.changes, "seconds": s.seconds} for s in timing.steps),
+        passes=tuple(
+            {"pass": s.name, "phase": str(s.phase), "changes": s.changes, "seconds": s.seconds} for s in timing.steps
+        ),
         notes=tuple(str(e) for e in ledger.select(Kind.LOUD)),
     )

@@ -16,13 +16,12 @@ from fusible.compiler.ir.refine import rebuild_types
 from fusible.compiler.ir.symbols import Dim
 from fusible.errors import InvalidModel, PassError, UsageError
 from fusible.passes.base import Pass, PassContext, value_name
-from fusible.passes.exactness import Exactness
 from fusible.passes.ledger import Entry, Kind
 from fusible.passes.lineage import Lineages
 from fusible.passes.match import Match, Miss, find_match
 from fusible.passes.refinement import erase_dead, is_used, type_change
-from fusible.passes.rewrite_check import check_rewrite
 from fusible.passes.rewrite import Reject, Rule
+from fusible.passes.rewrite_check import check_rewrite
 
 __all__ = ["RewritePass"]
 

@@ -1,8 +1,8 @@
 """Fuse chains of element-wise nodes:  f(g(x, y), z)  ->  one `fused` node whose subgraph is the chain.
 
 A node joins the group of its producer when the value between them has no other user, both have the same shape and
-every element type is one that the target computes without a widening of its own. Rounding does not move: each node stays
-a stage with its own type, so results are bit-equal.
+every element type is one that the target computes without a widening of its own. Rounding does not move: each node
+stays a stage with its own type, so results are bit-equal.
 """
 
 from __future__ import annotations
@@ -41,9 +41,7 @@ class FuseElementwise(GraphPass):
                 made += 1
         return made
 
-    def _join(
-        self, node: Node, groups: dict[Node, list[Node]], graph: Graph, context: PassContext
-    ) -> list[Node]:
+    def _join(self, node: Node, groups: dict[Node, list[Node]], graph: Graph, context: PassContext) -> list[Node]:
         """The group of the first operand that allows it, else a new one."""
         for value in dict.fromkeys(node.inputs):
             producer = value.producer if value is not None else None
@@ -66,7 +64,11 @@ class FuseElementwise(GraphPass):
         saved = 0
         for node in members:
             for value in node.inputs:
-                if value is not None and value not in mapped and (value.producer is None or value.producer not in inside):
+                if (
+                    value is not None
+                    and value not in mapped
+                    and (value.producer is None or value.producer not in inside)
+                ):
                     mapped[value] = inner.input(value.type, value.name)
                     operands.append(value)
             attrs = {name: getattr(node.attrs, name) for name in node.op.attribute_names}

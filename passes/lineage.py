@@ -51,15 +51,13 @@ class Lineages:
         for node in new:
             self._lines[node] = line
 
-    def _suspect(
-        self, line: _Line, made: Sequence[Value], new: Sequence[Node], match: Match, nodes: int
-    ) -> None:
+    def _suspect(self, line: _Line, made: Sequence[Value], new: Sequence[Node], match: Match, nodes: int) -> None:
         fresh = set(new)
         key = (nodes, *(_key(value, fresh, _DEPTH) for value in made))
         line.seen[key] = line.seen.get(key, 0) + 1
         if line.seen[key] < _REPEATS and line.generation <= self.longest:
             return
-        names = list(dict.fromkeys(line.rules[-_PATIENCE:]))
+        names = sorted(set(line.rules[-_PATIENCE:]))
         if len(names) == 1:
             what = f"rule {names[0]!r} applies to its own result for ever"
         else:

@@ -16,7 +16,8 @@ __all__ = ["TypeChange", "erase_dead", "is_removable", "is_used", "type_change"]
 @dataclass(frozen=True, slots=True)
 class TypeChange:
     """How a replacement's type differs: wrong (it cannot be), reason (it may be, but nothing shows it), refines (it is
-    more precise); known: symbols that the old nodes defined and the dimensions now in their place."""
+    more precise); known: symbols that the old nodes defined and the dimensions now in their place.
+    """
 
     wrong: bool = False
     reason: str = ""

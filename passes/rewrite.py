@@ -91,7 +91,7 @@ def rule(*, exactness: Exactness) -> Callable[[Callable[..., tuple[Any, Build]]]
     def decorate(function: Callable[..., tuple[Any, Build]]) -> Rule:
         name = function.__name__
         arguments = list(inspect.signature(function).parameters)
-        given = function(*(Var(argument) for argument in arguments))
+        given: Any = function(*(Var(argument) for argument in arguments))
         if not (isinstance(given, tuple) and len(given) == 2 and callable(given[1])):
             raise UsageError(f"rule {name!r} must return a pattern and a function that builds the replacement")
         pattern, outputs = _result(name, given[0])

@@ -87,7 +87,7 @@ def _write(path: Path, header: dict[str, Any], sections: list[dict[str, Any]], b
     body = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
     start = -(-(_PREFIX.size + len(body)) // ALIGNMENT) * ALIGNMENT
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent or Path("."), prefix=f".{path.name}.")
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write((_PREFIX.pack(MAGIC, VERSION, len(body)) + body).ljust(start, b"\0"))
@@ -111,7 +111,7 @@ def _constant_bytes(array: np.ndarray) -> bytes | memoryview:
     if array.dtype == object:
         return json.dumps([str(v) for v in array.ravel()]).encode()
     flat = np.ascontiguousarray(array).reshape(-1)
-    return memoryview(flat.view(np.uint8))
+    return memoryview(flat.view(np.uint8).data)
 
 
 def _spec_json(spec: TensorSpec) -> dict[str, Any]:
@@ -151,7 +151,9 @@ def _header(stream: Any, prefix: bytes, file: Path) -> tuple[dict[str, Any], int
         raise ArtifactError(f"{str(file)!r} is no Fusible artifact")
     _, version, length = _PREFIX.unpack(prefix)
     if version != VERSION:
-        raise ArtifactError(f"{str(file)!r} has format {version}, this release reads {VERSION}: compile the model again")
+        raise ArtifactError(
+            f"{str(file)!r} has format {version}, this release reads {VERSION}: compile the model again"
+        )
     body = stream.read(min(length, 2**31))
     if len(body) != length:
         raise ArtifactError(f"{str(file)!r} is truncated")
@@ -178,7 +180,7 @@ def _constant(section: Mapping[str, Any], mapped: Any, start: int, size: int, ch
 
 
 def _executable(header: Mapping[str, Any], constants: tuple[np.ndarray, ...]) -> Executable:
-    from fusible.runtime.executable import CustomKernel, Executable
+    from fusible.runtime.executable import CustomKernel, Executable  # noqa: PLC0415 - it imports this module
 
     custom = tuple(CustomKernel(**k) for k in header["custom"])
     return Executable(
@@ -191,9 +193,14 @@ def _executable(header: Mapping[str, Any], constants: tuple[np.ndarray, ...]) ->
         RunLimits(**header["limits"]),
         header["provenance"],
         custom,
-        Report(**{k: tuple(v) if isinstance(v, list) else v for k, v in header["report"].items()}),
+        _report(header["report"]),
         tuple(_custom_function(k.path, k.version) for k in custom),
     )
+
+
+def _report(data: Mapping[str, Any]) -> Report:
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    return Report(**fields)
 
 
 def _custom_function(path: str, version: int) -> Any:
@@ -209,5 +216,7 @@ def _custom_function(path: str, version: int) -> Any:
         ) from error
     installed = getattr(found, "__fusible_version__", 1)
     if installed != version:
-        raise ArtifactError(f"kernel {path!r} has version {installed} here, the artifact was compiled against {version}")
+        raise ArtifactError(
+            f"kernel {path!r} has version {installed} here, the artifact was compiled against {version}"
+        )
     return found

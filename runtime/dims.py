@@ -17,7 +17,7 @@ MAX_LENGTH = 20_000
 
 
 def _bcast(a: int, b: int) -> int:
-    if a != b and a != 1 and b != 1:
+    if a not in (1, b) and b != 1:
         raise ExecutionError("a broadcast", f"dimensions {a} and {b} do not broadcast")
     return b if a == 1 else a
 

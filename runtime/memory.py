@@ -65,7 +65,9 @@ def _release(holes: list[tuple[int, int]], offset: int, size: int) -> None:
     insort(holes, (offset, size))
 
 
-def overlaps(sizes: Sequence[int], lifetimes: Sequence[tuple[int, int]], offsets: Sequence[int]) -> list[tuple[int, int]]:
+def overlaps(
+    sizes: Sequence[int], lifetimes: Sequence[tuple[int, int]], offsets: Sequence[int]
+) -> list[tuple[int, int]]:
     """The oracle: all pairs of buffers that share a byte while both live (quadratic, for tests)."""
     found = []
     for a in range(len(sizes)):

@@ -40,7 +40,7 @@ class Report:
         )
         facts = f"<h2>memory</h2>{_table((self.memory,))}<h2>cost</h2>{_table((self.cost,))}"
         notes = "".join(f"<li>{html.escape(n)}</li>" for n in self.notes)
-        style = "body{font:14px sans-serif}td,th{border:1px solid #bbb;padding:2px 6px;text-align:left}table{border-collapse:collapse}"
+        style = "body{font:14px sans-serif}table{border-collapse:collapse}td,th{border:1px solid #bbb;padding:2px 6px}"
         page = (
             f"<!doctype html><meta charset='utf-8'><title>Fusible report</title><style>{style}</style>"
             f"<h1>Fusible report</h1><ul>{notes}</ul>{facts}{sections}"

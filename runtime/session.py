@@ -90,7 +90,7 @@ class Session:
         for name, array in (outputs or {}).items():
             if name not in specs_out:
                 raise SignatureError(name, f"one of the outputs {', '.join(specs_out)}", "an unknown name")
-            if not isinstance(array, np.ndarray) or not array.flags.writeable or array.dtype != specs_out[name].dtype:
+            if not array.flags.writeable or array.dtype != specs_out[name].dtype:
                 raise SignatureError(name, f"a writeable array of {specs_out[name].dtype}", f"{array!r:.60}")
             self._bound_outputs[name] = array
         for present, past in (state or {}).items():
@@ -297,7 +297,7 @@ class Session:
         values: list[Any],
         env: dict[str, int],
     ) -> None:
-        """Store results and bind the symbols that their shapes define; a shape that contradicts the plan is an error."""
+        """Store results, bind the symbols that their shapes define; a shape that contradicts the plan is an error."""
         for number, result in zip(numbers, results, strict=True):
             values[number] = result
             value = plan.values[number]

@@ -1,0 +1,1 @@
+"""Backends: from nodes and regions to kernels."""

@@ -50,7 +50,9 @@ class NumpyBackend:
                 body = [f"    {line}" for line in printed.lines]
                 return self._function(node, name, parameters, body, (), True, printed.inplace)
         if node.op.name == "fused":
-            raise LoweringError(f"the group at {node.where}", {"numpy": "one of its element types has no direct printing"})
+            raise LoweringError(
+                f"the group at {node.where}", {"numpy": "one of its element types has no direct printing"}
+            )
         return self._call(node, name, fixed)
 
     def module(self, kernels: list[Emitted]) -> str:

@@ -44,7 +44,7 @@ def _awkward(region: Region, number: int) -> bool:
     """True if NumPy's own type rules would not give the stage's dtype."""
     stage = region.stages[number]
     used = {_dtype_of(region, i) for i in arguments(stage.expr)}
-    return len(used) > 1 and not _contains_select(stage.expr) or _has_literal_clash(stage.expr, used)
+    return (len(used) > 1 and not _contains_select(stage.expr)) or _has_literal_clash(stage.expr, used)
 
 
 def _dtype_of(region: Region, index: int) -> DType:

@@ -153,7 +153,7 @@ class NodeContext:
 
     # Attributes
 
-    def _get(self, name: str, kind: AttributeProto.AttributeType.ValueType) -> Any:
+    def _get(self, name: str, kind: Any) -> Any:
         attribute = self.attributes.get(name)
         if attribute is None:
             return None
@@ -282,7 +282,9 @@ class NodeContext:
         attrs = {name: attribute_value(self.attributes[name]) for name in op.attribute_names if name in self.attributes}
         unknown = [name for name in self.attributes if name not in op.attribute_names]
         if unknown:
-            self.invalid(f"attribute {unknown[0]!r} is unknown; {op.name} has {', '.join(op.attribute_names) or 'none'}")
+            self.invalid(
+                f"attribute {unknown[0]!r} is unknown; {op.name} has {', '.join(op.attribute_names) or 'none'}"
+            )
         return list(self.graph.add_node(op, self.inputs, attrs, outputs=op.outputs or self.outputs).outputs)
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import onnx
 from onnx import AttributeProto, GraphProto, NodeProto
 
-from fusible.compiler.frontend import schema
+import fusible.compiler.frontend.schema as schema
 from fusible.compiler.frontend.context import NodeContext
+from fusible.compiler.frontend.expansion import expanded_nodes
 from fusible.compiler.frontend.handlers import HANDLERS
 from fusible.compiler.frontend.load import LoadedModel, tensor_constant
 from fusible.compiler.frontend.order import sorted_nodes
@@ -58,6 +59,9 @@ class Importer:
                 raise InvalidModel(f"function {function.domain}::{function.name} is defined twice")
             self.functions[key] = function
         proto = self.model.proto.graph
+        total = expanded_nodes(proto, self.functions)
+        if total > self.limits.nodes:
+            raise LimitExceeded("nodes", total, self.limits.nodes, "the graph with its functions inlined")
         graph = Graph(proto.name or "graph")
         scope = Scope(graph)
         self.initializers(proto, scope)

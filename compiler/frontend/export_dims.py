@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from fusible.compiler.ir.symbols import Dim, SymInt, Symbol
+from fusible.compiler.ir.symbols import Dim, Symbol, SymInt
 from fusible.errors import UsageError
 
 __all__ = ["DimWriter"]

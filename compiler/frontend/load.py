@@ -106,7 +106,7 @@ def _parse(data: bytes, what: str, limits: Limits) -> onnx.ModelProto:
     if not data:
         raise InvalidModel(f"{what} is empty")
     try:
-        proto = onnx.ModelProto.FromString(data)
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(data)
     except DecodeError as error:
         raise InvalidModel(f"{what} is no ONNX model: {error}") from error
     if not proto.HasField("graph"):
@@ -148,7 +148,9 @@ def _decode(tensor: TensorProto, dtype: DType, shape: tuple[int, ...], where: st
     except (ValueError, TypeError, OverflowError) as error:
         raise InvalidModel(f"{where}: the data cannot be decoded: {error}") from error
     if array.shape != shape or array.dtype != dtype.numpy:
-        raise InvalidModel(f"{where}: the data decode to {array.dtype}{list(array.shape)}, not {dtype.value}{list(shape)}")
+        raise InvalidModel(
+            f"{where}: the data decode to {array.dtype}{list(array.shape)}, not {dtype.value}{list(shape)}"
+        )
     return array
 
 

@@ -22,7 +22,9 @@ def sorted_nodes(proto: GraphProto, scope: Scope) -> Sequence[NodeProto]:
     for index, node in enumerate(nodes):
         for name in node.output:
             if name and name in producer:
-                raise InvalidModel(f"the name {name!r} is defined twice, by {_label(nodes[producer[name]])} and {_label(node)}")
+                raise InvalidModel(
+                    f"the name {name!r} is defined twice, by {_label(nodes[producer[name]])} and {_label(node)}"
+                )
             if name:
                 producer[name] = index
     needs = [_needs(node, index, producer) for index, node in enumerate(nodes)]

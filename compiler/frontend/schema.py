@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any
 
 import onnx
 from onnx import defs, helper
 
 from fusible.compiler.frontend.load import onnx_dtype
-from fusible.compiler.ir.types import OptionalType, SequenceType, TensorType, Type
+from fusible.compiler.ir.types import DType, OptionalType, SequenceType, TensorType, Type
 
 if TYPE_CHECKING:
     from fusible.compiler.frontend.context import NodeContext
@@ -27,10 +27,8 @@ def _schema(domain: str, name: str, version: int) -> defs.OpSchema | None:
         return None
 
 
-@lru_cache(maxsize=None)
+@cache
 def _type_texts() -> dict[str, str]:
-    from fusible.compiler.ir.types import DType
-
     names = {d: helper.tensor_dtype_to_string(onnx_dtype(d)).partition(".")[2].lower() for d in DType}
     return {d.value: f"tensor({n})" for d, n in names.items()}
 
@@ -60,8 +58,10 @@ def check_node(context: NodeContext) -> None:
         known = schema.attributes.get(name)
         if known is None:
             context.invalid(f"attribute {name!r} is unknown in opset {context.opset}")
-        if int(given.type) != int(known.type.value):
-            context.invalid(f"attribute {name!r} must be of type {known.type.name}")
+        if int(given.type) != _attribute_type(known):
+            context.invalid(
+                f"attribute {name!r} must be of type {onnx.AttributeProto.AttributeType.Name(_attribute_type(known))}"
+            )
     for name, attribute in schema.attributes.items():
         if attribute.required and name not in context.attributes:
             context.invalid(f"required attribute {name!r} is missing")
@@ -71,6 +71,11 @@ def check_node(context: NodeContext) -> None:
     if context.outputs > schema.max_output:
         context.invalid(f"has at most {schema.max_output} outputs, {context.outputs} are asked for")
     _check_types(context, schema)
+
+
+def _attribute_type(known: Any) -> int:
+    """The number of a schema attribute's type (the stubs of onnx do not know that it is an enum)."""
+    return int(known.type.value)
 
 
 def _check_types(context: NodeContext, schema: defs.OpSchema) -> None:
@@ -85,7 +90,9 @@ def _check_types(context: NodeContext, schema: defs.OpSchema) -> None:
         if text is None:
             continue
         if text not in formal.types:
-            context.invalid(f"input {index} ({formal.name}) has type {text}, allowed: {', '.join(sorted(formal.types))}")
+            context.invalid(
+                f"input {index} ({formal.name}) has type {text}, allowed: {', '.join(sorted(formal.types))}"
+            )
         homogeneous = formal.is_homogeneous or formal.option != defs.OpSchema.FormalParameterOption.Variadic
         if homogeneous and bound.setdefault(formal.type_str, text) != text:
             context.invalid(f"input {index} ({formal.name}) has type {text}, an earlier one {bound[formal.type_str]}")
@@ -95,7 +102,7 @@ def function_body(context: NodeContext) -> onnx.FunctionProto | None:
     """The standard's own definition of the node's op as a function, if it has one that fits the node."""
     node = context.node
     domain = "" if node.domain == "ai.onnx" else node.domain
-    schema = _schema(domain, node.op_type, context.opset)
+    schema: Any = _schema(domain, node.op_type, context.opset)
     if schema is None:
         return None
     body: onnx.FunctionProto | None = None

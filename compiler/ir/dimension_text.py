@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 
-from fusible.compiler.ir.symbols import FOLD, Dim, SymInt, Symbol
+from fusible.compiler.ir.symbols import FOLD, Dim, Symbol, SymInt
 
 __all__ = ["parse_dim"]
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.ops import kernel_arguments
-from fusible.compiler.ir.symbols import SymInt, Symbol, evaluate
+from fusible.compiler.ir.symbols import Symbol, SymInt, evaluate
 from fusible.compiler.ir.types import TensorType, Type
 from fusible.errors import FusibleError, InvalidModel, LimitExceeded
 

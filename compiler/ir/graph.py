@@ -16,7 +16,7 @@ import numpy as np
 
 from fusible.compiler.ir.constant import Constant
 from fusible.compiler.ir.ops import CONTENT_LIMIT, OPS, Content, Infer, Op, SymbolTable, kernel_arguments
-from fusible.compiler.ir.symbols import SymInt, Symbol
+from fusible.compiler.ir.symbols import Symbol, SymInt
 from fusible.compiler.ir.types import DType, TensorType, Type, type_symbols
 from fusible.errors import InvalidModel, LimitExceeded, UsageError
 
@@ -61,7 +61,12 @@ class Node:
     __slots__ = ("_next", "_prev", "attrs", "defines", "graph", "inputs", "op", "origin", "outputs", "subgraphs")
 
     def __init__(
-        self, op: Op, inputs: tuple[Value | None, ...], attrs: Any, origin: tuple[str, ...], subgraphs: tuple[Graph, ...]
+        self,
+        op: Op,
+        inputs: tuple[Value | None, ...],
+        attrs: Any,
+        origin: tuple[str, ...],
+        subgraphs: tuple[Graph, ...],
     ) -> None:
         self.op, self.inputs, self.attrs, self.origin, self.subgraphs = op, inputs, attrs, origin, subgraphs
         self.outputs: tuple[Value, ...] = ()
@@ -170,9 +175,7 @@ class Graph:
         check_arity(infer)
         inferred = list(types) if types is not None else infer_types(infer)
         node.defines = standing_symbols(infer.defines, inferred)
-        node.outputs = tuple(
-            Value(t, names[i] if i < len(names) else "", node, i) for i, t in enumerate(inferred)
-        )
+        node.outputs = tuple(Value(t, names[i] if i < len(names) else "", node, i) for i, t in enumerate(inferred))
         if len(node.outputs) == 1:
             node.outputs[0]._content = known_content(infer, inferred[0])
         self.attach(node)
@@ -356,7 +359,7 @@ def _compute_content(infer: Infer, type_: TensorType) -> Content | None:
     if infer.op.numpy_missing or any(_is_symbolic(a) for a in arguments.values()):
         return None
     operands = [
-        None if v is None or v.content is None else v.content.astype(v.type.dtype.numpy)
+        None if v is None or v.content is None else v.content.astype(_storage(v))
         for v in infer.inputs
         if v is None or isinstance(v.type, TensorType)
     ]
@@ -369,6 +372,11 @@ def _compute_content(infer: Infer, type_: TensorType) -> Content | None:
     if not isinstance(result, np.ndarray) or result.dtype != type_.dtype.numpy or result.size > CONTENT_LIMIT:
         return None
     return result.astype(object)
+
+
+def _storage(value: Value) -> np.dtype:
+    assert isinstance(value.type, TensorType)
+    return value.type.dtype.numpy
 
 
 def _is_symbolic(attribute: object) -> bool:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import numpy as np
-
-from fusible.compiler.ir.ops import Content, Infer
+from fusible.compiler.ir.ops import Infer
 from fusible.compiler.ir.symbols import Dim, bcast
 from fusible.compiler.ir.types import DType, Shape, TensorType
 
 __all__ = [
-    "broadcast_content",
     "broadcast_shapes",
     "broadcast_type",
     "broadcasts_to",
@@ -44,25 +41,6 @@ def broadcast_type(ctx: Infer, dtype: DType | None = None) -> TensorType:
     present = [i for i, v in enumerate(ctx.inputs) if v is not None]
     shape = broadcast_shapes([ctx.shape(i) for i in present])
     return TensorType(dtype if dtype is not None else ctx.dtype(0), shape)
-
-
-def broadcast_content(function: Callable[..., object]) -> Callable[[Infer], Content | None]:
-    """Propagation for an element-wise op: `function` on numbers and SymInts; None where it cannot decide.
-
-    `function` may raise TypeError or ZeroDivisionError to say that it does not know.
-    """
-
-    def propagate(ctx: Infer) -> Content | None:
-        contents = [ctx.content(i) for i in range(len(ctx.inputs))]
-        if any(c is None for c in contents):
-            return None
-        try:
-            result = np.frompyfunc(function, len(contents), 1)(*contents)
-        except (TypeError, ZeroDivisionError, ValueError):
-            return None
-        return np.asarray(result, dtype=object)
-
-    return propagate
 
 
 def normal_axes(ctx: Infer, axes: Sequence[int], rank: int) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fusible.compiler.ir.dimension_text import parse_dim
-from fusible.compiler.ir.symbols import Dim, SymInt, Symbol
+from fusible.compiler.ir.symbols import Dim, Symbol, SymInt
 from fusible.compiler.ir.types import DType, OptionalType, SequenceType, TensorType, Type
 from fusible.errors import InvalidModel
 

@@ -15,14 +15,24 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 import numpy as np
 
 from fusible.compiler.ir.definition import Definition
-from fusible.compiler.ir.symbols import SymInt, Symbol
+from fusible.compiler.ir.symbols import Symbol, SymInt
 from fusible.compiler.ir.types import DType, OptionalType, SequenceType, Shape, TensorType, Type
 from fusible.errors import InvalidModel, UsageError
 
 if TYPE_CHECKING:
     from fusible.compiler.ir.graph import Graph, Node, Value
 
-__all__ = ["OPS", "Content", "Infer", "NoAttrs", "Op", "Registry", "SymbolTable", "attribute_values", "kernel_arguments"]
+__all__ = [
+    "OPS",
+    "Content",
+    "Infer",
+    "NoAttrs",
+    "Op",
+    "Registry",
+    "SymbolTable",
+    "attribute_values",
+    "kernel_arguments",
+]
 
 Content: TypeAlias = np.ndarray  # dtype object, elements int | float | bool | SymInt
 CONTENT_LIMIT = 1024  # elements; larger tensors have no known content

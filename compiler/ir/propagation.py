@@ -178,12 +178,12 @@ def _truth(element: Any) -> bool:
     return not compare("eq", integral(element), 0)
 
 
-def fold_content(function: Callable[[Any, Any], object], neutral: int | None) -> PropagateFunction:
+def fold_content(function: Callable[[Any, Any], Dim], neutral: int | None) -> PropagateFunction:
     """Propagation for a reduction of whole numbers by `function`; without neutral element only of some elements."""
 
-    def fold(lane: Content) -> object:
-        elements = [integral(x) for x in lane]
-        return reduce(function, elements) if neutral is None else reduce(function, elements, neutral)
+    def fold(lane: Content) -> Dim:
+        elements: list[Dim] = [integral(x) for x in lane]
+        return reduce(function, elements if neutral is None else [neutral, *elements])
 
     def propagate(ctx: Infer) -> Content | None:
         content = ctx.content(0)

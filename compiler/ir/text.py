@@ -18,10 +18,12 @@ Names of values are hints: the second value called `x` is `%x#2`, one without a 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
+from dataclasses import is_dataclass
+from typing import Any
 
+from fusible.compiler.ir.analysis import attribute_symbols
 from fusible.compiler.ir.constant import Constant
 from fusible.compiler.ir.graph import Graph, Node, Value
-from fusible.compiler.ir.analysis import attribute_symbols
 from fusible.compiler.ir.literals import print_attribute, print_elements, print_value_name, print_word, quote
 from fusible.compiler.ir.ops import attribute_values
 from fusible.compiler.ir.parse import parse_graph
@@ -133,7 +135,7 @@ class _Printer:
             line.add(", " if index else "")
             line.add("none" if operand is None else self._name(operand), ("operand", node, index))
         line.add(")")
-        attributes = ", ".join(f"{k}={print_attribute(v)}" for k, v in attribute_values(node.attrs).items())
+        attributes = ", ".join(f"{k}={print_attribute(v)}" for k, v in _attributes(node).items())
         if attributes:
             line.add(" ").add("{" + attributes + "}", ("attributes", node))
         if node.defines:
@@ -180,6 +182,10 @@ def ordered(graph: Graph) -> Iterator[Node]:
         node = node._next
 
 
+def _attributes(node: Node) -> dict[str, Any]:
+    return attribute_values(node.attrs) if is_dataclass(node.attrs) else {"attributes": node.attrs}
+
+
 def _constants(graph: Graph) -> list[Value]:
     found: dict[Value, None] = {}
     for node in ordered(graph):
@@ -199,7 +205,7 @@ def _mentioned(graph: Graph) -> dict[Symbol, None]:
     for node in ordered(graph):
         for value in node.outputs:
             found.update(type_symbols(value.type))
-        for attribute in attribute_values(node.attrs).values():
+        for attribute in _attributes(node).values():
             found.update(attribute_symbols(attribute))
         found.update((s, None) for s in node.defines)
         for subgraph in node.subgraphs:

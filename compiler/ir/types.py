@@ -12,7 +12,17 @@ import numpy as np
 
 from fusible.compiler.ir.symbols import Dim, Symbol, dim_text, product, substitute, symbols_of
 
-__all__ = ["DType", "Dim", "OptionalType", "SequenceType", "Shape", "TensorType", "Type", "substitute_type", "type_symbols"]
+__all__ = [
+    "DType",
+    "Dim",
+    "OptionalType",
+    "SequenceType",
+    "Shape",
+    "TensorType",
+    "Type",
+    "substitute_type",
+    "type_symbols",
+]
 
 Shape: TypeAlias = tuple[Dim, ...]
 

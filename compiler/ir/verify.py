@@ -169,7 +169,7 @@ class _Verifier:
     def _op(self, node: Node) -> None:
         least, most = node.op.inputs
         if len(node.inputs) < least or (most is not None and len(node.inputs) > most):
-            wanted = f"{least} to {'any number' if most is None else most}"
+            wanted = f"{least}" if least == most else f"{least} to {'any number' if most is None else most}"
             self._fail(2, f"{node.op.name} takes {wanted} operands, not {len(node.inputs)}", ("node", node))
         if node.op.outputs is not None and len(node.outputs) > node.op.outputs:
             self._fail(2, f"{node.op.name} has {node.op.outputs} results, not {len(node.outputs)}", ("node", node))

@@ -1,0 +1,1 @@
+"""Regions: scalar expressions, index maps, definitions interpreted, the form below the graph."""

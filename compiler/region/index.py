@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fusible.compiler.ir.symbols import Dim, SymInt, Symbol, dim_text, evaluate
+from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, dim_text, evaluate
 
 __all__ = ["Bound", "IndexMap", "Indirect", "axis", "gather", "identity", "loaded"]
 

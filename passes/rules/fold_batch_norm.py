@@ -47,7 +47,9 @@ def _shifted(graph: Graph, b: Value | None, s: Array, t: Array, dtype: np.dtype)
 
 
 @rule(exactness=Exactness.REASSOCIATING)
-def fold_batch_norm_into_conv(x: Any, w: Any, b: Any, n: Any, c: Any, scale: Any, bias: Any, mean: Any, var: Any) -> Any:
+def fold_batch_norm_into_conv(
+    x: Any, w: Any, b: Any, n: Any, c: Any, scale: Any, bias: Any, mean: Any, var: Any
+) -> Any:
     """bn(conv(x, w, b))  ->  conv(x, w * s, b * s + t)."""
 
     def build(

@@ -15,7 +15,6 @@ from tests.hygiene.documents import blocks, commands, documents, program, stale_
 from tests.hygiene.sources import ROOT
 
 EXAMPLES = sorted((ROOT / "docs" / "examples").rglob("*.py"))
-PROGRAMS = {path.relative_to(ROOT).as_posix(): program(path.read_text()) for path in documents(ROOT)}
 
 
 def execute(path: Path, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -45,11 +44,15 @@ def test_examples_run(path: Path, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize("name", [name for name, text in PROGRAMS.items() if text.strip()])
-def test_blocks_of_documents_run(name: str, tmp_path: Path) -> None:
-    (tmp_path / "example.py").write_text(PROGRAMS[name])
-    result = execute(tmp_path / "example.py", tmp_path)
-    assert result.returncode == 0, f"{name}: {result.stderr}"
+def test_blocks_of_documents_run(tmp_path: Path) -> None:
+    for document in documents(ROOT):
+        text = program(document.read_text())
+        if text.strip():
+            folder = tmp_path / document.stem
+            folder.mkdir()
+            (folder / "example.py").write_text(text)
+            result = execute(folder / "example.py", folder)
+            assert result.returncode == 0, f"{document.relative_to(ROOT)}: {result.stderr}"
 
 
 def test_blocks_show_the_files_they_name() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusible.compiler.ir.extents import is_negative, range_extent, resolve_reshape, slice_extent, split_extents, wrapped
-from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, evaluate
+from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, bcast, evaluate, minimum
 from fusible.kernels.numpy.movement import slice_bounds, split_sizes
 
 N, S = SymInt.of(Symbol("n")), SymInt.of(Symbol("s", lower=-99))
@@ -120,3 +120,16 @@ def test_reshape_without_meaning(old: tuple[Dim, ...], target: tuple[Dim, ...]) 
 def test_allowzero() -> None:
     assert resolve_reshape((0, 5), (3, 0), True) == (3, 0)
     assert np.empty((0, 5)).reshape(3, 0).shape == (3, 0)
+
+
+@given(n=st.integers(0, 9), k=st.integers(2, 5))
+def test_a_dimension_cut_at_a_literal_broadcasts_with_itself_only(n: int, k: int) -> None:
+    """min(n, k) and n broadcast where they are equal, so their broadcast is n; min(n, 1) may be 1 beside any n."""
+    capped = minimum(N, k)
+    assert bcast(N, capped) == bcast(capped, N) == N
+    assert bcast(N, minimum(N, 1)) != N
+    if n <= k:
+        assert np.broadcast_shapes((n,), (at(capped, n=n),)) == (n,)
+    else:
+        with pytest.raises(ValueError, match="broadcast"):
+            np.broadcast_shapes((n,), (at(capped, n=n),))

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from fusible.compiler.ir.dimension_text import parse_dim
 from fusible.compiler.ir.symbols import (
     Dim,
-    SymInt,
     Symbol,
+    SymInt,
     bcast,
     bounds_of,
     ceildiv,

@@ -12,7 +12,7 @@ from fusible.compiler.ir.clone import clone_graph
 from fusible.compiler.ir.graph import Graph
 from fusible.compiler.ir.literals import Cursor, parse_elements, print_attribute, print_elements, quote
 from fusible.compiler.ir.refine import rebuild_types
-from fusible.compiler.ir.symbols import SymInt, Symbol
+from fusible.compiler.ir.symbols import Symbol, SymInt
 from fusible.compiler.ir.text import parse_graph, print_graph
 from fusible.compiler.ir.types import DType, SequenceType, TensorType
 from fusible.compiler.ir.verify import verify
@@ -180,7 +180,7 @@ def test_quoted(text: str) -> None:
         ("[0.5, nan]", "[0.5]", "needs 2 elements, got 1"),
         ("[0.5, nan]", "[0.5, True]", "'True' is no element of type f32"),
         ("  output %_1 as out\n", "", None),
-        ("}\n", "", "the text ends within a graph"),
+        ("\n}\n", "\n", "the text ends within a graph"),
         ("  defines N", "  defines Q", "symbol Q is not declared"),
         ('named "batch', 'named "\\q', "is no string"),
         ("%z: i64", "%x#2: i64", "%x#2 is defined twice"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fusible.compiler.ir.symbols import SymInt, Symbol
+from fusible.compiler.ir.symbols import Symbol, SymInt
 from fusible.compiler.ir.types import DType, OptionalType, SequenceType, TensorType, substitute_type, type_symbols
 
 N = Symbol("N")

@@ -43,7 +43,9 @@ def test_numpy_types_as_in_onnx_runtime(source: Any, target: Any) -> None:
     if np.dtype(source).kind in "iu":
         x = np.concatenate([x, integers(5, dtype=source)])
     if np.dtype(source).kind == "f" and np.dtype(target).kind in "fb":
-        x = np.concatenate([x, np.array([np.nan, np.inf, -np.inf, -0.0, 1e300, 7e4, 1e-9]).clip(-6e4, 6e4).astype(source)])
+        x = np.concatenate(
+            [x, np.array([np.nan, np.inf, -np.inf, -0.0, 1e300, 7e4, 1e-9]).clip(-6e4, 6e4).astype(source)]
+        )
     expected = run_node("Cast", [x], to=helper.np_dtype_to_tensor_dtype(np.dtype(target)))[0]
     got = call(cast, x, dtype=np.dtype(target))
     assert got.dtype == expected.dtype
@@ -173,7 +175,8 @@ def test_integers_survive_text(value: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "target"), [(np.float32, np.int32), (np.uint64, np.float64), (np.int8, np.uint8), (np.float16, np.uint16)]
+    ("source", "target"),
+    [(np.float32, np.int32), (np.uint64, np.float64), (np.int8, np.uint8), (np.float16, np.uint16)],
 )
 def test_bit_casts_keep_the_bits(source: Any, target: Any) -> None:
     x = np.frombuffer(np.random.default_rng(1).bytes(24 * np.dtype(source).itemsize), source).reshape(4, 6)
@@ -199,7 +202,11 @@ def test_bit_casts_below_a_byte(bits: int) -> None:
 
 
 def test_bit_cast_of_other_widths_is_refused() -> None:
-    for x, dtype in ((normal(2), np.int64), (np.array(["a"], object), np.int64), (np.zeros(2, ml_dtypes.int4), np.int8)):
+    for x, dtype in (
+        (normal(2), np.int64),
+        (np.array(["a"], object), np.int64),
+        (np.zeros(2, ml_dtypes.int4), np.int8),
+    ):
         with pytest.raises(ValueError, match="equally wide"):
             bit_cast(x, dtype=np.dtype(dtype))
     assert bit_cast(np.array([True, False]), dtype=np.dtype(np.uint8)).tolist() == [1, 0]

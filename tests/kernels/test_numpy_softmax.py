@@ -13,7 +13,16 @@ from tests.kernels.kernel_calls import agrees, call, normal
 from tests.kernels.single_node import run_node
 
 FLOATS = [np.float64, np.float32, np.float16, ml_dtypes.bfloat16]
-CASES = [((7,), 0), ((3, 5), -1), ((3, 5), 0), ((2, 3, 4, 5), 1), ((2, 0, 3), 2), ((2, 3, 0), 2), ((0, 3), 1), ((4, 1), 1)]
+CASES = [
+    ((7,), 0),
+    ((3, 5), -1),
+    ((3, 5), 0),
+    ((2, 3, 4, 5), 1),
+    ((2, 0, 3), 2),
+    ((2, 3, 0), 2),
+    ((0, 3), 1),
+    ((4, 1), 1),
+]
 
 
 def reference(x: Any, axis: int) -> Any:

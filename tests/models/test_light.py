@@ -28,7 +28,7 @@ def light(request: pytest.FixtureRequest) -> tuple[onnx.ModelProto, tuple[Inputs
 
 def test_agrees_with_onnx_runtime(light):
     model, sets, executable = light
-    assert_agrees(executable, model, sets, quantised=False)
+    assert_agrees(executable, model, sets)
 
 
 def test_outputs_are_no_constants(light):

@@ -12,7 +12,7 @@ from fusible.passes.dead_code import DeadCode
 from fusible.passes.fold_constants import FoldConstants
 from fusible.passes.inline_constant_if import InlineConstantIf
 from fusible.passes.simplify_shapes import SimplifyShapes
-from tests.passes.checking import F32, I64, ops, random, reasons, run, tensor
+from tests.passes.checking import F32, I64, context, ops, random, reasons, run, tensor
 
 # fold-constants
 
@@ -57,9 +57,10 @@ def test_a_size_that_becomes_known_refines_what_follows() -> None:
 
 def test_chance_does_not_fold() -> None:
     graph = Graph("g")
-    made = graph.add_node("dropout", [graph.constant(random((3,))), graph.constant(np.float32(0.5)), graph.constant(np.array(True))])
+    operands = (random((3,)), np.float32(0.5), np.array(True))
+    made = graph.add_node("dropout", [graph.constant(o) for o in operands])
     graph.set_outputs([made.outputs[0]], ["y"])
-    assert FoldConstants().run(graph, __import__("tests.passes.checking", fromlist=["context"]).context()) == 0
+    assert FoldConstants().run(graph, context()) == 0
 
 
 # simplify-shapes

@@ -50,7 +50,9 @@ def test_activations(name: str) -> None:
     assert apply(recompose(), graph_of(build, (3, 5)))[0] == [wanted]
 
 
-def _layer_norm(g: Graph, x: Value, *, bias: bool, power: bool, axes: tuple[int, ...] = (2,), shift: float = 0) -> Value:
+def _layer_norm(
+    g: Graph, x: Value, *, bias: bool, power: bool, axes: tuple[int, ...] = (2,), shift: float = 0
+) -> Value:
     d = g.add("sub", x, g.add("reduce_mean", x, axes=axes, keepdims=True))
     square = g.add("pow", d, scalar(g, 2.0)) if power else g.add("mul", d, d)
     v = g.add("reduce_mean", square, axes=axes, keepdims=True)

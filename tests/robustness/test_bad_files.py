@@ -153,7 +153,7 @@ def test_deep_nesting() -> None:
     for level in range(1, 60):
         node = helper.make_node("If", ["c"], [f"o{level}"], then_branch=inner, else_branch=inner)
         inner = helper.make_graph([node], "b", [], [onnx.ValueInfoProto(name=f"o{level}")])
-        if level > 12:
+        if level > 9:
             break
     deep = helper.make_graph(
         list(inner.node),

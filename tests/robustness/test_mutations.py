@@ -113,7 +113,9 @@ def test_mutated_models(pool: list[ProcessPoolExecutor]) -> None:
                 exe = fusible.compile(data)
                 rng = np.random.default_rng(number)
                 inputs = {
-                    s.name: rng.standard_normal([d if isinstance(d, int) else 2 for d in s.shape or (1,)]).astype(s.dtype)
+                    s.name: rng.standard_normal([d if isinstance(d, int) else 2 for d in s.shape or (1,)]).astype(
+                        s.dtype
+                    )
                     for s in exe.inputs
                 }
                 got = exe.run(inputs)

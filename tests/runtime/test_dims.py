@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusible.compiler.ir.symbols import Dim, SymInt, Symbol, bcast, dim_text, evaluate, floordiv, maximum, minimum, modulo
+from fusible.compiler.ir.symbols import (
+    Dim,
+    Symbol,
+    SymInt,
+    bcast,
+    dim_text,
+    evaluate,
+    floordiv,
+    maximum,
+    minimum,
+    modulo,
+)
 from fusible.errors import ArtifactError, ExecutionError
 from fusible.runtime.dims import evaluate_dim, single_symbol
 

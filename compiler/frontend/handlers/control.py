@@ -11,7 +11,7 @@ from fusible.compiler.frontend.handlers import onnx_op
 from fusible.compiler.frontend.scope import Scope
 from fusible.compiler.ir.graph import Graph, Value
 from fusible.compiler.ir.symbols import Dim, symbols_of
-from fusible.compiler.ir.types import DType, OptionalType, SequenceType, TensorType, Type
+from fusible.compiler.ir.types import DType, OptionalType, SequenceType, TensorType, Type, type_symbols
 
 MAX_ROUNDS = 8
 
@@ -84,8 +84,8 @@ def _finish(
     if len(graph.outputs) < 1 + len(carried):
         context.invalid(f"the body gives {len(graph.outputs)} values for {len(carried)} carried ones and a condition")
     _order_captures(graph, scope, list(scope.captures), own=2 + len(carried))
-    initial = {s for v in carried for s in _symbols(v.type)}
-    inner = [s for v in graph.inputs[2 : 2 + len(carried)] for s in _symbols(v.type) if s not in initial]
+    initial = {s for v in carried for s in type_symbols(v.type)}
+    inner = [s for v in graph.inputs[2 : 2 + len(carried)] for s in type_symbols(v.type) if s not in initial]
     graph.defines = tuple(dict.fromkeys(inner))
     node = context.graph.add_node(
         "loop",
@@ -97,42 +97,38 @@ def _finish(
     return node.outputs
 
 
-def _symbols(type_: Type) -> list:  # type: ignore[type-arg]
-    from fusible.compiler.ir.types import type_symbols
-
-    return list(type_symbols(type_))
-
-
-def _widen(context: NodeContext, before: Type | None, after: Type | None) -> Type | None:
+def _widen(context: NodeContext, before: Type, after: Type) -> Type:
     """The least type that holds both what enters and what leaves an iteration."""
     match before, after:
-        case TensorType(dtype=dtype), TensorType():
-            if after.dtype is not dtype:
-                context.invalid(f"a carried value enters as {before} and leaves as {after}")
-            if before.shape is None or after.shape is None or len(before.shape) != len(after.shape):
+        case TensorType(dtype=dtype, shape=old), TensorType(dtype=other, shape=new) if dtype is other:
+            if old is None or new is None or len(old) != len(new):
                 return TensorType(dtype, None)
-            pairs = zip(before.shape, after.shape, strict=True)
-            return TensorType(dtype, tuple(_widen_dim(context, a, b) for a, b in pairs))
-        case (SequenceType(), SequenceType()) | (OptionalType(), OptionalType()):
-            if before.element is None or after.element is None:
-                return before if after.element is None else after
-            if before.element == after.element:
-                return before
-            if isinstance(before.element, TensorType) and isinstance(after.element, TensorType):
-                return type(before)(TensorType(before.element.dtype, None))
-        case OptionalType(element=element), _ if element is None or element == after:
-            return OptionalType(after)
-    if before == after:
-        return before
+            return TensorType(dtype, tuple(_widen_dim(context, a, b) for a, b in zip(old, new, strict=True)))
+        case SequenceType(element=old_element), SequenceType(element=new_element):
+            return SequenceType(_widen_element(context, old_element, new_element))
+        case OptionalType(element=old_element), OptionalType(element=new_element):
+            return OptionalType(_widen_element(context, old_element, new_element))
+        case OptionalType(element=old_element), _:
+            return OptionalType(_widen_element(context, old_element, after))
     context.invalid(f"a carried value enters as {before} and leaves as {after}")
+
+
+def _widen_element(context: NodeContext, before: Type | None, after: Type | None) -> Type | None:
+    """Elements of sequences and optionals: tensors that differ keep their element type only."""
+    if before is None or after is None or before == after:
+        return after if before is None else before
+    match before, after:
+        case TensorType(dtype=dtype), TensorType(dtype=other) if dtype is other:
+            return TensorType(dtype, None)
+        case SequenceType(element=old), SequenceType(element=new):
+            return SequenceType(_widen_element(context, old, new))
+    context.invalid(f"a carried value holds {before} before and {after} after an iteration")
 
 
 def _widen_dim(context: NodeContext, before: Dim, after: Dim) -> Dim:
     if before == after:
         return before
     symbol = next(iter(symbols_of(before)), None)
-    if symbol is not None and before == context.graph.symbols.get(symbol.name) and symbol.name.startswith("carried_"):
-        return before
     if symbol is not None and symbol.name.startswith("carried_"):
         return before
     return context.graph.symbols.fresh("carried")

@@ -26,7 +26,9 @@ def shape(context: NodeContext) -> Value:
     end = context.attr_int("end") if context.has_attr("end") else None
     if type_shape is None:
         return context.add("shape", context.required(0), start=start, end=end)
-    selected = type_shape[_clamp(start, len(type_shape)) : len(type_shape) if end is None else _clamp(end, len(type_shape))]
+    selected = type_shape[
+        _clamp(start, len(type_shape)) : len(type_shape) if end is None else _clamp(end, len(type_shape))
+    ]
     return dims_value(context, tuple(selected), (len(selected),))
 
 

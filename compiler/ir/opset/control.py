@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fusible.compiler.ir.analysis import defined_symbols
 from fusible.compiler.ir.definition import Opaque, same
 from fusible.compiler.ir.ops import OPS, Infer, NoAttrs, Op
 from fusible.compiler.ir.symbols import Dim, symbols_of
@@ -35,8 +36,10 @@ def merge_types(ctx: Infer, a: Type | None, b: Type | None, hint: str) -> Type:
                 return TensorType(left, None)
             dims = (_merge_dims(ctx, x, y, hint) for x, y in zip(a.shape, b.shape, strict=True))
             return TensorType(left, tuple(dims))
-        case (SequenceType(), SequenceType()) | (OptionalType(), OptionalType()):
-            return type(a)(_merge_elements(ctx, a.element, b.element, hint))
+        case SequenceType(element=left_element), SequenceType(element=right_element):
+            return SequenceType(_merge_elements(ctx, left_element, right_element, hint))
+        case OptionalType(element=left_element), OptionalType(element=right_element):
+            return OptionalType(_merge_elements(ctx, left_element, right_element, hint))
         case OptionalType(element=element), other:
             return OptionalType(_merge_elements(ctx, element, other, hint))
         case other, OptionalType(element=element):
@@ -59,13 +62,7 @@ def _merge_dims(ctx: Infer, a: Dim, b: Dim, hint: str) -> Dim:
 
 
 def _visible(ctx: Infer, symbol: str) -> bool:
-    return not any(symbol in _defined_inside(g) for g in ctx.subgraphs)
-
-
-def _defined_inside(graph: object) -> set[str]:
-    from fusible.compiler.ir.analysis import defined_symbols
-
-    return defined_symbols(graph)  # type: ignore[arg-type]
+    return not any(symbol in defined_symbols(g) for g in ctx.subgraphs)
 
 
 def _if(ctx: Infer) -> list[Type]:

@@ -172,7 +172,8 @@ def _binary(
 def _variadic(name: str, fold: str, content: Callable[[Dim, Dim], object], *, mean: bool = False) -> None:
     def definition(node: Node) -> Definition:
         count = len(node.inputs)
-        expr: Expr = reduce(lambda left, right: apply(fold, left, right), (Arg(i) for i in range(count)))
+        operands: list[Expr] = [Arg(i) for i in range(count)]
+        expr = reduce(lambda left, right: apply(fold, left, right), operands)
         return Elementwise(apply("div", expr, count) if mean else expr)
 
     OPS.register(

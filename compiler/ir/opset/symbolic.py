@@ -1,4 +1,4 @@
-"""Dimensions as values: `dims` (no inputs: its elements are shape expressions) and, for unknown ranks, `shape`, `size`."""
+"""Dimensions as values: `dims` (its elements are shape expressions) and, for unknown ranks, `shape` and `size`."""
 
 from __future__ import annotations
 
