@@ -1,8 +1,8 @@
 """The driver: applies rules to a fixpoint with a work-list, and accounts for everything it did and did not do.
 
 Each node whose op ends a rule's pattern is tried, in graph order; what a rewrite touches is tried again. The queue
-starts anew until nothing changes, so the result is a fixpoint. A replacement must have the type of what it replaces, or a
-more precise one. `replace` redirects the uses and the matched nodes that lost theirs are erased at once.
+starts anew until nothing changes, so the result is a fixpoint. A replacement must have the type of what it replaces,
+or a more precise one. Uses are redirected and the matched nodes that lost theirs are erased at once.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ stays a stage with its own type, so results are bit-equal.
 from __future__ import annotations
 
 from fusible.compiler.ir.definition import Elementwise
+from fusible.compiler.ir.facts import replacement_kernel
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.types import DType, TensorType
 from fusible.compiler.region.build import is_elementwise
@@ -31,7 +32,7 @@ class FuseElementwise(GraphPass):
         """Group, then replace each group of two or more."""
         groups: dict[Node, list[Node]] = {}
         for node in graph:
-            if _candidate(node):
+            if _candidate(node) and replacement_kernel(node, str(context.target.get("name", ""))) is None:
                 groups[node] = self._join(node, groups, graph, context)
                 groups[node].append(node)
         made = 0

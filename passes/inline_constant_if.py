@@ -44,10 +44,8 @@ class InlineConstantIf(GraphPass):
 
     def _inline(self, graph: Graph, node: Node, condition: bool, context: PassContext) -> bool:
         branch = node.subgraphs[0 if condition else 1]
-        mapping: dict[Value, Value] = {}
-        for inner, outer in zip(branch.inputs, node.inputs[1:], strict=True):
-            if outer is not None:
-                mapping[inner] = outer
+        pairs = zip(branch.inputs, node.inputs[1:], strict=True)
+        mapping: dict[Value, Value] = {inner: outer for inner, outer in pairs if outer is not None}
         results = [mapping.get(v, v) for v in branch.outputs]
         own = {v for n in branch for v in n.outputs}
         changes = [type_change(old, new, [node], self._known) for old, new in zip(node.outputs, results, strict=True)]

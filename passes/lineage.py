@@ -24,7 +24,7 @@ _DEPTH = 8
 
 @dataclass
 class _Line:
-    """What happened to the descendants of one node: expressions seen, and the rules in the order in which they fired."""
+    """What happened to the descendants of one node: expressions seen, and the rules in their order."""
 
     generation: int = 0
     seen: dict[Any, int] = field(default_factory=dict)

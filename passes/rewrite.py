@@ -122,8 +122,9 @@ def _asked(name: str, build: Build, bound: Sequence[str]) -> tuple[str, ...]:
         raise UsageError(f"rule {name!r}: build takes the graph and bound values")
     unknown = [p for p in parameters[1:] if p not in bound]
     if unknown:
+        listed = ", ".join(bound)
         raise UsageError(
-            f"rule {name!r}: build asks for {unknown[0]!r}, which the pattern does not bind; it binds {', '.join(bound)}"
+            f"rule {name!r}: build asks for {unknown[0]!r}, which the pattern does not bind; it binds {listed}"
         )
     return tuple(parameters[1:])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -208,7 +209,7 @@ class Session:
                 assert value.shape is not None
                 shape, dtype = _shape(value, env), DTYPES[value.dtype]
                 start = placement.offsets[value.index]
-                nbytes = int(np.prod(shape, dtype=object)) * dtype.itemsize if shape else dtype.itemsize
+                nbytes = math.prod(shape) * dtype.itemsize
                 views[number] = frame.arena[start : start + nbytes].view(dtype).reshape(shape)
         frame.layouts[key] = _Layout(env, views)
         return frame.layouts[key]
@@ -233,7 +234,7 @@ class Session:
 
     def _new(self, value: PlanValue, shape: tuple[int, ...]) -> np.ndarray:
         dtype = DTYPES[value.dtype]
-        nbytes = int(np.prod(shape, dtype=object)) * dtype.itemsize if shape else dtype.itemsize
+        nbytes = math.prod(shape) * dtype.itemsize
         if nbytes > self._executable.limits.tensor_bytes:
             raise LimitExceeded("tensor_bytes", nbytes, self._executable.limits.tensor_bytes, value.name)
         fresh = np.empty(shape, dtype)

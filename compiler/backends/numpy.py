@@ -13,13 +13,13 @@ import numpy as np
 
 from fusible.compiler.backends.base import CustomFunction, Emitted, Support
 from fusible.compiler.backends.numpy_expr import print_region
+from fusible.compiler.ir.facts import replacement_kernel
 from fusible.compiler.ir.graph import Node
 from fusible.compiler.ir.ops import kernel_arguments, kernel_module
 from fusible.compiler.ir.symbols import Dim, SymInt
 from fusible.compiler.ir.types import DType, TensorType
 from fusible.compiler.region.build import region_of
 from fusible.errors import LoweringError
-from fusible.kernels.registry import KERNELS, NodeFacts, TensorFacts
 
 __all__ = ["NumpyBackend"]
 
@@ -42,7 +42,8 @@ class NumpyBackend:
     def emit(self, node: Node, name: str) -> Emitted:
         """The function for one node."""
         fixed = _writes_buffers(node)
-        region = region_of(node) if fixed else None
+        # A registered kernel goes before the printed definition.
+        region = region_of(node) if fixed and replacement_kernel(node, self.target) is None else None
         if region is not None:
             printed = print_region(region)
             if printed is not None:
@@ -105,7 +106,7 @@ class NumpyBackend:
 
     def _kernel(self, node: Node) -> tuple[str, bool]:
         """The text that names the node's kernel, and whether it takes `out`."""
-        replacement = KERNELS.best(node.op.name, self.target, node_facts(node))
+        replacement = replacement_kernel(node, self.target)
         if replacement is not None:
             return self._custom(replacement.function, replacement.path, replacement.version), False
         if node.op.function is not None:
@@ -122,23 +123,6 @@ class NumpyBackend:
                 return f"custom_{number}"
         self.custom.append(CustomFunction(function, path, version))
         return f"custom_{len(self.custom) - 1}"
-
-
-def node_facts(node: Node) -> NodeFacts:
-    """What a registered kernel's `legal` and `cost` may look at: plain data."""
-    return NodeFacts(
-        node.op.name,
-        tuple(_tensor_facts(None if v is None else v.type) for v in node.inputs),
-        tuple(_tensor_facts(v.type) for v in node.outputs),
-        kernel_arguments(node.attrs),
-    )
-
-
-def _tensor_facts(type_: object) -> TensorFacts | None:
-    if not isinstance(type_, TensorType):
-        return None
-    shape = None if type_.shape is None else tuple(d if isinstance(d, int) else str(d) for d in type_.shape)
-    return TensorFacts(type_.dtype.numpy, shape)
 
 
 def _writes_buffers(node: Node) -> bool:

@@ -274,6 +274,7 @@ def _rank_only(type_: Type) -> Type:
 
 def _tensor(array: np.ndarray, name: str) -> onnx.TensorProto:
     if array.dtype == object:
-        texts = [str(t).encode("utf-8", "surrogateescape") for t in array.reshape(-1)]
-        return helper.make_tensor(name, onnx.TensorProto.STRING, array.shape, texts)
+        tensor = onnx.TensorProto(name=name, data_type=onnx.TensorProto.STRING, dims=array.shape)
+        tensor.string_data.extend(str(t).encode("utf-8", "surrogateescape") for t in array.reshape(-1))
+        return tensor
     return numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)

@@ -182,15 +182,15 @@ def attribute_proto(node: Node, spelling: Spelling, name: str, value: Any) -> on
         raise _unsupported(node, f"attribute {name!r} is {value}, known only at run time")
     if isinstance(value, DType):
         value = onnx_dtype(value)
-    kind = spelling.schema.attributes[name].type.name if spelling.schema is not None else ""
+    kind = int(spelling.schema.attributes[name].type.value) if spelling.schema is not None else 0  # type: ignore[attr-defined]
     match kind:
-        case "FLOAT":
+        case AttributeProto.FLOAT:
             value = float(value)
-        case "INT":
+        case AttributeProto.INT:
             value = int(value)
-        case "FLOATS":
+        case AttributeProto.FLOATS:
             value = [float(v) for v in value]
-        case "INTS":
+        case AttributeProto.INTS:
             value = [int(v) for v in (value if isinstance(value, tuple) else (value,))]
     return helper.make_attribute(name, list(value) if isinstance(value, tuple) else value)
 

@@ -18,7 +18,7 @@ def attribute_problem(expected: type, attrs: Any) -> str | None:
     """What is wrong with the attributes of an op whose dataclass is `expected`; None if nothing is."""
     if type(attrs) is not expected:
         return f"attributes are {type(attrs).__name__}, not {expected.__name__}"
-    hints = _hints(expected)
+    hints = _hints(cast(Hashable, expected))
     for field in fields(expected):
         value = getattr(attrs, field.name)
         if not _conforms(value, hints.get(field.name, Any)):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import fusible
 from tests.hygiene.sources import PACKAGE_FOLDERS, ROOT, code_files, copy_tree
 
 pytestmark = pytest.mark.slow
@@ -121,4 +122,4 @@ def test_a_wheel_built_from_the_source_archive_is_the_same(checkout: Path, wheel
 
 def test_the_version_is_one() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert version("fusible") == project["version"]
+    assert version("fusible") == project["version"] == fusible.__version__

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -119,7 +121,7 @@ ATTRIBUTES = st.recursive(
         st.sampled_from(list(DType)),
         st.sampled_from([SymInt.of(s) for s in SYMBOLS.values()]),
         st.sampled_from([SymInt.of(s) * 2 - 1 for s in SYMBOLS.values()]),
-        st.sampled_from([TensorType(DType.F32, (SymInt.of(SYMBOLS["f32"]), 2)), SequenceType(None), TensorType(DType.I8, None)]),
+        st.sampled_from([TensorType(DType.F32, (SymInt.of(SYMBOLS["f32"]), 2)), SequenceType(None)]),
     ),
     lambda inner: st.lists(inner, max_size=3).map(tuple),
     max_leaves=8,
@@ -204,10 +206,8 @@ def test_damaged_text_never_crashes(data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(text)))
     length = data.draw(st.integers(0, 12))
     with_junk = text[:at] + data.draw(st.text(alphabet='%"(){}[]#,=N0-.af \n', max_size=6)) + text[at + length :]
-    try:
+    with contextlib.suppress(InvalidModel, UsageError):
         parse_graph(with_junk)
-    except (InvalidModel, UsageError):
-        pass
 
 
 @pytest.mark.parametrize("text", ["", "\n", "graph g {\n" * 5, "graph g {\n}\n}", "graph g {\n  x\n}\n"])

@@ -41,8 +41,10 @@ def random(shape: Sequence[int], dtype: DType = F32, seed: int = 0) -> np.ndarra
     return rng.integers(0, 2, tuple(shape)).astype(dtype.numpy)
 
 
-def run(pass_: Pass, graph: Graph, inputs: Sequence[np.ndarray], expected: int | None, **settings: object) -> PassContext:
-    """Run a pass; check the count, the numbers before and after, the invariants, and that a second run changes nothing."""
+def run(
+    pass_: Pass, graph: Graph, inputs: Sequence[np.ndarray], expected: int | None, **settings: object
+) -> PassContext:
+    """Run a pass; check the count (None: any), numbers, invariants, and that a second run changes nothing."""
     verify(graph)
     before = evaluate_graph(graph, list(inputs))
     used = context(**settings)

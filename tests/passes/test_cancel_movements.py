@@ -70,7 +70,8 @@ def test_casts_through_a_narrower_type_stay() -> None:
     assert "i64 does not hold every f32" in reasons(used)
 
 
-NUMBERS = [d for d in DType if d.value in ["bool", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f16", "bf16", "f32", "f64"]]
+NAMES = {"bool", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f16", "bf16", "f32", "f64"}
+NUMBERS = [d for d in DType if d.value in NAMES]
 
 
 @pytest.mark.parametrize("narrow, wide", [p for p in itertools.permutations(NUMBERS, 2) if widens(*p)])

@@ -122,7 +122,8 @@ def layered(blocks: int) -> Graph:
     for index in range(blocks):
         size = graph.add("shape", x)
         y = graph.add("reshape_dynamic", graph.add("transpose", x, perm=(1, 0)), size)
-        y = graph.add("transpose", graph.add("transpose", graph.add("mul", y, graph.constant(np.float32(1)))), perm=None)
+        y = graph.add("transpose", graph.add("mul", y, graph.constant(np.float32(1))))
+        y = graph.add("transpose", y, perm=None)
         x = graph.add("add", y, graph.constant(np.float32(index)))
         graph.add("exp", x)
         x = graph.add("mul", x, graph.add("sigmoid", x))
@@ -154,3 +155,11 @@ def test_the_whole_pipeline_keeps_numbers() -> None:
     (want,), (got,) = evaluate_graph(before, inputs), evaluate_graph(graph, inputs)
     assert isinstance(want, np.ndarray) and isinstance(got, np.ndarray)
     assert_close(got, want, accumulation=64)
+
+
+def test_the_example_file_registers_its_pass() -> None:
+    from fusible.compiler.pass_files import load_pass_file
+
+    example = Path(__file__).parents[2] / "docs" / "examples" / "fold_scales.py"
+    names = load_pass_file(example, pipeline("numpy")).names
+    assert names.index("fold-scales") == names.index("recompose") - 1

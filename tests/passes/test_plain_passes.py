@@ -172,7 +172,9 @@ def conditional(condition: bool | None) -> Graph:
         branch = Graph(name, graph.symbols)
         inner = branch.input(x.type, "x")
         y = branch.add(name, inner)
-        branch.set_outputs([y if name == "exp" else branch.add("slice", y, starts=(0,), ends=(1,), axes=(1,), steps=(1,))], ["r"])
+        if name == "neg":
+            y = branch.add("slice", y, starts=(0,), ends=(1,), axes=(1,), steps=(1,))
+        branch.set_outputs([y], ["r"])
         branches.append(branch)
     node = graph.add_node("if", [given, x], outputs=1, subgraphs=branches)
     graph.set_outputs([graph.add("relu", node.outputs[0])], ["y"])

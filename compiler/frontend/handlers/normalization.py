@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from fusible.compiler.frontend.context import NodeContext
 from fusible.compiler.frontend.handlers import onnx_op
 from fusible.compiler.ir.graph import Value
-from fusible.compiler.ir.symbols import exact_div, product
+from fusible.compiler.ir.symbols import Dim, exact_div, product
 from fusible.compiler.ir.types import DType, TensorType
 
 
@@ -66,13 +68,15 @@ def group_normalization_by_group(context: NodeContext) -> Value:
         context.unsupported("the channels of input 0 are not known")
     size = exact_div(shape[1], groups) if groups > 0 else None
     if size is None:
-        context.invalid(f"{groups} groups do not divide {shape[1]} channels")
-    return _group(context, [_spread(context, i, groups, size) for i in (1, 2)], groups)
+        refuse = context.invalid if isinstance(shape[1], int) else context.unsupported
+        refuse(f"{groups} groups do not divide {shape[1]} channels")
+    return _group(context, [_spread(context, context.required(i), groups, size) for i in (1, 2)], groups)
 
 
-def _spread(context: NodeContext, index: int, groups: int, size: object) -> Value:
-    column = context.add("reshape", context.required(index), shape=(groups, 1))
-    return context.add("reshape", context.add("expand", column, shape=(groups, size)), shape=(context.shape(0)[1],))
+def _spread(context: NodeContext, parameter: Value, groups: int, size: Dim) -> Value:
+    """One number a group -> one a channel."""
+    column = context.add("reshape", parameter, shape=(groups, 1))
+    return context.add("reshape", context.add("expand", column, shape=(groups, size)), shape=(size * groups,))
 
 
 @onnx_op("GroupNormalization", since=21)
@@ -96,7 +100,7 @@ def layer_normalization(context: NodeContext) -> list[Value | None]:
     inputs = context.required(0), context.required(1), context.optional(2)
     attributes = _layer_attributes(context)
     if context.outputs > 1:
-        return list(context.add_node("layer_normalization_statistics", *inputs, **attributes).outputs)
+        return list(context.add_node("layer_normalization_statistics", *inputs, outputs=3, **attributes).outputs)
     return [context.add("layer_normalization", *inputs, **attributes)]
 
 
@@ -106,10 +110,10 @@ def rms_normalization(context: NodeContext) -> Value:
     return context.add("rms_normalization", context.required(0), context.required(1), **_layer_attributes(context))
 
 
-def _layer_attributes(context: NodeContext) -> dict[str, object]:
+def _layer_attributes(context: NodeContext) -> dict[str, Any]:
     stash = context.attr_dtype("stash_type", DType.F32)
-    if not stash.is_float:
-        context.invalid(f"stash_type must be a float type, got {stash.value}")
+    if stash not in (DType.F32, DType.F64, DType.F16, DType.BF16):
+        context.invalid(f"stash_type must be a float type of at least 16 bits, got {stash.value}")
     return {
         "axis": context.attr_int("axis", -1),
         "epsilon": context.attr_float("epsilon", 1e-5),
