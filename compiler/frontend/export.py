@@ -130,7 +130,9 @@ class _ModelWriter:
         scope = _Scope(names=dict(names))
         parent = outer.dims if outer is not None else None
         scope.dims = DimWriter(
-            lambda operator, inputs, **attributes: self._emit(scope, operator, inputs, **attributes), self._array, parent
+            lambda operator, inputs, **attributes: self._emit(scope, operator, inputs, **attributes),
+            self._array,
+            parent,
         )
         for value in graph.inputs:
             scope.names.setdefault(value, value.name)

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod as _int_prod
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 __all__ = [
@@ -155,7 +156,7 @@ def _multiply(left: Mapping[_Monomial, int], right: Mapping[_Monomial, int]) -> 
     result: dict[_Monomial, int] = {}
     for m1, c1 in left.items():
         for m2, c2 in right.items():
-            monomial = tuple(sorted(m1 + m2, key=_atom_text)) if m1 and m2 else m1 or m2
+            monomial = tuple(sorted(m1 + m2, key=attrgetter("text"))) if m1 and m2 else m1 or m2
             monomial = _absorb(monomial) if len(monomial) > 1 else monomial
             result[monomial] = result.get(monomial, 0) + c1 * c2
     return result
@@ -169,10 +170,6 @@ def _absorb(monomial: _Monomial) -> _Monomial:
 
 def _is_one_or_none(call: _Call, names: set[str]) -> bool:
     return call.function == "min" and call.args[0] == 1 and dim_text(call.args[1]) in names
-
-
-def _atom_text(atom: _Atom) -> str:
-    return atom.text
 
 
 def _order(item: tuple[_Monomial, int]) -> tuple[int, list[str]]:

@@ -40,7 +40,9 @@ def relu(x: Array, /, *, out: Array | None = None) -> Array:
 def leaky_relu(x: Array, /, *, alpha: float = 0.01, out: Array | None = None) -> Array:
     """y = x where x >= 0, else alpha * x."""
     wide = widened(x)
-    return delivered(np.where(wide < 0, wide * _number(alpha, wide), wide), x.dtype, out)
+    buffer = np.minimum(wide, _number(0, wide), out=workspace(out, x.shape, x.dtype))
+    buffer *= _number(alpha, wide)
+    return delivered(_plus_positive_part(buffer, wide), x.dtype, out)
 
 
 @_quiet
@@ -52,7 +54,9 @@ def prelu(x: Array, slope: Array, /, *, out: Array | None = None) -> Array:
     if np.broadcast_shapes(x.shape, slope.shape) != x.shape:
         raise ValueError(f"prelu: slope of shape {slope.shape} must broadcast to x of shape {x.shape}")
     wide = widened(x)
-    return delivered(np.where(wide < 0, wide * widened(slope), wide), x.dtype, out)
+    buffer = np.multiply(wide, widened(slope), out=workspace(out, x.shape, x.dtype))
+    np.copyto(buffer, wide, where=wide >= 0)
+    return delivered(buffer, x.dtype, out)
 
 
 @_quiet
@@ -66,15 +70,20 @@ def thresholded_relu(x: Array, /, *, alpha: float = 1.0, out: Array | None = Non
 def elu(x: Array, /, *, alpha: float = 1.0, out: Array | None = None) -> Array:
     """y = x where x >= 0, else alpha * (e^x - 1)."""
     wide = widened(x)
-    return delivered(np.where(wide < 0, _number(alpha, wide) * _decay(wide), wide), x.dtype, out)
+    buffer = _decay(wide, workspace(out, x.shape, x.dtype))
+    buffer *= _number(alpha, wide)
+    return delivered(_plus_positive_part(buffer, wide), x.dtype, out)
 
 
 @_quiet
 def selu(x: Array, /, *, alpha: float = SELU_ALPHA, gamma: float = SELU_GAMMA, out: Array | None = None) -> Array:
     """y = gamma * x where x > 0, else gamma * alpha * (e^x - 1)."""
     wide = widened(x)
-    scaled = np.where(wide > 0, wide, _number(alpha, wide) * _decay(wide))
-    return delivered(_number(gamma, wide) * scaled, x.dtype, out)
+    buffer = _decay(wide, workspace(out, x.shape, x.dtype))
+    buffer *= _number(alpha, wide)
+    _plus_positive_part(buffer, wide)
+    buffer *= _number(gamma, wide)
+    return delivered(buffer, x.dtype, out)
 
 
 @_quiet
@@ -85,9 +94,23 @@ def celu(x: Array, /, *, alpha: float = 1.0, out: Array | None = None) -> Array:
     return delivered(np.maximum(wide, 0) + np.minimum(factor * np.expm1(wide / factor), 0), x.dtype, out)
 
 
-def _decay(x: Array) -> Array:
-    """e^x - 1 for x <= 0; anything finite (not infinity, which 0 * infinity would make NaN) above."""
-    return np.asarray(np.expm1(np.minimum(x, _number(0, x))))
+def _decay(x: Array, buffer: Array) -> Array:
+    """e^m - 1 with m = min(x, 0), into the buffer, as 2 t / (1 - t) with t = tanh(m / 2).
+
+    Like expm1 it keeps its relative accuracy near zero, and NumPy has a vectorised tanh but no vectorised expm1.
+    """
+    np.minimum(x, _number(0, x), out=buffer)
+    buffer *= _number(0.5, x)
+    np.tanh(buffer, out=buffer)
+    divisor = _number(1, x) - buffer
+    buffer *= _number(2, x)
+    return np.asarray(np.divide(buffer, divisor, out=buffer))
+
+
+def _plus_positive_part(buffer: Array, x: Array) -> Array:
+    """buffer + max(x, 0), in the buffer."""
+    buffer += np.maximum(x, _number(0, x))
+    return buffer
 
 
 @_quiet

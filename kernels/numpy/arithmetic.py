@@ -125,6 +125,8 @@ def clip(x: Array, low: Array | None = None, high: Array | None = None, /, *, ou
     """
     if low is None and high is None:
         return delivered(x, x.dtype, out)
+    if low is not None and high is not None and x.dtype not in HALVES:
+        return np.asarray(np.clip(x, low.reshape(()), high.reshape(()), out=out))
     bounded = x
     if low is not None:
         bounded = np.maximum(bounded, low.reshape(()), out=out)

@@ -18,6 +18,8 @@ from tests.conformance.test_sample import KNOWN_WRONG
 
 # Numbers drawn at random cannot be what the suite expects; it has no way to say so.
 RANDOM = ("test_bernoulli", "test_training_dropout", "test_RandomUniform")
+# The suite asks for the length of the scalars in this sequence.
+SUITE_FAILS = ("test_loop16_seq_none",)
 
 
 @functools.cache
@@ -27,7 +29,7 @@ def _official() -> dict[str, type[unittest.TestCase]]:
         from onnx.backend.test import BackendTest
 
         suite = BackendTest(fusible.onnx_backend, __name__)
-    return suite.exclude("|".join([*RANDOM, *KNOWN_WRONG])).test_cases
+    return suite.exclude("|".join([*RANDOM, *SUITE_FAILS, *KNOWN_WRONG])).test_cases
 
 
 def _run(tests: Iterable[unittest.TestCase]) -> tuple[int, list[str], int]:

@@ -52,7 +52,8 @@ def test_captured_values_come_first() -> None:
 @pytest.mark.parametrize(
     ("nodes", "message"),
     [
-        ([_node("Add", "x b", "a", "p"), _node("Relu", "a", "b", "q"), _node("Abs", "b", "y")], "cycle.*'p'.*'q'|cycle.*'q'.*'p'"),
+        ([_node("Add", "x b", "a", "p"), _node("Relu", "a", "b", "q"), _node("Abs", "b", "y")],
+         "cycle.*'p'.*'q'|cycle.*'q'.*'p'"),
         ([_node("Add", "x y", "y", "self")], "cycle: node 'self'"),
         ([_node("Relu", "nowhere", "y", "r")], "node 'r' uses 'nowhere', which no input"),
         ([_node("Relu", "x", "a"), _node("Abs", "x", "a"), _node("Abs", "x", "y")], "'a' is defined twice"),

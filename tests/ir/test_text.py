@@ -24,7 +24,7 @@ from tests.ir.graphs import graphs
 SYMBOLS = {name: Symbol(name) for name in ("N", "f32", "nan", "i8")}
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(graphs())
 def test_round_trip(graph: Graph) -> None:
     verify(graph)
@@ -40,7 +40,7 @@ def test_round_trip(graph: Graph) -> None:
     ]
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(graphs())
 def test_clones_and_rebuilt_types_print_the_same(graph: Graph) -> None:
     text = print_graph(graph)
@@ -199,7 +199,7 @@ def test_errors_name_the_line(old: str, new: str, message: str | None) -> None:
         parse_graph(changed)
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(st.data())
 def test_damaged_text_never_crashes(data: st.DataObject) -> None:
     text = print_graph(_small())

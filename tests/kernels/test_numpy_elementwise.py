@@ -110,7 +110,7 @@ def test_round_takes_halves_to_even() -> None:
 def test_erf_keeps_its_relative_accuracy_everywhere() -> None:
     x = np.concatenate([np.geomspace(1e-30, 1, 500), np.linspace(0, 7, 3000), [0.46875, 3.925, 4, 6]])
     exact = np.array([math.erf(v) for v in x])
-    for dtype, bound in ((np.float64, 1.5e-15), (np.float32, 1e-6)):
+    for dtype, bound in ((np.float64, 1.5e-15), (np.float32, 5e-7)):
         narrow = x.astype(dtype)
         exact = np.array([math.erf(float(v)) for v in narrow])
         error = np.abs(special.erf(narrow) - exact) / np.maximum(exact, 1e-300)
