@@ -165,9 +165,9 @@ class Importer:
             custom = OPS.get(f"{domain}::{node.op_type}") if domain else None
             if custom is not None:
                 return context.custom(custom)
+            schema.check_node(context)
             body = schema.function_body(context)
         if body is not None:
-            schema.check_node(context)
             return self._call(body, node, inputs, scope, label)
         raise UnsupportedOp(_title(node), version, label, schema.why_unknown(domain, node.op_type, version))
 

@@ -110,7 +110,12 @@ def function_body(context: NodeContext) -> onnx.FunctionProto | None:
         body = schema.function_body
     elif schema.has_context_dependent_function:
         types = [_type_proto(v.type if v is not None else None) for v in context.inputs]
-        text = schema.get_context_dependent_function(node.SerializeToString(), [t.SerializeToString() for t in types])
+        try:
+            text = schema.get_context_dependent_function(
+                node.SerializeToString(), [t.SerializeToString() for t in types]
+            )
+        except (ValueError, RuntimeError) as error:
+            context.invalid(f"the standard has no function body for this form: {error}")
         body = onnx.FunctionProto.FromString(text) if text else None
     if body is None or not body.node:
         return None

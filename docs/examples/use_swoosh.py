@@ -12,7 +12,7 @@ from onnx import TensorProto, ValueInfoProto, helper, numpy_helper
 import fusible
 
 sys.path.insert(0, str(Path(__file__).parent))
-import swoosh  # noqa: E402 - it stands beside this file
+import swoosh
 
 nodes = [
     helper.make_node("Swoosh", ["x", "one"], ["a"], name="first", domain="my.ops"),

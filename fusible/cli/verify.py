@@ -111,7 +111,7 @@ def _bound(model: Path, executable: Executable) -> Bound | StepBound:
     from fusible.compiler.options import Limits
 
     proto = load_model(model, Limits()).proto
-    operators = {node.op_type for graph in (proto.graph, *proto.functions) for node in graph.node}
+    operators = {node.op_type for nodes in (proto.graph.node, *(f.node for f in proto.functions)) for node in nodes}
     dtypes = {str(spec.dtype) for spec in executable.outputs} | {str(array.dtype) for array in executable.constants}
     precision = "bf16" if "bfloat16" in dtypes else "fp16" if "float16" in dtypes else "fp32"
     return model_bound(precision, quantised=any(_rounds_to_steps(name) for name in operators))

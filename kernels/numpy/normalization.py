@@ -217,7 +217,7 @@ def lrn(
     wide = widened(x)
     square, total = wide * wide, np.zeros(x.shape, wide.dtype)
     channels, before = x.shape[1], (size - 1) // 2
-    for offset in range(-before, size - before):
+    for offset in range(max(-before, 1 - channels), min(size - before, channels)):
         low, high = max(0, -offset), min(channels, channels - offset)
         if low < high:
             total[:, low:high] += square[:, low + offset : high + offset]

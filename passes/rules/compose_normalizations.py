@@ -21,8 +21,10 @@ from fusible.passes.rewrite import Reject, attributes, rule
 __all__ = ["RULES"]
 
 
-def _axis(x: Value, axes: tuple[int, ...], scale: Value | None = None) -> int | Reject:
+def _axis(x: Value, axes: tuple[int, ...] | None, scale: Value | None = None) -> int | Reject:
     """The first of the trailing axes that are normalised, non-negative; a Reject if they are not trailing."""
+    if axes is None:
+        return Reject("all axes are reduced, or not known which", x)
     if not isinstance(x.type, TensorType) or x.type.shape is None:
         return Reject("the rank is not known", x)
     rank = len(x.type.shape)
@@ -44,11 +46,11 @@ def _epsilon(eps: Value) -> float | Reject:
 def compose_softmax(x: Any, a: Any, b: Any) -> Any:
     """exp(x - max(x)) / sum(exp(x - max(x)))  ->  softmax(x)."""
 
-    def build(graph: Graph, x: Value, a: tuple[int, ...], b: tuple[int, ...]) -> Value | Reject:
+    def build(graph: Graph, x: Value, a: tuple[int, ...] | None, b: tuple[int, ...] | None) -> Value | Reject:
         if not isinstance(x.type, TensorType) or x.type.shape is None:
             return Reject("the rank is not known", x)
         rank = len(x.type.shape)
-        if len(a) != 1 or len(b) != 1 or a[0] % rank != b[0] % rank:
+        if a is None or b is None or len(a) != 1 or len(b) != 1 or a[0] % rank != b[0] % rank:
             return Reject(f"maximum over {a} and sum over {b} are not one common axis", x)
         return graph.add("softmax", x, axis=a[0] % rank)
 
