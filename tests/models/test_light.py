@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -49,3 +51,13 @@ def test_artifact_is_deterministic_and_runs_bare(light, tmp_path):
 def test_the_weights_are_the_same_at_every_call():
     one, other = (light_model("squeezenet")[0].SerializeToString(deterministic=True) for _ in range(2))
     assert one == other
+
+
+@pytest.mark.parametrize("spoil", [lambda w: w * np.float32(1.05), lambda w: np.roll(w, 1, axis=0), np.zeros_like])
+def test_a_spoilt_weight_is_noticed(spoil):
+    model, sets = light_model("squeezenet")
+    executable = fusible.compile(model, target="numpy")
+    place = max(range(len(executable.constants)), key=lambda n: executable.constants[n].size)
+    constants = [spoil(w) if n == place else w for n, w in enumerate(executable.constants)]
+    with pytest.raises(AssertionError, match="exceeds"):
+        assert_agrees(replace(executable, constants=tuple(constants)), model, sets[:1])

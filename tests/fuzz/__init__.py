@@ -1,0 +1,1 @@
+"""Structured mutations of conformance models: every outcome is a result or a FusibleError."""
