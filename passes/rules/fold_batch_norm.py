@@ -10,6 +10,7 @@ Computed in float64, rounded once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -46,76 +47,58 @@ def _shifted(graph: Graph, b: Value | None, s: Array, t: Array, dtype: np.dtype)
     return graph.constant((old * s + t).astype(dtype))
 
 
-@rule(exactness=Exactness.REASSOCIATING)
-def fold_batch_norm_into_conv(
-    x: Any, w: Any, b: Any, n: Any, c: Any, scale: Any, bias: Any, mean: Any, var: Any
-) -> Any:
-    """bn(conv(x, w, b))  ->  conv(x, w * s, b * s + t)."""
-
-    def build(
-        graph: Graph,
-        x: Value,
-        w: Value,
-        b: Value | None,
-        n: Node,
-        c: Node,
-        scale: Value,
-        bias: Value,
-        mean: Value,
-        var: Value,
-    ) -> Value | Reject:
-        affine = _affine(scale, bias, mean, var, n.attrs.epsilon)
-        if isinstance(affine, Reject):
-            return affine
-        if w.constant is None:
-            return Reject("the weight is not constant", w)
-        s, t = affine
-        weight = w.constant.array
-        shifted = _shifted(graph, b, s, t, weight.dtype)
-        if isinstance(shifted, Reject):
-            return shifted
-        scaled = weight.astype(np.float64) * s.reshape(-1, *(1,) * (weight.ndim - 1))
-        return graph.add("conv", x, graph.constant(scaled.astype(weight.dtype)), shifted, **attributes(c))
-
-    convolution = op.conv(x, w, optional(b)).named(c)
-    return op.batch_normalization(convolution, scale, bias, mean, var).named(n), build
+def _along_outputs(s: Array, weight: Array, group: int) -> Array:
+    """weight [out, in / group, ...] times s, in float64."""
+    return np.asarray(weight.astype(np.float64) * s.reshape(-1, *(1,) * (weight.ndim - 1)))
 
 
-@rule(exactness=Exactness.REASSOCIATING)
-def fold_batch_norm_into_conv_transpose(
-    x: Any, w: Any, b: Any, n: Any, c: Any, scale: Any, bias: Any, mean: Any, var: Any
-) -> Any:
-    """bn(conv_transpose(x, w, b))  ->  conv_transpose(x, w * s, b * s + t); w: [in, out / group, ...]."""
+def _along_transposed_outputs(s: Array, weight: Array, group: int) -> Array:
+    """weight [in, out / group, ...] times s, in float64: the outputs of each group stand along axis 1."""
+    grouped = weight.astype(np.float64).reshape(group, -1, *weight.shape[1:])
+    return np.asarray((grouped * s.reshape(group, 1, -1, *(1,) * (weight.ndim - 2))).reshape(weight.shape))
 
-    def build(
-        graph: Graph,
-        x: Value,
-        w: Value,
-        b: Value | None,
-        n: Node,
-        c: Node,
-        scale: Value,
-        bias: Value,
-        mean: Value,
-        var: Value,
-    ) -> Value | Reject:
-        affine = _affine(scale, bias, mean, var, n.attrs.epsilon)
-        if isinstance(affine, Reject):
-            return affine
-        if w.constant is None:
-            return Reject("the weight is not constant", w)
-        s, t = affine
-        weight, group = w.constant.array, c.attrs.group
-        shifted = _shifted(graph, b, s, t, weight.dtype)
-        if isinstance(shifted, Reject):
-            return shifted
-        grouped = weight.astype(np.float64).reshape(group, -1, *weight.shape[1:])
-        scaled = grouped * s.reshape(group, 1, -1, *(1,) * (weight.ndim - 2))
-        constant = graph.constant(scaled.reshape(weight.shape).astype(weight.dtype))
-        return graph.add("conv_transpose", x, constant, shifted, **attributes(c))
 
-    convolution = op.conv_transpose(x, w, optional(b)).named(c)
-    return op.batch_normalization(convolution, scale, bias, mean, var).named(n), build
+def _folding(convolution: str, scaled: Callable[[Array, Array, int], Array]) -> Callable[..., Any]:
+    """The rule function for one kind of convolution; `scaled` multiplies its weight by s."""
+
+    def fold(x: Any, w: Any, b: Any, n: Any, c: Any, scale: Any, bias: Any, mean: Any, var: Any) -> Any:
+        def build(
+            graph: Graph,
+            x: Value,
+            w: Value,
+            b: Value | None,
+            n: Node,
+            c: Node,
+            scale: Value,
+            bias: Value,
+            mean: Value,
+            var: Value,
+        ) -> Value | Reject:
+            affine = _affine(scale, bias, mean, var, n.attrs.epsilon)
+            if isinstance(affine, Reject):
+                return affine
+            if w.constant is None:
+                return Reject("the weight is not constant", w)
+            s, t = affine
+            weight = w.constant.array
+            shifted = _shifted(graph, b, s, t, weight.dtype)
+            if isinstance(shifted, Reject):
+                return shifted
+            constant = graph.constant(scaled(s, weight, c.attrs.group).astype(weight.dtype))
+            return graph.add(convolution, x, constant, shifted, **attributes(c))
+
+        before = op[convolution](x, w, optional(b)).named(c)
+        return op.batch_normalization(before, scale, bias, mean, var).named(n), build
+
+    fold.__name__ = f"fold_batch_norm_into_{convolution}"
+    fold.__doc__ = f"bn({convolution}(x, w, b))  ->  {convolution}(x, w * s, b * s + t)."
+    return fold
+
+
+fold_batch_norm_into_conv = rule(exactness=Exactness.REASSOCIATING)(_folding("conv", _along_outputs))
+fold_batch_norm_into_conv_transpose = rule(exactness=Exactness.REASSOCIATING)(
+    _folding("conv_transpose", _along_transposed_outputs)
+)
 
 
 @rule(exactness=Exactness.REASSOCIATING)
