@@ -76,8 +76,21 @@ def compile_with(
     """`compile` with instruments that look at the graph after each pass, and a limit on rewrites (to bisect)."""
     chosen, note = resolve_target(target)
     settings = options or Options()
+    notes = [note] if note else []
+    notes += _unavailable(settings)
     graph = import_graph(model, shapes=shapes, options=settings)
     check_sizes(graph, settings.limits)  # before a pass computes anything of that size
     selected = passes if passes is not None else pipeline(chosen)
     outcome = run_passes(selected, graph, settings, chosen, instruments=instruments, limit=limit)
-    return lower(graph, NumpyBackend(), settings, outcome, notes=(note,) if note else ())
+    return lower(graph, NumpyBackend(), settings, outcome, notes=notes)
+
+
+def _unavailable(options: Options) -> list[str]:
+    """Notes on options that the NumPy target cannot follow; UsageError for those that would change results."""
+    if options.precision != "fp32":
+        raise UsageError(f"precision {options.precision!r} is not part of this release; the target numpy computes fp32")
+    if options.standalone:
+        raise UsageError("standalone=True needs a native target; every step of the target numpy is a call into NumPy")
+    if options.threads is not None:
+        return [f"threads={options.threads} has no effect: NumPy's BLAS decides (see OPENBLAS_NUM_THREADS)"]
+    return []

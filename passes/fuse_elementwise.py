@@ -28,6 +28,12 @@ class FuseElementwise(GraphPass):
     name = "fuse-elementwise"
     exactness = Exactness.EXACT
 
+    def run(self, graph: Graph, context: PassContext) -> int:
+        """Run on every graph but the inside of groups made before."""
+        inside = {id(s) for g in graph.all_graphs() for n in g if n.op.name == "fused" for s in n.subgraphs}
+        graphs = [g for g in graph.all_graphs() if id(g) not in inside]
+        return sum(self.run_one(inner, context) for inner in reversed(graphs))
+
     def run_one(self, graph: Graph, context: PassContext) -> int:
         """Group, then replace each group of two or more."""
         groups: dict[Node, list[Node]] = {}

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fusible.kernels.numpy.activations import sigmoid as sigmoid
 from fusible.kernels.numpy.arithmetic import integer_power, truncated_quotient
 from fusible.kernels.numpy.special import erf as erf
 
@@ -74,9 +75,3 @@ def pow(a: Array, b: Array) -> Array:
 def reciprocal(a: Array) -> Array:
     """1 / a."""
     return np.asarray(np.divide(np.ones((), a.dtype), a))
-
-
-def sigmoid(a: Array) -> Array:
-    """1 / (1 + exp(-a)), with no overflow: exp of a non-positive number only."""
-    small = np.exp(-np.abs(a))
-    return np.asarray(np.where(a >= 0, 1, small).astype(a.dtype) / (1 + small))
