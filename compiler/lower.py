@@ -46,7 +46,7 @@ def lower(
         custom=tuple(CustomKernel(c.path, c.version) for c in backend.custom),
         functions=tuple(c.function for c in backend.custom),
     )
-    report = _report(executable, planned, outcome, notes)
+    report = _report(executable, planned, outcome, [*notes, *_failing_branches(graph)])
     object.__setattr__(executable, "report", report)
     return executable
 
@@ -62,6 +62,16 @@ def check_sizes(graph: Graph, limits: Limits) -> None:
             if nbytes > limits.tensor_bytes:
                 where = value.producer.where if value.producer is not None else f"input {value.name!r}"
                 raise LimitExceeded("tensor_bytes", nbytes, limits.tensor_bytes, where)
+
+
+def _failing_branches(graph: Graph) -> list[str]:
+    """What the user must know: branches that will fail if a run takes them."""
+    return [
+        f"a branch at {node.where} cannot run with these shapes and fails if it is taken: {node.attrs.message}"
+        for inner in graph.all_graphs()
+        for node in inner
+        if node.op.name == "fail"
+    ]
 
 
 def _spec(graph: Graph, value: Value, name: str) -> TensorSpec:

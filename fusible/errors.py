@@ -14,6 +14,7 @@ __all__ = [
     "ExecutionError",
     "FusibleError",
     "InvalidModel",
+    "InvalidNode",
     "KernelBuildError",
     "LimitExceeded",
     "LoweringError",
@@ -35,6 +36,10 @@ class UsageError(FusibleError):
 
 class InvalidModel(FusibleError):
     """The model file or graph breaks the ONNX standard or contradicts itself."""
+
+
+class InvalidNode(InvalidModel):
+    """One node contradicts its operator or the types of its operands; every name in the model may still be right."""
 
 
 class UnsupportedOp(FusibleError):

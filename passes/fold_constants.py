@@ -12,33 +12,20 @@ from fusible.compiler.ir.analysis import attribute_symbols
 from fusible.compiler.ir.evaluate import RuntimeValue, evaluate_node
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.ops import kernel_arguments
-from fusible.compiler.ir.refine import rebuild_types
-from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.ir.types import TensorType
 from fusible.errors import FusibleError
-from fusible.passes.base import GraphPass, PassContext
+from fusible.passes.base import PassContext
 from fusible.passes.ledger import Cost, Entry, Kind
-from fusible.passes.refinement import erase_dead, is_used, type_change
+from fusible.passes.refinement import is_used, type_change
+from fusible.passes.refining_pass import RefiningPass
 
 __all__ = ["FoldConstants"]
 
 
-class FoldConstants(GraphPass):
+class FoldConstants(RefiningPass):
     """The pass `fold-constants`."""
 
     name = "fold-constants"
-
-    def run(self, graph: Graph, context: PassContext) -> int:
-        """Fold in every graph; types that follow from a result's size are inferred again."""
-        self._known: dict[str, Dim] = {}
-        self._refined = False
-        self._retired: list[tuple[Graph, Node]] = []
-        changes = super().run(graph, context)
-        if self._refined:
-            rebuild_types(graph, self._known)
-            for inner, node in self._retired:
-                erase_dead(inner, node)
-        return changes
 
     def run_one(self, graph: Graph, context: PassContext) -> int:
         """Fold in graph order, so that a result feeds the next node."""
@@ -89,11 +76,8 @@ class FoldConstants(GraphPass):
             return False
         for old, new, change in zip(node.outputs, made, changes, strict=True):
             graph.redirect(old, new)
-            self._refined = self._refined or change.refines
-            self._known.update(change.known)
-        erase_dead(graph, node)
-        if node.graph is graph:
-            self._retired.append((graph, node))
+            self.learn(change)
+        self.retire(graph, node)
         return True
 
 

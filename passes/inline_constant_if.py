@@ -4,30 +4,19 @@ from __future__ import annotations
 
 from fusible.compiler.ir.clone import copy_nodes
 from fusible.compiler.ir.graph import Graph, Node, Value
-from fusible.compiler.ir.refine import rebuild_types
-from fusible.compiler.ir.symbols import Dim, SymInt
-from fusible.passes.base import GraphPass, PassContext
+from fusible.compiler.ir.symbols import SymInt
+from fusible.passes.base import PassContext
 from fusible.passes.ledger import Kind
-from fusible.passes.refinement import erase_dead, type_change
+from fusible.passes.refinement import type_change
+from fusible.passes.refining_pass import RefiningPass
 
 __all__ = ["InlineConstantIf"]
 
 
-class InlineConstantIf(GraphPass):
+class InlineConstantIf(RefiningPass):
     """The pass `inline-constant-if`."""
 
     name = "inline-constant-if"
-
-    def run(self, graph: Graph, context: PassContext) -> int:
-        """Inline in every graph, inner ones first, then infer what became more precise."""
-        self._known: dict[str, Dim] = {}
-        self._retired: list[tuple[Graph, Node]] = []
-        changes = super().run(graph, context)
-        if changes:
-            rebuild_types(graph, self._known)
-            for inner, node in self._retired:
-                erase_dead(inner, node)
-        return changes
 
     def run_one(self, graph: Graph, context: PassContext) -> int:
         """Inline the `if`s of one graph whose condition is known."""
@@ -59,11 +48,10 @@ class InlineConstantIf(GraphPass):
         for old, new, change in zip(node.outputs, branch.outputs, changes, strict=True):
             assert new in mapping or new not in own
             graph.redirect(old, mapping.get(new, new))
-            self._known.update(change.known)
+            self.learn(change)
         self.note(context, Kind.FIRED, node.origin, f"the {'then' if condition else 'else'} branch is always taken")
-        erase_dead(graph, node)
-        if node.graph is graph:
-            self._retired.append((graph, node))
+        self.retire(graph, node)
+        self._refined = True  # what was copied may say more than the branch's own types did
         return True
 
 

@@ -11,33 +11,21 @@ from collections.abc import Callable
 from typing import Any
 
 from fusible.compiler.ir.graph import Graph, Node, Value
-from fusible.compiler.ir.refine import rebuild_types
 from fusible.compiler.ir.symbols import Dim, SymInt, bounds_of, exact_div, product
 from fusible.compiler.ir.types import TensorType
 from fusible.errors import InvalidModel
-from fusible.passes.base import GraphPass, PassContext
+from fusible.passes.base import PassContext
 from fusible.passes.ledger import Kind
-from fusible.passes.refinement import erase_dead, is_used, type_change
+from fusible.passes.refinement import is_used, type_change
+from fusible.passes.refining_pass import RefiningPass
 
 __all__ = ["SimplifyShapes"]
 
 
-class SimplifyShapes(GraphPass):
+class SimplifyShapes(RefiningPass):
     """The pass `simplify-shapes`."""
 
     name = "simplify-shapes"
-
-    def run(self, graph: Graph, context: PassContext) -> int:
-        """Simplify every graph; what follows from dimensions that became known is inferred again."""
-        self._known: dict[str, Dim] = {}
-        self._refined = False
-        self._retired: list[tuple[Graph, Node]] = []
-        changes = super().run(graph, context)
-        if self._refined:
-            rebuild_types(graph, self._known)
-            for inner, node in self._retired:
-                erase_dead(inner, node)
-        return changes
 
     def run_one(self, graph: Graph, context: PassContext) -> int:
         """One walk in order."""
@@ -63,13 +51,10 @@ class SimplifyShapes(GraphPass):
             if made.producer is not None and made.producer is not node and not made.uses:
                 graph.erase(made.producer)
             return False
-        self._refined = self._refined or change.refines
-        self._known.update(change.known)
+        self.learn(change)
         made.name = made.name or node.output.name
         graph.redirect(node.output, made)
-        erase_dead(graph, node)
-        if node.graph is graph:
-            self._retired.append((graph, node))
+        self.retire(graph, node)
         return True
 
 

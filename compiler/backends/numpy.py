@@ -17,7 +17,7 @@ from fusible.compiler.ir.facts import replacement_kernel
 from fusible.compiler.ir.graph import Node
 from fusible.compiler.ir.ops import kernel_arguments, kernel_module
 from fusible.compiler.ir.symbols import Dim, SymInt
-from fusible.compiler.ir.types import DType, TensorType
+from fusible.compiler.ir.types import DType, OptionalType, SequenceType, TensorType
 from fusible.compiler.region.build import region_of
 from fusible.errors import LoweringError
 
@@ -152,6 +152,8 @@ def _literal(value: Any, dims: list[Dim]) -> str:
             return f"d{len(dims) - 1}"
         case bool() | int() | None | str():
             return ascii(value)
+        case TensorType() | SequenceType() | OptionalType():
+            return ascii(str(value))
         case float():
             return repr(value) if np.isfinite(value) else f"float({str(value)!r})"
         case np.dtype():

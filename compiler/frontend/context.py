@@ -16,7 +16,7 @@ from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.ops import Content, Op
 from fusible.compiler.ir.symbols import Dim, SymInt
 from fusible.compiler.ir.types import DType, Shape, TensorType, Type
-from fusible.errors import InvalidModel, UnsupportedOp
+from fusible.errors import InvalidModel, InvalidNode, UnsupportedOp
 
 if TYPE_CHECKING:
     from fusible.compiler.frontend.convert import Importer
@@ -65,7 +65,7 @@ class NodeContext:
 
     def invalid(self, message: str) -> NoReturn:
         """The node breaks the standard."""
-        raise InvalidModel(f"{self.node.op_type} at {self.label!r}: {message}")
+        raise InvalidNode(f"{self.node.op_type} at {self.label!r}: {message}")
 
     def unsupported(self, why: str) -> NoReturn:
         """The node is right but we cannot compile it."""

@@ -39,6 +39,7 @@ _RENAMED = {
 _EXTRA: dict[str, dict[str, Any]] = {"batch_normalization_training": {"training_mode": 1}, "reshape": {"allowzero": 1}}
 _VECTORS = frozenset({"K"})  # parameter inputs that are vectors of one element where we hold a number
 _REASONS = {
+    "fail": "it stands for a branch that contradicts its operands' types; ONNX has no operator that only fails",
     "fused": "it is a fused region, no operator; export before fusion",
     "tf_idf_vectorizer": "its pool is held in operands here, in attributes there",
 }

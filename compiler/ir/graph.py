@@ -18,7 +18,7 @@ from fusible.compiler.ir.constant import Constant
 from fusible.compiler.ir.ops import CONTENT_LIMIT, OPS, Content, Infer, Op, SymbolTable, kernel_arguments
 from fusible.compiler.ir.symbols import Symbol, SymInt
 from fusible.compiler.ir.types import DType, TensorType, Type, type_symbols
-from fusible.errors import InvalidModel, LimitExceeded, UsageError
+from fusible.errors import InvalidNode, LimitExceeded, UsageError
 
 __all__ = ["Graph", "Node", "Use", "Value", "check_arity", "infer_types", "known_content", "standing_symbols"]
 
@@ -368,7 +368,7 @@ def _compute_content(infer: Infer, type_: TensorType) -> Content | None:
     try:
         result = infer.op.numpy(*operands, **arguments)
     except (ValueError, IndexError, ZeroDivisionError, OverflowError) as error:
-        raise InvalidModel(f"{infer.op.name} at {infer.where}: {error}") from error
+        raise InvalidNode(f"{infer.op.name} at {infer.where}: {error}") from error
     if not isinstance(result, np.ndarray) or result.dtype != type_.dtype.numpy or result.size > CONTENT_LIMIT:
         return None
     return result.astype(object)

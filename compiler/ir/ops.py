@@ -17,7 +17,7 @@ import numpy as np
 from fusible.compiler.ir.definition import Definition
 from fusible.compiler.ir.symbols import Symbol, SymInt
 from fusible.compiler.ir.types import DType, OptionalType, SequenceType, Shape, TensorType, Type
-from fusible.errors import InvalidModel, UsageError
+from fusible.errors import InvalidModel, InvalidNode, UsageError
 
 if TYPE_CHECKING:
     from fusible.compiler.ir.graph import Graph, Node, Value
@@ -97,8 +97,8 @@ class Infer:
         self.defines: list[Symbol] = []
 
     def fail(self, message: str) -> NoReturn:
-        """Raise InvalidModel naming the op and its place."""
-        raise InvalidModel(f"{self.op.name} at {self.where or 'an unnamed node'}: {message}")
+        """Raise InvalidNode naming the op and its place."""
+        raise InvalidNode(f"{self.op.name} at {self.where or 'an unnamed node'}: {message}")
 
     def has(self, index: int) -> bool:
         """True if input `index` is present."""

@@ -43,6 +43,15 @@ def test_agrees_with_onnx_runtime(trained):
     assert_agrees(executable, path, sets, QUANTISED.get(name))
 
 
+@pytest.mark.parametrize("name", list(MODELS))
+def test_agrees_with_fixed_shapes(name):
+    """silero-vad has branches for one rate each, of which the fixed length contradicts one or the other."""
+    path, sets = fetch(name), input_sets(name)
+    for inputs in (sets[0], sets[-1]):
+        shapes = {key: array.shape for key, array in inputs.items()}
+        assert_agrees(compile_checked(path, shapes), path, [inputs], QUANTISED.get(name))
+
+
 def test_artifact_is_deterministic_and_runs_bare(trained, tmp_path):
     name, path, executable = trained
     artifact = assert_same_artifact_twice(executable, path, tmp_path)

@@ -59,9 +59,9 @@ class HandlerTable:
 
     def _load(self) -> None:
         if self._package is not None:
-            package, self._package = self._package, None
-            for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
-                importlib.import_module(f"{package}.{module.name}")
+            for module in pkgutil.iter_modules(importlib.import_module(self._package).__path__):
+                importlib.import_module(f"{self._package}.{module.name}")
+            self._package = None  # only now: if a family fails, the next look-up says so again, not "no handler"
 
 
 HANDLERS = HandlerTable(__name__)

@@ -12,6 +12,7 @@ from fusible.compiler.frontend.scope import Scope
 from fusible.compiler.ir.graph import Graph, Value
 from fusible.compiler.ir.symbols import Dim, symbols_of
 from fusible.compiler.ir.types import DType, OptionalType, SequenceType, TensorType, Type, type_symbols
+from fusible.errors import InvalidNode
 
 MAX_ROUNDS = 8
 
@@ -24,7 +25,7 @@ def if_(context: NodeContext) -> Sequence[Value]:
         if condition.size != 1:
             context.invalid(f"the condition must have one element, got shape {list(condition.shape)}")
         return context.inline_subgraph("then_branch" if bool(condition.ravel()[0]) else "else_branch")
-    branches = [context.subgraph(name, ()) for name in ("then_branch", "else_branch")]
+    branches = _branches(context)
     captured = dict.fromkeys(outer for _, scope in branches for outer in scope.captures)
     for graph, scope in branches:
         _order_captures(graph, scope, list(captured), own=0)
@@ -35,6 +36,42 @@ def if_(context: NodeContext) -> Sequence[Value]:
         subgraphs=[graph for graph, _ in branches],
     )
     return node.outputs
+
+
+def _branches(context: NodeContext) -> list[tuple[Graph, Scope]]:
+    """Both branches. One that contradicts the types it captures, while the other does not, fails when it is taken:
+
+    exporters guard code for one shape or rate by a condition that only a run can tell.
+    """
+    found: list[tuple[Graph, Scope] | InvalidNode] = []
+    for name in ("then_branch", "else_branch"):
+        try:
+            found.append(context.subgraph(name, ()))
+        except InvalidNode as error:
+            found.append(error)
+    sound = [b for b in found if not isinstance(b, InvalidNode)]
+    if not sound:
+        raise next(b for b in found if isinstance(b, InvalidNode))
+    return [_failing_branch(context, b, sound[0][0]) if isinstance(b, InvalidNode) else b for b in found]
+
+
+def _failing_branch(context: NodeContext, error: InvalidNode, other: Graph) -> tuple[Graph, Scope]:
+    graph = Graph("fails", context.graph.symbols)
+    results = tuple(_without_shape(v.type) for v in other.outputs)
+    with graph.inserting_before(None, (context.label,)):
+        node = graph.add_node("fail", [], {"message": str(error), "results": results}, outputs=len(results))
+    graph.set_outputs(node.outputs, other.output_names)
+    return graph, Scope(graph, context.scope, context.scope.depth + 1)
+
+
+def _without_shape(type_: Type) -> Type:
+    match type_:
+        case TensorType(dtype=dtype):
+            return TensorType(dtype, None)
+        case SequenceType(element=element):
+            return SequenceType(None if element is None else _without_shape(element))
+        case OptionalType(element=element):
+            return OptionalType(None if element is None else _without_shape(element))
 
 
 def _order_captures(graph: Graph, scope: Scope, captured: list[Value], own: int) -> None:

@@ -4,11 +4,13 @@ if:   inputs (condition, *captures); both subgraphs take the captures and give t
 loop: inputs (trip count or None, condition or None, *carried, *captures); the body takes (iteration, condition,
       *carried, *captures) and gives (condition, *carried, *scans); the outputs are the carried values at the end and
       each scan stacked along a new first axis.
+fail: no inputs; stops the run with an error. It stands in a branch that contradicts itself where another is taken.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fusible.compiler.ir.analysis import defined_symbols
 from fusible.compiler.ir.definition import Opaque, same
@@ -16,7 +18,10 @@ from fusible.compiler.ir.ops import OPS, Infer, NoAttrs, Op
 from fusible.compiler.ir.symbols import Dim, symbols_of
 from fusible.compiler.ir.types import OptionalType, SequenceType, TensorType, Type
 
-__all__ = ["LoopAttrs", "merge_types"]
+if TYPE_CHECKING:
+    from fusible.compiler.ir.graph import Value
+
+__all__ = ["FailAttrs", "LoopAttrs", "merge_types"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,14 @@ class LoopAttrs:
     """carried: the number of values that go from one iteration to the next."""
 
     carried: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailAttrs:
+    """message: why the run cannot go on here. results: the types that the outputs would have."""
+
+    message: str
+    results: tuple[Type, ...]
 
 
 def merge_types(ctx: Infer, a: Type | None, b: Type | None, hint: str) -> Type:
@@ -70,7 +83,22 @@ def _if(ctx: Infer) -> list[Type]:
     if len(then.outputs) != len(otherwise.outputs):
         ctx.fail(f"one branch gives {len(then.outputs)} values, the other {len(otherwise.outputs)}")
     pairs = zip(then.outputs, otherwise.outputs, strict=True)
-    return [merge_types(ctx, a.type, b.type, "if") for a, b in pairs]
+    return [_if_type(ctx, a, b) for a, b in pairs]
+
+
+def _if_type(ctx: Infer, a: Value, b: Value) -> Type:
+    """A branch that fails gives nothing, so the other one decides."""
+    if _fails(a) != _fails(b):
+        a, b = (b, b) if _fails(a) else (a, a)
+    return merge_types(ctx, a.type, b.type, "if")
+
+
+def _fails(value: Value) -> bool:
+    return value.producer is not None and value.producer.op.name == "fail"
+
+
+def _fail(ctx: Infer) -> list[Type]:
+    return list(ctx.attrs.results)
 
 
 def _loop(ctx: Infer) -> list[Type]:
@@ -102,3 +130,16 @@ def _trip_count(ctx: Infer) -> Dim:
 _CONTROL = same(Opaque("it holds subgraphs"))
 OPS.register(Op("if", _if, _CONTROL, None, NoAttrs, inputs=(1, None), outputs=None, dynamic=True))
 OPS.register(Op("loop", _loop, _CONTROL, None, LoopAttrs, inputs=(2, None), outputs=None, dynamic=True))
+OPS.register(
+    Op(
+        "fail",
+        _fail,
+        same(Opaque("it stops the run")),
+        "control:fail",
+        FailAttrs,
+        inputs=(0, 0),
+        outputs=None,
+        pure=False,
+        dynamic=True,
+    )
+)
