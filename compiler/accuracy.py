@@ -14,7 +14,7 @@ stand in the same places.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -35,6 +35,7 @@ __all__ = [
     "compare_selection",
     "kernel_bound",
     "model_bound",
+    "rounds_to_steps",
 ]
 
 Array = npt.NDArray[Any]
@@ -121,6 +122,11 @@ def model_bound(precision: str = "fp32", *, quantised: bool = False) -> Bound | 
     if precision not in _MODEL_ROWS:
         raise UsageError(f"precision must be one of {', '.join(_MODEL_ROWS)}, got {precision!r}")
     return _QUANTISED_ROW if quantised else _MODEL_ROWS[precision]
+
+
+def rounds_to_steps(operators: Iterable[str]) -> bool:
+    """True if a model with these ONNX operators quantises: then it has the row of quantised models."""
+    return any("Quantize" in o or o.startswith("QLinear") or o.endswith("Integer") for o in operators)
 
 
 def compare_outputs(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from fusible.compiler.backends.numpy import NumpyBackend
+from fusible.compiler.costs import Cost, Costs, total_cost
 from fusible.compiler.ir.analysis import values
-from fusible.compiler.ir.graph import Graph, Value
+from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.symbols import Dim, dim_text
 from fusible.compiler.ir.types import OptionalType, SequenceType, TensorType
 from fusible.compiler.options import Limits, Options
@@ -18,7 +20,7 @@ from fusible.compiler.outcome import Outcome
 from fusible.compiler.planner import Planned, make_plan
 from fusible.errors import LimitExceeded
 from fusible.runtime.executable import CustomKernel, Executable
-from fusible.runtime.plan import If, Loop, Plan
+from fusible.runtime.plan import Alloc, Call, Copy, If, Loop, Plan, Step
 from fusible.runtime.report import Report
 from fusible.runtime.session import RunLimits, Session
 from fusible.runtime.signature import TensorSpec
@@ -46,7 +48,7 @@ def lower(
         custom=tuple(CustomKernel(c.path, c.version) for c in backend.custom),
         functions=tuple(c.function for c in backend.custom),
     )
-    report = _report(executable, planned, outcome, [*notes, *_failing_branches(graph)])
+    report = _report(executable, graph, planned, outcome, [*notes, *_failing_branches(graph)])
     object.__setattr__(executable, "report", report)
     return executable
 
@@ -94,31 +96,61 @@ def _shown(graph: Graph, dim: Dim) -> int | str:
     return graph.symbols.display.get(text, text)
 
 
-def _report(executable: Executable, planned: Planned, outcome: Outcome, notes: Sequence[str]) -> Report:
-    kernels = tuple(_kernel_rows(planned.plan))
+def _report(
+    executable: Executable, graph: Graph, planned: Planned, outcome: Outcome, notes: Sequence[str]
+) -> Report:
+    costs = Costs()
+    kernels = tuple(_kernel_rows(planned.plan, graph, costs))
+    total = total_cost([_step_cost(step, node, costs) for step, node in _steps_of_nodes(planned.plan, graph)])
     constants = sum(int(c.nbytes) for c in planned.constants if c.dtype != object)
     return Report(
         fusions=outcome.fusions,
         refusals=outcome.refusals,
         kernels=kernels,
         memory=_memory(executable, constants),
-        cost={"kernels": len(kernels), "constants": len(planned.constants)},
+        cost={"kernels": len(kernels), "constants": len(planned.constants), **_cost_facts(total)},
         passes=outcome.passes,
         notes=(*notes, *outcome.notes),
     )
 
 
-def _kernel_rows(plan: Plan) -> list[Mapping[str, Any]]:
+def _kernel_rows(plan: Plan, graph: Graph, costs: Costs) -> list[Mapping[str, Any]]:
+    """A row for each step; those that stand for a node have its static cost."""
     rows: list[Mapping[str, Any]] = []
+    nodes = {id(step): node for step, node in _steps_of_nodes(plan, graph)}
     for step in plan.steps:
         kernel = getattr(step, "kernel", type(step).__name__.lower())
         op = getattr(step, "op", type(step).__name__.lower())
-        rows.append({"kernel": kernel, "op": op, "nodes": list(step.origin), "step": type(step).__name__.lower()})
-        if isinstance(step, If):
-            rows += [*_kernel_rows(step.then), *_kernel_rows(step.otherwise)]
-        elif isinstance(step, Loop):
-            rows += _kernel_rows(step.body)
+        row: dict[str, Any] = {"kernel": kernel, "op": op, "nodes": list(step.origin)}
+        row["step"] = type(step).__name__.lower()
+        node = nodes.get(id(step))
+        rows.append(row if node is None else row | _cost_facts(_step_cost(step, node, costs)))
+        if node is not None and isinstance(step, If):
+            then, otherwise = node.subgraphs
+            rows += [*_kernel_rows(step.then, then, costs), *_kernel_rows(step.otherwise, otherwise, costs)]
+        elif node is not None and isinstance(step, Loop):
+            rows += _kernel_rows(step.body, node.subgraphs[0], costs)
     return rows
+
+
+def _steps_of_nodes(plan: Plan, graph: Graph) -> Iterator[tuple[Step, Node]]:
+    """Each step that does a node's work, and the node: allocations and copies aside, they stand in the same order."""
+    return zip((s for s in plan.steps if not isinstance(s, (Alloc, Copy))), graph, strict=True)
+
+
+def _step_cost(step: Step, node: Node, costs: Costs) -> Cost:
+    cost = costs.node(node)
+    return replace(cost, bytes_read=0, bytes_written=0) if isinstance(step, Call) and step.view else cost
+
+
+def _cost_facts(cost: Cost) -> dict[str, Any]:
+    """Operations and bytes moved: numbers, or the text of an expression over symbols; None for what is not known."""
+    flops = None if cost.flops is None else _plain(cost.flops)
+    return {"flops": flops, "bytes": _plain(cost.bytes)}
+
+
+def _plain(dim: Dim) -> int | str:
+    return dim if isinstance(dim, int) else dim_text(dim)
 
 
 def _memory(executable: Executable, constants: int) -> dict[str, Any]:

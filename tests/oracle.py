@@ -16,6 +16,8 @@ import onnx.helper
 import onnx.numpy_helper
 import onnxruntime
 
+from fusible.benchmarks.reference import without_saturation as without_saturation
+
 onnxruntime.set_default_logger_severity(4)
 
 Model = onnx.ModelProto | bytes | str | os.PathLike[str]
@@ -43,41 +45,6 @@ def run(model: Model | onnxruntime.InferenceSession, inputs: Mapping[str, np.nda
     loaded = model if isinstance(model, onnxruntime.InferenceSession) else session(model)
     names = [output.name for output in loaded.get_outputs()]
     return dict(zip(names, loaded.run(names, dict(inputs)), strict=True))
-
-
-# Per operator: (the operand that holds 8-bit weights, its zero point).
-_WEIGHTS = {"MatMulInteger": ((1, 3),), "DynamicQuantizeLSTM": ((1, 9), (2, 11))}
-
-
-def without_saturation(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same model with int8 weights stored as uint8, 128 higher, and zero points 128 higher.
-
-    On x86 processors that lack VNNI, ONNX Runtime multiplies uint8 by int8 with an instruction that adds pairs of
-    products in saturating int16, so that its integer products are wrong. For uint8 by uint8 they are exact everywhere.
-    """
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
-    stored = {tensor.name: tensor for tensor in result.graph.initializer}
-    for node in result.graph.node:
-        for weight, zero_point in _WEIGHTS.get(node.op_type, ()):
-            tensor = stored.get(node.input[weight])
-            if tensor is None or tensor.data_type != onnx.TensorProto.INT8:
-                continue
-            node.input.extend([""] * (zero_point + 1 - len(node.input)))
-            old = node.input[zero_point]
-            offset = onnx.numpy_helper.to_array(stored[old]) if old else np.int8(0)
-            node.input[weight] = _unsigned(result, stored, tensor.name, onnx.numpy_helper.to_array(tensor))
-            node.input[zero_point] = _unsigned(result, stored, old or f"{tensor.name}/zero_point", offset)
-    return result
-
-
-def _unsigned(model: onnx.ModelProto, stored: dict[str, onnx.TensorProto], name: str, array: np.ndarray) -> str:
-    key = f"{name}/unsigned"
-    if key not in stored:
-        shifted = (np.asarray(array).astype(np.int16) + 128).astype(np.uint8)
-        stored[key] = onnx.numpy_helper.from_array(shifted, key)
-        model.graph.initializer.append(stored[key])
-    return key
 
 
 def tie_margin(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> float:

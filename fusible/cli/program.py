@@ -13,6 +13,8 @@ from typing import Annotated
 
 import typer
 
+from fusible.cli.bench import bench
+from fusible.cli.bench_kernels import bench_kernels
 from fusible.cli.check import check
 from fusible.cli.compile import compile_model
 from fusible.cli.console import escape_controls, print_json, print_line
@@ -37,6 +39,8 @@ app.command("compile")(compile_model)
 app.command("run")(run)
 app.command("check")(check)
 app.command("verify")(verify)
+app.command("bench")(bench)
+app.command("bench-kernels")(bench_kernels)
 app.command("ops")(ops)
 app.command("doctor")(doctor)
 

@@ -106,7 +106,7 @@ def _numpy(model: Path, inputs: Mapping[str, Any], shapes: list[str] | tuple[()]
 
 def _bound(model: Path, executable: Executable) -> Bound | StepBound:
     """Choose the row of the tolerances: by whether the model rounds to steps, else by its narrowest floats."""
-    from fusible.compiler.accuracy import model_bound
+    from fusible.compiler.accuracy import model_bound, rounds_to_steps
     from fusible.compiler.frontend.load import load_model
     from fusible.compiler.options import Limits
 
@@ -114,11 +114,7 @@ def _bound(model: Path, executable: Executable) -> Bound | StepBound:
     operators = {node.op_type for nodes in (proto.graph.node, *(f.node for f in proto.functions)) for node in nodes}
     dtypes = {str(spec.dtype) for spec in executable.outputs} | {str(array.dtype) for array in executable.constants}
     precision = "bf16" if "bfloat16" in dtypes else "fp16" if "float16" in dtypes else "fp32"
-    return model_bound(precision, quantised=any(_rounds_to_steps(name) for name in operators))
-
-
-def _rounds_to_steps(operator: str) -> bool:
-    return "Quantize" in operator or operator.startswith("QLinear") or operator.endswith("Integer")
+    return model_bound(precision, quantised=rounds_to_steps(operators))
 
 
 def _facts(reference: Reference, bound: Bound | StepBound, verdicts: Mapping[str, Comparison]) -> dict[str, Any]:

@@ -29,6 +29,14 @@ ALLOWED: dict[str, set[str]] = {
     "compiler/frontend": {"google", "ml_dtypes", "numpy", "onnx"},
     "passes": {"ml_dtypes", "numpy"},
     "benchmarks": {"ml_dtypes", "numpy", "onnx", "onnxruntime", "rich"},
+    "benchmarks/kernels": {"ml_dtypes", "numpy", "onnx", "onnxruntime", "torch"},
+    "benchmarks/zoo/architectures": {"numpy", "torch", "transformers"},
+    "benchmarks/zoo/export": {"google", "numpy", "onnx", "torch"},
+    "benchmarks/zoo/torch_modules": {"torch"},
+    "benchmarks/peers": {"numpy", "onnx", "onnxruntime", "openvino", "torch"},
+    "benchmarks/report": {"rich"},
+    "benchmarks/report/plots": {"matplotlib", "numpy"},
+    "benchmarks/report/svg": {"matplotlib"},
 }
 
 

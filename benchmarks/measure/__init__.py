@@ -1,0 +1,1 @@
+"""How time is taken: clocks, blocks, statistics, the roofs of the machine."""

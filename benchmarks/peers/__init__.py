@@ -1,0 +1,1 @@
+"""The systems compared with, each an adapter behind one protocol."""

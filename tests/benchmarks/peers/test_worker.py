@@ -1,0 +1,95 @@
+"""A worker serves one contestant from a process of its own; whatever happens to it becomes a reason."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fusible.benchmarks.peers.client import Task, Worker
+from fusible.benchmarks.peers.protocol import Contestant, PeerError
+from tests import oracle
+from tests.benchmarks.peers.small import INPUTS, small_model
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Task:
+    return Task("", small_model(tmp_path), INPUTS, tmp_path)
+
+
+@pytest.mark.parametrize("peer", ["fusible", "onnxruntime", "onnxruntime-unoptimised"])
+def test_a_peer_loads_runs_and_tells_about_itself(peer: str, task: Task) -> None:
+    with Worker(Contestant(peer), threads=1) as worker:
+        start = worker.load(task, cache=None)
+        assert start["version"]
+        assert all(start[key] > 0 for key in ("imports", "load", "first_run", "process"))
+        assert len(worker.block(7)) == 7
+        got = worker.outputs(task)
+        np.testing.assert_allclose(got["y"], oracle.run(task.model, INPUTS)["y"], rtol=1e-5, atol=1e-6)
+        facts = worker.facts()
+        assert facts["kernels"] in (1, 2)
+        assert 10e6 < facts["peak_memory"] < 4e9
+
+
+def test_the_artifact_of_an_earlier_launch_is_loaded(task: Task, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    for _ in range(2):
+        with Worker(Contestant("fusible", "numpy"), threads=1) as worker:
+            worker.load(task, cache=cache)
+            assert worker.outputs(task)["y"].shape == (3, 8)
+    assert [p.name for p in cache.iterdir()] == ["numpy.fusible"]
+
+
+def test_a_plain_loop_gives_the_mean_of_a_block(task: Task) -> None:
+    with Worker(Contestant("onnxruntime", plain=True), threads=1) as worker:
+        worker.load(task, cache=None)
+        assert len(worker.block(5)) == 1
+
+
+def test_a_slowed_run_takes_longer_than_it_would(task: Task) -> None:
+    """Twenty times as long: no machine is so noisy that this is not seen."""
+    with Worker(Contestant("onnxruntime"), 1) as plain, Worker(Contestant("onnxruntime", slowdown=20.0), 1) as slow:
+        for worker in (plain, slow):
+            worker.load(task, cache=None)
+        assert np.median(slow.block(51)) > 5 * np.median(plain.block(51))
+
+
+def test_errors_of_the_peer_become_reasons_and_it_serves_on(task: Task) -> None:
+    with Worker(Contestant("onnxruntime", "fast"), threads=1) as worker:
+        with pytest.raises(PeerError, match="has no option, got 'fast'"):
+            worker.load(task, cache=None)
+        with pytest.raises(PeerError, match="no model is loaded"):
+            worker.block(1)
+
+
+def test_a_model_that_cannot_be_loaded_is_a_reason(task: Task) -> None:
+    task.model.write_bytes(b"no model")
+    cannot = pytest.raises(PeerError, match="cannot load the model")
+    with Worker(Contestant("onnxruntime"), threads=1) as worker, cannot:
+        worker.load(task, cache=None)
+
+
+def test_a_worker_that_is_killed_is_a_reason(task: Task) -> None:
+    with Worker(Contestant("onnxruntime"), threads=1) as worker:
+        worker.load(task, cache=None)
+        os.kill(worker._process.pid, signal.SIGKILL)
+        with pytest.raises(PeerError, match="was killed by SIGKILL"):
+            worker.block(1)
+
+
+def test_an_unforeseen_error_ends_the_worker_with_its_last_words(task: Task) -> None:
+    task.inputs.unlink()
+    ended = pytest.raises(PeerError, match=r"ended with status 1; it said: FileNotFoundError: .*inputs\.npz")
+    with Worker(Contestant("onnxruntime"), threads=1) as worker, ended:
+        worker.load(task, cache=None)
+
+
+def test_a_worker_is_stopped_when_it_has_answered(task: Task) -> None:
+    with Worker(Contestant("onnxruntime"), threads=2) as worker:
+        worker.load(task, cache=None)
+        state = Path(f"/proc/{worker._process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        assert state == "T"
