@@ -45,7 +45,7 @@ class Settings:
     rounds: int = 16
     block_seconds: float = 0.02
     precision: float = 0.02
-    launches: tuple[int, int] = (8, 24)
+    launches: tuple[int, int] = (6, 24)
     seconds: float = 120.0
     seed: int = 0
     plain: bool = False

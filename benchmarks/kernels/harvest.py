@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ import numpy as np
 
 from fusible.benchmarks.costs import fixed_graph
 from fusible.benchmarks.kernels.cases import Case, Operand, load_cases, merge_cases, save_cases
-from fusible.benchmarks.kernels.values import operand_values
 from fusible.benchmarks.kernels.written import written_cases
 from fusible.compiler.costs import node_cost
 from fusible.compiler.ir.attributes import substitute_attrs
@@ -121,7 +121,10 @@ def _is_symbolic(attribute: Any) -> bool:
 
 def estimated_cost(case: Case) -> float:
     """An estimate by which cases of one op can be put in order. Raises InvalidModel for operands that do not fit."""
-    cost = node_cost(case.node(operand_values(case, 0)))
+    # The types suffice, and the elements that are fixed: no array need be made.
+    formal = tuple(None if o is None else replace(o, constant=False) for o in case.operands)
+    node = replace(case, operands=formal).node([None if o is None else o.array for o in formal])
+    cost = node_cost(node)
     operations, moved = (count if isinstance(count, int) else 0 for count in (cost.flops, cost.bytes))
     return float(operations + _OPERATIONS_PER_BYTE * moved)
 

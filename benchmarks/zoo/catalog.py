@@ -20,13 +20,13 @@ import numpy as np
 
 from fusible.benchmarks.zoo import wheels
 from fusible.benchmarks.zoo.architectures.table import ARCHITECTURES, EXPORTERS, SEED, example_inputs
+from fusible.benchmarks.zoo.export import INPUTS_FILE, MODEL_FILE
 from fusible.benchmarks.zoo.file_inputs import random_inputs, signature
 from fusible.benchmarks.zoo.trained_inputs import input_sets
 from fusible.errors import FusibleError, UsageError
 
 __all__ = ["CatalogError", "Obtained", "Variant", "names", "obtain", "obtain_file", "summary"]
 
-MODEL_FILE, INPUTS_FILE = "model.onnx", "inputs.npz"
 _PACKAGES = ("torch", "transformers", "onnx", "onnxscript", "onnx-ir", "numpy")  # that shape the files
 _EXPORT_SECONDS = 1800
 _ZOO = Path(__file__).resolve().parent
@@ -124,7 +124,7 @@ def content_key(name: str, variant: Variant) -> str:
     Raises CatalogError if a package that exporting needs is not installed.
     """
     row = ARCHITECTURES[name]
-    digest = hashlib.sha256(f"{name} {variant} {SEED} {row.weights} {row.outputs}".encode())
+    digest = hashlib.sha256(f"{name} {variant.label} {SEED} {row.weights} {row.outputs}".encode())
     for package in _PACKAGES:
         digest.update(f"\n{package} {_version(package)}".encode())
     for path in _sources(row.family):
@@ -137,7 +137,7 @@ def content_key(name: str, variant: Variant) -> str:
 def _sources(family: str) -> list[Path]:
     """The files that decide what is exported: the family's own, and those that all share."""
     definition = (_ZOO / "architectures" / f"{module}.py" for module in (family, "blocks", "weights"))
-    shared = (_ZOO / f"{module}.py" for module in ("export", "synthetic_inputs", "torch_modules"))
+    shared = (_ZOO / f"{module}.py" for module in ("export", "synthetic_inputs", "to_onnx", "torch_modules"))
     return [*definition, *shared]
 
 

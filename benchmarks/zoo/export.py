@@ -2,146 +2,38 @@
 
     python -m fusible.benchmarks.zoo.export NAME --exporter dynamo --dynamic --batch 4 --out FOLDER
 
-writes `model.onnx` (weights inside) and `inputs.npz` into FOLDER. The same versions write the same bytes: what names
-files or lines of the machine that exported is stripped.
+writes `model.onnx` (weights inside) and `inputs.npz` into FOLDER. The same versions write the same bytes.
 """
 
 from __future__ import annotations
 
 import argparse
-import inspect
-import io
 import sys
-import warnings
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import onnx
-import torch
-from google.protobuf.message import Message
-from torch import nn
 
-from fusible.benchmarks.zoo.architectures.table import (
-    ARCHITECTURES,
-    EXPORTERS,
-    Architecture,
-    architecture,
-    example_inputs,
-)
-from fusible.benchmarks.zoo.torch_modules import torch_module
+from fusible.benchmarks.zoo.architectures.table import ARCHITECTURES, EXPORTERS, architecture, example_inputs
 from fusible.errors import FusibleError, UsageError
 
-__all__ = ["ExportError", "export", "main", "write"]
+__all__ = ["INPUTS_FILE", "MODEL_FILE", "export_to", "main"]
 
-OPSET = 20
 MODEL_FILE, INPUTS_FILE = "model.onnx", "inputs.npz"
-_TRACED_BATCH = 2  # torch.export takes a batch of 1 for a constant
-_PROTOBUF_LIMIT = 2**31
 
 
-class ExportError(FusibleError):
-    """An exporter of torch refused an architecture."""
+def export_to(folder: Path, name: str, exporter: str, *, dynamic: bool = False, batch: int = 1) -> None:
+    """Write the model of an architecture, and inputs of that batch, into a folder. Arguments as for `to_onnx.export`.
 
-
-def export(name: str, exporter: str, *, dynamic: bool = False, batch: int = 1) -> onnx.ModelProto:
-    """The ONNX model of an architecture, with weights; names of inputs and outputs as in `architectures.table`.
-
-    exporter: "torchscript" or "dynamo". dynamic: the first dimension of every input and output is the symbol `batch`.
-    Raises UsageError for an unknown name or a batch below 1, ExportError if torch refuses.
+    Raises UsageError, ExportError, or FusibleError if torch or transformers is not installed.
     """
-    if batch < 1:
-        raise UsageError(f"batch must be at least 1, got {batch}")
-    row = architecture(name)
-    module, arguments = torch_module(name, max(batch, _TRACED_BATCH) if dynamic else batch)
-    inputs = list(example_inputs(name))
-    run = _torchscript if exporter == "torchscript" else _dynamo
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about what torch will do in later releases, and constants in traces
-            model = run(row, module, arguments, inputs, dynamic)
-    except torch.onnx.OnnxExporterError as error:
-        raise ExportError(
-            f"{name} cannot be exported by {exporter}: {str(error).splitlines()[0]}; take the other exporter"
-        ) from error
-    _strip(model)
-    with torch.no_grad():
-        results = module(*arguments)
-    _declare_outputs(model, [results] if isinstance(results, torch.Tensor) else results, dynamic)
-    if model.ByteSize() >= _PROTOBUF_LIMIT:
-        raise ExportError(f"{name} has {model.ByteSize()} bytes, more than one ONNX file may have ({_PROTOBUF_LIMIT})")
-    return model
+        from fusible.benchmarks.zoo.to_onnx import export  # noqa: PLC0415 - so that their absence can be told
 
-
-def _torchscript(
-    row: Architecture, module: nn.Module, arguments: tuple[torch.Tensor, ...], inputs: list[str], dynamic: bool
-) -> onnx.ModelProto:
-    file = io.BytesIO()
-    torch.onnx.export(
-        module,
-        arguments,
-        file,
-        dynamo=False,
-        opset_version=OPSET,
-        input_names=inputs,
-        output_names=list(row.outputs),
-        dynamic_axes={value: {0: "batch"} for value in (*inputs, *row.outputs)} if dynamic else None,
-    )
-    return onnx.load_from_string(file.getvalue())
-
-
-def _dynamo(
-    row: Architecture, module: nn.Module, arguments: tuple[torch.Tensor, ...], inputs: list[str], dynamic: bool
-) -> onnx.ModelProto:
-    program = torch.onnx.export(
-        module,
-        arguments,
-        dynamo=True,
-        verbose=False,
-        opset_version=OPSET,
-        input_names=inputs,
-        output_names=list(row.outputs),
-        dynamic_shapes=_dynamic_shapes(module, arguments) if dynamic else None,
-    )
-    model: onnx.ModelProto = program.model_proto
-    return model
-
-
-def _dynamic_shapes(module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> dict[str, object]:
-    """By parameter of `forward`: the first dimension is symbolic; a starred parameter takes a tuple."""
-    batch = {0: torch.export.Dim("batch")}
-    bound = inspect.signature(module.forward).bind(*arguments).arguments
-    return {key: tuple(batch for _ in value) if isinstance(value, tuple) else batch for key, value in bound.items()}
-
-
-def _strip(model: onnx.ModelProto) -> None:
-    """Remove doc strings and metadata: they hold stack traces with paths."""
-    for proto in _documented(model):
-        proto.ClearField("doc_string")
-        proto.ClearField("metadata_props")
-
-
-def _documented(model: onnx.ModelProto) -> Iterator[Message]:
-    yield model
-    graphs = [model.graph]
-    while graphs:
-        graph = graphs.pop()
-        yield from (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer)
-        attributes = [attribute for node in graph.node for attribute in node.attribute]
-        graphs += [attribute.g for attribute in attributes if attribute.type == onnx.AttributeProto.GRAPH]
-
-
-def _declare_outputs(model: onnx.ModelProto, results: Sequence[torch.Tensor], dynamic: bool) -> None:
-    """Write the known sizes of the outputs in place of symbols that an exporter made up."""
-    for value, result in zip(model.graph.output, results, strict=True):
-        shape = ["batch" if dynamic else result.shape[0], *result.shape[1:]]
-        element = value.type.tensor_type.elem_type
-        value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, element, shape))
-
-
-def write(folder: Path, name: str, model: onnx.ModelProto, batch: int) -> None:
-    """Write `model.onnx` and `inputs.npz`, the inputs of that batch, into a folder."""
+        model = export(name, exporter, dynamic=dynamic, batch=batch)
+    except ModuleNotFoundError as error:
+        raise FusibleError(f"{error.name} is not installed: pip install 'fusible[bench]'") from error
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MODEL_FILE).write_bytes(model.SerializeToString(deterministic=True))
     with zipfile.ZipFile(folder / INPUTS_FILE, "w") as archive:  # np.savez would note the time
@@ -151,7 +43,7 @@ def write(folder: Path, name: str, model: onnx.ModelProto, batch: int) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Export what the command line names. Returns the exit code: 0, 1 if torch refuses, 2 for wrong usage."""
+    """Export what the command line names. Returns the exit code: 0, 1 if it cannot be exported, 2 for wrong usage."""
     parser = argparse.ArgumentParser(prog="python -m fusible.benchmarks.zoo.export", description=main.__doc__)
     parser.add_argument("name", metavar="NAME", help=", ".join(ARCHITECTURES))
     parser.add_argument("--exporter", choices=EXPORTERS, help="of torch; by default the one in the table")
@@ -161,8 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         exporter = chosen.exporter or architecture(chosen.name).exporter
-        model = export(chosen.name, exporter, dynamic=chosen.dynamic, batch=chosen.batch)
-        write(chosen.out, chosen.name, model, chosen.batch)
+        export_to(chosen.out, chosen.name, exporter, dynamic=chosen.dynamic, batch=chosen.batch)
     except FusibleError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2 if isinstance(error, UsageError) else 1

@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "benchmarks": {"ml_dtypes", "numpy", "onnx", "onnxruntime", "rich"},
     "benchmarks/kernels": {"ml_dtypes", "numpy", "onnx", "onnxruntime", "torch"},
     "benchmarks/zoo/architectures": {"numpy", "torch", "transformers"},
-    "benchmarks/zoo/export": {"google", "numpy", "onnx", "torch"},
+    "benchmarks/zoo/to_onnx": {"google", "onnx", "torch"},
     "benchmarks/zoo/torch_modules": {"torch"},
     "benchmarks/peers": {"numpy", "onnx", "onnxruntime", "openvino", "torch"},
     "benchmarks/report": {"rich"},

@@ -1,8 +1,8 @@
 """The table of architectures: what each is, how it is exported by default, its inputs and outputs. No torch needed.
 
 Both exporters take every architecture. By default TorchScript exports the convolutional networks, for which the graphs
-are alike and it is the faster, and the LSTM, whose weights the other would slice at every run. torch.export ("dynamo")
-exports the transformers: in half of the nodes or less, and with GPT-2's tied embedding stored once.
+are alike and it is the faster, and the LSTM, whose weights the other slices at every run. torch.export ("dynamo")
+exports the transformers: with a symbolic batch in half of the nodes or less, and with GPT-2's tied embedding stored once.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ _TABLE = (
     _classifier("resnet-18", "vision", _TS, 11.69, "basic residual blocks"),
     _classifier("resnet-50", "vision", _TS, 25.56, "residual bottlenecks"),
     _classifier("densenet-121", "densenet", _TS, 7.98, "dense concatenations"),
-    _classifier("convnext-tiny", "vision", _DYNAMO, 28.6, "depthwise 7x7, LayerNorm, GELU"),
+    _classifier("convnext-tiny", "vision", _TS, 28.6, "depthwise 7x7, LayerNorm, GELU"),
     _classifier("vit-b16", "vision", _DYNAMO, 86.6, "transformer on patches of 16x16"),
     _classifier("swin-tiny", "swin", _DYNAMO, 28.3, "attention in shifted windows"),
     _row("bert-base", "text", _DYNAMO, 110, "text encoder, 128 tokens", _BERT, _POOLED),

@@ -17,6 +17,7 @@ import pytest
 from fusible.benchmarks.zoo import catalog, wheels
 from fusible.benchmarks.zoo.architectures.table import ARCHITECTURES, EXPORTERS
 from fusible.benchmarks.zoo.catalog import CatalogError, Variant, content_key, names, obtain, summary
+from fusible.benchmarks.zoo.export import INPUTS_FILE, MODEL_FILE
 from fusible.benchmarks.zoo.trained_inputs import input_sets
 from fusible.errors import UsageError
 
@@ -31,8 +32,8 @@ def exports(tmp_path, monkeypatch):
     def export(name: str, variant: Variant, folder: Path) -> None:
         asked.append((name, variant.label))
         folder.mkdir(parents=True)
-        (folder / catalog.MODEL_FILE).write_text(f"{name} {variant.label}")
-        np.savez(folder / catalog.INPUTS_FILE, b=np.full(variant.batch, 2.0), a=np.ones(3))
+        (folder / MODEL_FILE).write_text(f"{name} {variant.label}")
+        np.savez(folder / INPUTS_FILE, b=np.full(variant.batch, 2.0), a=np.ones(3))
 
     monkeypatch.setattr(catalog, "_run_export", export)
     monkeypatch.setattr(metadata, "version", lambda _: "1.0")
@@ -88,7 +89,9 @@ def test_the_default_exporter_is_one_of_the_two(exports):
 
 
 def test_variants_have_folders_of_their_own(exports, tmp_path):
-    variants = [Variant(exporter, dynamic, batch) for exporter in EXPORTERS for dynamic in (0, 1) for batch in (1, 2)]
+    variants = [
+        Variant(exporter, dynamic, batch) for exporter in EXPORTERS for dynamic in (False, True) for batch in (1, 2)
+    ]
     found = [obtain("unet", variant, cache=tmp_path / "elsewhere") for variant in variants]
     assert len({one.path for one in found}) == len(exports) == len(variants)
     assert [one.inputs["b"].size for one in found] == [variant.batch for variant in variants]
@@ -103,7 +106,7 @@ def test_processes_may_race(exports):
 
 def test_a_damaged_folder_is_named(exports):
     folder = obtain("unet").path.parent
-    (folder / catalog.INPUTS_FILE).unlink()
+    (folder / INPUTS_FILE).unlink()
     with pytest.raises(CatalogError, match=rf"^unet cannot be kept in {folder}: .*not empty"):
         obtain("unet")
 

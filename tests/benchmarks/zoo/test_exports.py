@@ -1,6 +1,7 @@
 """Every architecture, exported both ways: torch, ONNX Runtime and Fusible agree; a second export gives the same bytes.
 
-Needs the extra `bench`. Without `slow`, four small architectures; with it all of them (about an hour).
+Needs the extra `bench`. Without those marked `slow`, one variant of each of four small architectures; with them, every
+variant of every architecture: an hour or two, and 12 GB in the cache.
 """
 
 from __future__ import annotations
@@ -21,8 +22,20 @@ from tests.tolerance import assert_outputs_close
 
 pytestmark = pytest.mark.bench
 
-QUICK = ("squeezenet-1.1", "shufflenet-v2", "mobilenet-v3-small", "bilstm-tagger")
+QUICK = {
+    "squeezenet-1.1": Variant("torchscript"),
+    "shufflenet-v2": Variant("torchscript", dynamic=True),
+    "mobilenet-v3-small": Variant("dynamo"),
+    "bilstm-tagger": Variant("dynamo", dynamic=True),
+}
 NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in ARCHITECTURES]
+CASES = [
+    pytest.param(
+        (name, variant), id=f"{name}-{variant.label}", marks=[] if QUICK.get(name) == variant else pytest.mark.slow
+    )
+    for name in ARCHITECTURES
+    for variant in (Variant(exporter, dynamic) for exporter in EXPORTERS for dynamic in (False, True))
+]
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -104,61 +117,61 @@ def test_modules_are_the_same_at_every_call(built):
     assert not any(parameter.requires_grad for parameter in again.parameters()) and not again.training
 
 
-@pytest.fixture(scope="module", params=[Variant(exporter, dynamic) for exporter in EXPORTERS for dynamic in (0, 1)])
-def variant(request: pytest.FixtureRequest) -> Variant:
-    """Both exporters, with a fixed and a symbolic batch."""
-    return request.param
-
-
-@pytest.fixture(scope="module", params=NAMES)
-def exported(request: pytest.FixtureRequest, variant: Variant) -> Obtained:
+@pytest.fixture(scope="module", params=CASES)
+def exported(request: pytest.FixtureRequest) -> tuple[Obtained, Variant]:
     """A variant of an architecture, out of the cache if it is there."""
-    return obtain(request.param, variant)
+    name, variant = request.param
+    return obtain(name, variant), variant
 
 
-def test_names_are_those_of_the_table(exported, variant):
-    model = onnx.load(exported.path)
-    row, given = ARCHITECTURES[exported.name], example_inputs(exported.name)
-    assert [value.name for value in model.graph.input] == list(given) == list(exported.inputs)
+def test_names_are_those_of_the_table(exported):
+    found, variant = exported
+    model = onnx.load(found.path)
+    row, given = ARCHITECTURES[found.name], example_inputs(found.name)
+    assert [value.name for value in model.graph.input] == list(given) == list(found.inputs)
     assert [value.name for value in model.graph.output] == list(row.outputs)
     first = [value.type.tensor_type.shape.dim[0] for value in [*model.graph.input, *model.graph.output]]
     assert {dim.dim_param or dim.dim_value for dim in first} == {"batch" if variant.dynamic else 1}
-    assert all(np.array_equal(exported.inputs[key], given[key]) for key in given)
+    assert all(np.array_equal(found.inputs[key], given[key]) for key in given)
 
 
 def test_nothing_of_the_machine_is_in_the_file(exported):
-    model = onnx.load(exported.path)
+    found, _ = exported
+    model = onnx.load(found.path)
     assert not model.doc_string and not model.metadata_props
     assert not any(node.doc_string or node.metadata_props for node in model.graph.node)
     assert not any(tensor.external_data for tensor in model.graph.initializer), "weights inside"
-    assert [path.name for path in sorted(exported.path.parent.iterdir())] == ["inputs.npz", "model.onnx"]
+    assert [path.name for path in sorted(found.path.parent.iterdir())] == ["inputs.npz", "model.onnx"]
     del model.graph.initializer[:]
     assert b"site-packages" not in model.SerializeToString()
 
 
-def test_torch_and_onnx_runtime_and_fusible_agree(exported, variant):
+def test_torch_and_onnx_runtime_and_fusible_agree(exported):
     """With a symbolic batch, also for three rows, a batch that no exporter saw."""
-    reference = oracle.session(exported.path)
-    executable = fusible.compile(exported.path, target="numpy")
+    found, variant = exported
+    reference = oracle.session(found.path)
+    executable = fusible.compile(found.path, target="numpy")
     for batch in (1, 3) if variant.dynamic else (1,):
-        inputs = example_inputs(exported.name, batch)
+        inputs = example_inputs(found.name, batch)
         outputs = oracle.run(reference, inputs)
-        assert_outputs_close(outputs, torch_outputs(exported.name, batch))
+        assert_outputs_close(outputs, torch_outputs(found.name, batch))
         assert_outputs_close(executable.run(inputs), outputs)
 
 
 def test_outputs_are_no_constants(exported):
-    outputs = oracle.run(exported.path, exported.inputs)
+    found, _ = exported
+    outputs = oracle.run(found.path, found.inputs)
     assert all(array.std() > 0.05 for array in outputs.values())
 
 
-def test_a_second_export_gives_the_same_bytes(exported, variant, tmp_path):
-    command = [sys.executable, "-m", "fusible.benchmarks.zoo.export", exported.name, "--exporter", variant.exporter]
+def test_a_second_export_gives_the_same_bytes(exported, tmp_path):
+    found, variant = exported
+    command = [sys.executable, "-m", "fusible.benchmarks.zoo.export", found.name, "--exporter", variant.exporter]
     command += ["--out", str(tmp_path), *(["--dynamic"] if variant.dynamic else [])]
     subprocess.run(command, check=True, capture_output=True)  # with a hash seed by chance
     try:
         for name in ("model.onnx", "inputs.npz"):
-            assert (tmp_path / name).read_bytes() == exported.path.with_name(name).read_bytes(), name
+            assert (tmp_path / name).read_bytes() == found.path.with_name(name).read_bytes(), name
     finally:
         (tmp_path / "model.onnx").unlink()  # up to 650 MB
 
@@ -212,12 +225,12 @@ def test_the_command_refuses_wrong_usage(tmp_path, arguments, code, said):
 def test_a_refusal_of_torch_is_told(monkeypatch):
     import torch
 
-    from fusible.benchmarks.zoo import export
+    from fusible.benchmarks.zoo.to_onnx import ExportError, export
 
     def refuse(*_: object, **__: object) -> None:
         raise torch.onnx.OnnxExporterError("no such operator\nhow to debug")
 
     monkeypatch.setattr(torch.onnx, "export", refuse)
     expected = r"^bilstm-tagger cannot be exported by dynamo: no such operator; take the other exporter$"
-    with pytest.raises(export.ExportError, match=expected):
-        export.export("bilstm-tagger", "dynamo")
+    with pytest.raises(ExportError, match=expected):
+        export("bilstm-tagger", "dynamo")
