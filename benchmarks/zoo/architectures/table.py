@@ -2,7 +2,7 @@
 
 Both exporters take every architecture. By default TorchScript exports the convolutional networks, for which the graphs
 are alike and it is the faster, and the LSTM, whose weights the other slices at every run. torch.export ("dynamo")
-exports the transformers: with a symbolic batch in half of the nodes or less, and with GPT-2's tied embedding stored once.
+exports the transformers: with a symbolic batch in at most half of the nodes, and GPT-2's tied embedding only once.
 """
 
 from __future__ import annotations
