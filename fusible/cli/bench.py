@@ -68,7 +68,7 @@ def bench(
     dynamic: DynamicOption = False,
     batch: BatchOption = 1,
     shape: ShapeOption = None,
-    precision: PrecisionOption = 0.02,
+    precision: PrecisionOption = 0.025,
     seconds: SecondsOption = 120.0,
     seed: SeedOption = 0,
     plain_loops: PlainOption = False,
