@@ -61,7 +61,6 @@ class _Entry:
     reason: str = ""
     version: str = ""
     iterations: int = 1
-    warm: bool = True
     launches: list[list[list[float]]] = field(default_factory=list)  # launch -> round -> seconds of iterations
     starts: list[Mapping[str, float]] = field(default_factory=list)
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -179,7 +178,6 @@ class _Bench:
             seconds = worker.block(3)
         if number == 0:
             entry.iterations = iterations_for(min(seconds), self.settings.block_seconds)
-            entry.warm = min(seconds) < self.settings.block_seconds
 
     def _check(self, entry: _Entry, worker: Worker, task: Task) -> None:
         if self.work.expected is None:
@@ -195,7 +193,7 @@ class _Bench:
             self.noise.sample()
             for entry, worker in self.chance.sample(list(workers), len(workers)):
                 try:
-                    blocks[id(entry)].append(worker.block(entry.iterations, warm=entry.warm))
+                    blocks[id(entry)].append(worker.block(entry.iterations))
                 except PeerError as error:
                     entry.fail(error)
                     workers = [(e, w) for e, w in workers if e is not entry]
@@ -204,8 +202,8 @@ class _Bench:
 
     def _count(self, workers: Sequence[tuple[_Entry, Worker]]) -> int:
         """Fewer rounds where one run is longer than a block: a launch should not take more than a few seconds."""
-        slow = sum(not entry.warm for entry, _ in workers)
-        return self.settings.rounds if not slow else max(4, self.settings.rounds // 2)
+        slow = any(entry.iterations == 1 for entry, _ in workers)
+        return max(4, self.settings.rounds // 2) if slow else self.settings.rounds
 
     # Rows
 

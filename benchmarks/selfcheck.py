@@ -29,6 +29,7 @@ from fusible.benchmarks.zoo.catalog import obtain
 __all__ = ["Verdict", "main", "verdict_of"]
 
 SLOWDOWN = 1.05
+ROUNDS = 32  # a launch: twice the default, for fewer launches (starting them is most of the time that 100 runs take)
 COVERED, FOUND = (0.88, 1.0), 0.90
 COLUMNS = (
     "date", "processor", "cores", "model", "peer", "threads", "runs", "covered", "found", "half_width_p50",
@@ -59,6 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, print a line a run, append a row to a CSV file if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--first", type=int, default=0, help="number of the first run, which seeds the order")
     parser.add_argument("--model", default="ppocr-cls")
     parser.add_argument("--peer", default="onnxruntime")
     parser.add_argument("--threads", type=int, default=1)
@@ -71,8 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
     rows: list[ModelRow] = []
     started = time.perf_counter()
     try:
-        for run in range(options.runs):
-            rows = bench_model(work, contestants, threads=options.threads, settings=Settings(seed=run))
+        for run in range(options.first, options.first + options.runs):
+            rows = bench_model(work, contestants, threads=options.threads, settings=Settings(rounds=ROUNDS, seed=run))
             pairs.append(_ratios(rows))
             print(_line(run, pairs[-1]), flush=True)
     except KeyboardInterrupt:

@@ -12,10 +12,9 @@ Work = Callable[[], object]
 MAX_ITERATIONS = 100_000
 
 
-def time_block(work: Work, iterations: int, *, warm: bool = True) -> list[float]:
-    """Seconds of each of `iterations` calls, by default after one that does not count (it finds cold caches)."""
-    if warm:
-        work()
+def time_block(work: Work, iterations: int) -> list[float]:
+    """Seconds of each of `iterations` calls, after one that does not count: it finds the caches as others left them."""
+    work()
     seconds = []
     for _ in range(iterations):
         started = time.perf_counter()

@@ -81,9 +81,9 @@ class Worker:
         reply = self._ask(request, LOAD_SECONDS)
         return {**reply, "process": time.perf_counter() - self.started}
 
-    def block(self, iterations: int, *, warm: bool = True) -> list[float]:
-        """Seconds of each of `iterations` runs."""
-        request = {"do": "block", "iterations": iterations, "slowdown": self.contestant.slowdown, "warm": warm}
+    def block(self, iterations: int) -> list[float]:
+        """Seconds of each of `iterations` runs, after one that finds cold caches and does not count."""
+        request = {"do": "block", "iterations": iterations, "slowdown": self.contestant.slowdown}
         seconds: list[float] = self._ask(request, BLOCK_SECONDS)["seconds"]
         return seconds
 

@@ -64,7 +64,7 @@ class _Worker:
             return {"seconds": [self.loop(iterations)]}
         loaded = self._model()
         run = loaded.run if slowdown == 1.0 else _stretched(loaded.run, slowdown)
-        return {"seconds": time_block(run, iterations, warm=request["warm"])}
+        return {"seconds": time_block(run, iterations)}
 
     def outputs(self, request: Mapping[str, Any]) -> Reply:
         """Write the outputs of a run to a file."""
