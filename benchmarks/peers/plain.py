@@ -82,8 +82,13 @@ def _inductor(job: Job) -> Loop:
 def _fusible(job: Job) -> Loop:
     import fusible
 
-    shapes: Mapping[str, tuple[int, ...]] = {name: array.shape for name, array in job.inputs.items()}
-    executable = fusible.compile(job.model, job.option or "auto", shapes=shapes)
+    artifact = (job.cache or job.model.parent) / "plain.fusible"
+    if artifact.exists():
+        executable = fusible.load(artifact)
+    else:
+        shapes: Mapping[str, tuple[int, ...]] = {name: array.shape for name, array in job.inputs.items()}
+        executable = fusible.compile(job.model, job.option or "auto", shapes=shapes)
+        executable.save(artifact)
     inputs: dict[str, np.ndarray] = dict(job.inputs)
 
     def loop(iterations: int) -> float:
