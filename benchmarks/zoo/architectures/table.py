@@ -1,6 +1,6 @@
 """The table of architectures: what each is, how it is exported by default, its inputs and outputs. No torch needed.
 
-Both exporters take every architecture. By default TorchScript exports the convolutional networks, for which the graphs
+By default TorchScript exports the convolutional networks, for which the graphs
 are alike and it is the faster, and the LSTM, whose weights the other slices at every run. torch.export ("dynamo")
 exports the transformers: with a symbolic batch in at most half of the nodes, and GPT-2's tied embedding only once.
 """
