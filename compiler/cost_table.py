@@ -237,10 +237,21 @@ def _short_time_fourier(node: Node) -> Dim | None:
     return None if spectra is None else spectra + (y[0] * y[1] * length if _has(node, 1) else 0)
 
 
+def _local_response(node: Node) -> Dim | None:
+    """A square, the sum over the window (the definition has a node for each of its places), scale, bias, power."""
+    elements = _elements(node)
+    return None if elements is None else elements * (node.attrs.size + 4)
+
+
+def _elements(node: Node) -> Dim | None:
+    shape = _result(node)
+    return None if shape is None else product(shape)
+
+
 NOT_AS_DEFINED: Mapping[str, _Entry] = MappingProxyType(
-    {"conv_transpose": _transposed_convolution, "col2im": _columns_to_image}
+    {"conv_transpose": _transposed_convolution, "col2im": _columns_to_image, "lrn": _local_response}
 )
-"""Ops whose definition visits more terms than there are: they go by this table first."""
+"""Ops whose definition visits more terms than there are, or as many nodes as a model's file says: this table first."""
 
 OPAQUE_FLOPS: Mapping[str, _Entry] = MappingProxyType(
     {

@@ -329,3 +329,12 @@ def test_artifacts_stay_the_same_to_the_byte(tmp_path: Path) -> None:
         fusible.compile(_model("batch"), target="numpy").save(tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert fusible.load(tmp_path / "a").report.cost["flops"] == "51*batch"
+
+
+def test_a_window_of_any_size_is_counted_without_building_it() -> None:
+    graph = Graph("huge")
+    x = graph.input(TensorType(DType.F32, (1, 5, 3, 3)), "x")
+    small, huge = (graph.add("lrn", x, size=size, alpha=1.0, beta=1.0, bias=1.0).producer for size in (3, 2**40))
+    assert small is not None and huge is not None
+    assert node_cost(small).flops == 45 * 7
+    assert node_cost(huge).flops == 45 * (2**40 + 4)
