@@ -43,7 +43,7 @@ def ratio_interval(groups: Sequence[Sequence[float]], *, seed: int = 0) -> Inter
     median of all pairwise means (Hodges and Lehmann 1963): hardly less efficient than the mean, and one launch that
     went astray does not move it. The interval is a percentile bootstrap over the launches (Efron and Tibshirani, "An
     Introduction to the Bootstrap", 1993, section 13.3), widened for their small number as Student's t is against the
-    normal distribution: unwidened it held the truth in 87 % of simulated runs of a system against itself (decision 006).
+    normal distribution: unwidened it held the truth in 87 % of simulated runs (decision 006).
     """
     units = [float(np.median(group)) for group in groups] if len(groups) > 1 else list(groups[0]) if groups else []
     if not units:
