@@ -17,7 +17,8 @@ from fusible.compiler.api import import_graph
 from fusible.compiler.costs import Costs, reads
 from fusible.compiler.ir.evaluate import RuntimeValue, bind_symbols, evaluate_graph
 from fusible.compiler.ir.graph import Graph, Value
-from fusible.compiler.ir.symbols import Dim, evaluate, symbols_of
+from fusible.compiler.ir.symbol_values import evaluate, symbols_of
+from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.ir.types import TensorType
 from fusible.compiler.options import Options
 from fusible.compiler.pipeline import pipeline

@@ -5,7 +5,8 @@
 - Elementwise: the calls in its expression that depend on an operand, equal ones once, for each output element.
 - Contraction: two for each term of each output element (a product of k operands: k), one for a bias. Terms that fall
   into padding count, as in the figures that papers give for convolutions.
-- Reduce: one for each folded element, and those of `map` and `finish`. View: none. Composite: the sum over its graph.
+- Reduce: one for each folded element, and those of `map` and `finish`. Scan: one for each element. View: none.
+  Composite: the sum over its graph.
 - Opaque: by `compiler/cost_table.py`; what stands there neither has `flops` None, and `unknown` says why.
 
 `bytes_read` and `bytes_written` are what a kernel of its own moves at least: every operand once (a view reads no more
@@ -20,9 +21,10 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from fusible.compiler.cost_table import MOVES_NOTHING, NOT_AS_DEFINED, OPAQUE_FLOPS, READS_NO_ELEMENT
-from fusible.compiler.ir.definition import Composite, Contraction, Definition, Elementwise, Opaque, Reduce, View
+from fusible.compiler.ir.definition import Composite, Contraction, Definition, Elementwise, Opaque, Reduce, Scan, View
 from fusible.compiler.ir.graph import Graph, Node, Value
-from fusible.compiler.ir.symbols import Dim, evaluate, maximum, minimum, product
+from fusible.compiler.ir.symbol_values import evaluate
+from fusible.compiler.ir.symbols import Dim, maximum, minimum, product
 from fusible.compiler.ir.types import DType, TensorType, Type
 from fusible.compiler.region.expr import Apply, Convert, Expr, arguments
 from fusible.errors import FusibleError
@@ -203,6 +205,8 @@ def _of_definition(definition: Definition, node: Node) -> _Count:
         case Reduce(_, extents):
             folded = product(extents) * (arithmetic(definition.map) + 1)
             return outputs * (folded + arithmetic(definition.finish))
+        case Scan():
+            return outputs
     return 0
 
 

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from fusible.compiler.ir.definition import Composite, Contraction, Definition, Elementwise, Opaque, Reduce, View
+from fusible.compiler.ir.definition import (
+    Composite,
+    Contraction,
+    Definition,
+    Elementwise,
+    Opaque,
+    Positions,
+    Reduce,
+    Scan,
+    View,
+)
 from fusible.compiler.region.expr import Apply, Arg, Convert, Literal, apply
 from fusible.compiler.region.index import Bound, IndexMap, Indirect, axis, identity, loaded
 
@@ -19,7 +29,9 @@ __all__ = [
     "Indirect",
     "Literal",
     "Opaque",
+    "Positions",
     "Reduce",
+    "Scan",
     "View",
     "apply",
     "axis",

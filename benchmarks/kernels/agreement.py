@@ -10,7 +10,7 @@ import numpy as np
 
 from fusible.compiler.accuracy import Bound, Comparison, StepBound, compare, kernel_bound
 from fusible.compiler.costs import node_cost, trip_count
-from fusible.compiler.ir.definition import Composite, Contraction, Elementwise, Opaque, Reduce, View
+from fusible.compiler.ir.definition import Composite, Contraction, Elementwise, Opaque, Positions, Reduce, Scan, View
 from fusible.compiler.ir.graph import Graph, Node
 from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.ir.types import TensorType
@@ -76,12 +76,14 @@ def accumulation(node: Node) -> int:
     """
     definition = node.op.definition(node)
     match definition:
-        case Elementwise() | View():
+        case Elementwise() | Positions() | View():
             return 1
         case Contraction(extents=extents) | Reduce(extents=extents):
             return _literal(product(extents))
         case Composite(build):
             return _of_graph(build(node))
+        case Scan():
+            return _scanned(node)
         case Opaque():
             return _scanned(node) if node.op.name.startswith("cum_") else _operations_per_element(node)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.expr import Apply, Arg, Convert, Expr, Literal, arguments
-from fusible.compiler.region.region import Region
+from fusible.compiler.region.region import Load, Map, Region
 from fusible.kernels.numpy import scalar
 
 __all__ = ["PrintedRegion", "print_region"]
@@ -25,31 +25,43 @@ class PrintedRegion:
 
 
 def print_region(region: Region) -> PrintedRegion | None:
-    """Statements for a region, or None if an element type needs a kernel's care (small floats, strings)."""
-    types = [o.dtype for o in region.operands] + [s.dtype for s in region.stages]
-    if any(t not in _DIRECT for t in types) or any(_awkward(region, n) for n in range(len(region.stages))):
+    """Statements for a region of element-wise stages over operands that NumPy broadcasts.
+
+    None for any other region, and if an element type needs a kernel's care (small floats, strings).
+    """
+    if not all(isinstance(stage, (Load, Map)) for stage in region.stages):
         return None
-    names = [f"x{n}" for n in range(len(region.operands))]
+    if any(dtype not in _DIRECT for dtype in region.dtypes):
+        return None
+    values = _Values(region)
+    if any(_awkward(region, stage) for stage in region.stages if isinstance(stage, Map)):
+        return None
     lines: list[str] = []
     for number, stage in enumerate(region.stages):
-        stored = [k for k, s in enumerate(region.outputs) if s == number]
-        target = f"out{stored[0]}" if stored else f"t{number}"
-        lines.append(_statement(stage.expr, names, target, bool(stored)))
-        lines.extend(f"out{other}[...] = {target}" for other in stored[1:])
-        names.append(target)
+        if isinstance(stage, Map):
+            stored = [store.buffer for store in region.stores if store.value == number]
+            target = f"out{stored[0]}" if stored else f"t{values.maps[number]}"
+            lines.append(_statement(stage.expr, values.names, target, bool(stored)))
+            lines.extend(f"out{other}[...] = {target}" for other in stored[1:])
+            values.names[number] = target
+    for store in region.stores:
+        if isinstance(region.stages[store.value], Load):
+            lines.append(f"out{store.buffer}[...] = {values.names[store.value]}")
     return PrintedRegion(tuple(lines), _inplace(region))
 
 
-def _awkward(region: Region, number: int) -> bool:
+class _Values:
+    """The Python name of each value, and the position of each map among the maps."""
+
+    def __init__(self, region: Region) -> None:
+        self.names = [f"x{stage.buffer}" if isinstance(stage, Load) else "" for stage in region.stages]
+        self.maps = {n: sum(isinstance(s, Map) for s in region.stages[:n]) for n in range(len(region.stages))}
+
+
+def _awkward(region: Region, stage: Map) -> bool:
     """True if NumPy's own type rules would not give the stage's dtype."""
-    stage = region.stages[number]
-    used = {_dtype_of(region, i) for i in arguments(stage.expr)}
+    used = {region.dtypes[i] for i in arguments(stage.expr)}
     return (len(used) > 1 and not _contains_select(stage.expr)) or _has_literal_clash(stage.expr, used)
-
-
-def _dtype_of(region: Region, index: int) -> DType:
-    count = len(region.operands)
-    return region.operands[index].dtype if index < count else region.stages[index - count].dtype
 
 
 def _contains_select(expr: Expr) -> bool:
@@ -71,16 +83,10 @@ def _has_literal_clash(expr: Expr, used: set[DType]) -> bool:
 
 def _inplace(region: Region) -> tuple[int, ...]:
     """Operands read at the same place as the output is written, in a region of one statement without temporaries."""
-    if len(region.stages) != 1:
+    maps = [stage for stage in region.stages if isinstance(stage, Map)]
+    if len(maps) != 1 or not isinstance(maps[0].expr, Apply) or not _is_ufunc(maps[0].expr.function):
         return ()
-    expr = region.stages[0].expr
-    if not isinstance(expr, Apply) or not _is_ufunc(expr.function):
-        return ()
-    return tuple(
-        n
-        for n, operand in enumerate(region.operands)
-        if operand.shape == region.extents and operand.dtype is region.stages[0].dtype
-    )
+    return tuple(n for n, buffer in enumerate(region.inputs) if buffer == region.outputs[0])
 
 
 def _is_ufunc(function: str) -> bool:

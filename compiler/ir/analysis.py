@@ -7,7 +7,8 @@ from typing import Any
 
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.ops import kernel_arguments
-from fusible.compiler.ir.symbols import Symbol, SymInt, symbols_of
+from fusible.compiler.ir.symbol_values import symbols_of
+from fusible.compiler.ir.symbols import Symbol, SymInt
 from fusible.compiler.ir.types import OptionalType, SequenceType, TensorType, type_symbols
 
 __all__ = ["attribute_symbols", "constants", "defined_symbols", "node_symbols", "values"]

@@ -8,7 +8,8 @@ from dataclasses import fields, replace
 from functools import lru_cache
 from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
-from fusible.compiler.ir.symbols import Dim, SymInt, substitute
+from fusible.compiler.ir.symbol_values import substitute
+from fusible.compiler.ir.symbols import Dim, SymInt
 from fusible.compiler.ir.types import OptionalType, SequenceType, TensorType, substitute_type
 
 __all__ = ["attribute_problem", "substitute_attrs"]

@@ -1,8 +1,10 @@
 """What an op computes, in a form from which fusibility follows. Every op carries one.
 
-`Elementwise` one scalar expression per output element; `View` reads elements elsewhere, computes nothing;
-`Reduce` folds an index space with a combiner; `Contraction` sums products over an index space; `Composite`
-is a small graph of simpler ops; `Opaque` says why it is none of these.
+`Elementwise` one scalar expression per output element; `Positions` an integer expression of the element's index;
+`View` reads elements elsewhere, computes nothing;
+`Reduce` folds an index space with a combiner, `Scan` keeps the partial results of a fold along an axis;
+`Contraction` sums products over an index space; `Composite` is a small graph of simpler ops; `Opaque` says why it is
+none of these.
 """
 
 from __future__ import annotations
@@ -18,7 +20,18 @@ from fusible.compiler.region.index import IndexMap
 if TYPE_CHECKING:
     from fusible.compiler.ir.graph import Graph, Node
 
-__all__ = ["Composite", "Contraction", "Definition", "Elementwise", "Opaque", "Reduce", "View", "same"]
+__all__ = [
+    "Composite",
+    "Contraction",
+    "Definition",
+    "Elementwise",
+    "Opaque",
+    "Positions",
+    "Reduce",
+    "Scan",
+    "View",
+    "same",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +42,13 @@ class Elementwise:
     """
 
     expr: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """`out[i] = expr`, an integer expression over the output's axes and shape symbols; no element is read."""
+
+    expr: Dim
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +71,8 @@ class Reduce:
 
     The iteration space is the output's axes i0.. followed by the reduction axes. `combiner`: sum, prod, max, min.
     In `finish`, x0 is the folded value and x1 the number of valid elements (as a value of the same type).
-    Elements outside the map's bounds do not take part.
+    Elements outside the map's bounds do not take part. The combiners argmax, argmin, argmax_last and argmin_last give
+    the position (i64) of the extreme along the one reduction axis: of the first or the last among equals; NaN wins.
     """
 
     combiner: str
@@ -59,6 +80,20 @@ class Reduce:
     index: IndexMap
     map: Expr = Arg(0)
     finish: Expr = Arg(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """`out[..., i, ...] = fold of x0[..., 0..i, ...]` along `axis` with the combiner (sum, prod).
+
+    exclusive: without element i itself, the first result being the combiner's start. reverse: from the end. Small
+    floats are folded in fp32 and rounded at each output.
+    """
+
+    combiner: str
+    axis: int
+    exclusive: bool = False
+    reverse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +125,7 @@ class Opaque:
     reason: str
 
 
-Definition: TypeAlias = "Elementwise | View | Reduce | Contraction | Composite | Opaque"
+Definition: TypeAlias = "Elementwise | Positions | View | Reduce | Scan | Contraction | Composite | Opaque"
 
 
 def same(definition: Definition) -> Callable[[Node], Definition]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 
-from fusible.compiler.ir.symbols import FOLD, Dim, Symbol, SymInt
+from fusible.compiler.ir.symbol_values import FOLD
+from fusible.compiler.ir.symbols import Dim, Symbol, SymInt
 
 __all__ = ["parse_dim"]
 

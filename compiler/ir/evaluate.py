@@ -12,7 +12,8 @@ import numpy as np
 
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.ops import kernel_arguments
-from fusible.compiler.ir.symbols import Symbol, SymInt, evaluate
+from fusible.compiler.ir.symbol_values import evaluate
+from fusible.compiler.ir.symbols import Symbol, SymInt
 from fusible.compiler.ir.types import TensorType, Type
 from fusible.errors import FusibleError, InvalidModel, LimitExceeded
 

@@ -10,7 +10,8 @@ from fusible.compiler.ir.attributes import substitute_attrs
 from fusible.compiler.ir.graph import Graph, Node, Value, known_content, standing_symbols
 from fusible.compiler.ir.ops import Content
 from fusible.compiler.ir.reinfer import bare_symbol, bare_symbols, captured_inputs, infer_again, within
-from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, substitute, symbols_of
+from fusible.compiler.ir.symbol_values import substitute, symbols_of
+from fusible.compiler.ir.symbols import Dim, Symbol, SymInt
 from fusible.compiler.ir.types import OptionalType, SequenceType, TensorType, Type, substitute_type
 from fusible.errors import InvalidModel
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from fusible.compiler.ir.graph import Graph, Node, Value, check_arity, infer_types
 from fusible.compiler.ir.ops import Infer, Op, SymbolTable
-from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, bounds_of, substitute
+from fusible.compiler.ir.symbol_values import substitute
+from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, bounds_of
 from fusible.compiler.ir.types import OptionalType, SequenceType, TensorType, Type
 
 __all__ = [

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import prod as _int_prod
+from math import gcd
 from operator import attrgetter
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 __all__ = [
+    "Call",
     "Dim",
     "SymInt",
     "Symbol",
@@ -26,7 +27,6 @@ __all__ = [
     "bounds_of",
     "ceildiv",
     "dim_text",
-    "evaluate",
     "exact_div",
     "floordiv",
     "is_symbol_name",
@@ -34,8 +34,6 @@ __all__ = [
     "minimum",
     "modulo",
     "product",
-    "substitute",
-    "symbols_of",
 ]
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -66,14 +64,16 @@ class Symbol:
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
+class Call:
+    """A call of one of the functions; its text is its key."""
+
     function: str
     args: tuple[Dim, ...]
     text: str
 
 
-_Atom: TypeAlias = "Symbol | _Call"
-_Monomial: TypeAlias = "tuple[_Atom, ...]"  # sorted by text, repeated for powers; () is the constant term
+Atom: TypeAlias = "Symbol | Call"
+_Monomial: TypeAlias = "tuple[Atom, ...]"  # sorted by text, repeated for powers; () is the constant term
 
 
 class SymInt:
@@ -165,10 +165,10 @@ def _multiply(left: Mapping[_Monomial, int], right: Mapping[_Monomial, int]) -> 
 def _absorb(monomial: _Monomial) -> _Monomial:
     """`x * min(1, x)` is x for x >= 0: exporters compute such lengths from broadcast masks."""
     names = {a.name for a in monomial if isinstance(a, Symbol) and a.lower >= 0}
-    return tuple(a for a in monomial if not (isinstance(a, _Call) and _is_one_or_none(a, names)))
+    return tuple(a for a in monomial if not (isinstance(a, Call) and _is_one_or_none(a, names)))
 
 
-def _is_one_or_none(call: _Call, names: set[str]) -> bool:
+def _is_one_or_none(call: Call, names: set[str]) -> bool:
     return call.function == "min" and call.args[0] == 1 and dim_text(call.args[1]) in names
 
 
@@ -179,11 +179,26 @@ def _order(item: tuple[_Monomial, int]) -> tuple[int, list[str]]:
 
 def _from_dict(terms: Mapping[_Monomial, int]) -> Dim:
     kept = {m: c for m, c in terms.items() if c}
+    for monomial in [m for m in kept if len(m) == 1 and isinstance(m[0], Call) and m[0].function == "mod"]:
+        kept = _joined(kept, monomial)
     if not kept:
         return 0
     if len(kept) == 1 and () in kept:
         return kept[()]
     return SymInt(tuple(sorted(kept.items(), key=_order)))
+
+
+def _joined(terms: dict[_Monomial, int], monomial: _Monomial) -> dict[_Monomial, int]:
+    """The terms with `k*b*floordiv(x, b) + k*mod(x, b)` written as `k*x`; `monomial` is the mod."""
+    call, k = monomial[0], terms[monomial]
+    if not isinstance(call, Call) or not isinstance(call.args[1], int):
+        return terms
+    x, b = call.args
+    whole = (Call("floordiv", (x, b), f"floordiv({dim_text(x)}, {b})"),)
+    if terms.get(whole) != k * b:
+        return terms
+    rest = {m: c for m, c in terms.items() if m not in (monomial, whole)}
+    return {m: c for m, c in _add(rest, {m: k * c for m, c in _terms(x).items()}).items() if c}
 
 
 def _print_terms(terms: tuple[tuple[_Monomial, int], ...]) -> str:
@@ -203,7 +218,7 @@ def _print_terms(terms: tuple[tuple[_Monomial, int], ...]) -> str:
 
 def _call(function: str, *args: Dim) -> SymInt:
     text = f"{function}({', '.join(dim_text(a) for a in args)})"
-    return SymInt((((_Call(function, args, text),), 1),))
+    return SymInt((((Call(function, args, text),), 1),))
 
 
 def dim_text(value: Dim) -> str:
@@ -265,6 +280,10 @@ def floordiv(a: Dim, b: Dim) -> Dim:
         low, high = bounds_of(remainder)
         if low is not None and high is not None and low // b == high // b:
             return _from_dict(_add(whole, {(): low // b}))
+        parted = _parted(remainder, b)
+        if parted is not None:
+            scale, quotient, _ = parted
+            return _from_dict(whole) + floordiv(quotient, b // scale)
         return _from_dict(_add(whole, _terms(_call("floordiv", remainder, b))))
     return _call("floordiv", a, b)
 
@@ -285,7 +304,23 @@ def modulo(a: Dim, b: Dim) -> Dim:
         low, high = bounds_of(a)
         if isinstance(a, int) or (low is not None and low >= 0 and high is not None and high < b):
             return a % b if isinstance(a, int) else a
+        parted = _parted(a, b)
+        if parted is not None:
+            scale, quotient, rest = parted
+            return modulo(quotient, b // scale) * scale + rest
     return _call("mod", a, b)
+
+
+def _parted(a: Dim, b: int) -> tuple[int, Dim, Dim] | None:
+    """(s, q, r) with a = s*q + r, 0 <= r < s and s a divisor of b: the digits of a position come apart."""
+    if not isinstance(a, SymInt) or b <= 1:
+        return None
+    for scale in sorted({gcd(c, b) for m, c in a.terms if m} - {1}, reverse=True):
+        rest = _from_dict({m: c for m, c in a.terms if c % scale})
+        low, high = bounds_of(rest)
+        if low is not None and low >= 0 and high is not None and high < scale:
+            return scale, _from_dict({m: c // scale for m, c in a.terms if c % scale == 0}), rest
+    return None
 
 
 def maximum(a: Dim, b: Dim) -> Dim:
@@ -336,7 +371,7 @@ def _lone_call(value: SymInt, function: str) -> tuple[Dim, ...]:
     """The arguments of a value that is one call of `function` and nothing else; () for any other value."""
     monomial, coefficient = value.terms[0]
     atom = monomial[0] if len(value.terms) == len(monomial) == coefficient == 1 else None
-    return atom.args if isinstance(atom, _Call) and atom.function == function else ()
+    return atom.args if isinstance(atom, Call) and atom.function == function else ()
 
 
 def _caps(value: SymInt, other: SymInt) -> bool:
@@ -402,7 +437,7 @@ def _interval_mul(a: _Interval, b: _Interval) -> _Interval:
     return None, None
 
 
-def _atom_bounds(atom: _Atom) -> _Interval:
+def _atom_bounds(atom: Atom) -> _Interval:
     if isinstance(atom, Symbol):
         return atom.lower, atom.upper
     a, b = bounds_of(atom.args[0]), bounds_of(atom.args[1])
@@ -423,75 +458,3 @@ def _atom_bounds(atom: _Atom) -> _Interval:
             low = None if a[0] is None or b[0] is None else min(a[0], b[0])
             return low, None if a[1] is None or b[1] is None else max(a[1], b[1])
     return None, None
-
-
-def symbols_of(value: Dim) -> dict[Symbol, None]:
-    """The symbols of an expression, in order of appearance."""
-    found: dict[Symbol, None] = {}
-    if isinstance(value, SymInt):
-        for monomial, _ in value.terms:
-            for atom in monomial:
-                if isinstance(atom, Symbol):
-                    found[atom] = None
-                else:
-                    for arg in atom.args:
-                        found.update(symbols_of(arg))
-    return found
-
-
-FOLD: dict[str, Callable[[Dim, Dim], Dim]] = {
-    "floordiv": floordiv,
-    "mod": modulo,
-    "max": maximum,
-    "min": minimum,
-    "bcast": bcast,
-}
-
-
-def substitute(value: Dim, values: Mapping[str, Dim]) -> Dim:
-    """Replace symbols by name; the result is normalised again."""
-    if isinstance(value, int):
-        return value
-    if not any(s.name in values for s in symbols_of(value)):
-        return value
-    result: Dim = 0
-    for monomial, coefficient in value.terms:
-        term: Dim = coefficient
-        for atom in monomial:
-            if isinstance(atom, Symbol):
-                term = term * values.get(atom.name, SymInt.of(atom))
-            else:
-                term = term * FOLD[atom.function](*(substitute(a, values) for a in atom.args))
-        result = result + term
-    return result
-
-
-def evaluate(value: Dim, env: Mapping[str, Any]) -> Any:
-    """Compute with ints or integer arrays for symbols (arrays: element by element).
-
-    Raises KeyError naming a symbol that has no value.
-    """
-    if not isinstance(value, SymInt):
-        return value
-    total: Any = 0
-    for monomial, coefficient in value.terms:
-        total = total + _int_prod((_evaluate_atom(a, env) for a in monomial), start=coefficient)
-    return total
-
-
-def _evaluate_atom(atom: _Atom, env: Mapping[str, Any]) -> Any:
-    if isinstance(atom, Symbol):
-        return env[atom.name]
-    a, b = (evaluate(x, env) for x in atom.args)
-    if isinstance(a, int) and isinstance(b, int):
-        return FOLD[atom.function](a, b)
-    match atom.function:
-        case "floordiv":
-            return a // b
-        case "mod":
-            return a % b
-        case "max":
-            return a + (b - a) * (b > a)
-        case "min":
-            return a + (b - a) * (b < a)
-    return a * (a != 1) + b * (a == 1)

@@ -10,7 +10,8 @@ from typing import TypeAlias
 import ml_dtypes
 import numpy as np
 
-from fusible.compiler.ir.symbols import Dim, Symbol, dim_text, product, substitute, symbols_of
+from fusible.compiler.ir.symbol_values import substitute, symbols_of
+from fusible.compiler.ir.symbols import Dim, Symbol, dim_text, product
 
 __all__ = [
     "DType",

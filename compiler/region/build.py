@@ -1,15 +1,35 @@
-"""Regions from nodes: a single element-wise node, or a `fused` node's subgraph of them."""
+"""Regions from nodes: which axes the loops run over, and where the outputs are stored.
+
+The axes are those of a *home* value, by default the first output. Views between it and the outputs are turned round and
+become the places that are stored to; everything else is derived by demand (`derive.py`).
+"""
 
 from __future__ import annotations
 
-from fusible.compiler.ir.definition import Elementwise
-from fusible.compiler.ir.graph import Node, Value
-from fusible.compiler.ir.types import TensorType
-from fusible.compiler.region.expr import Apply, Arg, Convert, Expr
-from fusible.compiler.region.index import broadcast
-from fusible.compiler.region.region import MapStage, Operand, Region
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-__all__ = ["is_elementwise", "region_of"]
+from fusible.compiler.ir.definition import Elementwise, View
+from fusible.compiler.ir.graph import Node, Value
+from fusible.compiler.ir.symbols import Dim
+from fusible.compiler.ir.types import TensorType
+from fusible.compiler.region.derive import Derivation
+from fusible.compiler.region.index import IndexMap
+from fusible.compiler.region.inverse import inverse_views, moved
+from fusible.compiler.region.prune import pruned
+from fusible.compiler.region.region import Region, Store
+from fusible.compiler.region.tensors import NoRegion, buffer_of, holds, shape_of
+
+__all__ = ["Built", "NoRegion", "build_region", "is_elementwise", "region_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A region, and the graph values that its inputs and outputs stand for."""
+
+    region: Region
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
 
 
 def is_elementwise(node: Node) -> bool:
@@ -23,49 +43,86 @@ def is_elementwise(node: Node) -> bool:
 
 
 def region_of(node: Node) -> Region | None:
-    """The region of an element-wise node or of a `fused` node; None for any other."""
+    """The region of an element-wise node or of a `fused` node, a buffer for each operand; None for any other."""
     if node.op.name == "fused":
         graph = node.subgraphs[0]
-        return _build(list(graph), list(graph.inputs), list(graph.outputs))
+        return build_region(list(graph), graph.outputs, inputs=graph.inputs).region
     if not is_elementwise(node):
         return None
-    operands = [v for v in node.inputs if v is not None]
-    return _build([node], list(dict.fromkeys(operands)), [node.output], operands)
+    return build_region([node], node.outputs, inputs=[v for v in node.inputs if v is not None]).region
 
 
-def _build(
-    nodes: list[Node], inputs: list[Value], outputs: list[Value], positional: list[Value] | None = None
-) -> Region | None:
-    """`positional`: operands in the node's own order, repeats included (a single node)."""
-    result = outputs[0].type
-    if not isinstance(result, TensorType) or result.shape is None:
-        return None
-    rank = len(result.shape)
-    operands = []
-    for value in positional if positional is not None else inputs:
-        assert isinstance(value.type, TensorType) and value.type.shape is not None
-        operands.append(Operand(value.type.dtype, value.type.shape, broadcast(value.type.shape, rank)))
-    if positional is not None:
-        numbers = {value: n for n, value in reversed(list(enumerate(positional)))}
-    else:
-        numbers = {value: n for n, value in enumerate(inputs)}
-    stages: list[MapStage] = []
+def build_region(
+    nodes: Sequence[Node],
+    outputs: Sequence[Value],
+    *,
+    inputs: Sequence[Value] = (),
+    home: Value | None = None,
+    inline_scalars: bool = False,
+) -> Built:
+    """The region that computes `outputs` by `nodes`, which are in topological order.
+
+    The shapes of the outputs are that of `home` (a value that the nodes compute, by default the first output), have
+    dimensions of 1 in its place, or follow from it by views. inputs: values whose buffers come first, in this order;
+    others follow as they are met. inline_scalars: constants of one element become literals. Raises NoRegion.
+    """
+    made = Derivation(nodes, inputs, inline_scalars)
+    places = _Places(made, home if home is not None else outputs[0])
     for node in nodes:
+        places.follow(node)
+    stores = tuple(places.store(number, output) for number, output in enumerate(outputs))
+    buffers = tuple(buffer_of(v) for v in made.inputs), tuple(buffer_of(v) for v in outputs)
+    region = pruned(Region(tuple(made.extents), *buffers, tuple(made.stages), stores))
+    return Built(region, tuple(made.inputs), tuple(outputs))
+
+
+class _Places:
+    """Where the point of the home value lands in each value downstream of it."""
+
+    def __init__(self, made: Derivation, home: Value) -> None:
+        self.made, self.home = made, home
+        index: list[Dim] = [0 if d == 1 else made.axis(made.new_axis(d)) for d in shape_of(home)]
+        made.home = tuple(index)
+        self.known: dict[Value, IndexMap] = {home: IndexMap(made.home)}
+
+    def follow(self, node: Node) -> None:
+        """Place the node's output; derive element-wise values in order, which keeps the recursion flat."""
         definition = node.op.definition(node)
-        assert isinstance(definition, Elementwise) and isinstance(node.output.type, TensorType)
-        renamed = [numbers[v] for v in node.inputs if v is not None]
-        stages.append(MapStage(_renumber(definition.expr, renamed), node.output.type.dtype))
-        numbers[node.output] = len(operands) + len(stages) - 1
-    stored = tuple(numbers[v] - len(operands) for v in outputs)
-    return Region(result.shape, tuple(operands), tuple(stages), stored)
+        if isinstance(definition, View):
+            self._follow_view(node, definition)
+        elif isinstance(definition, Elementwise):
+            place = self._follow_elementwise(node, node.outputs[0])
+            if place is not None:
+                self.made.value(node.outputs[0], place.components, place.bounds)
 
+    def _follow_elementwise(self, node: Node, output: Value) -> IndexMap | None:
+        if output is self.home:
+            return self.known[output]
+        for operand in node.inputs:
+            if operand is not None and operand in self.known and shape_of(operand) == shape_of(output):
+                return self.known.setdefault(output, self.known[operand])
+        return self.known[self.home] if shape_of(output) == shape_of(self.home) else None
 
-def _renumber(expr: Expr, numbers: list[int]) -> Expr:
-    match expr:
-        case Arg(index):
-            return Arg(numbers[index])
-        case Apply(function, args):
-            return Apply(function, tuple(_renumber(a, numbers) for a in args))
-        case Convert(arg, dtype):
-            return Convert(_renumber(arg, numbers), dtype)
-    return expr
+    def _follow_view(self, node: Node, definition: View) -> None:
+        operand = node.inputs[definition.operands[0]]
+        if operand is None or operand not in self.known:
+            return
+        before = self.known[operand]
+        for output, inverse in zip(node.outputs, inverse_views(node), strict=True):
+            if inverse is None or output in self.known:
+                continue
+            place = moved(inverse, before.components)
+            bounds = tuple(b for b in place.bounds if not holds(b))
+            self.known[output] = IndexMap(place.components, (*before.bounds, *bounds))
+            # Whoever asks for the view at this place means the operand's point: no digits are taken apart.
+            self.made.same(output, self.known[output], self.made.value(operand, before.components, before.bounds))
+
+    def store(self, number: int, output: Value) -> Store:
+        """The store of an output. Raises NoRegion if its shape does not follow from the home value's."""
+        place = self.known.get(output)
+        if place is None:
+            own, shape = shape_of(output), shape_of(self.home)
+            if len(own) != len(shape) or not all(d in (1, s) for d, s in zip(own, shape, strict=True)):
+                raise NoRegion(f"the shape of output {output.name!r} is not that of the others", output.producer)
+            place = IndexMap(tuple(0 if d == 1 else i for d, i in zip(own, self.made.home, strict=True)))
+        return Store(number, place, self.made.value(output, place.components, place.bounds))

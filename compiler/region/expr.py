@@ -7,7 +7,7 @@ type of its surroundings, `Apply` calls a function of the table below, `Convert`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -16,7 +16,20 @@ import numpy as np
 from fusible.compiler.ir.types import DType
 from fusible.kernels.numpy import scalar
 
-__all__ = ["FUNCTIONS", "Apply", "Arg", "Convert", "Expr", "Function", "Literal", "apply", "arguments", "interpret"]
+__all__ = [
+    "FUNCTIONS",
+    "Apply",
+    "Arg",
+    "Convert",
+    "Expr",
+    "Function",
+    "Literal",
+    "apply",
+    "arguments",
+    "interpret",
+    "renumbered",
+    "replaced",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +111,23 @@ def arguments(expr: Expr) -> set[int]:
         case Convert(arg, _):
             return arguments(arg)
     return set()
+
+
+def renumbered(expr: Expr, numbers: Mapping[int, int]) -> Expr:
+    """The expression with `Arg(n)` replaced by `Arg(numbers[n])`."""
+    return replaced(expr, {old: Arg(new) for old, new in numbers.items()})
+
+
+def replaced(expr: Expr, operands: Mapping[int, Expr]) -> Expr:
+    """The expression with `Arg(n)` replaced by `operands[n]`."""
+    match expr:
+        case Arg(index):
+            return operands[index]
+        case Apply(function, args):
+            return Apply(function, tuple(replaced(a, operands) for a in args))
+        case Convert(arg, dtype):
+            return Convert(replaced(arg, operands), dtype)
+    return expr
 
 
 def interpret(expr: Expr, operands: Sequence[np.ndarray], *, widen: bool = True) -> np.ndarray:

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, dim_text, evaluate
+from fusible.compiler.ir.symbol_values import evaluate
+from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, dim_text
 
 __all__ = ["Bound", "IndexMap", "Indirect", "axis", "gather", "identity", "loaded"]
 

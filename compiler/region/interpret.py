@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from fusible.compiler.ir.definition import Composite, Contraction, Elementwise, Opaque, Reduce, View
+from fusible.compiler.ir.definition import Composite, Contraction, Elementwise, Opaque, Positions, Reduce, Scan, View
 from fusible.compiler.ir.evaluate import bind_symbols, evaluate_node
 from fusible.compiler.ir.graph import Graph, Node, Value
-from fusible.compiler.ir.symbols import evaluate
+from fusible.compiler.ir.symbol_values import evaluate
 from fusible.compiler.ir.types import DType, TensorType
 from fusible.compiler.region.expr import interpret
 from fusible.compiler.region.index import gather
@@ -21,6 +21,7 @@ from fusible.errors import UsageError
 
 __all__ = ["interpret_node"]
 
+_POSITIONS = {"argmax": np.greater, "argmin": np.less, "argmax_last": np.greater_equal, "argmin_last": np.less_equal}
 _FOLDS: dict[str, tuple[Any, Any]] = {
     "sum": (np.sum, 0),
     "prod": (np.prod, 1),
@@ -41,10 +42,16 @@ def interpret_node(node: Node, operands: Sequence[np.ndarray | None], env: Mappi
             present = [np.zeros((), np.float32) if o is None else o for o in operands]
             shape, dtype = extents[0], _dtype(node.outputs[0])
             return [np.broadcast_to(_rounded(interpret(expr, present), dtype), shape)]
+        case Positions(expr):
+            grid: dict[str, Any] = {f"i{d}": g for d, g in enumerate(np.indices(extents[0]))}
+            found = np.broadcast_to(np.asarray(evaluate(expr, {**env, **grid})), extents[0])
+            return [_rounded(found, _dtype(node.outputs[0]))]
         case View():
             return _view(definition, node, operands, extents, env)
         case Reduce():
             return [_reduce(definition, node, _required(operands), extents[0], env)]
+        case Scan():
+            return [_scan(definition, node, _required(operands)[0])]
         case Contraction():
             return [_contraction(definition, node, operands, extents[0], env)]
         case Composite(build):
@@ -101,6 +108,8 @@ def _reduce(
 ) -> np.ndarray:
     folded = tuple(int(evaluate(d, env)) for d in definition.extents)
     values, valid = gather(definition.index, operands, 0, (*extents, *folded), env)
+    if definition.combiner in _POSITIONS:
+        return _position(definition.combiner, values)
     dtype = _dtype(node.outputs[0])
     wide = _wide(values, dtype)
     mapped = interpret(definition.map, [wide])
@@ -111,6 +120,35 @@ def _reduce(
     total = fold(np.where(valid, mapped, np.asarray(initial, mapped.dtype)), axis=axes, initial=initial)
     count = np.asarray(np.sum(valid, axis=axes)).astype(accumulator)
     return _rounded(interpret(definition.finish, [np.asarray(total).astype(accumulator), count]), dtype)
+
+
+def _position(combiner: str, values: np.ndarray) -> np.ndarray:
+    """Along the last axis, searched element by element as the combiner's words say."""
+    better = _POSITIONS[combiner]
+    wide = values.astype(np.float32) if DType.of(values.dtype).is_small_float else values
+    best, position = wide[..., 0], np.zeros(wide.shape[:-1], np.int64)
+    for at in range(1, wide.shape[-1]):
+        found = wide[..., at]
+        nan = np.isnan(found) & (~np.isnan(best) | combiner.endswith("_last"))
+        take = better(found, best) | nan
+        best, position = np.where(take, found, best), np.where(take, at, position)
+    return np.asarray(position)
+
+
+def _scan(definition: Scan, node: Node, operand: np.ndarray) -> np.ndarray:
+    dtype = _dtype(node.outputs[0])
+    function, start = {"sum": (np.add, 0), "prod": (np.multiply, 1)}[definition.combiner]
+    wide = np.moveaxis(_wide(operand, dtype), definition.axis, 0)
+    wide = wide[::-1] if definition.reverse else wide
+    partial = np.empty_like(wide)
+    total = np.full(wide.shape[1:], start, wide.dtype)
+    for at, element in enumerate(wide):
+        with np.errstate(all="ignore"):
+            following = function(total, element, dtype=wide.dtype)
+        partial[at] = total if definition.exclusive else following
+        total = following
+    partial = partial[::-1] if definition.reverse else partial
+    return _rounded(np.moveaxis(partial, 0, definition.axis), dtype)
 
 
 def _wide(values: np.ndarray, dtype: DType) -> np.ndarray:

@@ -19,7 +19,8 @@ from fusible.benchmarks.kernels.written import written_cases
 from fusible.compiler.costs import Cost, Costs, arithmetic, graph_cost, node_cost
 from fusible.compiler.ir.definition import Composite
 from fusible.compiler.ir.graph import Graph, Node
-from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, symbols_of
+from fusible.compiler.ir.symbol_values import symbols_of
+from fusible.compiler.ir.symbols import Dim, Symbol, SymInt
 from fusible.compiler.ir.types import DType, TensorType
 from fusible.compiler.region.expr import Arg, apply
 from fusible.errors import InvalidModel

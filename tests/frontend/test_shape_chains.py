@@ -14,7 +14,8 @@ from fusible.compiler.frontend.convert import import_model
 from fusible.compiler.frontend.load import load_model
 from fusible.compiler.ir.evaluate import evaluate_graph
 from fusible.compiler.ir.graph import Graph
-from fusible.compiler.ir.symbols import dim_text, evaluate
+from fusible.compiler.ir.symbol_values import evaluate
+from fusible.compiler.ir.symbols import dim_text
 from fusible.compiler.ir.types import TensorType
 from fusible.compiler.options import Limits
 from tests import oracle

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from fusible.compiler.ir.symbols import evaluate
+from fusible.compiler.ir.symbol_values import evaluate
 from fusible.compiler.ir.types import TensorType
 from fusible.errors import InvalidModel, UnsupportedOp
 from tests.frontend.imported import evaluated, expected, imported, model_of

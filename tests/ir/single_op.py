@@ -9,10 +9,16 @@ import numpy as np
 
 from fusible.compiler.ir.definition import Opaque
 from fusible.compiler.ir.evaluate import bind_symbols, evaluate_node
-from fusible.compiler.ir.graph import Graph, Node
-from fusible.compiler.ir.symbols import Dim, Symbol, evaluate
+from fusible.compiler.ir.graph import Graph, Node, Value
+from fusible.compiler.ir.symbol_values import evaluate
+from fusible.compiler.ir.symbols import Dim, Symbol
 from fusible.compiler.ir.types import DType, TensorType
+from fusible.compiler.region.build import NoRegion, build_region
+from fusible.compiler.region.evaluate import run_region
 from fusible.compiler.region.interpret import interpret_node
+from fusible.compiler.region.parse import parse_region
+from fusible.compiler.region.text import region_text
+from fusible.compiler.region.verify import verify_region
 from tests.tolerance import assert_close
 
 
@@ -45,7 +51,10 @@ def check_definition(
     accumulation: int = 1,
     **attrs: Any,
 ) -> list[np.ndarray]:
-    """Fail unless types, kernel and definition of an op agree on these operands; returns what the kernel gives."""
+    """Fail unless types, kernel, definition and region of an op agree on these operands; returns what the kernel gives.
+
+    The region must be valid, come back from its text, and give the kernel's numbers when it is run.
+    """
     node = add_op(op, operands, symbolic, **attrs)
     assert not isinstance(node.op.definition(node), Opaque)
     env: dict[str, int] = {}
@@ -64,4 +73,30 @@ def check_definition(
         assert isinstance(result, np.ndarray)
         assert (got.dtype, got.shape) == (result.dtype, result.shape)
         assert_close(got, result, accumulation=accumulation)
+    for output, result in zip(node.outputs, results, strict=True):
+        assert isinstance(result, np.ndarray)
+        _check_region(node, output, operands, env, result, accumulation)
     return [r for r in results if isinstance(r, np.ndarray)]
+
+
+def _check_region(
+    node: Node,
+    output: Value,
+    operands: Sequence[np.ndarray | None],
+    env: dict[str, int],
+    result: np.ndarray,
+    accumulation: int,
+) -> None:
+    try:
+        built = build_region([node], [output], inline_scalars=True)
+    except NoRegion as refusal:
+        assert refusal.node is not None and isinstance(refusal.node.op.definition(refusal.node), Opaque), refusal.reason
+        return
+    verify_region(built.region)
+    symbols = {s.name: s for s in node.graph.symbols}
+    assert parse_region(region_text(built.region), symbols) == built.region
+    given = dict(zip(node.inputs, operands, strict=False))
+    arrays = [v.constant.array if v.constant is not None else given[v] for v in built.inputs]
+    (got,) = run_region(built.region, [a for a in arrays if a is not None], env)
+    assert (got.dtype, got.shape) == (result.dtype, result.shape)
+    assert_close(got, result, accumulation=accumulation)

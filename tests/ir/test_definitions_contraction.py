@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fusible.compiler.ir.definition import Opaque
-from fusible.compiler.ir.symbols import evaluate
+from fusible.compiler.ir.symbol_values import evaluate
 from fusible.errors import InvalidModel
 from fusible.kernels.numpy.windows import windows
 from tests.ir.single_op import add_op, check_definition

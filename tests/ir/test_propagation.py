@@ -9,7 +9,8 @@ import pytest
 
 from fusible.compiler.ir.graph import Graph, Value
 from fusible.compiler.ir.ops import kernel_arguments
-from fusible.compiler.ir.symbols import Dim, Symbol, evaluate
+from fusible.compiler.ir.symbol_values import evaluate
+from fusible.compiler.ir.symbols import Dim, Symbol
 from fusible.compiler.ir.types import DType
 
 SIZES = [(n, m) for n in (1, 2, 5, 8) for m in (3, 4, 9)]

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fusible.compiler.ir.dimension_text import parse_dim
+from fusible.compiler.ir.symbol_values import evaluate, substitute, symbols_of
 from fusible.compiler.ir.symbols import (
     Dim,
     Symbol,
@@ -15,15 +16,12 @@ from fusible.compiler.ir.symbols import (
     bounds_of,
     ceildiv,
     dim_text,
-    evaluate,
     exact_div,
     floordiv,
     maximum,
     minimum,
     modulo,
     product,
-    substitute,
-    symbols_of,
 )
 
 SYMBOLS = {"N": Symbol("N", 0, 9), "M": Symbol("M", 1, None), "K": Symbol("K", -5, 4)}

@@ -13,6 +13,7 @@ from fusible.compiler.lower import lower
 from fusible.compiler.options import Options
 from fusible.compiler.outcome import Outcome
 from fusible.compiler.region.build import region_of
+from fusible.compiler.region.text import region_text
 from fusible.passes.fuse_elementwise import FuseElementwise
 from fusible.passes.ledger import Kind
 from tests.passes.rewriting import apply, graph_of, scalar
@@ -46,9 +47,9 @@ def test_the_region_of_a_group_has_a_text() -> None:
     graph = graph_of(_chain, (3, 5))
     FuseElementwise().run(graph, apply(FuseElementwise(), graph_of(_chain, (3, 5)))[1])
     regions = [r for r in map(region_of, graph) if r is not None]
-    text = regions[-1].text
-    assert text.startswith("region [3, 5]\n  x0 = f32[3, 5] at [i0, i1]")
-    assert "f32 sigmoid(" in text and text.endswith("store x7")
+    text = region_text(regions[-1])
+    assert text.startswith("region [i0=3, i1=5]\n  in x0: f32[3, 5]\n")
+    assert "f32 = load x0[i0, i1]" in text and "f32 = sigmoid(" in text and text.split("\n")[-1].startswith("  store y0")
 
 
 def test_a_value_with_two_users_is_refused_with_the_reason() -> None:

@@ -6,18 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusible.compiler.ir.symbols import (
-    Dim,
-    Symbol,
-    SymInt,
-    bcast,
-    dim_text,
-    evaluate,
-    floordiv,
-    maximum,
-    minimum,
-    modulo,
-)
+from fusible.compiler.ir.symbol_values import evaluate
+from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, bcast, dim_text, floordiv, maximum, minimum, modulo
 from fusible.errors import ArtifactError, ExecutionError
 from fusible.runtime.dims import evaluate_dim, single_symbol
 

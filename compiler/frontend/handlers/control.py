@@ -10,7 +10,8 @@ from fusible.compiler.frontend.context import NodeContext
 from fusible.compiler.frontend.handlers import onnx_op
 from fusible.compiler.frontend.scope import Scope
 from fusible.compiler.ir.graph import Graph, Value
-from fusible.compiler.ir.symbols import Dim, symbols_of
+from fusible.compiler.ir.symbol_values import symbols_of
+from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.ir.types import DType, OptionalType, SequenceType, TensorType, Type, type_symbols
 from fusible.errors import InvalidNode
 

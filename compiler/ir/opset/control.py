@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from fusible.compiler.ir.analysis import defined_symbols
 from fusible.compiler.ir.definition import Opaque, same
 from fusible.compiler.ir.ops import OPS, Infer, NoAttrs, Op
-from fusible.compiler.ir.symbols import Dim, symbols_of
+from fusible.compiler.ir.symbol_values import symbols_of
+from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.ir.types import OptionalType, SequenceType, TensorType, Type
 
 if TYPE_CHECKING:

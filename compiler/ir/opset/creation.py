@@ -9,12 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fusible.compiler.ir.definition import Definition, Opaque, same
+from fusible.compiler.ir.composition import tensor_of
+from fusible.compiler.ir.definition import Definition, Opaque, Positions, same
 from fusible.compiler.ir.extents import range_extent
 from fusible.compiler.ir.graph import Node
 from fusible.compiler.ir.ops import CONTENT_LIMIT, OPS, Content, Infer, Op
 from fusible.compiler.ir.symbols import Dim, SymInt
 from fusible.compiler.ir.types import DType, TensorType
+from fusible.compiler.region.index import axis
 from fusible.kernels.numpy.creation import range_count
 
 __all__ = [
@@ -162,6 +164,13 @@ def _multinomial(ctx: Infer) -> TensorType:
     return TensorType(ctx.attrs.dtype, (batch, ctx.attrs.sample_size))
 
 
+def _range_definition(node: Node) -> Definition:
+    start, _, delta = (None if value is None else value.content for value in node.inputs)
+    if start is None or delta is None or not tensor_of(node.outputs[0]).dtype.is_integer:
+        return Opaque("its first element or its step is known only when it runs, or rounded")
+    return Positions(start.reshape(-1)[0] + delta.reshape(-1)[0] * axis(0))
+
+
 def _positions(_: Node) -> Definition:
     return Opaque("its elements are made of their positions")
 
@@ -175,7 +184,7 @@ def _random(name: str, attrs: type, *, like: bool) -> None:
     OPS.register(Op(name, infer, definition, f"random:{name}", attrs, inputs, pure=False))
 
 
-OPS.register(Op("range", _range, _positions, "creation:range_", inputs=(3, 3), propagate=_range_content))
+OPS.register(Op("range", _range, _range_definition, "creation:range_", inputs=(3, 3), propagate=_range_content))
 OPS.register(Op("range_dynamic", _range_dynamic, _positions, "creation:range_", inputs=(3, 3), dynamic=True))
 OPS.register(Op("eye_like", _eye_like, _positions, "creation:eye_like", EyeLikeAttrs))
 _random("random_normal", RandomNormalAttrs, like=False)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fusible.compiler.ir.composition import converted, scalar, tensor_of, widened
-from fusible.compiler.ir.definition import Composite, Definition, Opaque, Reduce, same
+from fusible.compiler.ir.definition import Composite, Definition, Opaque, Reduce, Scan, same
 from fusible.compiler.ir.graph import Graph, Node
 from fusible.compiler.ir.inference import normal_axes, reduced_shape
 from fusible.compiler.ir.ops import OPS, Infer, Op, PropagateFunction
@@ -160,6 +160,26 @@ def _definition(reduction: _Reduction) -> Callable[[Node], Definition]:
     return define
 
 
+def _position_definition(node: Node) -> Definition:
+    operand, attrs = tensor_of(node.inputs[0]), node.attrs
+    if operand.shape is None:
+        return _UNKNOWN_RANK
+    rank = len(operand.shape)
+    along = attrs.axis % rank if rank else 0
+    kept = [d for d in range(rank) if attrs.keepdims or d != along]
+    places = {d: axis(position) for position, d in enumerate(kept)} | {along: axis(len(kept))}
+    combiner = f"{node.op.name.replace('_', '')}{'_last' if attrs.select_last_index else ''}"
+    return Reduce(combiner, operand.shape[along : along + 1], IndexMap(tuple(places[d] for d in range(rank))))
+
+
+def _scan_definition(node: Node) -> Definition:
+    operand, attrs = tensor_of(node.inputs[0]), node.attrs
+    if operand.shape is None:
+        return _UNKNOWN_RANK
+    combiner = "sum" if node.op.name == "cum_sum" else "prod"
+    return Scan(combiner, attrs.axis % len(operand.shape), attrs.exclusive, attrs.reverse)
+
+
 def _log_sum_exp(node: Node) -> Definition:
     operand = tensor_of(node.inputs[0])
     if operand.shape is None:
@@ -205,13 +225,9 @@ OPS.register(
     )
 )
 for _name in ("arg_max", "arg_min"):
-    OPS.register(
-        Op(_name, _arg, same(Opaque("it folds values together with their positions")), f"scan:{_name}", ArgAttrs)
-    )
+    OPS.register(Op(_name, _arg, _position_definition, f"scan:{_name}", ArgAttrs))
 for _name in ("cum_sum", "cum_prod"):
-    OPS.register(
-        Op(_name, _scanned, same(Opaque("each element depends on the one before")), f"scan:{_name}", ScanAttrs)
-    )
+    OPS.register(Op(_name, _scanned, _scan_definition, f"scan:{_name}", ScanAttrs))
     OPS.register(
         Op(
             f"{_name}_dynamic",

@@ -1,0 +1,93 @@
+"""Symbolic integers looked into: their symbols, other values in the place of these, numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import prod
+from typing import Any
+
+from fusible.compiler.ir.symbols import (
+    Call,
+    Dim,
+    Symbol,
+    SymInt,
+    bcast,
+    floordiv,
+    maximum,
+    minimum,
+    modulo,
+)
+
+__all__ = ["FOLD", "evaluate", "substitute", "symbols_of"]
+
+
+def symbols_of(value: Dim) -> dict[Symbol, None]:
+    """The symbols of an expression, in order of appearance."""
+    found: dict[Symbol, None] = {}
+    if isinstance(value, SymInt):
+        for monomial, _ in value.terms:
+            for atom in monomial:
+                if isinstance(atom, Symbol):
+                    found[atom] = None
+                else:
+                    for arg in atom.args:
+                        found.update(symbols_of(arg))
+    return found
+
+
+FOLD: dict[str, Callable[[Dim, Dim], Dim]] = {
+    "floordiv": floordiv,
+    "mod": modulo,
+    "max": maximum,
+    "min": minimum,
+    "bcast": bcast,
+}
+
+
+def substitute(value: Dim, values: Mapping[str, Dim]) -> Dim:
+    """Replace symbols by name; the result is normalised again."""
+    if isinstance(value, int):
+        return value
+    if not any(s.name in values for s in symbols_of(value)):
+        return value
+    result: Dim = 0
+    for monomial, coefficient in value.terms:
+        term: Dim = coefficient
+        for atom in monomial:
+            if isinstance(atom, Symbol):
+                term = term * values.get(atom.name, SymInt.of(atom))
+            else:
+                term = term * FOLD[atom.function](*(substitute(a, values) for a in atom.args))
+        result = result + term
+    return result
+
+
+def evaluate(value: Dim, env: Mapping[str, Any]) -> Any:
+    """Compute with ints or integer arrays for symbols (arrays: element by element).
+
+    Raises KeyError naming a symbol that has no value.
+    """
+    if not isinstance(value, SymInt):
+        return value
+    total: Any = 0
+    for monomial, coefficient in value.terms:
+        total = total + prod((_evaluate_atom(a, env) for a in monomial), start=coefficient)
+    return total
+
+
+def _evaluate_atom(atom: Symbol | Call, env: Mapping[str, Any]) -> Any:
+    if isinstance(atom, Symbol):
+        return env[atom.name]
+    a, b = (evaluate(x, env) for x in atom.args)
+    if isinstance(a, int) and isinstance(b, int):
+        return FOLD[atom.function](a, b)
+    match atom.function:
+        case "floordiv":
+            return a // b
+        case "mod":
+            return a % b
+        case "max":
+            return a + (b - a) * (b > a)
+        case "min":
+            return a + (b - a) * (b < a)
+    return a * (a != 1) + b * (a == 1)

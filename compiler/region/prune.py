@@ -1,0 +1,103 @@
+"""Remove from a region the stages and axes that nothing needs, and number the rest without gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from fusible.compiler.ir.symbol_values import substitute
+from fusible.compiler.ir.symbols import Dim, Symbol, SymInt
+from fusible.compiler.region.expr import renumbered
+from fusible.compiler.region.index import Bound, IndexMap
+from fusible.compiler.region.region import (
+    Contract,
+    Index,
+    Load,
+    Map,
+    Reduce,
+    Region,
+    Scan,
+    Stage,
+    Store,
+    Test,
+    axes_of,
+    operands_of,
+    value_symbol,
+)
+
+__all__ = ["pruned"]
+
+
+def pruned(region: Region) -> Region:
+    """The same outputs, by live stages only."""
+    live = _live_stages(region)
+    axes = _live_axes(region, live)
+    values: dict[int, int] = {}
+    for position in live:
+        for value in _results(region, position):
+            values[value] = len(values)
+    names = _names(region, values, axes)
+    stages = tuple(_renamed(region.stages[p], values, axes, names) for p in live)
+    stores = tuple(Store(s.buffer, _moved(s.map, names), values[s.value]) for s in region.stores)
+    extents = tuple(region.extents[a] for a in axes)
+    return Region(extents, region.inputs, region.outputs, stages, stores)
+
+
+def _results(region: Region, position: int) -> range:
+    first = region.first_values[position]
+    following = region.first_values[position + 1] if position + 1 < len(region.stages) else len(region.dtypes)
+    return range(first, following)
+
+
+def _live_stages(region: Region) -> list[int]:
+    needed = {v for store in region.stores for v in operands_of(store)}
+    live: list[int] = []
+    for position in reversed(range(len(region.stages))):
+        if needed.intersection(_results(region, position)):
+            live.append(position)
+            needed.update(operands_of(region.stages[position]))
+    return live[::-1]
+
+
+def _live_axes(region: Region, live: list[int]) -> dict[int, int]:
+    used = {a for part in (*(region.stages[p] for p in live), *region.stores) for a in axes_of(part)}
+    for position in live:
+        match region.stages[position]:
+            case Reduce(axes=axes) | Contract(axes=axes):
+                used.update(axes)
+            case Scan(axis=axis):
+                used.add(axis)
+    return {axis: number for number, axis in enumerate(sorted(used))}
+
+
+def _names(region: Region, values: Mapping[int, int], axes: Mapping[int, int]) -> dict[str, Dim]:
+    names: dict[str, Dim] = {f"v{old}": value_symbol(new) for old, new in values.items() if old != new}
+    for old, new in axes.items():
+        extent = region.extents[old]
+        names[f"i{old}"] = SymInt.of(Symbol(f"i{new}", 0, max(extent - 1, 0) if isinstance(extent, int) else None))
+    return names
+
+
+def _moved(map_: IndexMap, names: Mapping[str, Dim]) -> IndexMap:
+    return IndexMap(tuple(substitute(c, names) for c in map_.components), _bounds(map_.bounds, names), map_.fill)
+
+
+def _bounds(bounds: tuple[Bound, ...], names: Mapping[str, Dim]) -> tuple[Bound, ...]:
+    return tuple(Bound(*(substitute(d, names) for d in (b.expr, b.low, b.high))) for b in bounds)
+
+
+def _renamed(stage: Stage, values: Mapping[int, int], axes: Mapping[int, int], names: Mapping[str, Dim]) -> Stage:
+    match stage:
+        case Load(buffer, map_):
+            return Load(buffer, _moved(map_, names))
+        case Index(expr, dtype):
+            return Index(substitute(expr, names), dtype)
+        case Test(bounds):
+            return Test(_bounds(bounds, names))
+        case Map(expr, dtype):
+            return Map(renumbered(expr, values), dtype)
+        case Scan():
+            return replace(stage, axis=axes[stage.axis], args=tuple(values[a] for a in stage.args))
+        case Reduce() | Contract():
+            folded = tuple(axes[a] for a in stage.axes)
+            return replace(stage, axes=folded, args=tuple(values[a] for a in stage.args))

@@ -1,0 +1,1 @@
+"""Tests of regions: text, invariants, interpretation, building from graphs."""
