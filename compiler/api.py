@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import onnx
 
+from fusible.compiler.backends.cpu.backend import CpuBackend
 from fusible.compiler.backends.numpy import NumpyBackend
 from fusible.compiler.frontend.convert import import_model
 from fusible.compiler.frontend.load import load_model
@@ -23,13 +24,13 @@ from fusible.runtime.executable import Executable
 
 __all__ = ["TARGETS", "compile", "compile_with", "import_graph", "resolve_target"]
 
-TARGETS = ("auto", "numpy")
+TARGETS = ("auto", "numpy", "cpu")
 
 
 def resolve_target(target: str) -> tuple[str, str]:
     """(concrete target, why). Raises UsageError for a target that this release does not have."""
     if target == "auto":
-        return "numpy", "auto: no native backend is part of this release, so NumPy runs the model"
+        return "numpy", "auto: the native target cpu is not complete yet, so NumPy runs the model; ask for it by name"
     if target not in TARGETS:
         raise UsageError(f"unknown target {target!r}; this release has {', '.join(TARGETS)}")
     return target, ""
@@ -56,9 +57,10 @@ def compile(
 ) -> Executable:
     """Compile an ONNX model.
 
-    model: path, bytes or ModelProto. target: "auto" or "numpy". shapes: {"batch": 4} fixes a symbol, {"batch": (1, 64)}
-    bounds it, {"input": (1, 3, 224, 224)} gives an input's whole shape. passes: a pipeline (default
-    `fusible.pipeline(target)`). Raises InvalidModel, UnsupportedOp, LimitExceeded, UsageError, PassError.
+    model: path, bytes or ModelProto. target: "auto", "numpy" or "cpu". shapes: {"batch": 4} fixes a symbol,
+    {"batch": (1, 64)} bounds it, {"input": (1, 3, 224, 224)} gives an input's whole shape. passes: a pipeline (default
+    `fusible.pipeline(target)`). Raises InvalidModel, UnsupportedOp, LimitExceeded, UsageError, PassError; for the
+    target cpu also DeviceError (no C compiler) and KernelBuildError.
     """
     return compile_with(model, target, shapes=shapes, passes=passes, options=options)
 
@@ -77,20 +79,20 @@ def compile_with(
     chosen, note = resolve_target(target)
     settings = options or Options()
     notes = [note] if note else []
-    notes += _unavailable(settings)
+    notes += _unavailable(settings, chosen)
     graph = import_graph(model, shapes=shapes, options=settings)
     check_sizes(graph, settings.limits)  # before a pass computes anything of that size
     selected = passes if passes is not None else pipeline(chosen)
     outcome = run_passes(selected, graph, settings, chosen, instruments=instruments, limit=limit)
-    return lower(graph, NumpyBackend(), settings, outcome, notes=notes)
+    return lower(graph, CpuBackend() if chosen == "cpu" else NumpyBackend(), settings, outcome, notes=notes)
 
 
-def _unavailable(options: Options) -> list[str]:
-    """Notes on options that the NumPy target cannot follow; UsageError for those that would change results."""
+def _unavailable(options: Options, target: str) -> list[str]:
+    """Notes on options that a target cannot follow; UsageError for those that would change results."""
     if options.precision != "fp32":
-        raise UsageError(f"precision {options.precision!r} is not part of this release; the target numpy computes fp32")
+        raise UsageError(f"precision {options.precision!r} is not part of this release; target {target} computes fp32")
     if options.standalone:
-        raise UsageError("standalone=True needs a native target; every step of the target numpy is a call into NumPy")
-    if options.threads is not None:
+        raise UsageError(f"standalone=True is not part of this release: the target {target} may call NumPy")
+    if options.threads is not None and target == "numpy":
         return [f"threads={options.threads} has no effect: NumPy's BLAS decides (see OPENBLAS_NUM_THREADS)"]
     return []

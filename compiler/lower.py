@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fusible.compiler.backends.cpu.backend import CpuBackend
 from fusible.compiler.backends.numpy import NumpyBackend
 from fusible.compiler.costs import Cost, Costs, total_cost
 from fusible.compiler.ir.analysis import values
@@ -20,6 +23,9 @@ from fusible.compiler.outcome import Outcome
 from fusible.compiler.planner import Planned, make_plan
 from fusible.errors import LimitExceeded
 from fusible.runtime.executable import CustomKernel, Executable
+from fusible.runtime.native.cache import default_cache_dir
+from fusible.runtime.native.compiler import find_compiler
+from fusible.runtime.native.program import NativeCode, Program, build_program
 from fusible.runtime.plan import Alloc, Call, Copy, If, Loop, Plan, Step
 from fusible.runtime.report import Report
 from fusible.runtime.session import RunLimits, Session
@@ -36,6 +42,7 @@ def lower(
     check_sizes(graph, options.limits)
     planned = make_plan(graph, backend)
     limits = options.limits
+    program = _program(backend, options) if isinstance(backend, CpuBackend) else None
     executable = Executable(
         inputs=tuple(_spec(graph, v, v.name) for v in graph.inputs),
         outputs=tuple(_spec(graph, v, n) for v, n in zip(graph.outputs, graph.output_names, strict=True)),
@@ -47,10 +54,20 @@ def lower(
         provenance={"fusible": __version__, "graph": graph.name, "target": backend.target},
         custom=tuple(CustomKernel(c.path, c.version) for c in backend.custom),
         functions=tuple(c.function for c in backend.custom),
+        program=program,
     )
-    report = _report(executable, graph, planned, outcome, [*notes, *_failing_branches(graph)])
+    report = _report(executable, graph, planned, outcome, [*notes, *_failing_branches(graph)], backend)
     object.__setattr__(executable, "report", report)
     return executable
+
+
+def _program(backend: CpuBackend, options: Options) -> Program | None:
+    """The native code of a plan, built; None if every step is a host call. Raises DeviceError, KernelBuildError."""
+    if not backend.kernels:
+        return None
+    code = NativeCode(backend.sources(), tuple(backend.kernels.values()))
+    cache = default_cache_dir(os.environ) if options.cache_dir is None else Path(options.cache_dir)
+    return build_program(code, find_compiler(os.environ), cache_dir=cache, threads=options.threads)
 
 
 def check_sizes(graph: Graph, limits: Limits) -> None:
@@ -97,7 +114,12 @@ def _shown(graph: Graph, dim: Dim) -> int | str:
 
 
 def _report(
-    executable: Executable, graph: Graph, planned: Planned, outcome: Outcome, notes: Sequence[str]
+    executable: Executable,
+    graph: Graph,
+    planned: Planned,
+    outcome: Outcome,
+    notes: Sequence[str],
+    backend: NumpyBackend,
 ) -> Report:
     costs = Costs()
     kernels = tuple(_kernel_rows(planned.plan, graph, costs))
@@ -111,7 +133,18 @@ def _report(
         cost={"kernels": len(kernels), "constants": len(planned.constants), **_cost_facts(total)},
         passes=outcome.passes,
         notes=(*notes, *outcome.notes),
+        host=tuple(_host_rows(planned.plan, graph, backend)),
     )
+
+
+def _host_rows(plan: Plan, graph: Graph, backend: NumpyBackend) -> Iterator[dict[str, Any]]:
+    """The steps of a native target that call NumPy, and why."""
+    if not isinstance(backend, CpuBackend):
+        return
+    for step, node in _steps_of_nodes(plan, graph):
+        reason = backend.host.get(getattr(step, "kernel", ""))
+        if reason is not None:
+            yield {"op": node.op.name, "nodes": list(node.origin), "reason": reason}
 
 
 def _kernel_rows(plan: Plan, graph: Graph, costs: Costs) -> list[Mapping[str, Any]]:

@@ -12,6 +12,7 @@ from fusible.passes.dead_code import DeadCode
 from fusible.passes.fold_batch_norm import fold_batch_norm
 from fusible.passes.fold_constants import FoldConstants
 from fusible.passes.fuse_elementwise import FuseElementwise
+from fusible.passes.fuse_regions import FuseRegions
 from fusible.passes.inline_constant_if import InlineConstantIf
 from fusible.passes.manager import Pipeline
 from fusible.passes.recompose import recompose
@@ -26,7 +27,7 @@ def pipeline(target: str = "auto", *, plugins: bool = True) -> Pipeline:
     Raises UsageError for an unknown target or a plugin that fails.
     """
     if target not in ("auto", "numpy", "cpu"):
-        raise UsageError(f"unknown target {target!r}; this release has auto, numpy")
+        raise UsageError(f"unknown target {target!r}; this release has auto, numpy, cpu")
     made = Pipeline.of(
         {
             Phase.IMPORT: [DeadCode()],
@@ -42,7 +43,7 @@ def pipeline(target: str = "auto", *, plugins: bool = True) -> Pipeline:
                 DeadCode(),
             ],
             Phase.OPTIMISE: [recompose(), fold_batch_norm, FoldConstants(), CommonSubexpressions(), DeadCode()],
-            Phase.FUSE: [FuseElementwise()],
+            Phase.FUSE: [FuseRegions() if target == "cpu" else FuseElementwise()],
             Phase.LOWER: [],
         },
         cycles=[Phase.CANONICAL],

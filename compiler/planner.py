@@ -10,7 +10,7 @@ import numpy as np
 from fusible.compiler.backends.base import Backend, Emitted
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.symbols import Dim, SymInt, dim_text, product
-from fusible.compiler.ir.types import SequenceType, TensorType, type_symbols
+from fusible.compiler.ir.types import DType, SequenceType, TensorType, type_symbols
 from fusible.errors import LoweringError
 from fusible.runtime.dims import DimText
 from fusible.runtime.plan import Alloc, Buffer, Call, Copy, If, Launch, Loop, Plan, PlanValue, Step
@@ -46,6 +46,14 @@ class _Shared:
             self.keep.append(value.constant)
             self.constants.append(value.constant.array)
         return self.numbers[key]
+
+    def array(self, array: np.ndarray) -> int:
+        """The number of a constant that no value of the graph has."""
+        if id(array) not in self.numbers:
+            self.numbers[id(array)] = len(self.constants)
+            self.keep.append(array)
+            self.constants.append(array)
+        return self.numbers[id(array)]
 
 
 def make_plan(graph: Graph, backend: Backend) -> Planned:
@@ -106,6 +114,14 @@ class _Planner:
             return self._define(value, "constant", self.shared.constant(value))
         return self.number[value]
 
+    def _replaced(self, array: np.ndarray) -> int:
+        """A constant that a kernel wants instead of an operand."""
+        number = len(self.values)
+        shape = tuple(int(d) for d in array.shape)
+        self.values.append(PlanValue("", "constant", DType.of(array.dtype).value, shape, self.shared.array(array)))
+        self.bases[number] = set()
+        return number
+
     def _is_late(self, value: Value) -> bool:
         return any(s.name in self.late for s in type_symbols(value.type))
 
@@ -115,17 +131,20 @@ class _Planner:
         support = self.shared.backend.supports(node)
         if not support.ok:
             raise LoweringError(f"{node.op.name} at {node.where}", {"numpy": support.reason})
-        inputs = tuple(self._use(v) for v in node.inputs)
         match node.op.name:
             case "if":
-                self._if(node, inputs)
+                self._if(node, tuple(self._use(v) for v in node.inputs))
             case "loop":
-                self._loop(node, inputs)
+                self._loop(node, tuple(self._use(v) for v in node.inputs))
             case _:
-                self._kernel(node, inputs)
+                self._kernel(node)
 
-    def _kernel(self, node: Node, inputs: tuple[int | None, ...]) -> None:
+    def _kernel(self, node: Node) -> None:
         emitted = self._emit(node)
+        read = node.inputs if emitted.inputs is None else emitted.inputs
+        inputs = tuple(
+            self._replaced(emitted.constants[n]) if n in emitted.constants else self._use(v) for n, v in enumerate(read)
+        )
         dims = tuple(_text(d) for d in emitted.dims)
         if not emitted.writes:
             outputs = tuple(self._define(v, "returned") for v in node.outputs)
@@ -152,7 +171,8 @@ class _Planner:
     def _emit(self, node: Node) -> Emitted:
         name = f"step_{len(self.shared.kernels):03d}_{node.op.name.replace(':', '_')}"
         emitted = self.shared.backend.emit(node, _identifier(name))
-        self.shared.kernels.append(emitted)
+        if not emitted.native:
+            self.shared.kernels.append(emitted)
         return emitted
 
     def _place(self, value: Value, number: int) -> None:

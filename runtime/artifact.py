@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusible.errors import ArtifactError
+from fusible.runtime.native.cache import default_cache_dir
+from fusible.runtime.native.program import NativeCode, Program, processor_key, unpack_program
 from fusible.runtime.plan import Plan
 from fusible.runtime.report import Report
 from fusible.runtime.session import RunLimits
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["VERSION", "load_artifact", "save_artifact"]
 
 MAGIC = b"FUSIBLE\n"
-VERSION = 1
+VERSION = 2
 ALIGNMENT = 64
 _PREFIX = struct.Struct("<8sIQ")
 _NAMES = {dtype: name for name, dtype in DTYPES.items() if name}
@@ -57,7 +59,12 @@ def save_artifact(executable: Executable, path: str | PathLike[str]) -> None:
         blob = _constant_bytes(array)
         sections.append({"name": f"constant {number}", "dtype": _name(array.dtype), "shape": list(array.shape)})
         blobs.append(blob)
+    if executable.program is not None:
+        library = np.frombuffer(executable.program.path.read_bytes(), np.uint8)
+        sections.append({"name": "library", "dtype": _name(library.dtype), "shape": list(library.shape)})
+        blobs.append(_constant_bytes(library))
     header = {
+        "native": _native_json(executable.program),
         "inputs": [_spec_json(s) for s in executable.inputs],
         "outputs": [_spec_json(s) for s in executable.outputs],
         "plan": executable.plan.to_json(),
@@ -70,6 +77,21 @@ def save_artifact(executable: Executable, path: str | PathLike[str]) -> None:
         "sections": sections,
     }
     _write(Path(path), header, sections, blobs)
+
+
+def _native_json(program: Program | None) -> dict[str, Any] | None:
+    """The sources of native code, and for which processor the library in the file was built."""
+    if program is None:
+        return None
+    code = program.code
+    facts = {"sources": dict(code.sources), "functions": list(code.functions), "threads": program.threads}
+    return {**facts, "processor": processor_key()}
+
+
+def _program(data: Mapping[str, Any], library: np.ndarray) -> Program:
+    code = NativeCode(data["sources"], tuple(data["functions"]))
+    cache = default_cache_dir(os.environ)
+    return unpack_program(code, library.tobytes(), data["processor"], cache_dir=cache, threads=data["threads"])
 
 
 def _report_json(report: Report) -> dict[str, Any]:
@@ -183,6 +205,9 @@ def _executable(header: Mapping[str, Any], constants: tuple[np.ndarray, ...]) ->
     from fusible.runtime.executable import CustomKernel, Executable  # noqa: PLC0415 - it imports this module
 
     custom = tuple(CustomKernel(**k) for k in header["custom"])
+    program = None if header["native"] is None else _program(header["native"], constants[-1])
+    if program is not None:
+        constants = constants[:-1]
     return Executable(
         tuple(_spec(s) for s in header["inputs"]),
         tuple(_spec(s) for s in header["outputs"]),
@@ -195,6 +220,7 @@ def _executable(header: Mapping[str, Any], constants: tuple[np.ndarray, ...]) ->
         custom,
         _report(header["report"]),
         tuple(_custom_function(k.path, k.version) for k in custom),
+        program,
     )
 
 

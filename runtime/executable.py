@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fusible.errors import ArtifactError, UsageError
+from fusible.runtime.native.program import Program
 from fusible.runtime.plan import If, Loop, Plan
 from fusible.runtime.report import Report
 from fusible.runtime.session import RunLimits, Session
@@ -44,15 +45,19 @@ class Executable:
     custom: tuple[CustomKernel, ...] = ()
     report: Report = field(default_factory=Report)
     functions: tuple[Callable[..., Any], ...] = ()  # the custom kernels themselves, in the order of `custom`
+    program: Program | None = None  # native code, if the target has some
 
     def __post_init__(self) -> None:
         names = {f"custom_{n}": f for n, f in enumerate(self.functions)}
-        object.__setattr__(self, "_kernels", _load_module(self.source, names))
+        kernels = _load_module(self.source, names)
+        if self.program is not None:
+            kernels.update({name: self.program.kernel(name) for name in self.program.code.functions})
+        object.__setattr__(self, "_kernels", kernels)
         object.__setattr__(self, "_constant_numbers", _constant_numbers(self.plan))
         object.__setattr__(self, "_idle", deque[Session]())
 
     def kernel(self, name: str) -> Callable[..., Any]:
-        """A function of the generated module."""
+        """A function of the generated module or of the native library."""
         found: Callable[..., Any] = self._kernels[name]  # type: ignore[attr-defined]
         return found
 

@@ -19,8 +19,9 @@ class Report:
 
     fusions: rewrites and fusions that happened; refusals: those that did not, with reasons; kernels: one row per step;
     memory: bytes (arena expression or number, constants, peak for the fixed part); cost: counts, and the sums over
-    steps; notes: anything loud. `flops` and `bytes` of kernels and cost are static: a number, an expression over sizes
-    as text, or None where operations are not known. The row of an `if` or `loop` covers the rows of its sub-plans.
+    steps; notes: anything loud; host: steps of a native target that call NumPy, with the reason. `flops` and `bytes` of
+    kernels and cost are static: a number, an expression over sizes as text, or None where operations are not known. The
+    row of an `if` or `loop` covers the rows of its sub-plans.
     """
 
     fusions: tuple[Mapping[str, Any], ...] = ()
@@ -30,6 +31,7 @@ class Report:
     cost: Mapping[str, Any] = field(default_factory=dict)
     passes: tuple[Mapping[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
+    host: tuple[Mapping[str, Any], ...] = ()
 
     def to_json(self) -> str:
         """Everything as one JSON text, keys sorted."""
@@ -37,9 +39,8 @@ class Report:
 
     def to_html(self, path: str | PathLike[str]) -> None:
         """Write one page with a table per section; it needs no network."""
-        sections = "".join(
-            f"<h2>{name}</h2>{_table(getattr(self, name))}" for name in ("fusions", "refusals", "kernels", "passes")
-        )
+        names = ("fusions", "refusals", "kernels", "host", "passes")
+        sections = "".join(f"<h2>{name}</h2>{_table(getattr(self, name))}" for name in names)
         facts = f"<h2>memory</h2>{_table((self.memory,))}<h2>cost</h2>{_table((self.cost,))}"
         notes = "".join(f"<li>{html.escape(n)}</li>" for n in self.notes)
         style = "body{font:14px sans-serif}table{border-collapse:collapse}td,th{border:1px solid #bbb;padding:2px 6px}"

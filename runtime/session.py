@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 from fusible.errors import ExecutionError, FusibleError, LimitExceeded, SignatureError, UsageError
 from fusible.runtime.dims import evaluate_dim, single_symbol
 from fusible.runtime.memory import Placement, place
+from fusible.runtime.native.program import Segment, segments
 from fusible.runtime.plan import Alloc, Call, Copy, If, Launch, Loop, Plan, PlanValue, Step
 from fusible.runtime.signature import DTYPES, bind_dims, check_input
 
@@ -40,10 +42,12 @@ class RunLimits:
 
 @dataclass(slots=True)
 class _Layout:
-    """Arena views for one set of extents."""
+    """Arena views for one set of extents; for native steps the addresses of values, and the dims of each segment."""
 
     env: dict[str, int]
     views: dict[int, np.ndarray]
+    pointers: Any = None
+    dims: dict[int, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -54,6 +58,7 @@ class _Frame:
     arena: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint8))
     layouts: dict[tuple[Any, ...], _Layout] = field(default_factory=dict)
     children: dict[tuple[int, str], _Frame] = field(default_factory=dict)
+    segments: dict[int, Segment] | None = None
 
     def child(self, step: int, which: str, plan: Plan) -> _Frame:
         return self.children.setdefault((step, which), _Frame(plan))
@@ -163,14 +168,63 @@ class Session:
         for number, value in enumerate(plan.values):
             if value.kind == "output":
                 values[number] = self._output(value, env, owned.get(number))
-        for position, step in enumerate(plan.steps):
-            started = time.perf_counter() if self._observer is not None else 0.0
-            self._step(frame, position, step, values, env)
-            if self._observer is not None:
-                self._observer(step, time.perf_counter() - started)
-            for number in step.free:
-                values[number] = None
+        self._steps(frame, layout, values, env)
         return [self._hand_over(values[n], owned.get(n), plan.values[n]) for n in plan.outputs]
+
+    def _steps(self, frame: _Frame, layout: _Layout, values: list[Any], env: dict[str, int]) -> None:
+        """All steps in order; native ones that follow each other in one call, unless each is to be observed."""
+        steps, position = frame.plan.steps, 0
+        native = self._segments(frame) if self._observer is None else {}
+        while position < len(steps):
+            segment = native.get(position)
+            if segment is not None:
+                self._run_segment(segment, frame, layout, values, env)
+                following = segment.last
+            else:
+                started = time.perf_counter() if self._observer is not None else 0.0
+                self._step(frame, position, steps[position], values, env)
+                if self._observer is not None:
+                    self._observer(steps[position], time.perf_counter() - started)
+                following = position + 1
+            for step in steps[position:following]:
+                for number in step.free:
+                    values[number] = None
+            position = following
+
+    def _segments(self, frame: _Frame) -> dict[int, Segment]:
+        program = self._executable.program
+        if frame.segments is None:
+            frame.segments = {} if program is None else segments(program, frame.plan.steps)
+        return frame.segments
+
+    def _run_segment(
+        self, segment: Segment, frame: _Frame, layout: _Layout, values: list[Any], env: dict[str, int]
+    ) -> None:
+        program = self._executable.program
+        assert program is not None
+        if layout.pointers is None:
+            fixed = {**layout.views, **dict(self._executable.constants_of(frame.plan))}
+            layout.pointers = (ctypes.c_void_p * len(values))()
+            for number, array in fixed.items():
+                if array.dtype != object:
+                    layout.pointers[number] = array.ctypes.data
+        if segment.first not in layout.dims:
+            layout.dims[segment.first] = segment.evaluated(env)
+        held: list[np.ndarray] = []  # copies that must live until the call is over
+        copied: list[tuple[np.ndarray, np.ndarray]] = []
+        for number in dict.fromkeys((*segment.read, *segment.written)):
+            if number in layout.views or frame.plan.values[number].kind == "constant":
+                continue
+            array = values[number]
+            if not array.flags.c_contiguous:
+                held.append(np.ascontiguousarray(array))
+                if number in segment.written:
+                    copied.append((array, held[-1]))
+                array = held[-1]
+            layout.pointers[number] = array.__array_interface__["data"][0]
+        segment.run(program, layout.pointers, layout.dims[segment.first])
+        for target, source in copied:
+            np.copyto(target, source)
 
     def _bind_arguments(
         self, plan: Plan, arguments: Sequence[Any], outer: Mapping[str, int], names: Sequence[str]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fusible.cli.machine import usable_threads
 from fusible.errors import UsageError
+from fusible.runtime.native.machine import usable_threads
 
 __all__ = ["blas_threads"]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from fusible.benchmarks.records import Machine, Sentinel
-from fusible.cli.machine import cpu, memory_limit, usable_threads
+from fusible.runtime.native.machine import cpu, memory_limit, usable_threads
 
 __all__ = ["NoiseWatch", "this_machine", "versions_of"]
 

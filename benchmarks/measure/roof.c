@@ -1,6 +1,8 @@
-/* The roofs of a machine: fused multiply-adds on registers, and reading memory. Built with -O3 -march=native. */
+/* The roofs of a machine: fused multiply-adds on registers, and reading memory. Built with the flags of kernels. */
 
 #include <stddef.h>
+
+#define EXPORT __attribute__((visibility("default")))
 
 #if defined(__AVX512F__)
 #define BYTES 64
@@ -16,7 +18,7 @@ typedef float vector __attribute__((vector_size(BYTES)));
 typedef float unaligned __attribute__((vector_size(BYTES), aligned(4)));
 
 /* Runs `rounds` rounds of CHAINS fused multiply-adds; returns the flops done. `sink` keeps the work from being removed. */
-double fusible_fma(long rounds, float *sink) {
+EXPORT double fusible_fma(long rounds, float *sink) {
     vector chain[CHAINS], factor, term;
     for (size_t lane = 0; lane < LANES; lane++) {
         factor[lane] = 0.999999f;
@@ -38,7 +40,7 @@ double fusible_fma(long rounds, float *sink) {
 }
 
 /* Reads `count` floats once. */
-void fusible_read(const float *data, size_t count, float *sink) {
+EXPORT void fusible_read(const float *data, size_t count, float *sink) {
     vector sum[8] = {0};
     size_t index = 0;
     for (; index + 8 * LANES <= count; index += 8 * LANES) {

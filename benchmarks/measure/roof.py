@@ -7,7 +7,7 @@ and the roof says so: they reach less than the machine does, so shares come out 
 from __future__ import annotations
 
 import ctypes
-import subprocess
+import os
 import tempfile
 import threading
 import time
@@ -17,43 +17,47 @@ from pathlib import Path
 import numpy as np
 
 from fusible.benchmarks.records import Roof
-from fusible.cli.machine import c_compiler
-from fusible.errors import KernelBuildError
+from fusible.errors import DeviceError
+from fusible.runtime.native.compiler import Compiler, find_compiler
+from fusible.runtime.native.library import build_library, load_library
 
 __all__ = ["measure_roof"]
 
 SOURCE = Path(__file__).with_name("roof.c")
 FMA_SECONDS, READ_BYTES, REPEATS = 0.05, 128 * 2**20, 7
-BUILD_SECONDS = 60
 
 
 def measure_roof(threads: int, *, compiler: str | None = None) -> Roof:
     """The roofs with so many threads: the best of some repeats of each.
 
-    compiler: the C compiler's command; by default what `fusible doctor` finds, "" for none. Raises KernelBuildError if
-    it fails.
+    compiler: the C compiler's command; by default what `fusible doctor` finds, "" for none. Raises DeviceError if the
+    one named, here or by CC, does not work.
     """
-    if compiler is None:
-        found = c_compiler()
-        compiler = found["command"] if found is not None else ""
-    if not compiler:
+    found = _compiler(compiler)
+    if found is None:
         return Roof(threads, _numpy_flops(threads), _numpy_bandwidth(threads), "NumPy (no C compiler)")
     with tempfile.TemporaryDirectory(prefix="fusible-roof-") as folder:
-        library = _build(compiler, Path(folder))
-        return Roof(threads, _fma_rate(library, threads), _read_rate(library, threads), f"C, {compiler}")
+        library = _build(found, Path(folder))
+        how = f"C, {Path(found.command[0]).name}"
+        return Roof(threads, _fma_rate(library, threads), _read_rate(library, threads), how)
 
 
-def _build(compiler: str, folder: Path) -> ctypes.CDLL:
-    target = folder / "roof.so"
-    flags = ["-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC", "-o", str(target), str(SOURCE)]
-    command = [*compiler.split(), *flags]
+def _compiler(stated: str | None) -> Compiler | None:
+    """None if there is none, or if none is wanted."""
+    if stated == "":
+        return None
+    environment = dict(os.environ) if stated is None else {**os.environ, "CC": stated}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise KernelBuildError(SOURCE.name, command, str(error)) from error
-    if done.returncode != 0:
-        raise KernelBuildError(SOURCE.name, command, done.stderr)
-    library = ctypes.CDLL(str(target))
+        return find_compiler(environment)
+    except DeviceError:
+        if environment.get("CC"):
+            raise
+        return None
+
+
+def _build(compiler: Compiler, folder: Path) -> ctypes.CDLL:
+    source = {SOURCE.name: SOURCE.read_text(encoding="utf-8")}
+    library = load_library(build_library(source, compiler, cache_dir=folder))
     library.fusible_fma.argtypes = [ctypes.c_long, ctypes.POINTER(ctypes.c_float)]
     library.fusible_fma.restype = ctypes.c_double
     library.fusible_read.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.POINTER(ctypes.c_float)]

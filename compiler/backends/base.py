@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from fusible.compiler.ir.graph import Node
+import numpy as np
+
+from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.ir.symbols import Dim
 
 __all__ = ["Backend", "CustomFunction", "Emitted", "Support"]
@@ -35,6 +37,8 @@ class Emitted:
 
     text: a Python function called `name`. writes: it writes into buffers it is given (else it returns its results).
     dims: dimension arguments, after inputs and outputs. inplace: output 0 may use the memory of one of these inputs.
+    native: `name` is a function of the native library, and there is no text. inputs: what it reads, if that is not the
+    node's inputs. constants: arrays that stand in the place of some of them.
     """
 
     name: str
@@ -43,6 +47,9 @@ class Emitted:
     dims: tuple[Dim, ...] = ()
     inplace: tuple[int, ...] = ()
     view: bool = False
+    native: bool = False
+    inputs: tuple[Value | None, ...] | None = None
+    constants: Mapping[int, np.ndarray] = field(default_factory=dict)
 
 
 class Backend(Protocol):

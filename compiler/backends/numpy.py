@@ -21,7 +21,7 @@ from fusible.compiler.ir.types import DType, OptionalType, SequenceType, TensorT
 from fusible.compiler.region.build import region_of
 from fusible.errors import LoweringError
 
-__all__ = ["NumpyBackend"]
+__all__ = ["NumpyBackend", "writes_buffers"]
 
 
 class NumpyBackend:
@@ -41,7 +41,7 @@ class NumpyBackend:
 
     def emit(self, node: Node, name: str) -> Emitted:
         """The function for one node."""
-        fixed = _writes_buffers(node)
+        fixed = writes_buffers(node)
         # A registered kernel goes before the printed definition.
         region = region_of(node) if fixed and replacement_kernel(node, self.target) is None else None
         if region is not None:
@@ -125,7 +125,7 @@ class NumpyBackend:
         return f"custom_{len(self.custom) - 1}"
 
 
-def _writes_buffers(node: Node) -> bool:
+def writes_buffers(node: Node) -> bool:
     """True if the outputs' sizes are known before the node runs, so that buffers can be planned."""
     if node.op.dynamic or node.op.view or node.defines:
         return False

@@ -169,7 +169,7 @@ def _compare(old: Results, new: Results, *, json_output: bool) -> int:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    from fusible.cli.machine import usable_threads
+    from fusible.runtime.native.machine import usable_threads
 
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdigit() and int(part) > 0 for part in parts):

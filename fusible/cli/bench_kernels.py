@@ -85,7 +85,7 @@ def bench_kernels(
     Results are compared first. Exit code 1 if a kernel computes something else than a baseline.
     """
     from fusible.benchmarks.kernels.counterparts.protocol import BASELINES
-    from fusible.cli.machine import usable_threads
+    from fusible.runtime.native.machine import usable_threads
 
     names = tuple(dict.fromkeys(name.strip() for name in against.split(",") if name.strip()))
     unknown = [name for name in names if name not in BASELINES]

@@ -8,8 +8,9 @@ import platform
 import sys
 
 from fusible.cli.console import aligned, bytes_text, print_json, print_line
-from fusible.cli.machine import c_compiler, cgroup_cpus, cpu, gpus, memory_limit, usable_threads
+from fusible.cli.machine import c_compiler, gpus
 from fusible.cli.parameters import JsonOption
+from fusible.runtime.native.machine import cgroup_cpus, cpu, memory_limit, usable_threads
 from fusible.version import __version__
 
 __all__ = ["doctor"]
@@ -39,8 +40,8 @@ def examine() -> dict[str, object]:
         "processor": cpu(),
         "processors": {"online": os.cpu_count(), "usable": usable_threads(), "quota": cgroup_cpus()},
         "memory_bytes": memory_limit(),
-        "c_compiler": c_compiler(),
-        "gpus": gpus(),
+        "c_compiler": c_compiler(os.environ),
+        "gpus": gpus(os.environ),
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "targets": _targets(),
     }
@@ -68,6 +69,8 @@ def _shown(name: str, value: object) -> str:
             return f"{title}: {' '.join(map(str, features)) or 'no features known'}"
         case "c_compiler", {"path": path, "version": version}:
             return f"{path}: {version}"
+        case "c_compiler", {"problem": problem}:
+            return str(problem)
         case _, dict():
             return ", ".join(f"{key} {'-' if item is None else item}" for key, item in value.items()) or "-"
         case _, list():

@@ -38,6 +38,6 @@ def test_exactness_bounds_what_runs() -> None:
 
 
 def test_unknown_targets() -> None:
-    for target in ("cuda:sm_90", "cpu", "toaster"):
+    for target in ("cuda:sm_90", "gpu", "toaster"):
         with pytest.raises(fusible.UsageError, match="unknown target"):
             fusible.compile(models.cache_step(), target=target)

@@ -6,8 +6,8 @@ import pytest
 
 from fusible.benchmarks.kernels import blas_threads as module
 from fusible.benchmarks.kernels.blas_threads import blas_threads
-from fusible.cli.machine import usable_threads
 from fusible.errors import UsageError
+from fusible.runtime.native.machine import usable_threads
 
 
 def _fake(state: list[int]) -> tuple[object, object]:

@@ -6,7 +6,7 @@ import pytest
 
 from fusible.benchmarks.measure.machine import NoiseWatch, summarise, this_machine, versions_of
 from fusible.benchmarks.measure.roof import measure_roof
-from fusible.errors import KernelBuildError
+from fusible.errors import DeviceError
 
 
 @pytest.mark.parametrize("compiler", [None, ""])
@@ -19,11 +19,12 @@ def test_a_roof_is_a_rate_that_a_processor_can_have(compiler: str | None) -> Non
         assert "NumPy" in roof.how
 
 
-def test_a_compiler_that_fails_is_an_error_with_its_command() -> None:
-    with pytest.raises(KernelBuildError, match="false -O3"):
+def test_a_compiler_that_does_not_work_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DeviceError, match="'false', does not work"):
         measure_roof(1, compiler="false")
-    with pytest.raises(KernelBuildError, match="no-such-compiler"):
-        measure_roof(1, compiler="no-such-compiler")
+    monkeypatch.setenv("CC", "no-such-compiler")
+    with pytest.raises(DeviceError, match="'no-such-compiler', does not work: not found"):
+        measure_roof(1)
 
 
 def test_noise_is_relative_to_the_best_round() -> None:

@@ -1,0 +1,1 @@
+"""The CPU backend: regions printed as C over our own kernel headers."""

@@ -1,0 +1,215 @@
+"""The stages and stores of a nest at one point (or one vector of points), as C statements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from fusible.compiler.backends.cpu.c_dims import c_dim, coefficient, mentions
+from fusible.compiler.backends.cpu.c_expr import Code, Kind, c_float, kind_of, print_expr, promoted
+from fusible.compiler.backends.cpu.nest import Access, Nest, NotPrintable
+from fusible.compiler.ir.symbol_values import symbols_of
+from fusible.compiler.ir.symbols import Dim
+from fusible.compiler.ir.types import DType
+from fusible.compiler.region.index import Bound
+from fusible.compiler.region.region import Index, Load, Map, Reduce, Stage, Test
+
+__all__ = ["Body", "axis_names"]
+
+_ELEMENTS = {DType.F32: "float", DType.BOOL: "uint8_t", DType.I64: "int64_t", DType.I32: "int32_t"}
+
+
+def axis_names(nest: Nest) -> dict[str, str]:
+    """The C names of axes and shape symbols."""
+    names = {f"i{n}": f"i{n}" for n in range(len(nest.extents))}
+    for name in shape_symbols(nest):
+        names[name] = f"c->s_{name}"
+    return names
+
+
+def shape_symbols(nest: Nest) -> list[str]:
+    """The shape symbols that the nest mentions, in order."""
+    dims: list[Dim] = [e for e in nest.extents if e is not None]
+    for access in nest.accesses():
+        dims += [access.offset, *access.conditions(), *(size for _, _, size in access.checked)]
+    for stage in nest.region.stages:
+        match stage:
+            case Index(expr):
+                dims.append(expr)
+            case Test(bounds):
+                dims += [d for b in bounds for d in (b.expr, b.low, b.high)]
+    found = dict.fromkeys(s.name for d in dims for s in symbols_of(d))
+    return [name for name in found if not (name[0] in "ivw" and name[1:].replace("_", "").isdigit())]
+
+
+class Body:
+    """Prints stages one after the other. `values`: what is known so far; names of values are v0, v1, ...
+
+    Inside, `i<vector>` is the first lane's index and `lanes` the number of lanes.
+    """
+
+    def __init__(self, nest: Nest, values: dict[int, Code], names: dict[str, str]) -> None:
+        self.nest, self.region = nest, nest.region
+        self.values, self.names = values, names
+        self.lines: list[str] = []
+
+    def stages(self, positions: Iterable[int]) -> None:
+        """Print the stages that are no reductions, in order."""
+        for position in positions:
+            self._stage(position, self.region.stages[position])
+
+    def varies(self, value: int) -> bool:
+        """True if the value differs from lane to lane."""
+        return self.nest.vector in self.nest.spaces[value]
+
+    def _stage(self, position: int, stage: Stage) -> None:
+        value = self.region.first_values[position]
+        if value in self.values:
+            return
+        dtype = self.region.dtypes[value]
+        kind = kind_of(dtype)
+        match stage:
+            case Load():
+                self._load(value, position, kind, dtype)
+            case Map(expr):
+                code = print_expr(expr, self.values, kind)
+                if code.kind is not kind:
+                    raise NotPrintable(f"a stage gives {code.kind.name.lower()}s as {dtype.value}")
+                self._define(value, code)
+            case Index(expr):
+                self._define(value, self._index(expr))
+            case Test(bounds):
+                self._define(value, self._test(bounds))
+            case Reduce():
+                raise AssertionError("reductions are printed by the nest")
+
+    def _define(self, value: int, code: Code) -> None:
+        self.lines.append(f"const {code.kind.c_type(code.vector)} v{value} = {code.text};")
+        self.values[value] = Code(f"v{value}", code.kind, code.vector)
+
+    # Axes as values
+
+    def _index(self, expr: Dim) -> Code:
+        vector = self.nest.vector
+        step = coefficient(expr, vector) if vector >= 0 else 0
+        if step == 0:
+            return Code(c_dim(expr, self.names), Kind.INT, False)
+        if step is None:
+            raise NotPrintable(f"the index {expr} is not linear in the vector's axis")
+        first = f"vi_all((int32_t)({c_dim(expr, self.names)}))"
+        return Code(f"{first} + vi_lanes() * (int32_t)({c_dim(step, self.names)})", Kind.INT, True)
+
+    def _test(self, bounds: Sequence[Bound]) -> Code:
+        plain = [b for b in bounds if not self._along(b)]
+        code = Code(self.condition(plain), Kind.MASK, False)
+        for bound in (b for b in bounds if self._along(b)):
+            index = self._index(bound.expr)
+            low, high = self._lanes(bound.low), self._lanes(bound.high)
+            within = f"(vi)({index.text} >= {low}) & (vi)({index.text} < {high})"
+            code = Code(f"({promoted(code).text} & {within})", Kind.MASK, True)
+        return code
+
+    def _lanes(self, dim: Dim) -> str:
+        return promoted(Code(c_dim(dim, self.names), Kind.INT, False)).text
+
+    def _along(self, bound: Bound) -> bool:
+        return any(mentions(d, f"i{self.nest.vector}") for d in (bound.expr, bound.low, bound.high))
+
+    def condition(self, bounds: Sequence[Bound], names: dict[str, str] | None = None) -> str:
+        """The bounds as one C condition."""
+        known = names or self.names
+        parts: list[str] = []
+        for bound in bounds:
+            low, expr, high = (c_dim(d, known) for d in (bound.low, bound.expr, bound.high))
+            parts.append(f"{expr} >= {low} && {expr} < {high}")
+        return f"({' && '.join(parts)})" if parts else "1"
+
+    # Loads and stores
+
+    def _load(self, value: int, position: int, kind: Kind, dtype: DType) -> None:
+        access = self.nest.loads[position]
+        if not self.varies(value):
+            self._checks(access, self.names)
+            read = f"c->x{access.buffer}[{c_dim(access.offset, self.names)}]"
+            self._define(value, Code(self._guarded(access, read, kind, False), kind, False))
+            return
+        step = coefficient(access.offset, self.nest.vector)
+        simple = step == 1 and not access.checked and not any(self._along(b) for b in access.bounds)
+        if simple and kind is not Kind.INT:
+            place = f"c->x{access.buffer} + {c_dim(access.offset, self.names)}"
+            read = f"vf_load_first({place}, lanes)" if kind is Kind.FLOAT else f"mask_load({place}, lanes)"
+            self._define(value, Code(self._guarded(access, read, kind, True), kind, True))
+            return
+        if kind is Kind.INT:
+            raise NotPrintable(f"it loads {dtype.value} lane by lane")
+        self._load_lanes(value, access, kind)
+
+    def _guarded(self, access: Access, read: str, kind: Kind, vector: bool) -> str:
+        if not access.bounds:
+            return read
+        fill = access.fill or 0
+        other = Code(c_float(float(fill)) if kind is Kind.FLOAT else str(int(fill)), kind, False)
+        return f"{self.condition(access.bounds)} ? {read} : {promoted(other).text if vector else other.text}"
+
+    def _load_lanes(self, value: int, access: Access, kind: Kind) -> None:
+        names = self._lane_names()
+        fill = access.fill or 0
+        other = c_float(float(fill)) if kind is Kind.FLOAT else str(int(fill))
+        self.lines.append(f"{kind.c_type(True)} v{value} = {promoted(Code(other, kind, False)).text};")
+        self.lines.append("for (long lane = 0; lane < lanes; lane++) {")
+        outer, self.lines = self.lines, []
+        self._checks(access, names, access.bounds)
+        read = f"c->x{access.buffer}[{c_dim(access.offset, names)}]"
+        element = read if kind is Kind.FLOAT else f"{read} ? -1 : 0"
+        condition = f"if {self.condition(access.bounds, names)} " if access.bounds else ""
+        self.lines.append(f"{condition}v{value}[lane] = {element};")
+        outer += [f"    {line}" for line in self.lines] + ["}"]
+        self.lines = outer
+        self.values[value] = Code(f"v{value}", kind, True)
+
+    def _lane_names(self) -> dict[str, str]:
+        vector = self.nest.vector
+        return {**self.names, f"i{vector}": f"(i{vector} + lane)"}
+
+    def _checks(self, access: Access, names: dict[str, str], bounds: Sequence[Bound] = ()) -> None:
+        """Indices that data gave, as names of their own that are within the buffer."""
+        for name, index, size in access.checked:
+            known = dict(names)
+            for symbol in symbols_of(index):
+                if symbol.name[0] == "v" and symbol.name[1:].isdigit():
+                    code = self.values[int(symbol.name[1:])]
+                    known[symbol.name] = f"{code.text}[lane]" if code.vector else code.text
+            text = f"index_within({c_dim(index, known)}, {c_dim(size, known)}, c->error)"
+            if bounds:
+                text = f"{self.condition(bounds, known)} ? {text} : 0"
+            self.lines.append(f"const long {name} = {text};")
+            names[name] = name
+
+    def store(self, number: int) -> None:
+        """Print store `number`: along the lanes if its place depends on them."""
+        access, stored = self.nest.stores[number], self.region.stores[number]
+        code, dtype = self.values[stored.value], self.region.dtypes[stored.value]
+        place = f"c->y{access.buffer} + {c_dim(access.offset, self.names)}"
+        step = coefficient(access.offset, self.nest.vector) if self.nest.vector >= 0 else 0
+        along = any(self._along(b) for b in access.bounds)
+        if step == 0 and not along:
+            if code.vector:
+                raise NotPrintable("lanes are stored to one place")
+            self._if(access.bounds, f"*({place}) = ({_ELEMENTS[dtype]})({code.text});")
+        elif step == 1 and not along and code.kind is not Kind.INT:
+            function = "vf_store_first" if code.kind is Kind.FLOAT else "mask_store"
+            self._if(access.bounds, f"{function}({place}, {promoted(code).text}, lanes);")
+        else:
+            self._store_lanes(access, code, dtype)
+
+    def _if(self, bounds: Sequence[Bound], statement: str) -> None:
+        self.lines.append(f"if {self.condition(bounds)} {statement}" if bounds else statement)
+
+    def _store_lanes(self, access: Access, code: Code, dtype: DType) -> None:
+        names = self._lane_names()
+        value = f"{code.text}[lane]" if code.vector else code.text
+        if code.kind is Kind.MASK:
+            value = f"({value} != 0)"
+        condition = f"if {self.condition(access.bounds, names)} " if access.bounds else ""
+        place = f"c->y{access.buffer}[{c_dim(access.offset, names)}]"
+        self.lines.append("for (long lane = 0; lane < lanes; lane++)")
+        self.lines.append(f"    {condition}{place} = ({_ELEMENTS[dtype]}){value};")

@@ -1,0 +1,68 @@
+"""Integer expressions over axes and symbols as C, and what is linear in an axis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from fusible.compiler.ir.symbol_values import substitute, symbols_of
+from fusible.compiler.ir.symbols import Call, Dim, Symbol, SymInt, bounds_of, product
+
+__all__ = ["c_dim", "coefficient", "flat_offset", "mentions"]
+
+
+def c_dim(dim: Dim, names: Mapping[str, str]) -> str:
+    """The C expression (type long). `names`: the C name of each symbol.
+
+    Divisions round towards minus infinity; where the dividend cannot be negative C's own do.
+    """
+    if not isinstance(dim, SymInt):
+        return f"{dim}L" if abs(dim) >= 2**31 else str(dim)
+    parts: list[str] = []
+    for monomial, coefficient_ in dim.terms:
+        factors = [_atom(atom, names) for atom in monomial]
+        if abs(coefficient_) != 1 or not factors:
+            factors.insert(0, f"{abs(coefficient_)}L")
+        sign = "-" if coefficient_ < 0 else "+"
+        body = " * ".join(factors)
+        parts.append(f" {sign} {body}" if parts else (body if sign == "+" else f"-{body}"))
+    text = "".join(parts)
+    return f"({text})" if " " in text or text.startswith("-") else text
+
+
+def _atom(atom: Symbol | Call, names: Mapping[str, str]) -> str:
+    if isinstance(atom, Symbol):
+        return names[atom.name]
+    a, b = (c_dim(argument, names) for argument in atom.args)
+    low, divisor = bounds_of(atom.args[0])[0], bounds_of(atom.args[1])[0]
+    plain = low is not None and low >= 0 and divisor is not None and divisor > 0
+    match atom.function:
+        case "floordiv":
+            return f"({a} / {b})" if plain else f"long_floor_divide({a}, {b})"
+        case "mod":
+            return f"({a} % {b})" if plain else f"long_modulo({a}, {b})"
+        case "max" | "min":
+            return f"long_{atom.function}({a}, {b})"
+    return f"long_broadcast({a}, {b})"
+
+
+def flat_offset(components: Sequence[Dim], shape: Sequence[Dim]) -> Dim:
+    """The position in a row-major tensor of the element at an index."""
+    offset: Dim = 0
+    for dimension, component in enumerate(components):
+        offset = offset + component * product(shape[dimension + 1 :])
+    return offset
+
+
+def mentions(dim: Dim, name: str) -> bool:
+    """True if the expression mentions a symbol, be it in a call."""
+    return any(symbol.name == name for symbol in symbols_of(dim))
+
+
+def coefficient(dim: Dim, axis: int) -> Dim | None:
+    """k where the expression is k * i<axis> + something without that axis; None if it is not of that form."""
+    name = f"i{axis}"
+    if not mentions(dim, name):
+        return 0
+    one = substitute(dim, {name: 1}) - substitute(dim, {name: 0})
+    symbol = next(s for s in symbols_of(dim) if s.name == name)
+    return one if substitute(dim, {name: 0}) + one * SymInt.of(symbol) == dim and not mentions(one, name) else None

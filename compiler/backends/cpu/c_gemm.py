@@ -1,0 +1,276 @@
+"""A region around one product of matrices: the kernels of gemm.h and gemv.h, the rest of the region in their hook.
+
+The right operand is a constant, packed into panels when the model is compiled. Whatever follows the product in the
+region (bias, activation, residual, another place for each element) is printed into the finish hook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fusible.compiler.backends.cpu.c_body import Body, axis_names, shape_symbols
+from fusible.compiler.backends.cpu.c_dims import c_dim, coefficient, mentions
+from fusible.compiler.backends.cpu.c_expr import Code, Kind
+from fusible.compiler.backends.cpu.c_nest import ELEMENT_TYPES
+from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of
+from fusible.compiler.ir.symbol_values import substitute, symbols_of
+from fusible.compiler.ir.symbols import Dim, Symbol, SymInt
+from fusible.compiler.ir.types import DType
+from fusible.compiler.region.evaluate import run_region
+from fusible.compiler.region.index import IndexMap
+from fusible.compiler.region.region import Buffer, Contract, Load, Region, Store, axes_of, operands_of
+from fusible.kernels.cpu.packing import pack_panels
+
+__all__ = ["Product", "packed_operand", "print_product", "product_of"]
+
+_FEW_ROWS = 4  # gemv.h takes as many
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product in a nest: stages of the operands and of the sum, and the axes of its batch, rows, columns and depth.
+
+    An axis is None where there is but one.
+    """
+
+    nest: Nest
+    contract: int
+    left: int
+    right: int
+    batch: int | None
+    row: int | None
+    column: int
+    depth: int | None
+    buffer: int  # the input that holds the right operand
+    rights: tuple[tuple[int, ...], int]  # axes of the depth, and the column's axis, before collapsing
+
+
+def product_of(region: Region, constants: Collection[int]) -> Product:
+    """The product that a region is built around; `constants`: the inputs known at compile time. Raises NotPrintable."""
+    if len(region.contractions) != 1:
+        raise NotPrintable("it has several contractions")
+    position = region.contractions[0]
+    contract = region.stages[position]
+    assert isinstance(contract, Contract)
+    if contract.dtype is not DType.F32 or len(contract.args) != 2:
+        raise NotPrintable("its contraction is no product of two operands in f32")
+    loads = [_load_of(region, value) for value in contract.args]
+    left, right = _sides(region, loads, constants)
+    column = _column(region, left, right, contract)
+    nest = replace(nest_of(region, contraction=position, aside=right), vector=column)
+    rows = [a for a in nest.outer if a != column and nest.extents[a] is not None]
+    depths = [a for a in nest.folded if nest.extents[a] is not None]
+    if len(rows) > 2 or len(depths) > 1:
+        raise NotPrintable("its rows or its depth do not lie in even steps")
+    if nest.extents[column] is None:
+        raise NotPrintable("its columns were joined with other axes")
+    load = region.stages[right]
+    assert isinstance(load, Load)
+    rights = tuple(sorted(contract.axes)), column
+    return Product(
+        nest, position, left, right, rows[0] if len(rows) == 2 else None, rows[-1] if rows else None, column,
+        depths[0] if depths else None, load.buffer, rights,
+    )  # fmt: skip
+
+
+def _load_of(region: Region, value: int) -> int:
+    position = region.first_values.index(value)
+    if not isinstance(region.stages[position], Load):
+        raise NotPrintable("an operand of its product is computed in the region")
+    return position
+
+
+def _sides(region: Region, loads: list[int], constants: Collection[int]) -> tuple[int, int]:
+    """The stages of the left and the right operand: the right one is the constant."""
+    for right, left in ((loads[1], loads[0]), (loads[0], loads[1])):
+        stage = region.stages[right]
+        assert isinstance(stage, Load)
+        if stage.buffer in constants and not stage.map.bounds and right != left:
+            if not any(v[0] == "v" for v in _symbol_names(stage)):
+                return left, right
+    raise NotPrintable("neither operand of its product is a constant")
+
+
+def _symbol_names(stage: Load) -> list[str]:
+    return [s.name for c in stage.map.components for s in symbols_of(c)]
+
+
+def _column(region: Region, left: int, right: int, contract: Contract) -> int:
+    """The axis of the right operand that the left one has not."""
+    mine = set(axes_of(region.stages[right])) - set(contract.axes)
+    if mine & set(axes_of(region.stages[left])):
+        raise NotPrintable("its right operand is a batch")
+    if len(mine) != 1:
+        raise NotPrintable("its columns are several axes")
+    return mine.pop()
+
+
+def packed_operand(region: Region, product: Product, array: np.ndarray) -> np.ndarray:
+    """The constant right operand in panels, 1-D float32."""
+    load = region.stages[product.right]
+    assert isinstance(load, Load)
+    depths, column = product.rights
+    order = {axis: n for n, axis in enumerate((*depths, column))}
+    extents = [region.extents[a] for a in order]
+    if not all(isinstance(e, int) for e in extents):
+        raise NotPrintable("the sizes of its constant operand are not literal")
+    sizes = [int(e) for e in extents if isinstance(e, int)]
+    plain = _plain_axes(load.map)
+    if plain is not None:
+        present = [a for a in plain if a is not None]
+        shaped = array.reshape([sizes[order[a]] for a in present])
+        matrix = np.transpose(shaped, np.argsort([order[a] for a in present]))
+    else:
+        names: dict[str, Dim] = {f"i{a}": SymInt.of(Symbol(f"i{n}", 0, sizes[n] - 1)) for a, n in order.items()}
+        map_ = IndexMap(tuple(substitute(c, names) for c in load.map.components))
+        place = IndexMap(tuple(SymInt.of(Symbol(f"i{n}", 0, sizes[n] - 1)) for n in range(len(sizes))))
+        buffers = (region.inputs[load.buffer],), (Buffer(DType.F32, tuple(sizes)),)
+        (matrix,) = run_region(Region(tuple(sizes), *buffers, (Load(0, map_),), (Store(0, place, 0),)), [array])
+    return pack_panels(np.ascontiguousarray(matrix).reshape(-1, sizes[-1]))
+
+
+def _plain_axes(map_: IndexMap) -> list[int | None] | None:
+    """The axis that each component is (None: 0), if that is all that they are."""
+    found: list[int | None] = []
+    for component in map_.components:
+        if component == 0:
+            found.append(None)
+        elif isinstance(component, SymInt) and component.text[0] == "i" and component.text[1:].isdigit():
+            found.append(int(component.text[1:]))
+        else:
+            return None
+    axes = [a for a in found if a is not None]
+    return found if len(set(axes)) == len(axes) else None
+
+
+def print_product(region: Region, product: Product, name: str) -> tuple[str, tuple[str, ...]]:
+    """The C text of a region around a product, up to the exported function `name`, and its shape symbols.
+
+    Raises NotPrintable.
+    """
+    return _Printer(region, product, name).text(), tuple(shape_symbols(product.nest))
+
+
+class _Printer:
+    def __init__(self, region: Region, product: Product, name: str) -> None:
+        self.region, self.product, self.nest, self.name = region, product, product.nest, name
+        for buffer in (*region.inputs, *region.outputs):
+            if buffer.dtype not in ELEMENT_TYPES:
+                raise NotPrintable(f"it has an operand of {buffer.dtype.value}")
+        self.symbols = shape_symbols(self.nest)
+        self.left = self.nest.loads[product.left]
+        if self.left.bounds or self.left.checked:
+            raise NotPrintable("its left operand is not read everywhere")
+        self.few = product.batch is None and self._few_rows()
+
+    def _few_rows(self) -> bool:
+        rows = 1 if self.product.row is None else self.nest.extents[self.product.row]
+        return isinstance(rows, int) and 1 <= rows <= _FEW_ROWS
+
+    def text(self) -> str:
+        """Everything."""
+        return "\n\n".join([self._structure(), self._finish(), self._task(), self._export()]) + "\n"
+
+    def _structure(self) -> str:
+        inputs = [f"    const {ELEMENT_TYPES[b.dtype]} *x{n};" for n, b in enumerate(self.region.inputs)]
+        outputs = [f"    {ELEMENT_TYPES[b.dtype]} *y{n};" for n, b in enumerate(self.region.outputs)]
+        symbols = [f"    long s_{name};" for name in self.symbols]
+        kernel = ["    struct gemv gemv;"] if self.few else ["    struct gemm gemm;", "    struct gemm_tiling tiling;"]
+        lines = [*inputs, *outputs, *symbols, *kernel, "    float *scratch;", "    long scratch_size, items;"]
+        lines += ["    struct pool *pool;", "    int *error;"]
+        place = f"struct {self.name}_place {{ const struct {self.name}_call *c; long batch; }};"
+        return "\n".join([f"struct {self.name}_call {{", *lines, "};", place])
+
+    def _finish(self) -> str:
+        """The hook: every stage but the product and its operands, for one vector of columns."""
+        p = self.product
+        sum_ = self.region.first_values[p.contract]
+        names = axis_names(self.nest)
+        body = Body(self.nest, {sum_: Code("value", Kind.FLOAT, True)}, names)
+        hidden = {p.contract, p.left, p.right}
+        operands = {self.region.first_values[p.left], self.region.first_values[p.right]}
+        for position, stage in enumerate(self.region.stages):
+            if position not in hidden and operands & set(operands_of(stage)):
+                raise NotPrintable("an operand of its product is used elsewhere in the region")
+        body.stages(n for n in range(len(self.region.stages)) if n not in hidden)
+        for number in range(len(self.region.stores)):
+            body.store(number)
+        axes = [f"i{p.column} = column"]
+        axes += [] if p.row is None else [f"i{p.row} = row"]
+        axes += [] if p.batch is None else [f"i{p.batch} = place->batch"]
+        lines = [
+            f"const struct {self.name}_place *place = context;",
+            f"const struct {self.name}_call *c = place->c;",
+            f"const long {', '.join(axes)};",
+            "(void)c, (void)row, (void)" + ", (void)".join(a.split(" ")[0] for a in axes) + ";",
+            *body.lines,
+        ]
+        head = f"INLINE void {self.name}_finish(const void *context, vf value, long row, long column, long lanes) {{"
+        return "\n".join([head, *(f"    {line}" for line in lines), "}"])
+
+    def _task(self) -> str:
+        if self.few:
+            lines = [
+                f"const struct {self.name}_call *c = context;",
+                f"const struct {self.name}_place place = {{c, 0}};",
+                f"gemv_item(&c->gemv, c->items, item, start_zero, {self.name}_finish, &place);",
+            ]
+        else:
+            lines = [
+                f"const struct {self.name}_call *c = context;",
+                f"const struct {self.name}_place place = {{c, gemm_item_batch(&c->tiling, item)}};",
+                "float *scratch = c->scratch + pool_thread(c->pool) * c->scratch_size;",
+                f"gemm_item(&c->gemm, &c->tiling, item, scratch, start_zero, {self.name}_finish, &place);",
+            ]
+        return "\n".join(
+            [f"static void {self.name}_task(void *context, long item) {{", *(f"    {line}" for line in lines), "}"]
+        )
+
+    def _export(self) -> str:
+        p, nest = self.product, self.nest
+        names = {**axis_names(nest), **{n: f"call.s_{n}" for n in self.symbols}}
+        buffers = len(self.region.inputs)
+        fields = [f".x{n} = buffers[{n}]" for n in range(buffers)]
+        fields += [f".y{n} = buffers[{buffers + n}]" for n in range(len(self.region.outputs))]
+        fields += [f".s_{name} = dims[{n}]" for n, name in enumerate(self.symbols)]
+        zero: dict[str, Dim] = {f"i{n}": 0 for n in range(len(nest.extents))}
+        steps = [self._step(axis) for axis in (p.batch, p.row, p.depth)]
+        sizes = ["1" if a is None else c_dim(_extent(nest, a), names) for a in (p.batch, p.row, p.column, p.depth)]
+        a = f"call.x{self.left.buffer} + {c_dim(substitute(self.left.offset, zero), names)}"
+        b = f"call.x{p.buffer}"
+        a_batch, a_row, a_depth = (c_dim(step, names) for step in steps)
+        batch, rows, columns, depth = sizes
+        lines = [f"struct {self.name}_call call = {{{', '.join([*fields, '.pool = pool', '.error = error'])}}};"]
+        lines.append("(void)dims;")
+        if self.few:
+            lines.append(f"call.gemv = (struct gemv){{{rows}, {columns}, {depth}, {a}, {a_row}, {a_depth}, {b}}};")
+            lines.append(f"call.items = gemv_items({columns}, {depth}, pool_threads(pool));")
+            lines.append(f"pool_run(pool, {self.name}_task, &call, call.items);")
+        else:
+            lines += [
+                f"call.gemm = (struct gemm){{{', '.join([*sizes, a, a_batch, a_row, a_depth, b])}, 0}};",
+                f"call.tiling = gemm_items({batch}, {rows}, {columns}, {depth}, pool_threads(pool));",
+                f"call.scratch_size = gemm_scratch_size(&call.tiling, {rows}, {depth});",
+                "if (!scratch_get(&call.scratch, call.scratch_size * pool_threads(pool), error)) return;",
+                f"pool_run(pool, {self.name}_task, &call, call.tiling.items);",
+                "scratch_give(call.scratch);",
+            ]
+        head = f"EXPORT void {self.name}(struct pool *pool, void *const *buffers, const int64_t *dims, int *error) {{"
+        return "\n".join([head, *(f"    {line}" for line in lines), "}"])
+
+    def _step(self, axis: int | None) -> Dim:
+        if axis is None:
+            return 0
+        step = coefficient(self.left.offset, axis)
+        if step is None or any(mentions(step, f"i{n}") for n in range(len(self.nest.extents))):
+            raise NotPrintable("its left operand does not lie in even steps")
+        return step
+
+
+def _extent(nest: Nest, axis: int) -> Dim:
+    extent = nest.extents[axis]
+    assert extent is not None
+    return extent

@@ -1,0 +1,385 @@
+"""A nest without contractions as one C function over a thread pool.
+
+Rows (points of the parallel axes) are independent. Where a row has reductions, it goes over the folded axes once for
+each level of reductions: what a pass needs is computed again from the operands, unless it is dear (an exponential) and
+the row small, then it is kept in a buffer on the stack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from fusible.compiler.backends.cpu.c_body import Body, axis_names, shape_symbols
+from fusible.compiler.backends.cpu.c_dims import c_dim
+from fusible.compiler.backends.cpu.c_expr import Code, Kind, c_float, kind_of
+from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of
+from fusible.compiler.ir.symbols import Dim, product
+from fusible.compiler.ir.types import DType
+from fusible.compiler.region.combiners import COMBINERS, start_value
+from fusible.compiler.region.expr import Apply, Convert, Expr
+from fusible.compiler.region.region import Map, Reduce, Region, operands_of
+
+__all__ = ["ELEMENT_TYPES", "print_nest"]
+
+ELEMENT_TYPES = {DType.F32: "float", DType.BOOL: "uint8_t", DType.I64: "int64_t", DType.I32: "int32_t"}
+_DEAR = frozenset({"exp", "log", "tanh", "erf", "sigmoid", "log1p", "expm1", "pow", "sin", "cos", "div"})
+_STASH_FLOATS = 8192  # 32 KiB of stack, the size of L1
+_ITEM_POINTS = 16384  # points an item should have, so that claiming it costs nothing
+_MERGE = {"sum": "{a} + {b}", "prod": "{a} * {b}", "max": "vf_max({a}, {b})", "min": "vf_min({a}, {b})"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Phase:
+    """One pass over the folded axes: the stages it computes, the reductions it feeds, the stores it makes."""
+
+    stages: tuple[int, ...]
+    reductions: tuple[int, ...]
+    stores: tuple[int, ...]
+
+
+def print_nest(region: Region, name: str) -> tuple[str, tuple[str, ...]]:
+    """The C text of a region without contractions, up to the exported function `name`, and its shape symbols.
+
+    Raises NotPrintable.
+    """
+    nest = nest_of(region)
+    return _Printer(nest, name).text(), tuple(shape_symbols(nest))
+
+
+class _Printer:
+    def __init__(self, nest: Nest, name: str) -> None:
+        self.nest, self.region, self.name = nest, nest.region, name
+        for buffer in (*self.region.inputs, *self.region.outputs):
+            if buffer.dtype not in ELEMENT_TYPES:
+                raise NotPrintable(f"it has an operand of {buffer.dtype.value}")
+        self.names = axis_names(nest)
+        self.folding = nest.vector in nest.folded  # lanes lie along a folded axis
+        self.positions = {v: p for p, f in enumerate(self.region.first_values) for v in self._results(p, f)}
+        self.levels = self._levels()
+        self.phases = self._phases()
+        self.stash = self._stash()
+
+    def _results(self, position: int, first: int) -> range:
+        return range(first, first + len(self.region.results(self.region.stages[position])))
+
+    # Analysis
+
+    def _levels(self) -> list[int]:
+        """For each stage the number of reductions that must be complete before it."""
+        levels: list[int] = []
+        for stage in self.region.stages:
+            level = max((self._after(self.positions[v], levels) for v in operands_of(stage)), default=0)
+            levels.append(level)
+        return levels
+
+    def _after(self, position: int, levels: Sequence[int]) -> int:
+        return levels[position] + isinstance(self.region.stages[position], Reduce)
+
+    def _in_row(self, position: int) -> bool:
+        """True for stages that vary over the folded axes."""
+        return bool(self.nest.spaces[self.region.first_values[position]] & set(self.nest.folded))
+
+    def _phases(self) -> list[_Phase]:
+        if not self.nest.folded:
+            return [_Phase(tuple(range(len(self.region.stages))), (), tuple(range(len(self.region.stores))))]
+        count = 1 + max(
+            [self.levels[self.positions[s.value]] for s in self.region.stores if self._in_row(self.positions[s.value])]
+            + [self.levels[p] for p, s in enumerate(self.region.stages) if isinstance(s, Reduce)]
+        )
+        return [self._phase(level) for level in range(count)]
+
+    def _phase(self, level: int) -> _Phase:
+        reductions = tuple(
+            p for p, s in enumerate(self.region.stages) if isinstance(s, Reduce) and self.levels[p] == level
+        )
+        stores = tuple(
+            n
+            for n, s in enumerate(self.region.stores)
+            if self._in_row(self.positions[s.value]) and self.levels[self.positions[s.value]] == level
+        )
+        needed: set[int] = set()
+        waiting = [self.positions[v] for p in reductions for v in operands_of(self.region.stages[p])]
+        waiting += [self.positions[self.region.stores[n].value] for n in stores]
+        while waiting:
+            position = waiting.pop()
+            if position not in needed and self._in_row(position):
+                needed.add(position)
+                waiting += [self.positions[v] for v in operands_of(self.region.stages[position])]
+        return _Phase(tuple(sorted(needed)), reductions, stores)
+
+    def _stash(self) -> dict[int, int]:
+        """Values kept between passes -> their number."""
+        folded = [self.nest.extents[a] for a in self.nest.folded]
+        size = prod(e for e in folded if isinstance(e, int)) if all(isinstance(e, int) for e in folded) else None
+        if not self.nest.folded or size is None or size > _STASH_FLOATS or len(self.phases) < 2:
+            return {}
+        seen: dict[int, int] = {}
+        for phase in self.phases:
+            for position in phase.stages:
+                seen[position] = seen.get(position, 0) + 1
+        kept: dict[int, int] = {}
+        for position, times in seen.items():
+            stage = self.region.stages[position]
+            if times > 1 and isinstance(stage, Map) and stage.dtype is DType.F32 and _is_dear(stage.expr):
+                if self._in_row(position) and (not self.folding or self.nest.vector in self._space(position)):
+                    kept[position] = len(kept)
+        return kept if len(kept) * size * (1 if self.folding else 16) <= _STASH_FLOATS else {}
+
+    def _space(self, position: int) -> frozenset[int]:
+        return self.nest.spaces[self.region.first_values[position]]
+
+    # Text
+
+    def text(self) -> str:
+        """Everything."""
+        parts = [self._structure(), *self._phase_functions(), self._row(), self._task(), self._export()]
+        return "\n\n".join(parts) + "\n"
+
+    def _structure(self) -> str:
+        inputs = [f"    const {ELEMENT_TYPES[b.dtype]} *x{n};" for n, b in enumerate(self.region.inputs)]
+        outputs = [f"    {ELEMENT_TYPES[b.dtype]} *y{n};" for n, b in enumerate(self.region.outputs)]
+        symbols = [f"    long s_{name};" for name in shape_symbols(self.nest)]
+        lines = [*inputs, *outputs, *symbols, "    long rows, items;", "    int *error;"]
+        return "\n".join([f"struct {self.name}_call {{", *lines, "};", "", *self._row_structure()])
+
+    def _row_structure(self) -> list[str]:
+        lines = []
+        for position, stage in enumerate(self.region.stages):
+            value = self.region.first_values[position]
+            if isinstance(stage, Reduce):
+                lines.append(f"    vf a{value};")
+            if self.nest.folded and not self._in_row(position):
+                vector = not self.folding and self.nest.vector in self._space(position)
+                lines.append(f"    {kind_of(self.region.dtypes[value]).c_type(vector)} v{value};")
+        if self.stash:
+            size = prod(e for a in self.nest.folded if isinstance(e := self.nest.extents[a], int))
+            lanes = f"{size} + VL" if self.folding else f"{size} * VL"
+            lines.append(f"    float stash[{len(self.stash)}][{lanes}];")
+        return [f"struct {self.name}_row {{", *(lines or ["    char none;"]), "};"]
+
+    def _row_values(self, level: int) -> dict[int, Code]:
+        """What earlier passes have left in the row."""
+        found: dict[int, Code] = {}
+        for position in range(len(self.region.stages)):
+            if self.nest.folded and not self._in_row(position) and self._known(position, level):
+                for value in self._results(position, self.region.first_values[position]):
+                    vector = not self.folding and self.nest.vector in self._space(position)
+                    found[value] = Code(f"r->v{value}", kind_of(self.region.dtypes[value]), vector)
+        return found
+
+    def _known(self, position: int, level: int) -> bool:
+        return self._after(position, self.levels) <= level
+
+    def _phase_functions(self) -> list[str]:
+        found = []
+        for number, phase in enumerate(self.phases):
+            body = Body(self.nest, self._row_values(number), dict(self.names))
+            for position, slot in self.stash.items():
+                if position in phase.stages and self._made_before(position, number):
+                    value = self.region.first_values[position]
+                    body.lines.append(f"const vf v{value} = vf_load(r->stash[{slot}] + {self._at()});")
+                    body.values[value] = Code(f"v{value}", Kind.FLOAT, True)
+            body.stages(self._live(phase, number))
+            for position, slot in self.stash.items():
+                if position in phase.stages and not self._made_before(position, number):
+                    value = self.region.first_values[position]
+                    body.lines.append(f"vf_store(r->stash[{slot}] + {self._at()}, {body.values[value].text});")
+            for position in phase.reductions:
+                body.lines.append(self._accumulate(position, body))
+            for store in phase.stores:
+                body.store(store)
+            axes = self._open(self.nest.outer) + self._open(self.nest.folded)
+            objects = f"const struct {self.name}_call *c, struct {self.name}_row *r"
+            parameters = "".join(f", long i{a}" for a in axes)
+            unused = ["(void)c, (void)r, (void)lanes;", *(f"(void)i{a};" for a in axes)]
+            head = f"INLINE void {self.name}_phase{number}({objects}{parameters}, const long lanes) {{"
+            found.append("\n".join([head, *_indented([*unused, *body.lines]), "}"]))
+        return found
+
+    def _made_before(self, position: int, number: int) -> bool:
+        return any(position in phase.stages for phase in self.phases[:number])
+
+    def _live(self, phase: _Phase, number: int) -> list[int]:
+        """The stages of a pass without those that only lead to values kept from an earlier one."""
+        kept = {p for p in self.stash if self._made_before(p, number)}
+        wanted: set[int] = set()
+        waiting = [self.positions[v] for p in phase.reductions for v in operands_of(self.region.stages[p])]
+        waiting += [self.positions[self.region.stores[n].value] for n in phase.stores]
+        while waiting:
+            position = waiting.pop()
+            if position in wanted or position in kept or position not in phase.stages:
+                continue
+            wanted.add(position)
+            waiting += [self.positions[v] for v in operands_of(self.region.stages[position])]
+        return sorted(wanted)
+
+    def _open(self, axes: Sequence[int]) -> list[int]:
+        return [a for a in axes if self.nest.extents[a] is not None]
+
+    def _at(self) -> str:
+        """The place of a point in a stash."""
+        text, folded = "", self._open(self.nest.folded)
+        for a in folded:
+            extent = self.nest.extents[a]
+            text = f"({text}) * {extent} + i{a}" if text else f"i{a}"
+        return text if self.folding else f"({text}) * VL"
+
+    def _accumulate(self, position: int, body: Body) -> str:
+        stage = self.region.stages[position]
+        assert isinstance(stage, Reduce)
+        if stage.combiner not in _MERGE or stage.dtypes[0] is not DType.F32:
+            raise NotPrintable(f"it folds {stage.dtypes[0].value} by {stage.combiner}")
+        value, code = self.region.first_values[position], body.values[stage.args[0]]
+        text = code.text if code.vector else f"vf_all({code.text})"
+        if self.folding:
+            start = c_float(float(start_value(COMBINERS[stage.combiner].start[0], DType.F32)))
+            text = f"(lanes == VL ? {text} : vf_select(vi_first_lanes(lanes), {text}, vf_all({start})))"
+        return f"r->a{value} = {_MERGE[stage.combiner].format(a=f'r->a{value}', b=text)};"
+
+    def _row(self) -> str:
+        outer = self._open(self.nest.outer)
+        vector_outside = not self.folding and self.nest.vector >= 0
+        parameters = "".join(f", long i{a}" for a in outer) + (", const long lanes" if vector_outside else "")
+        head = f"INLINE void {self.name}_row(const struct {self.name}_call *c{parameters}) {{"
+        lines = [f"struct {self.name}_row row, *const r = &row;", "(void)c, (void)r;"]
+        lines += [] if vector_outside else ["const long lanes = 1;", "(void)lanes;"]
+        last = len(self.phases)
+        for number, phase in enumerate(self.phases):
+            lines += self._row_stages(number)
+            for position in phase.reductions:
+                stage = self.region.stages[position]
+                assert isinstance(stage, Reduce)
+                start = c_float(float(start_value(COMBINERS[stage.combiner].start[0], DType.F32)))
+                lines.append(f"r->a{self.region.first_values[position]} = vf_all({start});")
+            lines += self._pass(number, outer)
+            lines += [self._finished(position) for position in phase.reductions]
+        if self.nest.folded:
+            lines += self._row_stages(last)
+            body = Body(self.nest, self._row_values(last + 1), dict(self.names))
+            for number, store in enumerate(self.region.stores):
+                if not self._in_row(self.positions[store.value]):
+                    body.store(number)
+            lines += body.lines
+        return "\n".join([head, *_indented(lines), "}"])
+
+    def _row_stages(self, level: int) -> list[str]:
+        """The stages outside the folded axes that this level makes possible."""
+        if not self.nest.folded:
+            return []
+        positions = [
+            p
+            for p, s in enumerate(self.region.stages)
+            if not self._in_row(p) and not isinstance(s, Reduce) and self.levels[p] == level
+        ]
+        known = self._row_values(level)
+        for position in positions:
+            known.pop(self.region.first_values[position], None)
+        body = Body(self.nest, known, dict(self.names))
+        body.stages(positions)
+        kept = [f"r->v{v} = v{v};" for v in (self.region.first_values[p] for p in positions)]
+        return ["{", *_indented([*body.lines, *kept]), "}"] if positions else []
+
+    def _pass(self, number: int, outer: Sequence[int]) -> list[str]:
+        """The loops over the folded axes around a phase."""
+        folded = self._open(self.nest.folded)
+        arguments = "".join(f", i{a}" for a in [*outer, *folded])
+        call = f"{self.name}_phase{number}(c, r{arguments}, "
+        lines: list[str] = []
+        depth = 0
+        for a in folded:
+            extent = c_dim(self._extent(a), self.names)
+            if a == self.nest.vector:
+                lines.append("    " * depth + f"long i{a} = 0;")
+                lines.append("    " * depth + f"for (; i{a} + VL <= {extent}; i{a} += VL) {call}VL);")
+                lines.append("    " * depth + f"if (i{a} < {extent}) {call}{extent} - i{a});")
+                return ["{", *_indented([*lines, *("    " * d + "}" for d in reversed(range(depth)))]), "}"]
+            lines.append("    " * depth + f"for (long i{a} = 0; i{a} < {extent}; i{a}++) {{")
+            depth += 1
+        lines.append("    " * depth + f"{call}lanes);")
+        return [*lines, *("    " * d + "}" for d in reversed(range(depth)))]
+
+    def _extent(self, axis: int) -> Dim:
+        extent = self.nest.extents[axis]
+        assert extent is not None
+        return extent
+
+    def _finished(self, position: int) -> str:
+        """The accumulator as the reduction's value."""
+        stage, value = self.region.stages[position], self.region.first_values[position]
+        assert isinstance(stage, Reduce)
+        vector = self.nest.vector in self._space(position)
+        if vector:
+            return f"r->v{value} = r->a{value};"
+        if not self.folding:
+            return f"r->v{value} = r->a{value}[0];"
+        fold = {"sum": "vf_sum({0})", "max": "vf_largest({0})", "min": "-vf_largest(-{0})", "prod": "vf_product({0})"}
+        return f"r->v{value} = {fold[stage.combiner].format(f'r->a{value}')};"
+
+    def _task(self) -> str:
+        """Rows of one item; the vector's axis, if it is parallel, is the innermost loop."""
+        outer = self._open(self.nest.outer)
+        rows = [a for a in outer if a != self.nest.vector]
+        lines = [
+            f"const struct {self.name}_call *c = context;",
+            "const long last = c->rows * (item + 1) / c->items;",
+            "for (long row = c->rows * item / c->items; row < last; row++) {",
+            "    long rest = row;",
+        ]
+        vector_outside = not self.folding and self.nest.vector >= 0
+        blocks = vector_outside and not rows
+        for a in reversed(rows):
+            extent = c_dim(self._extent(a), self.names)
+            lines.append(f"    const long i{a} = rest % {extent}; rest /= {extent};")
+        arguments = "".join(f", i{a}" for a in outer)
+        if vector_outside:
+            v, extent = self.nest.vector, c_dim(self._extent(self.nest.vector), self.names)
+            first, end = (f"row * {_BLOCK}", f"long_min({extent}, (row + 1) * {_BLOCK})") if blocks else ("0", extent)
+            lines.append(f"    long i{v} = {first};")
+            lines.append(f"    const long end = {end};")
+            lines.append(f"    for (; i{v} + VL <= end; i{v} += VL) {self.name}_row(c{arguments}, VL);")
+            lines.append(f"    if (i{v} < end) {self.name}_row(c{arguments}, end - i{v});")
+        else:
+            lines.append(f"    {self.name}_row(c{arguments});")
+        lines += ["    (void)rest;", "}"]
+        return "\n".join([f"static void {self.name}_task(void *context, long item) {{", *_indented(lines), "}"])
+
+    def _export(self) -> str:
+        """The function that the plan calls: buffers are the inputs and the outputs, then the symbols' values."""
+        buffers = len(self.region.inputs)
+        fields = [f".x{n} = buffers[{n}]" for n in range(buffers)]
+        fields += [f".y{n} = buffers[{buffers + n}]" for n in range(len(self.region.outputs))]
+        fields += [f".s_{name} = dims[{n}]" for n, name in enumerate(shape_symbols(self.nest))]
+        outer = self._open(self.nest.outer)
+        rows: Dim = product(self._extent(a) for a in outer if a != self.nest.vector)
+        points = product(self._extent(a) for a in [*outer, *self._open(self.nest.folded)])
+        names = {**self.names, **{n: f"call.s_{n}" for n in shape_symbols(self.nest)}}
+        row_text = c_dim(rows, names)
+        if not self.folding and self.nest.vector >= 0 and not [a for a in outer if a != self.nest.vector]:
+            row_text = f"({c_dim(self._extent(self.nest.vector), names)} + {_BLOCK - 1}) / {_BLOCK}"
+        lines = [
+            f"struct {self.name}_call call = {{{', '.join([*fields, '.error = error'])}}};",
+            "(void)dims;",
+            f"call.rows = {row_text};",
+            f"call.items = nest_items(call.rows, {c_dim(points, names)}, pool_threads(pool));",
+            f"pool_run(pool, {self.name}_task, &call, call.items);",
+        ]
+        head = f"EXPORT void {self.name}(struct pool *pool, void *const *buffers, const int64_t *dims, int *error) {{"
+        return "\n".join([head, *_indented(lines), "}"])
+
+
+_BLOCK = 4096
+
+
+def _is_dear(expr: Expr) -> bool:
+    match expr:
+        case Apply(function, args):
+            return function in _DEAR or any(_is_dear(a) for a in args)
+        case Convert(arg, _):
+            return _is_dear(arg)
+    return False
+
+
+def _indented(lines: Sequence[str]) -> list[str]:
+    return [f"    {line}" for line in lines]

@@ -1,0 +1,152 @@
+"""A region as a loop nest over flat memory: which axes are parallel, which are folded, where each access points.
+
+Axes that every access crosses as one are collapsed, so that an element-wise region over [8, 128, 56] is one long loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from fusible.compiler.backends.cpu.c_dims import coefficient, flat_offset, mentions
+from fusible.compiler.ir.symbol_values import substitute, symbols_of
+from fusible.compiler.ir.symbols import Dim, Symbol, SymInt
+from fusible.compiler.region.index import Bound, IndexMap
+from fusible.compiler.region.region import Contract, Index, Load, Reduce, Region, Scan, Test
+
+__all__ = ["Access", "Nest", "NotPrintable", "nest_of"]
+
+
+class NotPrintable(Exception):
+    """The printer does not take a region; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """A load or store: buffer, flat offset, the bounds under which it happens, what a load gives elsewhere."""
+
+    buffer: int
+    offset: Dim
+    bounds: tuple[Bound, ...] = ()
+    fill: float | int | bool | None = None
+
+    checked: tuple[tuple[str, Dim, Dim], ...] = ()  # (name in the offset, index that data gave, size of the dimension)
+
+    def conditions(self) -> list[Dim]:
+        """Every expression of the access but the offset."""
+        bounds = [d for b in self.bounds for d in (b.expr, b.low, b.high)]
+        return [*bounds, *(index for _, index, _ in self.checked)]
+
+
+@dataclass(frozen=True)
+class Nest:
+    """Axes with their extents (None: collapsed into a later one), accesses by stage, and expressions of axes by stage.
+
+    outer: the parallel axes; folded: those that reductions take away; vector: the axis along which vectors lie.
+    """
+
+    region: Region
+    extents: tuple[Dim | None, ...]
+    loads: Mapping[int, Access]
+    stores: tuple[Access, ...]
+    spaces: tuple[frozenset[int], ...]
+    outer: tuple[int, ...]
+    folded: tuple[int, ...]
+    vector: int = -1
+
+    def accesses(self) -> list[Access]:
+        """All loads and stores."""
+        return [*self.loads.values(), *self.stores]
+
+
+def nest_of(region: Region, *, contraction: int | None = None, aside: int | None = None) -> Nest:
+    """The nest of a region whose folds all run over the same axes. Raises NotPrintable.
+
+    contraction: the stage of the contraction that a kernel will compute; other regions have none. aside: a load of it
+    whose layout is free, so that it does not keep axes apart.
+    """
+    if any(isinstance(stage, Scan) for stage in region.stages):
+        raise NotPrintable("it has a running fold")
+    if any(position != contraction for position in region.contractions):
+        raise NotPrintable("it has a contraction")
+    folds = [stage for stage in region.stages if isinstance(stage, (Reduce, Contract))]
+    if len({frozenset(fold.axes) for fold in folds}) > 1 or (contraction is not None and len(folds) > 1):
+        raise NotPrintable("its reductions run over different axes")
+    folded = tuple(sorted(folds[0].axes)) if folds else ()
+    outer = tuple(n for n in range(len(region.extents)) if n not in folded)
+    loads = {
+        n: _access(s.buffer, s.map, region.inputs[s.buffer].shape, n)
+        for n, s in enumerate(region.stages)
+        if isinstance(s, Load) and n != aside
+    }
+    stores = tuple(_access(s.buffer, s.map, region.outputs[s.buffer].shape, 0) for s in region.stores)
+    if any(store.checked for store in stores):
+        raise NotPrintable("it stores where data say")
+    nest = Nest(region, region.extents, loads, stores, region.spaces, outer, folded)
+    for group in (outer, folded):
+        for position in range(len(group) - 1):
+            nest = _collapsed(nest, group[position], group[position + 1])
+    return replace(nest, vector=_vector_axis(nest))
+
+
+def _access(buffer: int, map_: IndexMap, shape: Sequence[Dim], number: int) -> Access:
+    components: list[Dim] = []
+    checked: list[tuple[str, Dim, Dim]] = []
+    for component, size in zip(map_.components, shape, strict=True):
+        if any(symbol.name[0] == "v" and symbol.name[1:].isdigit() for symbol in symbols_of(component)):
+            name = f"w{number}_{len(checked)}"
+            checked.append((name, component, size))
+            component = SymInt.of(Symbol(name))
+        components.append(component)
+    return Access(buffer, flat_offset(components, shape), map_.bounds, map_.fill, tuple(checked))
+
+
+def _collapsed(nest: Nest, a: int, b: int) -> Nest:
+    """The nest with axis a merged into axis b, if every access crosses the two as one."""
+    inner, outer = nest.extents[b], nest.extents[a]
+    if inner is None or outer is None or any(mentions(d, f"i{n}") for d in _expressions(nest) for n in (a, b)):
+        return nest
+    for access in nest.accesses():
+        ca, cb = coefficient(access.offset, a), coefficient(access.offset, b)
+        if ca is None or cb is None or ca != inner * cb:
+            return nest
+    whole = outer * inner
+    merged = SymInt.of(Symbol(f"i{b}", 0, max(whole - 1, 0) if isinstance(whole, int) else None))
+    names: dict[str, Dim] = {f"i{a}": 0, f"i{b}": merged}
+
+    def moved(access: Access) -> Access:
+        return replace(access, offset=substitute(access.offset, names))
+
+    extents = tuple(None if n == a else whole if n == b else e for n, e in enumerate(nest.extents))
+    return replace(
+        nest,
+        extents=extents,
+        loads={n: moved(access) for n, access in nest.loads.items()},
+        stores=tuple(moved(access) for access in nest.stores),
+        spaces=tuple(frozenset(b if n == a else n for n in space) for space in nest.spaces),
+        outer=tuple(n for n in nest.outer if n != a),
+        folded=tuple(n for n in nest.folded if n != a),
+    )
+
+
+def _expressions(nest: Nest) -> list[Dim]:
+    """Expressions over axes that are no offsets."""
+    found = [d for access in nest.accesses() for d in access.conditions()]
+    for stage in nest.region.stages:
+        match stage:
+            case Index(expr):
+                found.append(expr)
+            case Test(bounds):
+                found += [d for b in bounds for d in (b.expr, b.low, b.high)]
+    return found
+
+
+def _vector_axis(nest: Nest) -> int:
+    """The axis that most accesses cross element by element, stores counting twice; of equals the last; -1 for none."""
+    best, found = 0, -1
+    for axis in (*nest.outer, *nest.folded):
+        score = sum(coefficient(access.offset, axis) == 1 for access in nest.accesses())
+        score += sum(coefficient(access.offset, axis) == 1 for access in nest.stores)
+        if score >= best and nest.extents[axis] != 1 and score > 0:
+            best, found = score, axis
+    return found

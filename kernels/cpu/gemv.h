@@ -1,0 +1,132 @@
+/* C = A B for few rows: A [M, K] strided, 1 <= M <= 4, B [K, N] in panels (panels.h), C written by a hook.
+ *
+ * A classifier layer or a decoding step reads every weight for two to eight flops, so the time is that of streaming B.
+ * Each panel is read once, from its beginning to its end, several cache lines ahead, for all rows. The accumulators of
+ * a row are the panel's columns times two phases of k (even and odd): enough independent sums to hide the latency of a
+ * multiply-add. Where registers do not hold all rows, they take turns over a chunk of the panel that stays in L1.
+ *
+ * Items are groups of panels; a panel's arithmetic does not depend on its group.
+ */
+#ifndef FUSIBLE_GEMV_H
+#define FUSIBLE_GEMV_H
+
+#include "panels.h"
+
+#define GEMV_MAX_ROWS 4
+/* Vectors of one panel. */
+#define GEMV_VECTORS (PANEL_COLUMNS / VL)
+/* Floats of B fetched ahead: 4 KB. */
+#define GEMV_AHEAD 1024
+/* Steps of k between two rows' turns: 16 KB of a full panel. */
+#define GEMV_CHUNK 128
+/* Bytes of B below which another item costs more than it brings. */
+#define GEMV_ITEM_BYTES (32 * 1024)
+
+/* Element [m, k] of A stands at a[m * a_row + k * a_depth]. */
+struct gemv {
+    long rows, columns, depth;
+    const float *a;
+    long a_row, a_depth;
+    const float *b;
+};
+
+/* Into how many groups the panels are split: several a thread, none too small. */
+INLINE long gemv_items(long columns, long depth, long threads) {
+    long panels = panels_count(columns), bytes = panels_size(depth, columns) * (long)sizeof(float);
+    long items = threads > 1 ? 4 * threads : 1;
+    if (items > bytes / GEMV_ITEM_BYTES) items = bytes / GEMV_ITEM_BYTES;
+    if (items < 1) items = columns > 0;
+    return items < panels ? items : panels;
+}
+
+/* sum[phases][rows][vectors] += `phases` steps of k. */
+INLINE void gemv_step(const int rows, const int vectors, const int phases, const struct gemv *g, const float *a,
+                      const float *b, long width, vf *sum) {
+    UNROLL for (int phase = 0; phase < phases; phase++) {
+        const float *line = b + phase * width;
+        vf element[GEMV_MAX_ROWS];
+        UNROLL for (int i = 0; i < rows; i++) element[i] = vf_all(a[i * g->a_row + phase * g->a_depth]);
+        UNROLL for (int j = 0; j < vectors; j++) {
+            if (j * VL % 16 == 0) prefetch(line + GEMV_AHEAD + j * VL);
+            vf column = panels_load(line, j, width);
+            UNROLL for (int i = 0; i < rows; i++) sum[(phase * rows + i) * vectors + j] += element[i] * column;
+        }
+    }
+}
+
+/* `rows` rows times `depth` steps of a panel of `vectors` vectors, added to sum[rows][vectors]. */
+INLINE void gemv_chunk(const int rows, const int vectors, const struct gemv *g, const float *a, const float *b,
+                       long depth, long width, vf *sum) {
+    const int phases = rows * vectors * 2 <= VECTOR_REGISTERS / 2 ? 2 : 1;
+    vf part[2 * GEMV_MAX_ROWS * GEMV_VECTORS];
+    UNROLL for (int i = 0; i < phases * rows * vectors; i++) part[i] = i < rows * vectors ? sum[i] : (vf){0};
+    long k = 0;
+    for (; k + phases <= depth; k += phases, a += phases * g->a_depth, b += phases * width)
+        gemv_step(rows, vectors, phases, g, a, b, width, part);
+    if (k < depth) gemv_step(rows, vectors, 1, g, a, b, width, part);
+    UNROLL for (int i = 0; i < rows * vectors; i++) {
+        if (phases == 2) part[i] += part[rows * vectors + i];
+        sum[i] = part[i];
+    }
+}
+
+/* Rows that take a turn together; a divisor of `rows`. */
+INLINE int gemv_turn(const int rows, const int vectors) {
+    const int most = VECTOR_REGISTERS * 3 / 4 / vectors;
+    return rows <= most ? rows : rows == 4 && most >= 2 ? 2 : 1;
+}
+
+INLINE void gemv_panel(const int rows, const int vectors, const struct gemv *g, long panel, start_hook *start,
+                       finish_hook *finish, const void *context) {
+    const int turn = gemv_turn(rows, vectors);
+    long first = panel * PANEL_COLUMNS, width = panels_width(g->columns, panel);
+    const float *b = g->b + panels_offset(g->depth, panel);
+    long lanes[GEMV_VECTORS];
+    vf sum[GEMV_MAX_ROWS * GEMV_VECTORS];
+    UNROLL for (int j = 0; j < vectors; j++) {
+        long left = g->columns - first - j * VL;
+        lanes[j] = left < 0 ? 0 : left < VL ? left : VL;
+    }
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < vectors; j++) sum[i * vectors + j] = start(context, i, first + j * VL, lanes[j]);
+    for (long k = 0, depth; k < g->depth; k += depth) {
+        depth = turn == rows || g->depth - k < GEMV_CHUNK ? g->depth - k : GEMV_CHUNK;
+        /* Not unrolled: the sums of rows that wait must not take registers from those whose turn it is. */
+        _Pragma("GCC unroll 1") for (int i = 0; i < rows; i += turn) {
+            const float *a = g->a + i * g->a_row + k * g->a_depth;
+            gemv_chunk(turn, vectors, g, a, b + k * width, depth, width, sum + i * vectors);
+        }
+    }
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < vectors; j++)
+            if (lanes[j]) finish(context, sum[i * vectors + j], i, first + j * VL, lanes[j]);
+}
+
+INLINE void gemv_rows(const int rows, const struct gemv *g, long panel, start_hook *start, finish_hook *finish,
+                      const void *context) {
+    long vectors = (panels_width(g->columns, panel) + VL - 1) / VL;
+#define GEMV_PANEL(VECTORS) \
+    if (VECTORS <= GEMV_VECTORS && vectors == VECTORS) gemv_panel(rows, VECTORS, g, panel, start, finish, context);
+#if VL == 4
+    GEMV_PANEL(2) GEMV_PANEL(4) GEMV_PANEL(6) GEMV_PANEL(8)
+#elif VL == 8
+    GEMV_PANEL(1) GEMV_PANEL(2) GEMV_PANEL(3) GEMV_PANEL(4)
+#else
+    GEMV_PANEL(1) GEMV_PANEL(2)
+#endif
+#undef GEMV_PANEL
+}
+
+/* One of `items` items. The number of rows should be known where this is inlined: then only its code remains. */
+INLINE void gemv_item(const struct gemv *g, long items, long item, start_hook *start, finish_hook *finish,
+                      const void *context) {
+    long panels = panels_count(g->columns), last = panels * (item + 1) / items;
+    for (long panel = panels * item / items; panel < last; panel++) {
+        if (g->rows == 1) gemv_rows(1, g, panel, start, finish, context);
+        else if (g->rows == 2) gemv_rows(2, g, panel, start, finish, context);
+        else if (g->rows == 3) gemv_rows(3, g, panel, start, finish, context);
+        else gemv_rows(4, g, panel, start, finish, context);
+    }
+}
+
+#endif

@@ -1,0 +1,24 @@
+/* Hooks: what generated code puts around a kernel.
+ *
+ * They are function pointers that are compile-time constants at the call of an always-inlined kernel, so the compiler
+ * inlines them. A vector is `lanes` consecutive columns of `row` from `column` on; lanes from `lanes` to VL hold nothing
+ * of worth, and neither hook may touch memory for them. Rows are pixels or tokens, columns are channels. `lanes` is
+ * the constant VL everywhere but in tails, so a hook that says vf_load_first and vf_store_first pays for them there only.
+ */
+#ifndef FUSIBLE_HOOKS_H
+#define FUSIBLE_HOOKS_H
+
+#include "vector.h"
+
+/* The values that a kernel starts from: the initial accumulators of a product (a bias, a residual, or zero), the input
+ * of a row kernel (with its scale, mask or residual). */
+typedef vf start_hook(const void *context, long row, long column, long lanes);
+/* What happens to a result: the epilogue, and the store. */
+typedef void finish_hook(const void *context, vf value, long row, long column, long lanes);
+
+INLINE vf start_zero(const void *context, long row, long column, long lanes) {
+    (void)context, (void)row, (void)column, (void)lanes;
+    return (vf){0};
+}
+
+#endif

@@ -1,0 +1,210 @@
+"""Fuse nodes into groups that a native kernel computes in one go:  f(g(x))  ->  one `fused` node.
+
+Nodes are taken in order; each draws in the groups of its operands where that is legal, computes nothing twice, and
+gives a region that the target can print. A group has one result, and whatever it draws in had no other reader, so the
+partition stays without cycles. Views (reshape, transpose, slice...) may have several readers: each gets its own copy,
+for a view costs nothing once it is an index map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from fusible.compiler.ir.definition import Composite, Contraction, Opaque, Reduce, View
+from fusible.compiler.ir.facts import replacement_kernel
+from fusible.compiler.ir.graph import Graph, Node, Value
+from fusible.compiler.ir.symbol_values import symbols_of
+from fusible.compiler.ir.symbols import Dim, product
+from fusible.compiler.ir.types import DType, TensorType
+from fusible.passes.base import GraphPass, PassContext
+from fusible.passes.exactness import Exactness
+from fusible.passes.ledger import Cost, Entry, Kind
+
+__all__ = ["FuseRegions", "Printable"]
+
+Printable = Callable[[Sequence[Node], Sequence[Value]], "str | None"]
+"""(nodes, outputs) -> why no kernel can be printed for them, or None."""
+
+_LARGEST = 48  # nodes of a group
+
+
+class FuseRegions(GraphPass):
+    """The pass `fuse-regions`. The target says what it can print: `context.target["printable"]`."""
+
+    name = "fuse-regions"
+    exactness = Exactness.REASSOCIATING
+
+    def run(self, graph: Graph, context: PassContext) -> int:
+        """Run on every graph but the inside of groups made before."""
+        inside = {id(s) for g in graph.all_graphs() for n in g if n.op.name == "fused" for s in n.subgraphs}
+        graphs = [g for g in graph.all_graphs() if id(g) not in inside]
+        return sum(self.run_one(inner, context) for inner in reversed(graphs))
+
+    def run_one(self, graph: Graph, context: PassContext) -> int:
+        """Group, then replace each group of two or more."""
+        printable = context.target.get("printable")
+        if not callable(printable):
+            return 0
+        search = _Search(graph, context, printable, self.name)
+        groups = search.groups()
+        made = 0
+        for members in groups:
+            if len(members) > 1 and context.take():
+                _replace(graph, members, context, self.name)
+                made += 1
+        return made
+
+
+class _Search:
+    def __init__(self, graph: Graph, context: PassContext, printable: Printable, name: str) -> None:
+        self.graph, self.context, self.printable, self.name = graph, context, printable, name
+        self.order = {node: n for n, node in enumerate(graph)}
+        self.group: dict[Node, list[Node]] = {}
+        self.target = str(context.target.get("name", ""))
+        self.results = set(graph.outputs)
+
+    def groups(self) -> list[list[Node]]:
+        """The groups, in the order of their last nodes; a view that was copied into readers is in several."""
+        for node in self.graph:
+            self.context.check_deadline("fuse-regions")
+            if _candidate(node) and replacement_kernel(node, self.target) is None:
+                self.group[node] = self._grown(node)
+        found = {id(g): g for g in self.group.values()}
+        absorbed = {id(n) for g in found.values() for n in g[:-1] if not _is_view(n) or self._all_inside(n)}
+        return [g for g in found.values() if id(g[-1]) not in absorbed]
+
+    def _all_inside(self, node: Node) -> bool:
+        """True if every reader of a view has a copy of its own."""
+        if node.output in self.results:
+            return False
+        return all(user in self.group and node in self.group[user] for user in node.output.users)
+
+    def _grown(self, node: Node) -> list[Node]:
+        members = [node]
+        for value in dict.fromkeys(node.inputs):
+            producer = value.producer if value is not None else None
+            if value is None or producer is None or producer not in self.group or producer in members:
+                continue
+            drawn = self.group[producer]
+            reason = self._refusal(value, node, drawn, members)
+            if reason is None:
+                merged = sorted({*members, *drawn}, key=self.order.__getitem__)
+                reason = self.printable(merged, [node.outputs[0]])
+                if reason is None:
+                    members = merged
+                    for other in members:
+                        if not _is_view(other):
+                            self.group[other] = members
+                    continue
+            cost = Cost(2 * _nbytes(value), 1)
+            nodes = (*producer.origin, *node.origin)
+            entry = Entry(Kind.REFUSED, self.name, "", nodes, reason, (value.name,), cost=cost)
+            self.context.ledger.add(entry)
+        return members
+
+    def _refusal(self, value: Value, node: Node, drawn: Sequence[Node], members: Sequence[Node]) -> str | None:
+        """Why the producer's group stays outside, or None."""
+        views = all(_is_view(n) for n in drawn)
+        if value in self.results and not views:
+            return "the value is an output of the model"
+        readers = [user for user in value.users if user is not node]
+        if readers and not views:
+            return f"the value has {len(readers) + 1} readers"
+        if drawn[-1] is not value.producer:
+            return "the producer is inside another group"
+        if len(drawn) + len(members) > _LARGEST:
+            return f"the group would have more than {_LARGEST} nodes"
+        return None if views else _repetition(value, node, drawn)
+
+
+def _repetition(value: Value, node: Node, drawn: Sequence[Node]) -> str | None:
+    """Why the reader would compute the value's elements more than once, or None."""
+    definition = node.op.definition(node)
+    match definition:
+        case Contraction():
+            return "a product reads each element of its operand many times"
+        case Reduce(index=index):
+            if index.bounds or any(len(_axes(c)) > 1 for c in index.components):
+                return "windows overlap: an element would be computed several times"
+        case View():
+            if any(m.indirect for m in definition.maps):
+                return "elements are read where data say, perhaps several times"
+    sizes = _elements(value), _elements(node.outputs[0])
+    reduces = any(isinstance(n.op.definition(n), (Reduce, Composite)) for n in drawn)
+    if not isinstance(definition, (Reduce, Composite)) and not reduces and _larger(sizes[1], sizes[0]):
+        return "it is broadcast: each element would be computed many times"
+    return None
+
+
+def _axes(component: Dim) -> set[str]:
+    return {s.name for s in symbols_of(component) if s.name[0] == "i" and s.name[1:].isdigit()}
+
+
+def _larger(a: Dim, b: Dim) -> bool:
+    return isinstance(a, int) and isinstance(b, int) and a > b
+
+
+def _elements(value: Value) -> Dim:
+    assert isinstance(value.type, TensorType) and value.type.shape is not None
+    return product(value.type.shape)
+
+
+def _candidate(node: Node) -> bool:
+    """True for nodes with one result of known rank whose definition a region can be made of."""
+    if not node.op.pure or node.op.dynamic or node.subgraphs or len(node.outputs) != 1 or node.defines:
+        return False
+    types = [v.type for v in (*node.inputs, *node.outputs) if v is not None]
+    if not all(isinstance(t, TensorType) and t.shape is not None and t.dtype is not DType.STRING for t in types):
+        return False
+    return not isinstance(node.op.definition(node), Opaque)
+
+
+def _is_view(node: Node) -> bool:
+    definition = node.op.definition(node)
+    return isinstance(definition, View) and not any(m.indirect for m in definition.maps)
+
+
+def _replace(graph: Graph, members: Sequence[Node], context: PassContext, name: str) -> None:
+    """Put one `fused` node in the place of a group."""
+    last, inside = members[-1], set(members)
+    inner = Graph("fused", graph.symbols)
+    mapped: dict[Value, Value] = {}
+    operands: list[Value] = []
+    saved = 0
+    for node in members:
+        for value in node.inputs:
+            if value is not None and value not in mapped and value.constant is not None and value.constant.size == 1:
+                mapped[value] = value  # free in subgraphs; the kernel has it as a literal
+            elif value is not None and value not in mapped and (value.producer is None or value.producer not in inside):
+                mapped[value] = inner.input(value.type, value.name)
+                operands.append(value)
+        attrs = {attribute: getattr(node.attrs, attribute) for attribute in node.op.attribute_names}
+        copy = inner.add_node(
+            node.op,
+            [None if v is None else mapped[v] for v in node.inputs],
+            attrs,
+            names=[node.output.name],
+            origin=node.origin,
+            types=[node.output.type],
+        )
+        mapped[node.output] = copy.output
+        saved += 2 * _nbytes(node.output) if node is not last and not _is_view(node) else 0
+    inner.set_outputs([mapped[last.output]])
+    origin = tuple(dict.fromkeys(o for node in members for o in node.origin))
+    with graph.inserting_before(last, origin):
+        fused = graph.add_node("fused", operands, {}, outputs=1, subgraphs=[inner])
+    graph.replace(last, fused.outputs[0])
+    for node in reversed(members[:-1]):
+        if not node.output.uses and node.output not in graph.outputs:
+            graph.erase(node)
+    chain = " -> ".join(node.op.name for node in members)
+    context.ledger.add(Entry(Kind.FUSED, name, "", origin, chain, saved=Cost(saved, len(members) - 1)))
+
+
+def _nbytes(value: Value) -> int:
+    """Bytes of a tensor; symbolic dimensions count as 1."""
+    assert isinstance(value.type, TensorType)
+    size = value.type.dtype.numpy.itemsize
+    for dim in value.type.shape or ():
+        size *= dim if isinstance(dim, int) else 1
+    return size

@@ -1,0 +1,182 @@
+"""Regions printed as C against the region interpreter: every fusion that can be printed, between guard pages."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from fusible.compiler.backends.cpu.c_gemm import packed_operand
+from fusible.compiler.backends.cpu.kernel import PLACEHOLDER, NativeKernel, NotPrintable, print_region
+from fusible.compiler.ir.symbols import Symbol
+from fusible.compiler.region.evaluate import run_region
+from fusible.compiler.region.parse import parse_region
+from fusible.compiler.region.region import Region
+from tests.kernels.cpu.harness import INSTRUCTION_SETS, compile_c
+from tests.kernels.cpu.layers import guarded
+from tests.region.fusion_cases import CASES
+from tests.region.test_fusions import arrays_of, built
+from tests.tolerance import assert_close, poisoned
+
+# What the printer does not take yet, by what it says.
+REFUSED = {
+    "conv_bias_silu_residual": "its rows or its depth do not lie in even steps",
+    "grouped_conv_relu6": "its right operand is a batch",
+    "depthwise_pointwise_group": "its right operand is a batch",
+    "rms_norm_half": "it has an operand of f16",
+    "attention_gqa_score_hook": "it has several contractions",
+    "attention_from_packed_projection": "it has several contractions",
+    "sibling_gemms": "it has several contractions",
+    "gemm_transposed_cast_operands": "it has an operand of bf16",
+    "gated_mlp": "it has several contractions",
+    "concat_by_offsets": "its rows or its depth do not lie in even steps",
+    "arg_max_of_logits": "its reductions run over different axes",
+    "cumulative_positions": "it has a running fold",
+    "dequantise_gemm_prologue": "an operand of its product is computed in the region",
+    "lstm_cell": "it has several contractions",
+    "pixel_shuffle_epilogue": "its right operand is a batch",
+    "patch_embedding": "its rows or its depth do not lie in even steps",
+    "transposed_convolution": "its rows or its depth do not lie in even steps",
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """A region of a fusion with operands, all of them known at compile time."""
+
+    region: Region
+    inputs: list[np.ndarray]
+
+    def kernel(self) -> NativeKernel:
+        return print_region(self.region, range(len(self.inputs)))
+
+    def operands(self, kernel: NativeKernel) -> list[np.ndarray]:
+        arrays = [np.ascontiguousarray(a) for a in self.inputs]
+        if kernel.product is not None:
+            packed = kernel.product.buffer
+            arrays[packed] = packed_operand(self.region, kernel.product, arrays[packed])
+        return arrays
+
+
+@functools.cache
+def steps() -> dict[str, Step]:
+    """Every region of every fusion."""
+    found: dict[str, Step] = {}
+    for name, make in CASES.items():
+        case = make()
+        group = built(case)
+        arrays = [*arrays_of(group, case)]
+        arrays += [np.zeros(tuple(map(int, b.shape)), b.dtype.numpy) for b in group.group.buffers[group.group.inputs :]]
+        for number, step in enumerate(group.group.steps):
+            inputs = [arrays[n] for n in step.inputs]
+            found[f"{name} {number}"] = Step(step.region, inputs)
+            run_region(step.region, inputs, into=[arrays[n] for n in step.outputs])
+    return found
+
+
+@functools.cache
+def printed() -> dict[str, NativeKernel]:
+    found: dict[str, NativeKernel] = {}
+    for name, step in steps().items():
+        try:
+            found[name] = step.kernel()
+        except NotPrintable as refusal:
+            assert REFUSED.get(name.split(" ")[0]) == str(refusal), name
+    return found
+
+
+@functools.cache
+def library(instruction_set: str) -> ctypes.CDLL:
+    """All of them in one library."""
+    texts = [k.text.replace(PLACEHOLDER, f"k{n}") for n, k in enumerate(printed().values())]
+    return compile_c('#include "printed.h"\n' + "\n".join(texts), instruction_set)
+
+
+def call(function: object, operands: list[np.ndarray], outputs: list[np.ndarray], dims: tuple[int, ...] = ()) -> int:
+    """Run a kernel on the caller's thread; the error that it noted."""
+    held = [*(guarded(a) for a in operands), *outputs]
+    buffers = (ctypes.c_void_p * len(held))(*(a.ctypes.data for a in held))
+    error = ctypes.c_int(0)
+    numbers = (ctypes.c_int64 * (len(dims) + 1))(*dims)
+    function(None, buffers, numbers, ctypes.byref(error))  # type: ignore[operator]
+    return error.value
+
+
+def test_what_is_refused_is_known() -> None:
+    assert len(printed()) >= 18
+    refused = {name.split(" ")[0] for name in steps() if name not in printed()}
+    assert refused == set(REFUSED)
+
+
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+@pytest.mark.parametrize("name", [n for n in steps() if n in printed()])
+def test_printed_regions_are_right(name: str, instruction_set: str) -> None:
+    step, kernel = steps()[name], printed()[name]
+    function = getattr(library(instruction_set), f"k{list(printed()).index(name)}")
+    before = [poisoned(tuple(map(int, b.shape)), b.dtype.numpy) for b in step.region.outputs]
+    expected = run_region(step.region, step.inputs, into=[a.copy() for a in before])
+    got = [a.copy() for a in before]
+    assert call(function, step.operands(kernel), got) == 0
+    for one, other, start in zip(got, expected, before, strict=True):
+        written = ~np.equal(other, start) if other.dtype.kind != "f" else ~np.isnan(other)
+        assert written.any() or other.size == 0
+        assert np.array_equal(np.isnan(one), ~written) if one.dtype.kind == "f" else True
+        assert_close(one[written], other[written], accumulation=64)
+
+
+SOFTMAX = """
+region [i0=n, i1=m]
+  in x0: f32[n, m]
+  out y0: f32[n, m]
+  v0: f32 = load x0[i0, i1]
+  v1: f32 = reduce max over i1 of v0
+  v2: f32 = sub(v0, v1)
+  v3: f32 = exp(v2)
+  v4: f32 = reduce sum over i1 of v3
+  v5: f32 = div(v3, v4)
+  store y0[i0, i1] = v5
+"""
+
+
+def test_sizes_may_be_known_only_at_the_call() -> None:
+    region = parse_region(SOFTMAX, {"n": Symbol("n"), "m": Symbol("m")})
+    kernel = print_region(region, ())
+    function = compile_c('#include "printed.h"\n' + kernel.text)[PLACEHOLDER]
+    random = np.random.default_rng(1)
+    for n, m in ((1, 1), (3, 7), (5, 8), (2, 33), (0, 4), (4, 100)):
+        x = random.standard_normal((n, m)).astype(np.float32)
+        y = poisoned((n, m), np.float32)
+        sizes = {"n": n, "m": m}
+        assert call(function, [x], [y], tuple(sizes[s] for s in kernel.symbols)) == 0
+        wide = np.exp(x.astype(np.float64) - x.max(1, keepdims=True, initial=-np.inf))
+        assert_close(y, wide / wide.sum(1, keepdims=True), accumulation=max(m, 1))
+
+
+GATHER = """
+region [i0=5, i1=3]
+  in x0: f32[4, 3]
+  in x1: i64[5]
+  out y0: f32[5, 3]
+  v0: i64 = load x1[i0]
+  v1: f32 = load x0[v0, i1]
+  store y0[i0, i1] = v1
+"""
+
+
+@pytest.mark.parametrize("bad", [4, -1, 2**40])
+def test_an_index_out_of_range_is_noted_and_nothing_is_read_there(bad: int) -> None:
+    kernel = print_region(parse_region(GATHER), ())
+    function = compile_c('#include "printed.h"\n' + kernel.text)[PLACEHOLDER]
+    x = np.arange(12, dtype=np.float32).reshape(4, 3)
+    y = poisoned((5, 3), np.float32)
+    assert call(function, [x, np.asarray([0, 3, 1, 1, 2])], [y]) == 0
+    assert np.array_equal(y, x[[0, 3, 1, 1, 2]])
+    assert call(function, [x, np.asarray([0, 3, bad, 1, 2])], [y]) == 1
+
+
+def test_texts_do_not_depend_on_the_run() -> None:
+    again = {name: step.kernel().text for name, step in steps().items() if name in printed()}
+    assert again == {name: kernel.text for name, kernel in printed().items()}
