@@ -84,7 +84,8 @@ def compile_with(
     check_sizes(graph, settings.limits)  # before a pass computes anything of that size
     selected = passes if passes is not None else pipeline(chosen)
     outcome = run_passes(selected, graph, settings, chosen, instruments=instruments, limit=limit)
-    return lower(graph, CpuBackend() if chosen == "cpu" else NumpyBackend(), settings, outcome, notes=notes)
+    backend = CpuBackend(settings.threads) if chosen == "cpu" else NumpyBackend()
+    return lower(graph, backend, settings, outcome, notes=notes)
 
 
 def _unavailable(options: Options, target: str) -> list[str]:

@@ -40,6 +40,8 @@ def lower(
 ) -> Executable:
     """Plan the graph, emit its kernels and wrap both. Raises LoweringError, LimitExceeded."""
     check_sizes(graph, options.limits)
+    if isinstance(backend, CpuBackend):
+        backend.prepare(graph)
     planned = make_plan(graph, backend)
     limits = options.limits
     program = _program(backend, options) if isinstance(backend, CpuBackend) else None

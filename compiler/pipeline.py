@@ -8,6 +8,7 @@ from fusible.passes.base import Phase
 from fusible.passes.cancel_movements import cancel_casts, cancel_transposes, merge_reshapes
 from fusible.passes.canonicalise import canonicalise
 from fusible.passes.common_subexpressions import CommonSubexpressions
+from fusible.passes.copy_images import CopyImages
 from fusible.passes.dead_code import DeadCode
 from fusible.passes.fold_batch_norm import fold_batch_norm
 from fusible.passes.fold_constants import FoldConstants
@@ -44,7 +45,7 @@ def pipeline(target: str = "auto", *, plugins: bool = True) -> Pipeline:
             ],
             Phase.OPTIMISE: [recompose(), fold_batch_norm, FoldConstants(), CommonSubexpressions(), DeadCode()],
             Phase.FUSE: [FuseRegions() if target == "cpu" else FuseElementwise()],
-            Phase.LOWER: [],
+            Phase.LOWER: [CopyImages()] if target == "cpu" else [],
         },
         cycles=[Phase.CANONICAL],
     )

@@ -179,7 +179,8 @@ class _Planner:
         assert isinstance(value.type, TensorType) and value.type.shape is not None
         nbytes = product(value.type.shape) * value.type.dtype.numpy.itemsize
         old = self.values[number]
-        self.values[number] = PlanValue(old.name, "arena", old.dtype, old.shape, len(self.buffers))
+        order = self.shared.backend.order(value)
+        self.values[number] = PlanValue(old.name, "arena", old.dtype, old.shape, len(self.buffers), order)
         self.buffers.append((_text(nbytes), len(self.steps), len(self.steps)))
         self.bases[number] = {number}
 
@@ -194,9 +195,13 @@ class _Planner:
             used_elsewhere = any(user is not node for user, _ in operand.uses) or operand in self.results
             if used_elsewhere or number in self.viewed or self.values[number].shape != self.values[outputs[0]].shape:
                 continue
+            if self.values[number].order != self.values[outputs[0]].order:
+                continue
             self.buffers.pop()
             old = self.values[outputs[0]]
-            self.values[outputs[0]] = PlanValue(old.name, "arena", old.dtype, old.shape, self.values[number].index)
+            self.values[outputs[0]] = PlanValue(
+                old.name, "arena", old.dtype, old.shape, self.values[number].index, old.order
+            )
             return
 
     def _if(self, node: Node, inputs: tuple[int | None, ...]) -> None:

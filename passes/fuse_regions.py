@@ -20,7 +20,7 @@ from fusible.passes.base import GraphPass, PassContext
 from fusible.passes.exactness import Exactness
 from fusible.passes.ledger import Cost, Entry, Kind
 
-__all__ = ["FuseRegions", "Printable"]
+__all__ = ["FuseRegions", "Printable", "ungroup"]
 
 Printable = Callable[[Sequence[Node], Sequence[Value]], "str | None"]
 """(nodes, outputs) -> why no kernel can be printed for them, or None."""
@@ -199,6 +199,20 @@ def _replace(graph: Graph, members: Sequence[Node], context: PassContext, name: 
             graph.erase(node)
     chain = " -> ".join(node.op.name for node in members)
     context.ledger.add(Entry(Kind.FUSED, name, "", origin, chain, saved=Cost(saved, len(members) - 1)))
+
+
+def ungroup(graph: Graph, group: Node) -> None:
+    """Put the nodes of a `fused` node back in its place."""
+    inner = group.subgraphs[0]
+    mapped: dict[Value, Value] = {f: v for f, v in zip(inner.inputs, group.inputs, strict=True) if v is not None}
+    with graph.inserting_before(group, group.origin):
+        for node in inner:
+            attrs = {attribute: getattr(node.attrs, attribute) for attribute in node.op.attribute_names}
+            inputs = [None if v is None else mapped.get(v, v) for v in node.inputs]
+            types = [v.type for v in node.outputs]
+            copy = graph.add_node(node.op, inputs, attrs, origin=node.origin, types=types, outputs=len(types))
+            mapped.update(zip(node.outputs, copy.outputs, strict=True))
+    graph.replace(group, mapped[inner.outputs[0]])
 
 
 def _nbytes(value: Value) -> int:

@@ -61,6 +61,10 @@ class Executable:
         found: Callable[..., Any] = self._kernels[name]  # type: ignore[attr-defined]
         return found
 
+    def is_native(self, name: str) -> bool:
+        """True for a function of the native library."""
+        return self.program is not None and name in self.program.names
+
     def constants_of(self, plan: Plan) -> Iterator[tuple[int, np.ndarray]]:
         """(value number, array) for each constant of this plan or one of its sub-plans."""
         numbers: list[tuple[int, int]] = self._constant_numbers[id(plan)]  # type: ignore[attr-defined]

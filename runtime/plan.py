@@ -28,7 +28,8 @@ class PlanValue:
 
     kind: input | constant | arena | output | late (allocated by a step) | returned (by a Call or sub-plan).
     dtype: name of the element type, "" for sequences and optionals. shape: None if the rank is unknown. index: which
-    constant or buffer, -1 for none.
+    constant or buffer, -1 for none. order: of an arena value whose dimensions are not stored row-major: which dimension
+    stands at each place, outermost first.
     """
 
     name: str
@@ -36,6 +37,7 @@ class PlanValue:
     dtype: str
     shape: tuple[DimText, ...] | None
     index: int = -1
+    order: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,7 @@ _STEPS: dict[str, type] = {c.__name__.lower(): c for c in (Launch, Call, Alloc, 
 
 
 def _plan_from(data: Mapping[str, Any]) -> Plan:
-    values = tuple(PlanValue(**{**v, "shape": _tuple(v["shape"])}) for v in data["values"])
+    values = tuple(PlanValue(**{**v, "shape": _tuple(v["shape"]), "order": _tuple(v["order"])}) for v in data["values"])
     plan = Plan(
         values,
         tuple(Buffer(**b) for b in data["buffers"]),

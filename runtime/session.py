@@ -264,7 +264,7 @@ class Session:
                 shape, dtype = _shape(value, env), DTYPES[value.dtype]
                 start = placement.offsets[value.index]
                 nbytes = math.prod(shape) * dtype.itemsize
-                views[number] = frame.arena[start : start + nbytes].view(dtype).reshape(shape)
+                views[number] = _arranged(frame.arena[start : start + nbytes].view(dtype), shape, value.order)
         frame.layouts[key] = _Layout(env, views)
         return frame.layouts[key]
 
@@ -310,6 +310,9 @@ class Session:
             case Launch():
                 arguments = [None if i is None else values[i] for i in step.inputs]
                 arguments.extend(values[o] for o in step.outputs)
+                if self._executable.is_native(step.kernel):
+                    numbers = [*step.inputs, *step.outputs]
+                    arguments = [_stored(a, frame.plan, n) for a, n in zip(arguments, numbers, strict=True)]
                 arguments.extend(evaluate_dim(d, env) for d in step.dims)
                 self._invoke(step, arguments)
             case Call():
@@ -457,6 +460,19 @@ def _shape(value: PlanValue, env: Mapping[str, int]) -> tuple[int, ...]:
     if any(d < 0 for d in shape):
         raise ExecutionError(value.name or "a value", f"has a negative dimension for these inputs: {shape}")
     return shape
+
+
+def _arranged(flat: np.ndarray, shape: tuple[int, ...], order: tuple[int, ...] | None) -> np.ndarray:
+    """Memory as an array of `shape` whose dimensions are stored in an order."""
+    if order is None:
+        return flat.reshape(shape)
+    return flat.reshape([shape[d] for d in order]).transpose(np.argsort(order))
+
+
+def _stored(array: Any, plan: Plan, number: int | None) -> Any:
+    """The array with its dimensions in the order in which they are stored, as native kernels see it."""
+    order = None if number is None else plan.values[number].order
+    return array if order is None else array.transpose(order)
 
 
 def _aligned(nbytes: int) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 from fusible.compiler.backends.base import CustomFunction, Emitted, Support
 from fusible.compiler.backends.numpy_expr import print_region
 from fusible.compiler.ir.facts import replacement_kernel
-from fusible.compiler.ir.graph import Node
+from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.ir.ops import kernel_arguments, kernel_module
 from fusible.compiler.ir.symbols import Dim, SymInt
 from fusible.compiler.ir.types import DType, OptionalType, SequenceType, TensorType
@@ -38,6 +38,10 @@ class NumpyBackend:
         if node.op.numpy_missing and node.op.name not in ("if", "loop", "fused"):
             return Support(False, f"op {node.op.name} has no NumPy kernel")
         return Support(True)
+
+    def order(self, value: Value) -> tuple[int, ...] | None:
+        """In which order a result's dimensions are stored: row-major, None."""
+        return None
 
     def emit(self, node: Node, name: str) -> Emitted:
         """The function for one node."""

@@ -4,8 +4,8 @@
  * (Van Zee and van de Geijn, 2015), less the packing of A, whose rows are read where they lie:
  *
  *   item     a range of strips times a range of panels
- *   group    panels of an item whose chunk of depth stays in L2; meanwhile the next group is fetched into L2 at a steady
- *            rate, because weights come from memory and the first strip would wait for them
+ *   group    panels of an item whose chunk of depth stays in L2; meanwhile the next group is fetched at a steady rate,
+ *            because weights come from memory and the first strip would wait for them
  *   strip    at most GEMM_ROWS rows of A; all strips of a matrix differ by at most one row, so none is a poor tail
  *   tile     a strip times 2 VL columns of a panel, accumulated in registers: 14 x 32 (AVX-512), 6 x 16 (AVX2),
  *            8 x 8 (NEON), 6 x 8 (SSE)
@@ -139,8 +139,8 @@ INLINE void gemm_tile_multiply(const int rows, const int vectors, const struct g
 }
 
 /* One function for every shape of tile, once in a translation unit however many products it has: only the two tiles
- * that do nearly all the work are compiled again for each pair of hooks (gemm_tile_run_whole). Here the sums pass through
- * memory, which costs about ten steps of k. */
+ * that do nearly all the work are compiled again for each pair of hooks (gemm_tile_run_whole). Here the sums pass
+ * through memory, which costs about ten steps of k. */
 #define GEMM_TILE_ROWS_6(X) X(1) X(2) X(3) X(4) X(5) X(6)
 #define GEMM_TILE_ROWS_8(X) GEMM_TILE_ROWS_6(X) X(7) X(8)
 #define GEMM_TILE_ROWS_14(X) GEMM_TILE_ROWS_8(X) X(9) X(10) X(11) X(12) X(13) X(14)

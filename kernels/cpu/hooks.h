@@ -1,9 +1,10 @@
 /* Hooks: what generated code puts around a kernel.
  *
  * They are function pointers that are compile-time constants at the call of an always-inlined kernel, so the compiler
- * inlines them. A vector is `lanes` consecutive columns of `row` from `column` on; lanes from `lanes` to VL hold nothing
- * of worth, and neither hook may touch memory for them. Rows are pixels or tokens, columns are channels. `lanes` is
- * the constant VL everywhere but in tails, so a hook that says vf_load_first and vf_store_first pays for them there only.
+ * inlines them. A vector is `lanes` consecutive columns of `row` from `column` on; lanes from `lanes` to VL hold
+ * nothing of worth, and neither hook may touch memory for them. Rows are pixels or tokens, columns are channels.
+ * `lanes` is the constant VL nearly everywhere but in tails, so a hook that says vf_load_first and vf_store_first pays
+ * for them there only.
  */
 #ifndef FUSIBLE_HOOKS_H
 #define FUSIBLE_HOOKS_H

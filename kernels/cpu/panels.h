@@ -1,7 +1,7 @@
 /* Packed operands: B [K, N] as panels of 32 columns.
  *
- *   packed[32 * K * p + width(p) * k + c] = B[k, 32 * p + c]       p < ceil(N / 32), width(p) = min(32, N - 32 p rounded
- *                                                                  up to a multiple of 8); zeros beyond column N
+ *   packed[32 * K * p + width(p) * k + c] = B[k, 32 * p + c]
+ *   p < ceil(N / 32), width(p) = min(32, N - 32 p rounded up to a multiple of 8); zeros beyond column N
  *
  * One format serves all instruction sets: a microkernel takes a panel whole (AVX-512), in halves (AVX2) or in quarters
  * (4 lanes), reading consecutive memory (the packed B of Goto and van de Geijn, "Anatomy of High-Performance Matrix
@@ -30,7 +30,7 @@ INLINE long panels_width(long columns, long panel) {
 INLINE long panels_offset(long depth, long panel) { return depth * PANEL_COLUMNS * panel; }
 INLINE long panels_size(long depth, long columns) { return depth * panels_round_up(columns, 8); }
 
-/* Vector `vector` of a line of a panel, of which `width` columns are stored from `line` on: 16 lanes may have only 8. */
+/* Vector `vector` of a line of a panel with `width` columns from `line` on: of 16 lanes, only 8 may be stored. */
 INLINE vf panels_load(const float *line, long vector, long width) {
 #if VL == 16
     return vf_load_first(line + vector * VL, width - vector * VL < VL ? width - vector * VL : VL);

@@ -8,6 +8,8 @@
 
 #include <stdlib.h>
 
+#include "convolution.h"
+#include "depthwise.h"
 #include "gemm.h"
 #include "gemv.h"
 #include "lanes.h"

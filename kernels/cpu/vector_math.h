@@ -4,10 +4,10 @@
  * log 2 is subtracted in two parts. Polynomials are our own minimax fits with rounded coefficients; erf follows the
  * split of Juffa (odd polynomial near zero, 1 - exp(-polynomial) beyond).
  *
- * NaN gives NaN, infinities and signed zeros give what the C library gives, subnormal arguments and results are exact to
- * the same bounds. The figure next to each function bounds its error for all 2^32 arguments, in units in the last place
- * (ulp) of the exact result, with fused multiply-add and without; tests/kernels/cpu/test_vector_math.py asserts it. There
- * is no branch and no table, so time does not depend on values.
+ * NaN gives NaN, infinities and signed zeros give what the C library gives, subnormal arguments and results keep to the
+ * same bounds. The figure next to each function bounds its error for all 2^32 arguments, in units in the last place
+ * (ulp) of the exact result, with fused multiply-add and without; tests/kernels/cpu/test_vector_math.py asserts it.
+ * There is no branch and no table, so time does not depend on values.
  */
 #ifndef FUSIBLE_VECTOR_MATH_H
 #define FUSIBLE_VECTOR_MATH_H
@@ -57,7 +57,7 @@ INLINE vf vf_exp(vf x) {
     return (less_one + 1.0f) * vf_power_of_two(half) * vf_power_of_two(n - half);
 }
 
-/* exp(x) for x <= 0 or NaN: 1.05 ulp, where a result below the smallest normal number may be zero: the softmax family's. */
+/* exp(x) for x <= 0 or NaN: 1.05 ulp, save that results below the smallest normal number are zero. For softmax. */
 INLINE vf vf_exp_negative(vf x) {
     vi n;
     vf clamped = vf_select(x < -88.0f, vf_all(-88.0f), x);

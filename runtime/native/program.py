@@ -99,6 +99,7 @@ class Program:
 
     def __init__(self, code: NativeCode, path: Path, library: ctypes.CDLL, threads: int | None) -> None:
         self.code, self.path, self.threads = code, path, threads
+        self.names = frozenset(code.functions)
         self._library = library
         library.pool_create.argtypes = [ctypes.c_int, ctypes.POINTER(ctypes.c_int)]
         library.pool_create.restype = ctypes.c_void_p
@@ -179,7 +180,7 @@ class Segment:
 
 def segments(program: Program, steps: Sequence[Step]) -> dict[int, Segment]:
     """The longest runs of native steps, by the position of their first step."""
-    names = set(program.code.functions)
+    names = program.names
     found: dict[int, Segment] = {}
     position = 0
     while position < len(steps):

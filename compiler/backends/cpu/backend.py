@@ -11,14 +11,26 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fusible.compiler.backends.base import Emitted, Support
-from fusible.compiler.backends.cpu.c_gemm import packed_operand
-from fusible.compiler.backends.cpu.kernel import PLACEHOLDER, NativeKernel, NotPrintable, print_region
+from fusible.compiler.backends.cpu.c_gemm import Product
+from fusible.compiler.backends.cpu.kernel import (
+    PLACEHOLDER,
+    Machine,
+    NativeKernel,
+    NotPrintable,
+    packed,
+    print_region,
+)
+from fusible.compiler.backends.cpu.layout import channels_last, stored_orders
 from fusible.compiler.backends.numpy import NumpyBackend, writes_buffers
 from fusible.compiler.ir.facts import replacement_kernel
-from fusible.compiler.ir.graph import Node, Value
+from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.symbols import Dim, SymInt
+from fusible.compiler.ir.types import TensorType
 from fusible.compiler.region.build import Built, NoRegion, build_region
 from fusible.compiler.region.group import home_of
+from fusible.compiler.region.reorder import Order, reordered
+from fusible.passes.fuse_regions import ungroup
+from fusible.runtime.native.machine import instruction_sets, usable_threads
 
 __all__ = ["CpuBackend", "native_kernel", "native_refusal"]
 
@@ -26,30 +38,52 @@ _UNITS = 8  # translation units at most; each compiles on its own
 _LARGEST_PACKED = 2**28  # floats
 
 
-def native_kernel(node: Node) -> tuple[Built, NativeKernel]:
+def native_kernel(node: Node, orders: Mapping[Value, Order], machine: Machine) -> tuple[Built, NativeKernel]:
     """The region of a node (or of a `fused` node's subgraph) and its kernel. Raises NoRegion, NotPrintable."""
     if node.op.name == "fused":
         graph = node.subgraphs[0]
-        nodes, outputs = list(graph), list(graph.outputs)
-        inputs = list(graph.inputs)
-        given = {formal: actual for formal, actual in zip(inputs, node.inputs, strict=True) if actual is not None}
+        nodes, outputs, inputs = list(graph), list(graph.outputs), list(graph.inputs)
+        given = dict(zip(inputs, node.inputs, strict=True)) | dict(zip(outputs, node.outputs, strict=True))
     else:
         nodes, outputs = [node], list(node.outputs)
         inputs = list(dict.fromkeys(v for v in node.inputs if v is not None))
-        given = {v: v for v in inputs}
+        given = {}
     built = build_region(nodes, outputs, inputs=inputs, home=home_of(nodes, outputs), inline_scalars=True)
-    constants = [n for n, v in enumerate(built.inputs) if given.get(v, v).constant is not None]
-    return built, print_region(built.region, constants)
+    known: dict[Value, Order] = {}
+    for value in (*built.inputs, *built.outputs):
+        actual = given.get(value) or value
+        if actual in orders:
+            known[value] = orders[actual]
+    built = _stored(built, known)
+    constants = [n for n, v in enumerate(built.inputs) if (given.get(v) or v).constant is not None]
+    return built, print_region(built.region, constants, machine)
+
+
+def _stored(built: Built, orders: Mapping[Value, Order]) -> Built:
+    """The region over buffers in their orders."""
+    inputs = {n: orders[v] for n, v in enumerate(built.inputs) if v in orders}
+    outputs = {n: orders[v] for n, v in enumerate(built.outputs) if v in orders}
+    return Built(reordered(built.region, inputs, outputs), built.inputs, built.outputs)
 
 
 def native_refusal(nodes: Sequence[Node], outputs: Sequence[Value]) -> str | None:
-    """Why no native kernel can be printed for some nodes together, or None."""
+    """Why no native kernel can be printed for some nodes together, or None.
+
+    Images around a convolution are taken to be stored channels last, as they will be.
+    """
     try:
         built = build_region(nodes, outputs, home=home_of(nodes, outputs), inline_scalars=True)
+        if any(node.op.name == "conv" for node in nodes):
+            images = [v for v in (*built.inputs, *built.outputs) if v.constant is None and _is_image(v)]
+            built = _stored(built, {v: channels_last(4) for v in images})
         print_region(built.region, [n for n, v in enumerate(built.inputs) if v.constant is not None])
     except (NoRegion, NotPrintable) as refusal:
         return str(refusal)
     return None
+
+
+def _is_image(value: Value) -> bool:
+    return isinstance(value.type, TensorType) and value.type.shape is not None and len(value.type.shape) == 4
 
 
 class CpuBackend(NumpyBackend):
@@ -57,16 +91,57 @@ class CpuBackend(NumpyBackend):
 
     target = "cpu"
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int | None = None) -> None:
         super().__init__()
         self.kernels: dict[str, str] = {}  # text -> name of the function
         self.host: dict[str, str] = {}  # step -> why it is no C
         self._packed: dict[tuple[int, str], np.ndarray] = {}
         self._keep: list[object] = []
+        self._orders: dict[int, dict[Value, Order]] = {}
+        self._kernels: dict[Node, tuple[Built, NativeKernel] | NoRegion | NotPrintable] = {}
+        self._machine = Machine(threads or usable_threads(), 16 if "avx512f" in instruction_sets() else 8)
 
     def supports(self, node: Node) -> Support:
         """As NumPy; a group that only C can print is taken too."""
         return super().supports(node)
+
+    def order(self, value: Value) -> Order | None:
+        """Channels last near convolutions."""
+        node = value.producer
+        return None if node is None or node.graph is None else self._of_graph(node.graph).get(value)
+
+    def _of_graph(self, graph: Graph) -> dict[Value, Order]:
+        if id(graph) not in self._orders:
+            self._keep.append(graph)
+            self._orders[id(graph)] = stored_orders(graph)
+        return self._orders[id(graph)]
+
+    def prepare(self, graph: Graph) -> None:
+        """Print every kernel; take groups apart that cannot be printed with the orders that their operands got."""
+        for inner in [g for g in graph.all_graphs() if not self._is_group(g)]:
+            again = True
+            while again:
+                again = False
+                self._orders.pop(id(inner), None)
+                for node in list(inner):
+                    if node.op.name == "fused" and isinstance(self._printed(node), Exception):
+                        ungroup(inner, node)
+                        again = True
+                if again:
+                    self._kernels.clear()
+
+    def _is_group(self, graph: Graph) -> bool:
+        return graph.name in ("fused", "copy")
+
+    def _printed(self, node: Node) -> tuple[Built, NativeKernel] | NoRegion | NotPrintable:
+        """The kernel of a node, or why there is none."""
+        if node not in self._kernels:
+            assert node.graph is not None
+            try:
+                self._kernels[node] = native_kernel(node, self._of_graph(node.graph), self._machine)
+            except (NoRegion, NotPrintable) as refusal:
+                self._kernels[node] = refusal
+        return self._kernels[node]
 
     def emit(self, node: Node, name: str) -> Emitted:
         """A native function if the node's region can be printed, else a NumPy call."""
@@ -76,12 +151,11 @@ class CpuBackend(NumpyBackend):
         if replacement_kernel(node, self.target) is not None:
             self.host[name] = "a kernel was registered for it"
             return super().emit(node, name)
-        try:
-            built, kernel = native_kernel(node)
-            return self._native(node, built, kernel)
-        except (NoRegion, NotPrintable) as refusal:
-            self.host[name] = str(refusal)
+        printed = self._printed(node)
+        if isinstance(printed, Exception):
+            self.host[name] = str(printed)
             return super().emit(node, name)
+        return self._native(node, *printed)
 
     def _native(self, node: Node, built: Built, kernel: NativeKernel) -> Emitted:
         known = self.kernels.setdefault(kernel.text, f"k{len(self.kernels):03d}_{_word(node)}")
@@ -99,16 +173,18 @@ class CpuBackend(NumpyBackend):
         """What the kernel reads, in the order of its buffers; constants that it wants packed."""
         formal = dict(zip(node.subgraphs[0].inputs, node.inputs, strict=True)) if node.op.name == "fused" else {}
         inputs = tuple(formal.get(v, v) for v in built.inputs)
-        if kernel.product is None:
+        if kernel.anchor is None:
             return inputs, {}
-        operand = inputs[kernel.product.buffer]
+        buffer = kernel.anchor.buffer
+        operand = inputs[buffer]
         assert operand is not None and operand.constant is not None
-        load = built.region.stages[kernel.product.right]
-        key = id(operand.constant), repr((load, kernel.product.rights, built.region.extents))
+        load = built.region.stages[kernel.anchor.right]
+        layout = kernel.anchor.rights if isinstance(kernel.anchor, Product) else kernel.anchor.geometry
+        key = id(operand.constant), repr((load, layout, built.region.extents))
         if key not in self._packed:
             self._keep.append(operand.constant)
-            self._packed[key] = packed_operand(built.region, kernel.product, operand.constant.array)
-        return inputs, {kernel.product.buffer: self._packed[key]}
+            self._packed[key] = packed(built.region, kernel, operand.constant.array)
+        return inputs, {buffer: self._packed[key]}
 
     def sources(self) -> dict[str, str]:
         """The translation units: file name -> text. Kernels are dealt out evenly, in order, for reproducible builds."""

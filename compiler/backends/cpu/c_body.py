@@ -94,22 +94,21 @@ class Body:
         if step == 0:
             return Code(c_dim(expr, self.names), Kind.INT, False)
         if step is None:
-            raise NotPrintable(f"the index {expr} is not linear in the vector's axis")
+            return self._lane_by_lane(f"(int32_t)({c_dim(expr, self._lane_names())})", Kind.INT)
         first = f"vi_all((int32_t)({c_dim(expr, self.names)}))"
         return Code(f"{first} + vi_lanes() * (int32_t)({c_dim(step, self.names)})", Kind.INT, True)
 
     def _test(self, bounds: Sequence[Bound]) -> Code:
-        plain = [b for b in bounds if not self._along(b)]
-        code = Code(self.condition(plain), Kind.MASK, False)
-        for bound in (b for b in bounds if self._along(b)):
-            index = self._index(bound.expr)
-            low, high = self._lanes(bound.low), self._lanes(bound.high)
-            within = f"(vi)({index.text} >= {low}) & (vi)({index.text} < {high})"
-            code = Code(f"({promoted(code).text} & {within})", Kind.MASK, True)
-        return code
+        if not any(self._along(b) for b in bounds):
+            return Code(self.condition(bounds), Kind.MASK, False)
+        return self._lane_by_lane(f"{self.condition(bounds, self._lane_names())} ? -1 : 0", Kind.MASK)
 
-    def _lanes(self, dim: Dim) -> str:
-        return promoted(Code(c_dim(dim, self.names), Kind.INT, False)).text
+    def _lane_by_lane(self, element: str, kind: Kind) -> Code:
+        """A vector whose elements are computed one after the other, over `lane`."""
+        name = f"t{len(self.lines)}"
+        self.lines.append(f"vi {name};")
+        self.lines.append(f"for (int lane = 0; lane < VL; lane++) {name}[lane] = {element};")
+        return Code(name, kind, True)
 
     def _along(self, bound: Bound) -> bool:
         return any(mentions(d, f"i{self.nest.vector}") for d in (bound.expr, bound.low, bound.high))

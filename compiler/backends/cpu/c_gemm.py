@@ -7,7 +7,7 @@ region (bias, activation, residual, another place for each element) is printed i
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -60,13 +60,11 @@ def product_of(region: Region, constants: Collection[int]) -> Product:
     loads = [_load_of(region, value) for value in contract.args]
     left, right = _sides(region, loads, constants)
     column = _column(region, left, right, contract)
-    nest = replace(nest_of(region, contraction=position, aside=right), vector=column)
+    nest = nest_of(region, contraction=position, aside=(right,), vector=column)
     rows = [a for a in nest.outer if a != column and nest.extents[a] is not None]
     depths = [a for a in nest.folded if nest.extents[a] is not None]
     if len(rows) > 2 or len(depths) > 1:
         raise NotPrintable("its rows or its depth do not lie in even steps")
-    if nest.extents[column] is None:
-        raise NotPrintable("its columns were joined with other axes")
     load = region.stages[right]
     assert isinstance(load, Load)
     rights = tuple(sorted(contract.axes)), column

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from fusible.compiler.backends.cpu.c_dims import coefficient, flat_offset, mentions
 from fusible.compiler.ir.symbol_values import substitute, symbols_of
@@ -59,11 +60,14 @@ class Nest:
         return [*self.loads.values(), *self.stores]
 
 
-def nest_of(region: Region, *, contraction: int | None = None, aside: int | None = None) -> Nest:
+def nest_of(
+    region: Region, *, contraction: int | None = None, aside: tuple[int, ...] = (), vector: int | None = None
+) -> Nest:
     """The nest of a region whose folds all run over the same axes. Raises NotPrintable.
 
-    contraction: the stage of the contraction that a kernel will compute; other regions have none. aside: a load of it
-    whose layout is free, so that it does not keep axes apart.
+    contraction: the stage of the contraction that a kernel will compute; other regions have none. aside: loads of it
+    that the kernel makes in its own way, so that they do not keep axes apart. vector: the axis that vectors lie along,
+    if that is decided.
     """
     if any(isinstance(stage, Scan) for stage in region.stages):
         raise NotPrintable("it has a running fold")
@@ -77,16 +81,28 @@ def nest_of(region: Region, *, contraction: int | None = None, aside: int | None
     loads = {
         n: _access(s.buffer, s.map, region.inputs[s.buffer].shape, n)
         for n, s in enumerate(region.stages)
-        if isinstance(s, Load) and n != aside
+        if isinstance(s, Load) and n not in aside
     }
     stores = tuple(_access(s.buffer, s.map, region.outputs[s.buffer].shape, 0) for s in region.stores)
     if any(store.checked for store in stores):
         raise NotPrintable("it stores where data say")
-    nest = Nest(region, region.extents, loads, stores, region.spaces, outer, folded)
-    for group in (outer, folded):
-        for position in range(len(group) - 1):
-            nest = _collapsed(nest, group[position], group[position + 1])
-    return replace(nest, vector=_vector_axis(nest))
+    nest = Nest(region, region.extents, loads, stores, region.spaces, _by_stride(outer, stores), folded)
+    for group in (nest.outer, folded):
+        for a, b in pairwise(n for n in group if n != vector):
+            nest = _collapsed(nest, a, b)
+    return replace(nest, vector=_vector_axis(nest) if vector is None else vector)
+
+
+def _by_stride(axes: tuple[int, ...], stores: Sequence[Access]) -> tuple[int, ...]:
+    """The axes in the order in which the first store crosses memory, if its steps are literal."""
+    steps = {a: coefficient(stores[0].offset, a) for a in axes} if stores else {}
+    if not all(isinstance(step, int) for step in steps.values()):
+        return axes
+    return tuple(sorted(axes, key=lambda a: (-_size(steps.get(a)), a)))
+
+
+def _size(step: Dim | None) -> int:
+    return abs(step) if isinstance(step, int) else 0
 
 
 def _access(buffer: int, map_: IndexMap, shape: Sequence[Dim], number: int) -> Access:

@@ -1,0 +1,187 @@
+"""A region around one convolution: the kernels of convolution.h and depthwise.h, the rest of the region in their hook.
+
+What kind of convolution it is, and its geometry, is read off the index map of the left operand, which must be stored
+channels last; the weights are constant and packed when the model is compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from fusible.compiler.backends.cpu.c_body import Body, axis_names, shape_symbols
+from fusible.compiler.backends.cpu.c_dims import c_dim
+from fusible.compiler.backends.cpu.c_expr import Code, Kind
+from fusible.compiler.backends.cpu.c_nest import ELEMENT_TYPES
+from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of
+from fusible.compiler.backends.cpu.windows import Geometry, geometry_of
+from fusible.compiler.ir.symbols import Dim
+from fusible.compiler.region.region import Contract, Load, Region, operands_of
+from fusible.kernels.cpu.convolution_plan import plan_convolution, plan_depthwise
+from fusible.kernels.cpu.convolution_weights import pack_convolution, pack_depthwise
+
+__all__ = ["Convolution", "convolution_of", "packed_weights", "print_convolution"]
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution in a nest. left, right: the stages that load its operands; buffer: the input with the weights."""
+
+    nest: Nest
+    contract: int
+    left: int
+    right: int
+    geometry: Geometry
+    buffer: int
+
+
+def convolution_of(region: Region, constants: Collection[int]) -> Convolution:
+    """The convolution that a region is built around; `constants`: inputs known at compile time. Raises NotPrintable."""
+    if len(region.contractions) != 1:
+        raise NotPrintable("it has several contractions")
+    position = region.contractions[0]
+    contract = region.stages[position]
+    assert isinstance(contract, Contract)
+    loads = [region.first_values.index(value) for value in contract.args]
+    if len(loads) != 2 or not all(isinstance(region.stages[n], Load) for n in loads):
+        raise NotPrintable("an operand of its convolution is computed in the region")
+    left, right = loads
+    weights = region.stages[right]
+    assert isinstance(weights, Load)
+    if weights.buffer not in constants or weights.map.bounds:
+        raise NotPrintable("the weights of its convolution are no constant")
+    geometry = geometry_of(region, left, right, contract)
+    nest = nest_of(region, contraction=position, aside=(left, right), vector=geometry.column)
+    return Convolution(nest, position, left, right, geometry, weights.buffer)
+
+
+def packed_weights(convolution: Convolution, array: np.ndarray) -> np.ndarray:
+    """The weights as the kernel reads them, 1-D float32. array: [O, C / groups, KH, KW]."""
+    if convolution.geometry.depthwise:
+        return pack_depthwise(array).reshape(-1)
+    return pack_convolution(array, convolution.geometry.groups)
+
+
+def print_convolution(
+    region: Region, convolution: Convolution, name: str, threads: int, lanes: int
+) -> tuple[str, tuple[str, ...]]:
+    """The C text of a region around a convolution, up to the exported function `name`, and its shape symbols.
+
+    Raises NotPrintable.
+    """
+    printer = _Printer(region, convolution, name, threads, lanes)
+    return printer.text(), tuple(printer.symbols)
+
+
+class _Printer:
+    def __init__(self, region: Region, convolution: Convolution, name: str, threads: int, lanes: int) -> None:
+        self.region, self.convolution, self.name = region, convolution, name
+        self.nest, self.geometry = convolution.nest, convolution.geometry
+        self.threads, self.lanes = threads, lanes
+        for buffer in (*region.inputs, *region.outputs):
+            if buffer.dtype not in ELEMENT_TYPES:
+                raise NotPrintable(f"it has an operand of {buffer.dtype.value}")
+        self.symbols = shape_symbols(self.nest)
+        self.names = axis_names(self.nest)
+
+    def text(self) -> str:
+        """Everything."""
+        return "\n\n".join([self._structure(), self._finish(), self._task(), self._export()]) + "\n"
+
+    def _structure(self) -> str:
+        inputs = [f"    const {ELEMENT_TYPES[b.dtype]} *x{n};" for n, b in enumerate(self.region.inputs)]
+        outputs = [f"    {ELEMENT_TYPES[b.dtype]} *y{n};" for n, b in enumerate(self.region.outputs)]
+        symbols = [f"    long s_{name};" for name in self.symbols]
+        kernel = "struct depthwise" if self.geometry.depthwise else "struct convolution"
+        lines = [*inputs, *outputs, *symbols, f"    {kernel} kernel;", "    char *scratch;", "    long scratch_size;"]
+        return "\n".join([f"struct {self.name}_call {{", *lines, "    struct pool *pool;", "    int *error;", "};"])
+
+    def _finish(self) -> str:
+        """The hook: every stage but the product and its operands, for one vector of channels of a pixel."""
+        c = self.convolution
+        value = self.region.first_values[c.contract]
+        body = Body(self.nest, {value: Code("value", Kind.FLOAT, True)}, dict(self.names))
+        hidden = {c.contract, c.left, c.right}
+        operands = {self.region.first_values[c.left], self.region.first_values[c.right]}
+        for position, stage in enumerate(self.region.stages):
+            if position not in hidden and operands & set(operands_of(stage)):
+                raise NotPrintable("an operand of its convolution is used elsewhere in the region")
+        body.stages(n for n in range(len(self.region.stages)) if n not in hidden)
+        for number in range(len(self.region.stores)):
+            body.store(number)
+        column = self.geometry.column
+        lines = [
+            f"const struct {self.name}_call *c = context;",
+            f"const long i{column} = column;",
+            f"(void)c, (void)row, (void)i{column};",
+            *self._rows(),
+            *body.lines,
+        ]
+        head = f"INLINE void {self.name}_finish(const void *context, vf value, long row, long column, long lanes) {{"
+        return "\n".join([head, *(f"    {line}" for line in lines), "}"])
+
+    def _rows(self) -> list[str]:
+        """The axes of a pixel, taken out of its number."""
+        axes = [a for a in self.nest.outer if a != self.geometry.column and self.nest.extents[a] is not None]
+        lines = ["long rest = row;"] if axes else []
+        for number, axis in enumerate(reversed(axes)):
+            extent = self.nest.extents[axis]
+            assert extent is not None
+            whole = number == len(axes) - 1
+            lines.append(f"const long i{axis} = rest{'' if whole else f' % {c_dim(extent, self.names)}'};")
+            lines += [] if whole else [f"rest /= {c_dim(extent, self.names)};"]
+            lines.append(f"(void)i{axis};")
+        return lines
+
+    def _task(self) -> str:
+        if self.geometry.depthwise:
+            call = f"depthwise_item(&c->kernel, item, start_zero, {self.name}_finish, c);"
+        else:
+            scratch = "c->scratch + pool_thread(c->pool) * c->scratch_size"
+            call = f"convolution_item(&c->kernel, item, {scratch}, start_zero, {self.name}_finish, c);"
+        head = f"static void {self.name}_task(void *context, long item) {{"
+        return "\n".join([head, f"    const struct {self.name}_call *c = context;", f"    {call}", "}"])
+
+    def _export(self) -> str:
+        g, names = self.geometry, {**self.names, **{n: f"call.s_{n}" for n in self.symbols}}
+        buffers = len(self.region.inputs)
+        fields = [f".x{n} = buffers[{n}]" for n in range(buffers)]
+        fields += [f".y{n} = buffers[{buffers + n}]" for n in range(len(self.region.outputs))]
+        fields += [f".s_{name} = dims[{n}]" for n, name in enumerate(self.symbols)]
+        lines = [f"struct {self.name}_call call = {{{', '.join([*fields, '.pool = pool', '.error = error'])}}};"]
+        kind = "depthwise" if g.depthwise else "convolution"
+        values = {n: c_dim(v, names) for n, v in {**g.fields(), **self._plan()}.items()}
+        listed = ", ".join(f".{n} = {v}" for n, v in values.items())
+        left = self.region.stages[self.convolution.left]
+        assert isinstance(left, Load)
+        weights = "weights" if g.depthwise else "panels"
+        operands = f".x = call.x{left.buffer}, .{weights} = call.x{self.convolution.buffer}"
+        lines += ["(void)dims;", f"call.kernel = (struct {kind}){{{operands}, {listed}}};"]
+        if g.depthwise:
+            lines.append(f"pool_run(pool, {self.name}_task, &call, depthwise_items(&call.kernel));")
+        else:
+            lines += [
+                "call.scratch_size = (convolution_scratch_bytes(&call.kernel) + 63) / 64 * 64;",
+                "float *scratch;",
+                "if (!scratch_get(&scratch, call.scratch_size / 4 * pool_threads(pool), error)) return;",
+                "call.scratch = (char *)scratch;",
+                f"pool_run(pool, {self.name}_task, &call, convolution_items(&call.kernel));",
+                "scratch_give(scratch);",
+            ]
+        head = f"EXPORT void {self.name}(struct pool *pool, void *const *buffers, const int64_t *dims, int *error) {{"
+        return "\n".join([head, *(f"    {line}" for line in lines), "}"])
+
+    def _plan(self) -> dict[str, Dim]:
+        """How the work is cut, from sizes that are literal; a symbolic one counts as 1."""
+        g = self.geometry
+        images, oh, ow, width = (d if isinstance(d, int) else 1 for d in (g.images, g.out_height, g.out_width, g.width))
+        if g.depthwise:
+            cut = plan_depthwise(oh, width, g.groups, g.kernel[0], images=images, threads=self.threads)
+            return {"rows_per_item": cut.rows, "channels_per_item": cut.channels}
+        plan = plan_convolution(
+            oh * ow, g.kernel[0] * g.kernel[1] * g.channels, g.outputs, images=images * g.groups, threads=self.threads,
+            lanes=self.lanes,
+        )  # fmt: skip
+        return {"band": plan.band, "panels_per_item": plan.panels}

@@ -1,0 +1,169 @@
+"""The geometry of a two-dimensional convolution, read off the index map of its left operand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fusible.compiler.backends.cpu.c_dims import coefficient
+from fusible.compiler.backends.cpu.nest import NotPrintable
+from fusible.compiler.ir.symbol_values import substitute, symbols_of
+from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, floordiv, product
+from fusible.compiler.ir.types import DType
+from fusible.compiler.region.region import Contract, Load, Region, axes_of
+
+__all__ = ["Geometry", "geometry_of"]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Sizes as in `struct convolution`. column: the axis of the output channels. groups: channels, if depthwise."""
+
+    depthwise: bool
+    images: Dim
+    height: Dim
+    width: Dim
+    groups: int
+    channels: int
+    outputs: int
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    dilations: tuple[int, int]
+    pads: tuple[int, int]
+    out_height: Dim
+    out_width: Dim
+    column: int
+
+    def fields(self) -> dict[str, Dim]:
+        """The members of the C struct that are sizes."""
+        total = self.groups * self.channels
+        shared: dict[str, Dim] = {
+            "images": self.images,
+            "height": self.height,
+            "width": self.width,
+            "kernel_height": self.kernel[0],
+            "kernel_width": self.kernel[1],
+            "stride_y": self.strides[0],
+            "stride_x": self.strides[1],
+            "dilation_y": self.dilations[0],
+            "dilation_x": self.dilations[1],
+            "pad_top": self.pads[0],
+            "pad_left": self.pads[1],
+            "out_height": self.out_height,
+            "out_width": self.out_width,
+            "image_stride": self.height * self.width * total,
+            "row_stride": self.width * total,
+            "pixel_stride": total,
+        }
+        if self.depthwise:
+            return {**shared, "channels": self.groups}
+        return {**shared, "groups": self.groups, "channels": self.channels, "outputs": self.outputs}
+
+
+def geometry_of(region: Region, left: int, right: int, contract: Contract) -> Geometry:
+    """The geometry, if the contraction is a convolution of an image stored channels last. Raises NotPrintable."""
+    x, w = region.stages[left], region.stages[right]
+    assert isinstance(x, Load) and isinstance(w, Load)
+    shape, map_ = region.inputs[x.buffer].shape, x.map
+    if contract.dtype is not DType.F32 or len(shape) != 4 or (map_.bounds and map_.fill != 0):
+        raise NotPrintable("its contraction is no convolution of images in f32")
+    outer = [a for a in range(len(region.extents)) if a not in contract.axes]
+    columns = [a for a in outer if a in axes_of(w)]
+    channels = shape[3]
+    if len(columns) != 1 or not isinstance(channels, int):
+        raise NotPrintable("its output channels are several axes")
+    column = columns[0]
+    image = _lone_axis(map_.components[0], outer, shape[0])
+    y = _window(region, map_.components[1], contract, outer)
+    across = _window(region, map_.components[2], contract, outer)
+    groups, inner = _channel_groups(region, map_.components[3], contract, column, channels)
+    outputs = _literal(region.extents[column]) // groups
+    _check_weights(region, w, column, inner, (y.tap, across.tap))
+    if image is not None and region.extents[image] != shape[0]:
+        raise NotPrintable("it reads only some of the images")
+    per_group = channels // groups
+    return Geometry(
+        per_group == 1 and outputs == 1 and groups > 1, shape[0], shape[1], shape[2], groups, per_group, outputs,
+        (y.size, across.size), (y.stride, across.stride), (y.dilation, across.dilation), (y.pad, across.pad),
+        y.extent, across.extent, column,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Window:
+    """index = stride * position + dilation * tap - pad; tap: its axis, None if there is one tap."""
+
+    stride: int
+    dilation: int
+    pad: int
+    size: int
+    extent: Dim
+    tap: int | None
+
+
+def _axes(dim: Dim) -> list[int]:
+    return [int(s.name[1:]) for s in symbols_of(dim) if s.name[0] == "i" and s.name[1:].isdigit()]
+
+
+def _literal(dim: Dim | None) -> int:
+    if not isinstance(dim, int):
+        raise NotPrintable("a size of its convolution is not literal")
+    return dim
+
+
+def _lone_axis(component: Dim, outer: list[int], size: Dim) -> int | None:
+    if component == 0 and size == 1:
+        return None
+    axes = _axes(component)
+    if len(axes) != 1 or axes[0] not in outer or coefficient(component, axes[0]) != 1:
+        raise NotPrintable("its images are not read one after the other")
+    return axes[0]
+
+
+def _window(region: Region, component: Dim, contract: Contract, outer: list[int]) -> _Window:
+    axes = _axes(component)
+    places, taps = [a for a in axes if a in outer], [a for a in axes if a in contract.axes]
+    if len(places) > 1 or len(taps) > 1:
+        raise NotPrintable("its windows do not slide along one axis")
+    rest = substitute(component, {f"i{a}": 0 for a in axes})
+    steps = [coefficient(component, a) for a in (*places, *taps)]
+    if not all(isinstance(step, int) and step > 0 for step in steps):
+        raise NotPrintable("its windows do not slide in even steps")
+    stride = _literal(steps[0]) if places else 1
+    dilation = _literal(steps[-1]) if taps else 1
+    size = _literal(region.extents[taps[0]]) if taps else 1
+    extent = region.extents[places[0]] if places else 1
+    return _Window(stride, dilation, -_literal(rest), size, extent, taps[0] if taps else None)
+
+
+def _channel_groups(
+    region: Region, component: Dim, contract: Contract, column: int, channels: int
+) -> tuple[int, int | None]:
+    """(groups, the contracted axis of a group's channels or None): the component is group(column) * C + c."""
+    inner = [a for a in _axes(component) if a in contract.axes]
+    per_group = _literal(region.extents[inner[0]]) if inner else 1
+    if len(inner) > 1 or per_group < 1 or channels % per_group:
+        raise NotPrintable("its channels are not contracted as one axis")
+    groups = channels // per_group
+    outputs = _literal(region.extents[column])
+    if outputs % groups:
+        raise NotPrintable("its groups do not divide its output channels")
+    symbol = SymInt.of(Symbol(f"i{column}", 0, outputs - 1))
+    first: Dim = floordiv(symbol, outputs // groups) * per_group if groups > 1 else 0
+    expected = first + (SymInt.of(Symbol(f"i{inner[0]}", 0, per_group - 1)) if inner else 0)
+    if component != expected:
+        raise NotPrintable("its channels do not fall into groups side by side")
+    return groups, inner[0] if inner else None
+
+
+def _check_weights(
+    region: Region, w: Load, column: int, inner: int | None, taps: tuple[int | None, int | None]
+) -> None:
+    """The weights are [O, C / groups, KH, KW], each element read in its place."""
+    expected = [column, inner, *taps]
+    for component, axis, size in zip(w.map.components, expected, region.inputs[w.buffer].shape, strict=True):
+        wanted: Dim = 0 if axis is None else SymInt.of(Symbol(f"i{axis}"))
+        if component != wanted or (axis is None and size != 1):
+            raise NotPrintable("its weights are not read as [O, C, KH, KW]")
+    used = [a for a in expected if a is not None]
+    if product(region.extents[a] for a in used) != product(region.inputs[w.buffer].shape):
+        raise NotPrintable("its weights are read in part")

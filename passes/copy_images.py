@@ -1,0 +1,72 @@
+"""Give each convolution an image that can be stored channels last:  conv(x)  ->  conv(copy(x)).
+
+Inputs of the model, and results whose memory a kernel does not choose, are row-major; the copy is where the order of
+dimensions changes. It runs only for targets that store images channels last.
+"""
+
+from __future__ import annotations
+
+from fusible.compiler.ir.graph import Graph, Node, Value
+from fusible.compiler.ir.types import TensorType
+from fusible.passes.base import GraphPass, PassContext
+from fusible.passes.exactness import Exactness
+
+__all__ = ["CopyImages", "convolutions_in", "is_planned"]
+
+
+class CopyImages(GraphPass):
+    """The pass `copy-images`."""
+
+    name = "copy-images"
+    exactness = Exactness.EXACT
+
+    def run(self, graph: Graph, context: PassContext) -> int:
+        """Run on every graph but the inside of groups."""
+        inside = {id(s) for g in graph.all_graphs() for n in g if n.op.name == "fused" for s in n.subgraphs}
+        return sum(self.run_one(g, context) for g in graph.all_graphs() if id(g) not in inside)
+
+    def run_one(self, graph: Graph, context: PassContext) -> int:
+        """Copy each such image once."""
+        copies: dict[Value, Value] = {}
+        for node in list(graph):
+            for position in convolutions_in(node):
+                value = node.inputs[position]
+                if value is None or value.constant is not None or is_planned(value):
+                    continue
+                if value not in copies and context.take():
+                    copies[value] = _copied(graph, node, value)
+                if value in copies:
+                    graph.set_input(node, position, copies[value])
+        return len(copies)
+
+
+def convolutions_in(node: Node) -> list[int]:
+    """The positions of a node's operands that are images of convolutions with four dimensions."""
+    if node.op.name == "conv":
+        return [0] if _is_image(node.inputs[0]) else []
+    if node.op.name != "fused":
+        return []
+    inner = node.subgraphs[0]
+    images = {n.inputs[0] for n in inner if n.op.name == "conv" and _is_image(n.inputs[0])}
+    return [position for position, formal in enumerate(inner.inputs) if formal in images]
+
+
+def is_planned(value: Value) -> bool:
+    """True for results of kernels whose buffer has a size that is known beforehand."""
+    node = value.producer
+    if node is None or node.op.name in ("if", "loop"):
+        return False
+    return not (node.op.dynamic or node.op.view or node.defines)
+
+
+def _is_image(value: Value | None) -> bool:
+    type_ = None if value is None else value.type
+    return isinstance(type_, TensorType) and type_.shape is not None and len(type_.shape) == 4
+
+
+def _copied(graph: Graph, before: Node, value: Value) -> Value:
+    inner = Graph("copy", graph.symbols)
+    formal = inner.input(value.type, value.name)
+    inner.set_outputs([inner.add("identity", formal)])
+    with graph.inserting_before(before, before.origin):
+        return graph.add_node("fused", [value], {}, outputs=1, subgraphs=[inner]).outputs[0]

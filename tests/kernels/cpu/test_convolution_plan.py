@@ -1,0 +1,62 @@
+"""The cutting of layers into items: pure functions, no C."""
+
+from __future__ import annotations
+
+import pytest
+
+from fusible.kernels.cpu.convolution_plan import (
+    ConvolutionPlan,
+    DepthwisePlan,
+    plan_convolution,
+    plan_depthwise,
+    plan_rows,
+    plan_winograd,
+)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "depth", "outputs", "threads", "plan"),
+    [
+        (56 * 56, 576, 64, 1, ConvolutionPlan(96, 2)),
+        (56 * 56, 576, 64, 2, ConvolutionPlan(96, 2)),
+        (112 * 112, 16, 96, 2, ConvolutionPlan(384, 3)),
+        (14 * 14, 2304, 256, 1, ConvolutionPlan(102, 8)),
+        (14 * 14, 2304, 256, 2, ConvolutionPlan(102, 2)),
+        (7 * 7, 4608, 512, 2, ConvolutionPlan(49, 2)),
+        (7 * 7, 960, 160, 2, ConvolutionPlan(30, 1)),
+        (7 * 7, 64, 32, 2, ConvolutionPlan(18, 1)),
+        (1, 10, 10, 8, ConvolutionPlan(1, 1)),
+    ],
+)
+def test_convolution(pixels: int, depth: int, outputs: int, threads: int, plan: ConvolutionPlan) -> None:
+    assert plan_convolution(pixels, depth, outputs, threads=threads) == plan
+
+
+@pytest.mark.parametrize("threads", [2, 3, 16])
+@pytest.mark.parametrize(("pixels", "outputs"), [(49, 512), (49, 96), (196, 256), (3136, 64), (12544, 16)])
+def test_no_thread_is_idle(pixels: int, outputs: int, threads: int) -> None:
+    plan = plan_convolution(pixels, 48, outputs, threads=threads)
+    panels = -(-outputs // 32)
+    items = -(-pixels // plan.band) * -(-panels // plan.panels)
+    assert items >= min(threads, pixels // 16 * panels)
+
+
+def test_winograd_tiles_fill_the_cache() -> None:
+    assert plan_winograd(4, 196, 64, 64) == ConvolutionPlan(30, 2)
+    assert plan_winograd(2, 784, 64, 64) == ConvolutionPlan(48, 2)
+    assert plan_winograd(4, 16, 256, 256, threads=2) == ConvolutionPlan(12, 2)
+    assert plan_winograd(4, 1, 3, 8, threads=4) == ConvolutionPlan(1, 1)
+
+
+def test_depthwise() -> None:
+    assert plan_depthwise(56, 112, 96, 3) == DepthwisePlan(14, 96)
+    assert plan_depthwise(14, 14, 576, 3) == DepthwisePlan(14, 64)
+    assert plan_depthwise(7, 7, 960, 5, threads=2) == DepthwisePlan(7, 64)
+    assert plan_depthwise(7, 7, 64, 3, threads=2) == DepthwisePlan(1, 64)
+
+
+def test_rows() -> None:
+    assert plan_rows(112) == 14
+    assert plan_rows(7, threads=2) == 1
+    assert plan_rows(7, images=8, threads=2) == 7
+    assert plan_rows(1, threads=64) == 1
