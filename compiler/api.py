@@ -18,6 +18,7 @@ from fusible.compiler.options import Options
 from fusible.compiler.pipeline import pipeline
 from fusible.compiler.run_passes import run_passes
 from fusible.errors import UsageError
+from fusible.passes.exactness import Exactness
 from fusible.passes.instruments import Instrument
 from fusible.passes.manager import Pipeline
 from fusible.runtime.executable import Executable
@@ -84,8 +85,13 @@ def compile_with(
     check_sizes(graph, settings.limits)  # before a pass computes anything of that size
     selected = passes if passes is not None else pipeline(chosen)
     outcome = run_passes(selected, graph, settings, chosen, instruments=instruments, limit=limit)
-    backend = CpuBackend(settings.threads) if chosen == "cpu" else NumpyBackend()
-    return lower(graph, backend, settings, outcome, notes=notes)
+    return lower(graph, _backend(chosen, settings), settings, outcome, notes=notes)
+
+
+def _backend(target: str, options: Options) -> NumpyBackend:
+    if target == "cpu":
+        return CpuBackend(options.threads, exact=options.exactness is Exactness.EXACT)
+    return NumpyBackend()
 
 
 def _unavailable(options: Options, target: str) -> list[str]:

@@ -14,6 +14,7 @@
 #include "gemv.h"
 #include "lanes.h"
 #include "pool.h"
+#include "winograd.h"
 
 #define EXPORT __attribute__((visibility("default")))
 

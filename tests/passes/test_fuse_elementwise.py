@@ -49,7 +49,8 @@ def test_the_region_of_a_group_has_a_text() -> None:
     regions = [r for r in map(region_of, graph) if r is not None]
     text = region_text(regions[-1])
     assert text.startswith("region [i0=3, i1=5]\n  in x0: f32[3, 5]\n")
-    assert "f32 = load x0[i0, i1]" in text and "f32 = sigmoid(" in text and text.split("\n")[-1].startswith("  store y0")
+    assert "f32 = load x0[i0, i1]" in text and "f32 = sigmoid(" in text
+    assert text.split("\n")[-1].startswith("  store y0")
 
 
 def test_a_value_with_two_users_is_refused_with_the_reason() -> None:

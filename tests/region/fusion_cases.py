@@ -87,6 +87,13 @@ def conv_bias_silu_residual(m: _Maker) -> Case:
 
 
 @fusion
+def large_conv_relu(m: _Maker) -> Case:
+    """Enough channels and pixels for Winograd's algorithm."""
+    attributes: dict[str, Any] = {"strides": (1, 1), "pads": (1, 0, 1, 1), "dilations": (1, 1)}
+    return m.case(m("relu", m("conv", m.x(2, 17, 11, 13), m.x(35, 17, 3, 3), m.x(35), **attributes)))
+
+
+@fusion
 def grouped_conv_relu6(m: _Maker) -> Case:
     x, w = m.x(2, 6, 5, 5), m.x(4, 3, 3, 3)
     y = m("conv", x, w, strides=(1, 1), pads=(0, 1, 2, 1), dilations=(1, 1), group=2)

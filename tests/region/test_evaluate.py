@@ -78,7 +78,8 @@ region [i0=3, i1=7]
 """
     wide = VALUES.astype(np.float64)[:, ::-1] if reverse else VALUES.astype(np.float64)
     expected = np.cumsum(wide, 1) - (wide if exclusive else 0)
-    assert_close(run_region(parse_region(text), [VALUES])[0], expected[:, ::-1] if reverse else expected, accumulation=7)
+    expected = expected[:, ::-1] if reverse else expected
+    assert_close(run_region(parse_region(text), [VALUES])[0], expected, accumulation=7)
 
 
 def test_a_constant_folded_over_an_axis_counts_each_element() -> None:

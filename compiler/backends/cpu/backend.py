@@ -91,7 +91,7 @@ class CpuBackend(NumpyBackend):
 
     target = "cpu"
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(self, threads: int | None = None, *, exact: bool = False) -> None:
         super().__init__()
         self.kernels: dict[str, str] = {}  # text -> name of the function
         self.host: dict[str, str] = {}  # step -> why it is no C
@@ -99,7 +99,7 @@ class CpuBackend(NumpyBackend):
         self._keep: list[object] = []
         self._orders: dict[int, dict[Value, Order]] = {}
         self._kernels: dict[Node, tuple[Built, NativeKernel] | NoRegion | NotPrintable] = {}
-        self._machine = Machine(threads or usable_threads(), 16 if "avx512f" in instruction_sets() else 8)
+        self._machine = Machine(threads or usable_threads(), 16 if "avx512f" in instruction_sets() else 8, exact)
 
     def supports(self, node: Node) -> Support:
         """As NumPy; a group that only C can print is taken too."""
@@ -162,10 +162,8 @@ class CpuBackend(NumpyBackend):
         assert node.graph is not None
         symbols: Mapping[str, Dim] = {s.name: SymInt.of(s) for s in node.graph.symbols}
         inputs, constants = self._operands(node, built, kernel)
-        return Emitted(
-            known, "", True, tuple(symbols[s] for s in kernel.symbols), (), False, native=True, inputs=inputs,
-            constants=constants,
-        )  # fmt: skip
+        dims = tuple(symbols[d] if isinstance(d, str) else d for d in kernel.dims)
+        return Emitted(known, "", True, dims, native=True, inputs=inputs, constants=constants)
 
     def _operands(
         self, node: Node, built: Built, kernel: NativeKernel
@@ -179,7 +177,8 @@ class CpuBackend(NumpyBackend):
         operand = inputs[buffer]
         assert operand is not None and operand.constant is not None
         load = built.region.stages[kernel.anchor.right]
-        layout = kernel.anchor.rights if isinstance(kernel.anchor, Product) else kernel.anchor.geometry
+        anchor = kernel.anchor
+        layout = anchor.rights if isinstance(anchor, Product) else (anchor.kind, anchor.winograd, anchor.geometry)
         key = id(operand.constant), repr((load, layout, built.region.extents))
         if key not in self._packed:
             self._keep.append(operand.constant)

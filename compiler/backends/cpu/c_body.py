@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from fusible.compiler.backends.cpu.c_dims import c_dim, coefficient, mentions
+from fusible.compiler.backends.cpu.c_dims import Names, c_dim, coefficient, mentions
 from fusible.compiler.backends.cpu.c_expr import Code, Kind, c_float, kind_of, print_expr, promoted
 from fusible.compiler.backends.cpu.nest import Access, Nest, NotPrintable
 from fusible.compiler.ir.symbol_values import symbols_of
@@ -18,12 +18,10 @@ __all__ = ["Body", "axis_names"]
 _ELEMENTS = {DType.F32: "float", DType.BOOL: "uint8_t", DType.I64: "int64_t", DType.I32: "int32_t"}
 
 
-def axis_names(nest: Nest) -> dict[str, str]:
-    """The C names of axes and shape symbols."""
-    names = {f"i{n}": f"i{n}" for n in range(len(nest.extents))}
-    for name in shape_symbols(nest):
-        names[name] = f"c->s_{name}"
-    return names
+def axis_names(nest: Nest, call: str = "c->") -> dict[str, str]:
+    """The C names of axes and shape symbols; `call`: what stands before a member of the call's struct."""
+    axes = {f"i{n}": f"i{n}" for n in range(len(nest.extents))}
+    return axes | {name: f"{call}s_{name}" for name in shape_symbols(nest)}
 
 
 def shape_symbols(nest: Nest) -> list[str]:
@@ -47,9 +45,9 @@ class Body:
     Inside, `i<vector>` is the first lane's index and `lanes` the number of lanes.
     """
 
-    def __init__(self, nest: Nest, values: dict[int, Code], names: dict[str, str]) -> None:
+    def __init__(self, nest: Nest, values: dict[int, Code], names: Names) -> None:
         self.nest, self.region = nest, nest.region
-        self.values, self.names = values, names
+        self.values, self.names = values, names.copy()
         self.lines: list[str] = []
 
     def stages(self, positions: Iterable[int]) -> None:
@@ -113,7 +111,7 @@ class Body:
     def _along(self, bound: Bound) -> bool:
         return any(mentions(d, f"i{self.nest.vector}") for d in (bound.expr, bound.low, bound.high))
 
-    def condition(self, bounds: Sequence[Bound], names: dict[str, str] | None = None) -> str:
+    def condition(self, bounds: Sequence[Bound], names: Names | None = None) -> str:
         """The bounds as one C condition."""
         known = names or self.names
         parts: list[str] = []
@@ -165,14 +163,14 @@ class Body:
         self.lines = outer
         self.values[value] = Code(f"v{value}", kind, True)
 
-    def _lane_names(self) -> dict[str, str]:
+    def _lane_names(self) -> Names:
         vector = self.nest.vector
-        return {**self.names, f"i{vector}": f"(i{vector} + lane)"}
+        return self.names | {f"i{vector}": f"(i{vector} + lane)"}
 
-    def _checks(self, access: Access, names: dict[str, str], bounds: Sequence[Bound] = ()) -> None:
+    def _checks(self, access: Access, names: Names, bounds: Sequence[Bound] = ()) -> None:
         """Indices that data gave, as names of their own that are within the buffer."""
         for name, index, size in access.checked:
-            known = dict(names)
+            known = names.copy()
             for symbol in symbols_of(index):
                 if symbol.name[0] == "v" and symbol.name[1:].isdigit():
                     code = self.values[int(symbol.name[1:])]

@@ -1,4 +1,4 @@
-"""A region around one convolution: the kernels of convolution.h and depthwise.h, the rest of the region in their hook.
+"""A region around one convolution: convolution.h, winograd.h or depthwise.h, the rest of the region in their hook.
 
 What kind of convolution it is, and its geometry, is read off the index map of the left operand, which must be stored
 channels last; the weights are constant and packed when the model is compiled.
@@ -12,22 +12,35 @@ from dataclasses import dataclass
 import numpy as np
 
 from fusible.compiler.backends.cpu.c_body import Body, axis_names, shape_symbols
-from fusible.compiler.backends.cpu.c_dims import c_dim
+from fusible.compiler.backends.cpu.c_dims import Names, c_dim
 from fusible.compiler.backends.cpu.c_expr import Code, Kind
 from fusible.compiler.backends.cpu.c_nest import ELEMENT_TYPES
 from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of
 from fusible.compiler.backends.cpu.windows import Geometry, geometry_of
 from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.region.region import Contract, Load, Region, operands_of
-from fusible.kernels.cpu.convolution_plan import plan_convolution, plan_depthwise
+from fusible.kernels.cpu.convolution_plan import plan_convolution, plan_depthwise, plan_winograd
 from fusible.kernels.cpu.convolution_weights import pack_convolution, pack_depthwise
+from fusible.kernels.cpu.winograd import pack_winograd
 
 __all__ = ["Convolution", "convolution_of", "packed_weights", "print_convolution"]
 
 
+_WINOGRAD_FIELDS = frozenset(
+    {"images", "height", "width", "channels", "outputs", "pad_top", "pad_left", "out_height", "out_width",
+     "image_stride", "row_stride", "pixel_stride"}
+)  # fmt: skip
+_LEAST_CHANNELS = 16  # below, the transforms cost more than the products that they save
+_LARGE_IMAGE, _SMALL_IMAGE = 100, 36  # output pixels from which tiles of 4 x 4, and of 2 x 2, pay
+
+
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution in a nest. left, right: the stages that load its operands; buffer: the input with the weights."""
+    """A convolution in a nest.
+
+    left, right: the stages that load its operands; buffer: the input with the weights; winograd: the size of the tiles
+    of outputs, 2 or 4, if it is computed by Winograd's algorithm, else 0.
+    """
 
     nest: Nest
     contract: int
@@ -35,10 +48,19 @@ class Convolution:
     right: int
     geometry: Geometry
     buffer: int
+    winograd: int
+
+    @property
+    def kind(self) -> str:
+        """The kernel, as its struct is called."""
+        return "depthwise" if self.geometry.depthwise else "winograd" if self.winograd else "convolution"
 
 
-def convolution_of(region: Region, constants: Collection[int]) -> Convolution:
-    """The convolution that a region is built around; `constants`: inputs known at compile time. Raises NotPrintable."""
+def convolution_of(region: Region, constants: Collection[int], *, exact: bool = False) -> Convolution:
+    """The convolution that a region is built around. Raises NotPrintable.
+
+    constants: the inputs that are known at compile time. exact: no algorithm that rounds otherwise than the sum does.
+    """
     if len(region.contractions) != 1:
         raise NotPrintable("it has several contractions")
     position = region.contractions[0]
@@ -54,25 +76,39 @@ def convolution_of(region: Region, constants: Collection[int]) -> Convolution:
         raise NotPrintable("the weights of its convolution are no constant")
     geometry = geometry_of(region, left, right, contract)
     nest = nest_of(region, contraction=position, aside=(left, right), vector=geometry.column)
-    return Convolution(nest, position, left, right, geometry, weights.buffer)
+    return Convolution(nest, position, left, right, geometry, weights.buffer, 0 if exact else _winograd(geometry))
+
+
+def _winograd(g: Geometry) -> int:
+    """The size of Winograd's tiles: 4 where an image has many, 2 where there are few and 4 would waste most of them."""
+    plain = g.kernel == (3, 3) and g.strides == (1, 1) and g.dilations == (1, 1) and g.groups == 1
+    if not plain or min(g.channels, g.outputs) < _LEAST_CHANNELS:
+        return 0
+    if not isinstance(g.out_height, int) or not isinstance(g.out_width, int):
+        return 0
+    pixels = g.out_height * g.out_width
+    return 4 if pixels >= _LARGE_IMAGE else 2 if pixels >= _SMALL_IMAGE else 0
 
 
 def packed_weights(convolution: Convolution, array: np.ndarray) -> np.ndarray:
     """The weights as the kernel reads them, 1-D float32. array: [O, C / groups, KH, KW]."""
     if convolution.geometry.depthwise:
         return pack_depthwise(array).reshape(-1)
+    if convolution.winograd:
+        return pack_winograd(array, convolution.winograd)
     return pack_convolution(array, convolution.geometry.groups)
 
 
 def print_convolution(
     region: Region, convolution: Convolution, name: str, threads: int, lanes: int
-) -> tuple[str, tuple[str, ...]]:
-    """The C text of a region around a convolution, up to the exported function `name`, and its shape symbols.
+) -> tuple[str, tuple[str | int, ...]]:
+    """The C text of a region around a convolution, up to the exported function `name`, and what it takes as `dims`.
 
     Raises NotPrintable.
     """
     printer = _Printer(region, convolution, name, threads, lanes)
-    return printer.text(), tuple(printer.symbols)
+    text = printer.text()
+    return text, (*printer.symbols, *printer.numbers)
 
 
 class _Printer:
@@ -84,25 +120,29 @@ class _Printer:
             if buffer.dtype not in ELEMENT_TYPES:
                 raise NotPrintable(f"it has an operand of {buffer.dtype.value}")
         self.symbols = shape_symbols(self.nest)
-        self.names = axis_names(self.nest)
+        self.numbers: list[int] = []
+        self.names = Names(axis_names(self.nest), "c->n", self.numbers)
 
     def text(self) -> str:
         """Everything."""
-        return "\n\n".join([self._structure(), self._finish(), self._task(), self._export()]) + "\n"
+        functions = [self._finish(), self._task()]
+        export = self._export()
+        return "\n\n".join([self._structure(), *functions, export]) + "\n"
 
     def _structure(self) -> str:
         inputs = [f"    const {ELEMENT_TYPES[b.dtype]} *x{n};" for n, b in enumerate(self.region.inputs)]
         outputs = [f"    {ELEMENT_TYPES[b.dtype]} *y{n};" for n, b in enumerate(self.region.outputs)]
         symbols = [f"    long s_{name};" for name in self.symbols]
-        kernel = "struct depthwise" if self.geometry.depthwise else "struct convolution"
-        lines = [*inputs, *outputs, *symbols, f"    {kernel} kernel;", "    char *scratch;", "    long scratch_size;"]
+        symbols += [f"    long n{n};" for n in range(len(self.numbers))]
+        kernel = [f"    struct {self.convolution.kind} kernel;", "    char *scratch;", "    long scratch_size;"]
+        lines = [*inputs, *outputs, *symbols, *kernel]
         return "\n".join([f"struct {self.name}_call {{", *lines, "    struct pool *pool;", "    int *error;", "};"])
 
     def _finish(self) -> str:
         """The hook: every stage but the product and its operands, for one vector of channels of a pixel."""
         c = self.convolution
         value = self.region.first_values[c.contract]
-        body = Body(self.nest, {value: Code("value", Kind.FLOAT, True)}, dict(self.names))
+        body = Body(self.nest, {value: Code("value", Kind.FLOAT, True)}, self.names)
         hidden = {c.contract, c.left, c.right}
         operands = {self.region.first_values[c.left], self.region.first_values[c.right]}
         for position, stage in enumerate(self.region.stages):
@@ -136,38 +176,46 @@ class _Printer:
         return lines
 
     def _task(self) -> str:
-        if self.geometry.depthwise:
-            call = f"depthwise_item(&c->kernel, item, start_zero, {self.name}_finish, c);"
-        else:
-            scratch = "c->scratch + pool_thread(c->pool) * c->scratch_size"
-            call = f"convolution_item(&c->kernel, item, {scratch}, start_zero, {self.name}_finish, c);"
+        kind, tile = self.convolution.kind, self._tile()
+        scratch = "" if self.geometry.depthwise else ", c->scratch + pool_thread(c->pool) * c->scratch_size"
+        call = f"{kind}_item({tile}&c->kernel, item{scratch}, start_zero, {self.name}_finish, c);"
         head = f"static void {self.name}_task(void *context, long item) {{"
         return "\n".join([head, f"    const struct {self.name}_call *c = context;", f"    {call}", "}"])
 
+    def _tile(self) -> str:
+        return f"{self.convolution.winograd}, " if self.convolution.winograd else ""
+
     def _export(self) -> str:
-        g, names = self.geometry, {**self.names, **{n: f"call.s_{n}" for n in self.symbols}}
+        g, names = self.geometry, Names(axis_names(self.nest, "call."), "call.n", self.numbers)
         buffers = len(self.region.inputs)
         fields = [f".x{n} = buffers[{n}]" for n in range(buffers)]
         fields += [f".y{n} = buffers[{buffers + n}]" for n in range(len(self.region.outputs))]
         fields += [f".s_{name} = dims[{n}]" for n, name in enumerate(self.symbols)]
-        lines = [f"struct {self.name}_call call = {{{', '.join([*fields, '.pool = pool', '.error = error'])}}};"]
-        kind = "depthwise" if g.depthwise else "convolution"
-        values = {n: c_dim(v, names) for n, v in {**g.fields(), **self._plan()}.items()}
+        kind, tile = self.convolution.kind, self._tile()
+        # depthwise.h has code of its own for each kernel and stride, so these stay numbers.
+        literal = Names(names)
+        kept = {n for n in g.fields() if n.startswith(("kernel", "stride", "dilation"))} if g.depthwise else set()
+        sizes = {n: v for n, v in g.fields().items() if not self.convolution.winograd or n in _WINOGRAD_FIELDS}
+        sizes |= self._plan()
+        values = {n: c_dim(v, literal if n in kept else names) for n, v in sizes.items()}
         listed = ", ".join(f".{n} = {v}" for n, v in values.items())
         left = self.region.stages[self.convolution.left]
         assert isinstance(left, Load)
-        weights = "weights" if g.depthwise else "panels"
+        weights = "panels" if kind == "convolution" else "weights"
         operands = f".x = call.x{left.buffer}, .{weights} = call.x{self.convolution.buffer}"
+        first = len(self.symbols)
+        fields += [f".n{n} = dims[{first + n}]" for n in range(len(self.numbers))]
+        lines = [f"struct {self.name}_call call = {{{', '.join([*fields, '.pool = pool', '.error = error'])}}};"]
         lines += ["(void)dims;", f"call.kernel = (struct {kind}){{{operands}, {listed}}};"]
         if g.depthwise:
             lines.append(f"pool_run(pool, {self.name}_task, &call, depthwise_items(&call.kernel));")
         else:
             lines += [
-                "call.scratch_size = (convolution_scratch_bytes(&call.kernel) + 63) / 64 * 64;",
+                f"call.scratch_size = ({kind}_scratch_bytes({tile}&call.kernel) + 63) / 64 * 64;",
                 "float *scratch;",
                 "if (!scratch_get(&scratch, call.scratch_size / 4 * pool_threads(pool), error)) return;",
                 "call.scratch = (char *)scratch;",
-                f"pool_run(pool, {self.name}_task, &call, convolution_items(&call.kernel));",
+                f"pool_run(pool, {self.name}_task, &call, {kind}_items({tile}&call.kernel));",
                 "scratch_give(scratch);",
             ]
         head = f"EXPORT void {self.name}(struct pool *pool, void *const *buffers, const int64_t *dims, int *error) {{"
@@ -180,6 +228,12 @@ class _Printer:
         if g.depthwise:
             cut = plan_depthwise(oh, width, g.groups, g.kernel[0], images=images, threads=self.threads)
             return {"rows_per_item": cut.rows, "channels_per_item": cut.channels}
+        if m := self.convolution.winograd:
+            tiles = -(-oh // m) * -(-ow // m)
+            plan = plan_winograd(
+                m, tiles, g.channels, g.outputs, images=images, threads=self.threads, lanes=self.lanes
+            )
+            return {"tiles_per_item": plan.band, "panels_per_item": plan.panels}
         plan = plan_convolution(
             oh * ow, g.kernel[0] * g.kernel[1] * g.channels, g.outputs, images=images * g.groups, threads=self.threads,
             lanes=self.lanes,

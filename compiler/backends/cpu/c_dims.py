@@ -7,21 +7,48 @@ from collections.abc import Mapping, Sequence
 from fusible.compiler.ir.symbol_values import substitute, symbols_of
 from fusible.compiler.ir.symbols import Call, Dim, Symbol, SymInt, bounds_of, product
 
-__all__ = ["c_dim", "coefficient", "flat_offset", "mentions"]
+__all__ = ["Names", "c_dim", "coefficient", "flat_offset", "mentions"]
 
 
-def c_dim(dim: Dim, names: Mapping[str, str]) -> str:
+class Names(dict[str, str]):
+    """The C name of each symbol, and parameters in the place of numbers.
+
+    Kernels that differ in sizes only then have the same text and are compiled once. Each number printed is a parameter
+    of its own, `prefix` and its place in `numbers`, so that equal sizes by chance do not tell texts apart. Without
+    `numbers` there are no parameters: a number is a number.
+    """
+
+    def __init__(self, names: Mapping[str, str], prefix: str = "", numbers: list[int] | None = None) -> None:
+        super().__init__(names)
+        self.prefix, self.numbers = prefix, numbers
+
+    def number(self, value: int) -> str:
+        """The name of a new parameter, or the number itself."""
+        if self.numbers is None:
+            return f"{value}L" if abs(value) >= 2**31 else str(value)
+        self.numbers.append(value)
+        return f"{self.prefix}{len(self.numbers) - 1}"
+
+    def copy(self) -> Names:
+        """The same names over the same parameters."""
+        return Names(self, self.prefix, self.numbers)
+
+    def __or__(self, other: Mapping[str, str]) -> Names:  # type: ignore[override]
+        return Names({**self, **other}, self.prefix, self.numbers)
+
+
+def c_dim(dim: Dim, names: Names) -> str:
     """The C expression (type long). `names`: the C name of each symbol.
 
     Divisions round towards minus infinity; where the dividend cannot be negative C's own do.
     """
     if not isinstance(dim, SymInt):
-        return f"{dim}L" if abs(dim) >= 2**31 else str(dim)
+        return names.number(dim) if dim > 1 else str(dim)
     parts: list[str] = []
     for monomial, coefficient_ in dim.terms:
         factors = [_atom(atom, names) for atom in monomial]
         if abs(coefficient_) != 1 or not factors:
-            factors.insert(0, f"{abs(coefficient_)}L")
+            factors.insert(0, names.number(abs(coefficient_)) if abs(coefficient_) > 1 else "1")
         sign = "-" if coefficient_ < 0 else "+"
         body = " * ".join(factors)
         parts.append(f" {sign} {body}" if parts else (body if sign == "+" else f"-{body}"))
@@ -29,7 +56,7 @@ def c_dim(dim: Dim, names: Mapping[str, str]) -> str:
     return f"({text})" if " " in text or text.startswith("-") else text
 
 
-def _atom(atom: Symbol | Call, names: Mapping[str, str]) -> str:
+def _atom(atom: Symbol | Call, names: Names) -> str:
     if isinstance(atom, Symbol):
         return names[atom.name]
     a, b = (c_dim(argument, names) for argument in atom.args)

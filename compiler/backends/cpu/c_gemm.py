@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fusible.compiler.backends.cpu.c_body import Body, axis_names, shape_symbols
-from fusible.compiler.backends.cpu.c_dims import c_dim, coefficient, mentions
+from fusible.compiler.backends.cpu.c_dims import Names, c_dim, coefficient, mentions
 from fusible.compiler.backends.cpu.c_expr import Code, Kind
 from fusible.compiler.backends.cpu.c_nest import ELEMENT_TYPES
 from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of
@@ -144,12 +144,14 @@ def _plain_axes(map_: IndexMap) -> list[int | None] | None:
     return found if len(set(axes)) == len(axes) else None
 
 
-def print_product(region: Region, product: Product, name: str) -> tuple[str, tuple[str, ...]]:
-    """The C text of a region around a product, up to the exported function `name`, and its shape symbols.
+def print_product(region: Region, product: Product, name: str) -> tuple[str, tuple[str | int, ...]]:
+    """The C text of a region around a product, up to the exported function `name`, and what it takes as `dims`.
 
     Raises NotPrintable.
     """
-    return _Printer(region, product, name).text(), tuple(shape_symbols(product.nest))
+    printer = _Printer(region, product, name)
+    text = printer.text()
+    return text, (*printer.symbols, *printer.numbers)
 
 
 class _Printer:
@@ -159,6 +161,7 @@ class _Printer:
             if buffer.dtype not in ELEMENT_TYPES:
                 raise NotPrintable(f"it has an operand of {buffer.dtype.value}")
         self.symbols = shape_symbols(self.nest)
+        self.numbers: list[int] = []
         self.left = self.nest.loads[product.left]
         if self.left.bounds or self.left.checked:
             raise NotPrintable("its left operand is not read everywhere")
@@ -170,12 +173,15 @@ class _Printer:
 
     def text(self) -> str:
         """Everything."""
-        return "\n\n".join([self._structure(), self._finish(), self._task(), self._export()]) + "\n"
+        functions = [self._finish(), self._task()]
+        export = self._export()
+        return "\n\n".join([self._structure(), *functions, export]) + "\n"
 
     def _structure(self) -> str:
         inputs = [f"    const {ELEMENT_TYPES[b.dtype]} *x{n};" for n, b in enumerate(self.region.inputs)]
         outputs = [f"    {ELEMENT_TYPES[b.dtype]} *y{n};" for n, b in enumerate(self.region.outputs)]
         symbols = [f"    long s_{name};" for name in self.symbols]
+        symbols += [f"    long n{n};" for n in range(len(self.numbers))]
         kernel = ["    struct gemv gemv;"] if self.few else ["    struct gemm gemm;", "    struct gemm_tiling tiling;"]
         lines = [*inputs, *outputs, *symbols, *kernel, "    float *scratch;", "    long scratch_size, items;"]
         lines += ["    struct pool *pool;", "    int *error;"]
@@ -186,7 +192,7 @@ class _Printer:
         """The hook: every stage but the product and its operands, for one vector of columns."""
         p = self.product
         sum_ = self.region.first_values[p.contract]
-        names = axis_names(self.nest)
+        names = Names(axis_names(self.nest), "c->n", self.numbers)
         body = Body(self.nest, {sum_: Code("value", Kind.FLOAT, True)}, names)
         hidden = {p.contract, p.left, p.right}
         operands = {self.region.first_values[p.left], self.region.first_values[p.right]}
@@ -229,7 +235,7 @@ class _Printer:
 
     def _export(self) -> str:
         p, nest = self.product, self.nest
-        names = {**axis_names(nest), **{n: f"call.s_{n}" for n in self.symbols}}
+        names = Names(axis_names(nest, "call."), "call.n", self.numbers)
         buffers = len(self.region.inputs)
         fields = [f".x{n} = buffers[{n}]" for n in range(buffers)]
         fields += [f".y{n} = buffers[{buffers + n}]" for n in range(len(self.region.outputs))]
@@ -237,10 +243,14 @@ class _Printer:
         zero: dict[str, Dim] = {f"i{n}": 0 for n in range(len(nest.extents))}
         steps = [self._step(axis) for axis in (p.batch, p.row, p.depth)]
         sizes = ["1" if a is None else c_dim(_extent(nest, a), names) for a in (p.batch, p.row, p.column, p.depth)]
+        if self.few:  # gemv.h has code of its own for each number of rows
+            sizes[1] = "1" if p.row is None else str(_extent(nest, p.row))
         a = f"call.x{self.left.buffer} + {c_dim(substitute(self.left.offset, zero), names)}"
         b = f"call.x{p.buffer}"
         a_batch, a_row, a_depth = (c_dim(step, names) for step in steps)
         batch, rows, columns, depth = sizes
+        first = len(self.symbols)
+        fields += [f".n{n} = dims[{first + n}]" for n in range(len(self.numbers))]
         lines = [f"struct {self.name}_call call = {{{', '.join([*fields, '.pool = pool', '.error = error'])}}};"]
         lines.append("(void)dims;")
         if self.few:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import prod
 
 from fusible.compiler.backends.cpu.c_body import Body, axis_names, shape_symbols
-from fusible.compiler.backends.cpu.c_dims import c_dim
+from fusible.compiler.backends.cpu.c_dims import Names, c_dim
 from fusible.compiler.backends.cpu.c_expr import Code, Kind, c_float, kind_of
 from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of
 from fusible.compiler.ir.symbols import Dim, product
@@ -54,7 +54,7 @@ class _Printer:
         for buffer in (*self.region.inputs, *self.region.outputs):
             if buffer.dtype not in ELEMENT_TYPES:
                 raise NotPrintable(f"it has an operand of {buffer.dtype.value}")
-        self.names = axis_names(nest)
+        self.names = Names(axis_names(nest))
         self.folding = nest.vector in nest.folded  # lanes lie along a folded axis
         self.positions = {v: p for p, f in enumerate(self.region.first_values) for v in self._results(p, f)}
         self.levels = self._levels()
@@ -175,7 +175,7 @@ class _Printer:
     def _phase_functions(self) -> list[str]:
         found = []
         for number, phase in enumerate(self.phases):
-            body = Body(self.nest, self._row_values(number), dict(self.names))
+            body = Body(self.nest, self._row_values(number), self.names)
             for position, slot in self.stash.items():
                 if position in phase.stages and self._made_before(position, number):
                     value = self.region.first_values[position]
@@ -257,7 +257,7 @@ class _Printer:
             lines += [self._finished(position) for position in phase.reductions]
         if self.nest.folded:
             lines += self._row_stages(last)
-            body = Body(self.nest, self._row_values(last + 1), dict(self.names))
+            body = Body(self.nest, self._row_values(last + 1), self.names)
             for number, store in enumerate(self.region.stores):
                 if not self._in_row(self.positions[store.value]):
                     body.store(number)
@@ -276,7 +276,7 @@ class _Printer:
         known = self._row_values(level)
         for position in positions:
             known.pop(self.region.first_values[position], None)
-        body = Body(self.nest, known, dict(self.names))
+        body = Body(self.nest, known, self.names)
         body.stages(positions)
         kept = [f"r->v{v} = v{v};" for v in (self.region.first_values[p] for p in positions)]
         return ["{", *_indented([*body.lines, *kept]), "}"] if positions else []
@@ -354,7 +354,7 @@ class _Printer:
         outer = self._open(self.nest.outer)
         rows: Dim = product(self._extent(a) for a in outer if a != self.nest.vector)
         points = product(self._extent(a) for a in [*outer, *self._open(self.nest.folded)])
-        names = {**self.names, **{n: f"call.s_{n}" for n in shape_symbols(self.nest)}}
+        names = Names(axis_names(self.nest, "call."))
         row_text = c_dim(rows, names)
         if not self.folding and self.nest.vector >= 0 and not [a for a in outer if a != self.nest.vector]:
             row_text = f"({c_dim(self._extent(self.nest.vector), names)} + {_BLOCK - 1}) / {_BLOCK}"

@@ -26,22 +26,24 @@ PLACEHOLDER = "fusible_kernel"
 
 @dataclass(frozen=True)
 class NativeKernel:
-    """text: C that includes printed.h, for the function PLACEHOLDER. symbols: shape symbols, in the order of `dims`.
+    """text: C that includes printed.h, for the function PLACEHOLDER. dims: what it takes besides buffers, shape symbols
+    and numbers that were kept out of the text.
 
     anchor: the product or convolution that the region is built around, whose constant operand is to be packed.
     """
 
     text: str
-    symbols: tuple[str, ...]
+    dims: tuple[str | int, ...]
     anchor: Product | Convolution | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What work is cut for: threads, and lanes of a vector."""
+    """What work is cut for: threads, and lanes of a vector. exact: keep to algorithms that round as the sums do."""
 
     threads: int = 1
     lanes: int = 8
+    exact: bool = False
 
 
 def print_region(region: Region, constants: Collection[int], machine: Machine = Machine()) -> NativeKernel:
@@ -55,11 +57,11 @@ def print_region(region: Region, constants: Collection[int], machine: Machine = 
         if len(region.inputs[0].shape) != 4 and not any(len(b.shape) == 4 for b in region.inputs):
             raise
         try:
-            found = convolution_of(region, constants)
-            text, symbols = print_convolution(region, found, PLACEHOLDER, machine.threads, machine.lanes)
+            found = convolution_of(region, constants, exact=machine.exact)
+            text, dims = print_convolution(region, found, PLACEHOLDER, machine.threads, machine.lanes)
         except NotPrintable as no_convolution:
             raise NotPrintable(f"{no_product}; {no_convolution}") from no_convolution
-        return NativeKernel(text, symbols, found)
+        return NativeKernel(text, dims, found)
 
 
 def packed(region: Region, kernel: NativeKernel, array: np.ndarray) -> np.ndarray:
