@@ -61,6 +61,14 @@ INLINE vf vf_sign(vf x) { return vf_select((vi)(x > 0), vf_all(1), vf_select((vi
 INLINE vi vf_isnan(vf x) { return (vi)(x != x); }
 INLINE vi vf_isinf(vf x) { return (vi)(vf_abs(x) == vf_infinity()); }
 
+/* The lanes from `first` to `last` - 1 of memory, `fill` in the others; only those lanes are read. */
+INLINE vf vf_load_interval(const float *from, long lanes, long first, long last, float fill) {
+    if (first <= 0 && last >= lanes) return vf_load_first(from, lanes);
+    vf value = vf_all(fill);
+    for (long lane = long_max(first, 0); lane < long_min(last, lanes); lane++) value[lane] = from[lane];
+    return value;
+}
+
 /* Truth values in memory are bytes 0 and 1; in vectors lanes of no and of all bits. */
 INLINE vi mask_load(const uint8_t *from, long lanes) {
     vi mask = {0};

@@ -99,7 +99,25 @@ class Body:
     def _test(self, bounds: Sequence[Bound]) -> Code:
         if not any(self._along(b) for b in bounds):
             return Code(self.condition(bounds), Kind.MASK, False)
-        return self._lane_by_lane(f"{self.condition(bounds, self._lane_names())} ? -1 : 0", Kind.MASK)
+        if not all(self._slides(b) for b in bounds):
+            return self._lane_by_lane(f"{self.condition(bounds, self._lane_names())} ? -1 : 0", Kind.MASK)
+        first, last = self._interval(bounds)
+        lanes = f"(vi)(vi_lanes() >= vi_all((int32_t)({first}))) & (vi)(vi_lanes() < vi_all((int32_t)({last})))"
+        return Code(f"({lanes})", Kind.MASK, True)
+
+    def _slides(self, bound: Bound) -> bool:
+        """True if the bound holds for an interval of lanes: its index takes steps of 1 along them, or none."""
+        ends = all(not mentions(d, f"i{self.nest.vector}") for d in (bound.low, bound.high))
+        return ends and coefficient(bound.expr, self.nest.vector) in (0, 1)
+
+    def _interval(self, bounds: Sequence[Bound]) -> tuple[str, str]:
+        """The first lane for which all bounds hold, and the lane after the last one, as C expressions."""
+        plain = [b for b in bounds if not self._along(b)]
+        first, last = "0", "VL"
+        for bound in (b for b in bounds if self._along(b)):
+            low, index, high = (c_dim(d, self.names) for d in (bound.low, bound.expr, bound.high))
+            first, last = f"long_max({first}, {low} - {index})", f"long_min({last}, {high} - {index})"
+        return first, f"({self.condition(plain)} ? {last} : 0)" if plain else last
 
     def _lane_by_lane(self, element: str, kind: Kind) -> Code:
         """A vector whose elements are computed one after the other, over `lane`."""
@@ -138,7 +156,10 @@ class Body:
             return
         if kind is Kind.INT:
             raise NotPrintable(f"it loads {dtype.value} lane by lane")
-        self._load_lanes(value, access, kind)
+        if step == 1 and not access.checked and kind is Kind.FLOAT and all(self._slides(b) for b in access.bounds):
+            self._load_interval(value, access)
+        else:
+            self._load_lanes(value, access, kind)
 
     def _guarded(self, access: Access, read: str, kind: Kind, vector: bool) -> str:
         if not access.bounds:
@@ -146,6 +167,13 @@ class Body:
         fill = access.fill or 0
         other = Code(c_float(float(fill)) if kind is Kind.FLOAT else str(int(fill)), kind, False)
         return f"{self.condition(access.bounds)} ? {read} : {promoted(other).text if vector else other.text}"
+
+    def _load_interval(self, value: int, access: Access) -> None:
+        """Adjacent elements where an interval of lanes holds: one load if that is all of them, none if it is empty."""
+        first, last = self._interval(access.bounds)
+        place = f"c->x{access.buffer} + {c_dim(access.offset, self.names)}"
+        arguments = f"{place}, lanes, {first}, {last}, {c_float(float(access.fill or 0))}"
+        self._define(value, Code(f"vf_load_interval({arguments})", Kind.FLOAT, True))
 
     def _load_lanes(self, value: int, access: Access, kind: Kind) -> None:
         names = self._lane_names()
