@@ -80,7 +80,7 @@ class _Search:
         return all(user in self.group and node in self.group[user] for user in node.output.users)
 
     def _grown(self, node: Node) -> list[Node]:
-        members = [node]
+        members = self._attention(node) or [node]
         for value in dict.fromkeys(node.inputs):
             producer = value.producer if value is not None else None
             if value is None or producer is None or producer not in self.group or producer in members:
@@ -92,9 +92,7 @@ class _Search:
                 reason = self.printable(merged, [node.outputs[0]])
                 if reason is None:
                     members = merged
-                    for other in members:
-                        if not _is_view(other):
-                            self.group[other] = members
+                    self._claim(members)
                     continue
             cost = Cost(2 * _nbytes(value), 1)
             nodes = (*producer.origin, *node.origin)
@@ -102,12 +100,58 @@ class _Search:
             self.context.ledger.add(entry)
         return members
 
+    def _attention(self, node: Node) -> list[Node] | None:
+        """The members of attention whose second product is `node`: the softmax's group and the product before it."""
+        if not isinstance(node.op.definition(node), Contraction):
+            return None
+        for value in node.inputs:
+            weights = self._only_reader(value, node)
+            if weights is None or not any(n.op.name == "softmax" for n in weights) or _has_product(weights):
+                continue
+            for operand in (v for n in weights for v in n.inputs if v is not None and v.producer not in weights):
+                scores = self._only_reader(operand, *weights)
+                if scores is None or not _has_product(scores):
+                    continue
+                core = {node, *weights, *scores}
+                for members in (core | self._views_before(core), core):
+                    found = sorted(members, key=self.order.__getitem__)
+                    if self.printable(found, [node.outputs[0]]) is None:
+                        self._claim(found)
+                        return found
+        return None
+
+    def _claim(self, members: list[Node]) -> None:
+        """Make members one group; views that stand for themselves may be in others as well."""
+        for node in members:
+            if node in self.group and not all(_is_view(n) for n in self.group[node]):
+                self.group[node] = members
+
+    def _only_reader(self, value: Value | None, *readers: Node) -> list[Node] | None:
+        """The group that makes a value, if it ends there and nobody but the readers sees it."""
+        producer = None if value is None else value.producer
+        if value is None or producer is None or value in self.results or not set(value.users) <= set(readers):
+            return None
+        made = self.group.get(producer)
+        return made if made is not None and made[-1] is producer else None
+
+    def _views_before(self, members: set[Node]) -> set[Node]:
+        """The views that lead to what members read."""
+        found: set[Node] = set()
+        waiting = [v.producer for n in members for v in n.inputs if v is not None]
+        while waiting:
+            producer = waiting.pop()
+            if producer is not None and producer in self.group and producer not in members | found:
+                if _is_view(producer) and all(_is_view(n) for n in self.group[producer]):
+                    found.add(producer)
+                    waiting += [v.producer for v in producer.inputs if v is not None]
+        return found
+
     def _refusal(self, value: Value, node: Node, drawn: Sequence[Node], members: Sequence[Node]) -> str | None:
         """Why the producer's group stays outside, or None."""
         views = all(_is_view(n) for n in drawn)
         if value in self.results and not views:
             return "the value is an output of the model"
-        readers = [user for user in value.users if user is not node]
+        readers = [user for user in value.users if user is not node and user not in members]
         if readers and not views:
             return f"the value has {len(readers) + 1} readers"
         if drawn[-1] is not value.producer:
@@ -115,6 +159,10 @@ class _Search:
         if len(drawn) + len(members) > _LARGEST:
             return f"the group would have more than {_LARGEST} nodes"
         return None if views else _repetition(value, node, drawn)
+
+
+def _has_product(nodes: Sequence[Node]) -> bool:
+    return any(isinstance(node.op.definition(node), Contraction) for node in nodes)
 
 
 def _repetition(value: Value, node: Node, drawn: Sequence[Node]) -> str | None:
@@ -195,7 +243,7 @@ def _replace(graph: Graph, members: Sequence[Node], context: PassContext, name: 
         fused = graph.add_node("fused", operands, {}, outputs=1, subgraphs=[inner])
     graph.replace(last, fused.outputs[0])
     for node in reversed(members[:-1]):
-        if not node.output.uses and node.output not in graph.outputs:
+        if node.graph is graph and not node.output.uses and node.output not in graph.outputs:
             graph.erase(node)
     chain = " -> ".join(node.op.name for node in members)
     context.ledger.add(Entry(Kind.FUSED, name, "", origin, chain, saved=Cost(saved, len(members) - 1)))

@@ -8,6 +8,7 @@
 
 #include <stdlib.h>
 
+#include "attention.h"
 #include "convolution.h"
 #include "depthwise.h"
 #include "gemm.h"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fusible.compiler.backends.cpu.c_attention import attention_of, print_attention
 from fusible.compiler.backends.cpu.c_convolution import (
     Convolution,
     convolution_of,
@@ -50,6 +51,8 @@ def print_region(region: Region, constants: Collection[int], machine: Machine = 
     """The kernel of a region; `constants`: inputs whose contents are known. Raises NotPrintable with the reason."""
     if not region.contractions:
         return NativeKernel(*print_nest(region, PLACEHOLDER))
+    if len(region.contractions) == 2:
+        return NativeKernel(*print_attention(attention_of(region), PLACEHOLDER))
     try:
         product = product_of(region, constants)
         return NativeKernel(*print_product(region, product, PLACEHOLDER), product)

@@ -5,7 +5,7 @@ Axes that every access crosses as one are collapsed, so that an element-wise reg
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -15,7 +15,7 @@ from fusible.compiler.ir.symbols import Dim, Symbol, SymInt
 from fusible.compiler.region.index import Bound, IndexMap
 from fusible.compiler.region.region import Contract, Index, Load, Reduce, Region, Scan, Test
 
-__all__ = ["Access", "Nest", "NotPrintable", "nest_of"]
+__all__ = ["Access", "Nest", "NotPrintable", "flat_nest", "nest_of"]
 
 
 class NotPrintable(Exception):
@@ -91,6 +91,18 @@ def nest_of(
         for a, b in pairwise(n for n in group if n != vector):
             nest = _collapsed(nest, a, b)
     return replace(nest, vector=_vector_axis(nest) if vector is None else vector)
+
+
+def flat_nest(region: Region, hidden: Collection[int], vector: int = -1) -> Nest:
+    """The accesses of a region whose loops a kernel makes, every axis as it is. hidden: loads that the kernel makes."""
+    loads = {
+        n: _access(s.buffer, s.map, region.inputs[s.buffer].shape, n)
+        for n, s in enumerate(region.stages)
+        if isinstance(s, Load) and n not in hidden
+    }
+    stores = tuple(_access(s.buffer, s.map, region.outputs[s.buffer].shape, 0) for s in region.stores)
+    axes = tuple(range(len(region.extents)))
+    return Nest(region, region.extents, loads, stores, region.spaces, axes, (), vector)
 
 
 def _by_stride(axes: tuple[int, ...], stores: Sequence[Access]) -> tuple[int, ...]:

@@ -28,11 +28,9 @@ ORDER = (0, 2, 3, 1)
 # What the printer does not take yet, in whatever order images are stored, and what it says last.
 REFUSED = {
     "rms_norm_half": "it has an operand of f16",
-    "attention_gqa_score_hook": "it has several contractions",
-    "attention_from_packed_projection": "it has several contractions",
     "sibling_gemms": "it has several contractions",
     "gemm_transposed_cast_operands": "it has an operand of bf16",
-    "gated_mlp": "it has several contractions",
+    "gated_mlp": "what its products have between them is no softmax",
     "arg_max_of_logits": "its reductions run over different axes",
     "cumulative_positions": "it has a running fold",
     "dequantise_gemm_prologue": "an operand of its product is computed in the region",

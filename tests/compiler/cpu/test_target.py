@@ -53,6 +53,104 @@ def inputs(batch: int = 2) -> dict[str, np.ndarray]:
     return {"x": x, "ids": np.asarray([5, -1, 0])}
 
 
+def heads() -> onnx.ModelProto:
+    """Self-attention as torch exports it: heads cut out of projections, a mask, a softmax that is safe from NaN."""
+    random = np.random.default_rng(2)
+    weights = {f"w{n}": (random.standard_normal((24, 24)) / 5).astype(np.float32) for n in "qkvo"}
+    weights |= {"minus": np.asarray(-np.inf, np.float32), "zero": np.asarray(0, np.float32)}
+    weights |= {"shape": np.asarray([2, 7, 3, 8]), "back": np.asarray([2, 7, 24])}
+    weights["scale"] = np.asarray(8**-0.5, np.float32)
+    nodes = []
+    for n in "qkv":
+        nodes.append(helper.make_node("MatMul", ["x", f"w{n}"], [f"p{n}"]))
+        nodes.append(helper.make_node("Reshape", [f"p{n}", "shape"], [f"r{n}"]))
+        nodes.append(helper.make_node("Transpose", [f"r{n}"], [n], perm=[0, 2, 3, 1] if n == "k" else [0, 2, 1, 3]))
+    nodes += [
+        helper.make_node("Mul", ["q", "scale"], ["scaled"]),
+        helper.make_node("MatMul", ["scaled", "k"], ["scores"]),
+        helper.make_node("Where", ["mask", "scores", "minus"], ["hidden"]),
+        helper.make_node("Softmax", ["hidden"], ["soft"]),
+        helper.make_node("IsNaN", ["soft"], ["lost"]),
+        helper.make_node("Where", ["lost", "zero", "soft"], ["safe"]),
+        helper.make_node("MatMul", ["safe", "v"], ["seen"]),
+        helper.make_node("Transpose", ["seen"], ["turned"], perm=[0, 2, 1, 3]),
+        helper.make_node("Reshape", ["turned", "back"], ["joined"]),
+        helper.make_node("MatMul", ["joined", "wo"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "heads",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 7, 24]),
+            helper.make_tensor_value_info("mask", TensorProto.BOOL, [2, 1, 1, 7]),
+        ],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [onnx.numpy_helper.from_array(w, n) for n, w in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+
+
+def test_attention_is_one_kernel() -> None:
+    exe = fusible.compile(heads(), target="cpu", options=fusible.Options(threads=2))
+    kernels = [row["kernel"] for row in exe.report.kernels]
+    assert len(kernels) == 5 and sum("softmax" in name for name in kernels) == 1
+    assert exe.report.host == ()
+    mask = np.ones((2, 1, 1, 7), bool)
+    mask[0, ..., 4:], mask[1] = False, False  # the second sequence sees nothing at all
+    given = {"x": inputs()["x"], "mask": mask}
+    expected = fusible.compile(heads(), target="numpy").run(given)
+    assert not np.isnan(expected["y"]).any()
+    assert_outputs_close(exe.run(given), expected)
+
+
+def image_model() -> onnx.ModelProto:
+    """A convolution of the input, a depthwise and a grouped one, pooling, a shuffle of channels, a classifier."""
+    random = np.random.default_rng(3)
+
+    def weight(*shape: int) -> np.ndarray:
+        return (random.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+
+    weights = {"a": weight(16, 3, 3, 3), "b": weight(16, 1, 5, 5), "c": weight(24, 8, 3, 3), "d": weight(10, 24)}
+    weights |= {"cut": np.asarray([1, 2, 12, 10, 8]), "join": np.asarray([1, 24, 10, 8])}
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["a1"], strides=[2, 2], pads=[1, 1, 1, 1]),
+        helper.make_node("HardSwish", ["a1"], ["a2"]),
+        helper.make_node("Conv", ["a2", "b"], ["b1"], group=16, pads=[2, 2, 2, 2]),
+        helper.make_node("Add", ["b1", "a2"], ["b2"]),
+        helper.make_node("Conv", ["b2", "c"], ["c1"], group=2, pads=[1, 1, 1, 1]),
+        helper.make_node("Reshape", ["c1", "cut"], ["c2"]),
+        helper.make_node("Transpose", ["c2"], ["c3"], perm=[0, 2, 1, 3, 4]),
+        helper.make_node("Reshape", ["c3", "join"], ["c4"]),
+        helper.make_node("MaxPool", ["c4"], ["p"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
+        helper.make_node("GlobalAveragePool", ["p"], ["g"]),
+        helper.make_node("Flatten", ["g"], ["f"]),
+        helper.make_node("Gemm", ["f", "d"], ["y"], transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "image",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 20, 16])],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ("y", "p")],
+        [onnx.numpy_helper.from_array(w, n) for n, w in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+
+
+@pytest.mark.parametrize("exactness", [fusible.Exactness.EXACT, fusible.Exactness.REASSOCIATING])
+def test_images(exactness: fusible.Exactness) -> None:
+    x = {"x": np.random.default_rng(4).standard_normal((1, 3, 20, 16)).astype(np.float32)}
+    exe = fusible.compile(image_model(), target="cpu", options=fusible.Options(exactness=exactness, threads=2))
+    ops = {row["op"] for row in exe.report.host}
+    assert ops == (set() if exactness is fusible.Exactness.REASSOCIATING else {"reshape", "transpose"})
+    orders = {v.order for v in exe.plan.values if v.kind == "arena" and v.shape is not None and len(v.shape) == 4}
+    assert (0, 2, 3, 1) in orders
+    expected = fusible.compile(image_model(), target="numpy").run(x)
+    assert_outputs_close(exe.run(x), expected)
+    session = exe.session()
+    session._observer = lambda *_: None  # step by step, as the profile does
+    assert_outputs_close(session.run(x), expected)
+
+
 def test_the_numbers_and_the_fusions() -> None:
     exe = fusible.compile(block(), target="cpu")
     assert_outputs_close(exe.run(inputs()), fusible.compile(block(), target="numpy").run(inputs()))
