@@ -140,13 +140,24 @@ def _report(
 
 
 def _host_rows(plan: Plan, graph: Graph, backend: NumpyBackend) -> Iterator[dict[str, Any]]:
-    """The steps of a native target that call NumPy, and why."""
+    """The steps of a native target that call NumPy, and why; those of branches and loop bodies too."""
     if not isinstance(backend, CpuBackend):
         return
     for step, node in _steps_of_nodes(plan, graph):
         reason = backend.host.get(getattr(step, "kernel", ""))
         if reason is not None:
             yield {"op": node.op.name, "nodes": list(node.origin), "reason": reason}
+        for inner, subgraph in zip(_sub_plans(step), node.subgraphs, strict=False):
+            yield from _host_rows(inner, subgraph, backend)
+
+
+def _sub_plans(step: Step) -> tuple[Plan, ...]:
+    match step:
+        case If(then=then, otherwise=otherwise):
+            return (then, otherwise)
+        case Loop(body=body):
+            return (body,)
+    return ()
 
 
 def _kernel_rows(plan: Plan, graph: Graph, costs: Costs) -> list[Mapping[str, Any]]:
