@@ -12,7 +12,7 @@ settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 # Tests with such a marker need more than the extra `dev` installs; without the option they are deselected.
-ON_DEMAND = {"--bench": "bench", "--browser": "browser"}
+ON_DEMAND = {"--bench": "bench", "--browser": "browser", "--scan": "scan"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

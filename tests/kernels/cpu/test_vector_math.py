@@ -110,7 +110,7 @@ def test_the_header_states_these_bounds() -> None:
         assert f": {bound:g} ulp" in comment, name
 
 
-@pytest.mark.slow
+@pytest.mark.scan
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_error_over_all_bit_patterns(name: str, variant: str) -> None:
