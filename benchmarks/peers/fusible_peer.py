@@ -21,11 +21,12 @@ class System:
 
     def load(self, job: Job) -> _Model:
         """Compile for the shapes of the job's inputs, or load what an earlier launch saved."""
-        saved = job.cache / f"{self.target}.fusible" if job.cache is not None else None
+        saved = job.cache / f"{self.target}-{job.threads}.fusible" if job.cache is not None else None
         if saved is not None and saved.exists():
             return _Model(fusible.load(saved), job)
         shapes = {name: array.shape for name, array in job.inputs.items()}
-        executable = fusible.compile(job.model, self.target, shapes=shapes)
+        options = fusible.Options(threads=job.threads)
+        executable = fusible.compile(job.model, self.target, shapes=shapes, options=options)
         if saved is not None:
             executable.save(saved)
         return _Model(executable, job)

@@ -41,7 +41,7 @@ def test_the_artifact_of_an_earlier_launch_is_loaded(task: Task, tmp_path: Path)
         with Worker(Contestant("fusible", "numpy"), threads=1) as worker:
             worker.load(task, cache=cache)
             assert worker.outputs(task)["y"].shape == (3, 8)
-    assert [p.name for p in cache.iterdir()] == ["numpy.fusible"]
+    assert [p.name for p in cache.iterdir()] == ["numpy-1.fusible"]
 
 
 def test_a_plain_loop_gives_the_mean_of_a_block(task: Task) -> None:
