@@ -47,8 +47,11 @@ class Body:
 
     def __init__(self, nest: Nest, values: dict[int, Code], names: Names) -> None:
         self.nest, self.region = nest, nest.region
-        self.values, self.names = values, names.copy()
+        self.values: dict[int, Code] = {}
+        self.names = names.copy()
         self.lines: list[str] = []
+        for value, code in values.items():
+            self._know(value, code)
 
     def stages(self, positions: Iterable[int]) -> None:
         """Print the stages that are no reductions, in order."""
@@ -82,16 +85,22 @@ class Body:
 
     def _define(self, value: int, code: Code) -> None:
         self.lines.append(f"const {code.kind.c_type(code.vector)} v{value} = {code.text};")
-        self.values[value] = Code(f"v{value}", code.kind, code.vector)
+        self._know(value, Code(f"v{value}", code.kind, code.vector))
+
+    def _know(self, value: int, code: Code) -> None:
+        """Keep a value; an integer may be mentioned by indices and bounds."""
+        self.values[value] = code
+        if code.kind is Kind.INT:
+            self.names[f"v{value}"] = f"{code.text}[lane]" if code.vector else code.text
 
     # Axes as values
 
     def _index(self, expr: Dim) -> Code:
         vector = self.nest.vector
         step = coefficient(expr, vector) if vector >= 0 else 0
-        if step == 0:
+        if step == 0 and not self._mentions_lanes(expr):
             return Code(c_dim(expr, self.names), Kind.INT, False)
-        if step is None:
+        if step is None or self._mentions_lanes(expr):
             return self._lane_by_lane(f"(int32_t)({c_dim(expr, self._lane_names())})", Kind.INT)
         first = f"vi_all((int32_t)({c_dim(expr, self.names)}))"
         return Code(f"{first} + vi_lanes() * (int32_t)({c_dim(step, self.names)})", Kind.INT, True)
@@ -107,6 +116,8 @@ class Body:
 
     def _slides(self, bound: Bound) -> bool:
         """True if the bound holds for an interval of lanes: its index takes steps of 1 along them, or none."""
+        if any(self._mentions_lanes(d) for d in (bound.expr, bound.low, bound.high)):
+            return False
         ends = all(not mentions(d, f"i{self.nest.vector}") for d in (bound.low, bound.high))
         return ends and coefficient(bound.expr, self.nest.vector) in (0, 1)
 
@@ -127,7 +138,13 @@ class Body:
         return Code(name, kind, True)
 
     def _along(self, bound: Bound) -> bool:
-        return any(mentions(d, f"i{self.nest.vector}") for d in (bound.expr, bound.low, bound.high))
+        dims = (bound.expr, bound.low, bound.high)
+        return any(mentions(d, f"i{self.nest.vector}") or self._mentions_lanes(d) for d in dims)
+
+    def _mentions_lanes(self, dim: Dim) -> bool:
+        """True if the expression mentions a value that differs from lane to lane."""
+        numbers = (s.name[1:] for s in symbols_of(dim) if s.name[0] == "v")
+        return any(n.isdigit() and self.varies(int(n)) for n in numbers)
 
     def condition(self, bounds: Sequence[Bound], names: Names | None = None) -> str:
         """The bounds as one C condition."""
@@ -198,14 +215,9 @@ class Body:
     def _checks(self, access: Access, names: Names, bounds: Sequence[Bound] = ()) -> None:
         """Indices that data gave, as names of their own that are within the buffer."""
         for name, index, size in access.checked:
-            known = names.copy()
-            for symbol in symbols_of(index):
-                if symbol.name[0] == "v" and symbol.name[1:].isdigit():
-                    code = self.values[int(symbol.name[1:])]
-                    known[symbol.name] = f"{code.text}[lane]" if code.vector else code.text
-            text = f"index_within({c_dim(index, known)}, {c_dim(size, known)}, c->error)"
+            text = f"index_within({c_dim(index, names)}, {c_dim(size, names)}, c->error)"
             if bounds:
-                text = f"{self.condition(bounds, known)} ? {text} : 0"
+                text = f"{self.condition(bounds, names)} ? {text} : 0"
             self.lines.append(f"const long {name} = {text};")
             names[name] = name
 

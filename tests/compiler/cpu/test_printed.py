@@ -207,5 +207,26 @@ def test_an_index_out_of_range_is_noted_and_nothing_is_read_there(bad: int) -> N
     assert call(function, [x, np.asarray([0, 3, bad, 1, 2])], [y]) == 1
 
 
+SHIFTED = """
+region [i0=5, i1=19]
+  in x0: f32[5, 7]
+  in x1: i64[5]
+  out y0: f32[5, 19]
+  v0: i64 = load x1[i0]
+  v1: f32 = load x0[i0, i1 - v0] where v0 <= i1 < v0 + 7 else -1.0
+  store y0[i0, i1] = v1
+"""
+
+
+def test_bounds_may_mention_what_data_gave() -> None:
+    region = parse_region(SHIFTED)
+    kernel = print_region(region, ())
+    function = compile_c('#include "printed.h"\n' + kernel.text)[PLACEHOLDER]
+    inputs = [np.random.default_rng(5).random((5, 7)).astype(np.float32), np.asarray([0, 3, 12, 18, 25])]
+    y = poisoned((5, 19), np.float32)
+    assert call(function, inputs, [y]) == 0
+    assert np.array_equal(y, run_region(region, inputs)[0])
+
+
 def test_texts_do_not_depend_on_the_run() -> None:
     assert all(step.kernel().text == kernel.text for step, kernel in printed().values())
