@@ -239,3 +239,8 @@ def test_definitions_are_expressions() -> None:
     for op in (*UNARY, *(name for name, _ in PARAMETRIC)):
         node = add_op(op, [F32])
         assert isinstance(node.op.definition(node), Elementwise), op
+
+
+def test_swiglu_takes_floats() -> None:
+    with pytest.raises(InvalidModel, match="takes floats, got i64"):
+        add_op("swiglu", [np.ones(3, np.int64), np.ones(3, np.int64)])

@@ -192,6 +192,8 @@ def _infer_prelu(ctx: Infer) -> TensorType:
 def _infer_swiglu(ctx: Infer) -> TensorType:
     if ctx.dtype(0) is not ctx.dtype(1):
         ctx.fail(f"the gate has type {ctx.dtype(0).value}, the value {ctx.dtype(1).value}")
+    if not ctx.dtype(0).is_float:
+        ctx.fail(f"takes floats, got {ctx.dtype(0).value}")
     gate, value = ctx.shape(0), ctx.shape(1)
     if gate is None or value is None:
         return ctx.type(0 if value is None else 1)
