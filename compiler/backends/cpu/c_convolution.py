@@ -75,7 +75,8 @@ def convolution_of(region: Region, constants: Collection[int], *, exact: bool = 
     if weights.buffer not in constants or weights.map.bounds:
         raise NotPrintable("the weights of its convolution are no constant")
     geometry = geometry_of(region, left, right, contract)
-    nest = nest_of(region, contraction=position, aside=(left, right), vector=geometry.column)
+    hidden = (left, right)
+    nest = nest_of(region, contraction=position, aside=hidden, vector=geometry.column, rows=geometry.rows)
     return Convolution(nest, position, left, right, geometry, weights.buffer, 0 if exact else _winograd(geometry))
 
 

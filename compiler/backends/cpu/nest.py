@@ -61,13 +61,18 @@ class Nest:
 
 
 def nest_of(
-    region: Region, *, contraction: int | None = None, aside: tuple[int, ...] = (), vector: int | None = None
+    region: Region,
+    *,
+    contraction: int | None = None,
+    aside: tuple[int, ...] = (),
+    vector: int | None = None,
+    rows: tuple[int, ...] | None = None,
 ) -> Nest:
     """The nest of a region whose folds all run over the same axes. Raises NotPrintable.
 
     contraction: the stage of the contraction that a kernel will compute; other regions have none. aside: loads of it
     that the kernel makes in its own way, so that they do not keep axes apart. vector: the axis that vectors lie along,
-    if that is decided.
+    if that is decided. rows: the other parallel axes in the order in which a kernel numbers them, if it does.
     """
     if any(isinstance(stage, Scan) for stage in region.stages):
         raise NotPrintable("it has a running fold")
@@ -86,7 +91,7 @@ def nest_of(
     stores = tuple(_access(s.buffer, s.map, region.outputs[s.buffer].shape, 0) for s in region.stores)
     if any(store.checked for store in stores):
         raise NotPrintable("it stores where data say")
-    nest = Nest(region, region.extents, loads, stores, region.spaces, _by_stride(outer, stores), folded)
+    nest = Nest(region, region.extents, loads, stores, region.spaces, _ordered(outer, stores, rows), folded)
     for group in (nest.outer, folded):
         for a, b in pairwise(n for n in group if n != vector):
             nest = _collapsed(nest, a, b)
@@ -103,6 +108,12 @@ def flat_nest(region: Region, hidden: Collection[int], vector: int = -1) -> Nest
     stores = tuple(_access(s.buffer, s.map, region.outputs[s.buffer].shape, 0) for s in region.stores)
     axes = tuple(range(len(region.extents)))
     return Nest(region, region.extents, loads, stores, region.spaces, axes, (), vector)
+
+
+def _ordered(outer: tuple[int, ...], stores: Sequence[Access], rows: tuple[int, ...] | None) -> tuple[int, ...]:
+    if rows is None:
+        return _by_stride(outer, stores)
+    return (*rows, *(axis for axis in outer if axis not in rows))
 
 
 def _by_stride(axes: tuple[int, ...], stores: Sequence[Access]) -> tuple[int, ...]:

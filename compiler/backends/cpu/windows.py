@@ -32,6 +32,7 @@ class Geometry:
     out_height: Dim
     out_width: Dim
     column: int
+    rows: tuple[int, ...]  # the axes of image, row and column of an output pixel, as far as there are some
 
     def fields(self) -> dict[str, Dim]:
         """The members of the C struct that are sizes."""
@@ -84,13 +85,13 @@ def geometry_of(region: Region, left: int, right: int, contract: Contract) -> Ge
     return Geometry(
         per_group == 1 and outputs == 1 and groups > 1, shape[0], shape[1], shape[2], groups, per_group, outputs,
         (y.size, across.size), (y.stride, across.stride), (y.dilation, across.dilation), (y.pad, across.pad),
-        y.extent, across.extent, column,
+        y.extent, across.extent, column, tuple(a for a in (image, y.place, across.place) if a is not None),
     )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class _Window:
-    """index = stride * position + dilation * tap - pad; tap: its axis, None if there is one tap."""
+    """index = stride * place + dilation * tap - pad; place, tap: their axes, None if there is but one."""
 
     stride: int
     dilation: int
@@ -98,6 +99,7 @@ class _Window:
     size: int
     extent: Dim
     tap: int | None
+    place: int | None
 
 
 def _axes(dim: Dim) -> list[int]:
@@ -132,7 +134,8 @@ def _window(region: Region, component: Dim, contract: Contract, outer: list[int]
     dilation = _literal(steps[-1]) if taps else 1
     size = _literal(region.extents[taps[0]]) if taps else 1
     extent = region.extents[places[0]] if places else 1
-    return _Window(stride, dilation, -_literal(rest), size, extent, taps[0] if taps else None)
+    place = places[0] if places else None
+    return _Window(stride, dilation, -_literal(rest), size, extent, taps[0] if taps else None, place)
 
 
 def _channel_groups(
