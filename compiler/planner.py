@@ -44,7 +44,9 @@ class _Shared:
         if key not in self.numbers:
             self.numbers[key] = len(self.constants)
             self.keep.append(value.constant)
-            self.constants.append(value.constant.array)
+            array = value.constant.array
+            # Kernels read memory from its beginning: a folded transpose leaves an array that is not stored in order.
+            self.constants.append(array if array.flags.c_contiguous else array.copy(order="C"))
         return self.numbers[key]
 
     def array(self, array: np.ndarray) -> int:
