@@ -151,6 +151,43 @@ def test_images(exactness: fusible.Exactness) -> None:
     assert_outputs_close(session.run(x), expected)
 
 
+def moved_image() -> onnx.ModelProto:
+    """Convolutions whose results are turned before they are stored, and the sum with a constant that was turned."""
+    random = np.random.default_rng(6)
+    weights = {
+        "deep": (random.standard_normal((16, 1, 7, 7)) / 7).astype(np.float32),
+        "wide": (random.standard_normal((16, 16, 3, 3)) / 12).astype(np.float32),
+        "table": random.standard_normal((16, 9, 12)).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "deep"], ["a"], group=16, pads=[3, 3, 3, 3]),
+        helper.make_node("Transpose", ["a"], ["b"], perm=[0, 2, 3, 1]),
+        helper.make_node("LayerNormalization", ["b", "gain"], ["c"]),
+        helper.make_node("Transpose", ["c"], ["d"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["d", "wide"], ["e"], pads=[1, 1, 1, 1]),
+        helper.make_node("Transpose", ["e"], ["f"], perm=[0, 3, 2, 1]),
+        helper.make_node("Transpose", ["table"], ["turned"], perm=[2, 1, 0]),
+        helper.make_node("Add", ["f", "turned"], ["y"]),
+    ]
+    weights["gain"] = np.linspace(0.5, 1.5, 16).astype(np.float32)
+    graph = helper.make_graph(
+        nodes,
+        "moved",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 16, 9, 12])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [onnx.numpy_helper.from_array(w, n) for n, w in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+
+
+@pytest.mark.parametrize("exactness", [fusible.Exactness.EXACT, fusible.Exactness.REASSOCIATING])
+def test_images_and_constants_that_are_turned(exactness: fusible.Exactness) -> None:
+    x = {"x": np.random.default_rng(7).standard_normal((1, 16, 9, 12)).astype(np.float32)}
+    exe = fusible.compile(moved_image(), target="cpu", options=fusible.Options(exactness=exactness))
+    assert all(c.flags.c_contiguous for c in exe.constants)
+    assert_outputs_close(exe.run(x), fusible.compile(moved_image(), target="numpy").run(x))
+
+
 def test_the_numbers_and_the_fusions() -> None:
     exe = fusible.compile(block(), target="cpu")
     assert_outputs_close(exe.run(inputs()), fusible.compile(block(), target="numpy").run(inputs()))
