@@ -10,6 +10,7 @@ from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.types import TensorType
 from fusible.passes.base import GraphPass, PassContext
 from fusible.passes.exactness import Exactness
+from fusible.passes.fusion import graphs_outside_groups
 
 __all__ = ["CopyImages", "convolutions_in", "is_planned"]
 
@@ -22,8 +23,7 @@ class CopyImages(GraphPass):
 
     def run(self, graph: Graph, context: PassContext) -> int:
         """Run on every graph but the inside of groups."""
-        inside = {id(s) for g in graph.all_graphs() for n in g if n.op.name == "fused" for s in n.subgraphs}
-        return sum(self.run_one(g, context) for g in graph.all_graphs() if id(g) not in inside)
+        return sum(self.run_one(inner, context) for inner in graphs_outside_groups(graph))
 
     def run_one(self, graph: Graph, context: PassContext) -> int:
         """Copy each such image once."""

@@ -15,6 +15,7 @@ from fusible.compiler.region.build import is_elementwise
 from fusible.compiler.region.expr import Apply, Convert, Expr
 from fusible.passes.base import GraphPass, PassContext
 from fusible.passes.exactness import Exactness
+from fusible.passes.fusion import graphs_outside_groups, literal_bytes
 from fusible.passes.ledger import Cost, Entry, Kind
 
 __all__ = ["FuseElementwise"]
@@ -30,9 +31,7 @@ class FuseElementwise(GraphPass):
 
     def run(self, graph: Graph, context: PassContext) -> int:
         """Run on every graph but the inside of groups made before."""
-        inside = {id(s) for g in graph.all_graphs() for n in g if n.op.name == "fused" for s in n.subgraphs}
-        graphs = [g for g in graph.all_graphs() if id(g) not in inside]
-        return sum(self.run_one(inner, context) for inner in reversed(graphs))
+        return sum(self.run_one(inner, context) for inner in graphs_outside_groups(graph))
 
     def run_one(self, graph: Graph, context: PassContext) -> int:
         """Group, then replace each group of two or more."""
@@ -57,7 +56,7 @@ class FuseElementwise(GraphPass):
             reason = _refusal(value, node, graph)
             if reason is None:
                 return groups[producer]
-            cost = Cost(2 * _nbytes(value), 1)
+            cost = Cost(2 * literal_bytes(value), 1)
             nodes = (*producer.origin, *node.origin)
             context.ledger.add(Entry(Kind.REFUSED, self.name, "", nodes, reason, (value.name,), cost=cost))
         return []
@@ -88,7 +87,7 @@ class FuseElementwise(GraphPass):
                 types=[node.output.type],
             )
             mapped[node.output] = copy.output
-            saved += 2 * _nbytes(node.output) if node is not last else 0
+            saved += 2 * literal_bytes(node.output) if node is not last else 0
         inner.set_outputs([mapped[last.output]])
         origin = tuple(o for node in members for o in node.origin)
         with graph.inserting_before(last, origin):
@@ -126,12 +125,3 @@ def _refusal(value: Value, node: Node, graph: Graph) -> str | None:
     if not isinstance(value.type, TensorType) or value.type != node.output.type:
         return f"shapes differ: {value.type} and {node.output.type}"
     return None
-
-
-def _nbytes(value: Value) -> int:
-    """Bytes of a tensor; symbolic dimensions count as 1."""
-    assert isinstance(value.type, TensorType)
-    size = value.type.dtype.numpy.itemsize
-    for dim in value.type.shape or ():
-        size *= dim if isinstance(dim, int) else 1
-    return size

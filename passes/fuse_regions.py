@@ -18,6 +18,7 @@ from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.ir.types import DType, TensorType
 from fusible.passes.base import GraphPass, PassContext
 from fusible.passes.exactness import Exactness
+from fusible.passes.fusion import graphs_outside_groups, literal_bytes
 from fusible.passes.ledger import Cost, Entry, Kind
 
 __all__ = ["FuseRegions", "Printable", "ungroup"]
@@ -36,9 +37,7 @@ class FuseRegions(GraphPass):
 
     def run(self, graph: Graph, context: PassContext) -> int:
         """Run on every graph but the inside of groups made before."""
-        inside = {id(s) for g in graph.all_graphs() for n in g if n.op.name == "fused" for s in n.subgraphs}
-        graphs = [g for g in graph.all_graphs() if id(g) not in inside]
-        return sum(self.run_one(inner, context) for inner in reversed(graphs))
+        return sum(self.run_one(inner, context) for inner in graphs_outside_groups(graph))
 
     def run_one(self, graph: Graph, context: PassContext) -> int:
         """Group, then replace each group of two or more."""
@@ -94,7 +93,7 @@ class _Search:
                     members = merged
                     self._claim(members)
                     continue
-            cost = Cost(2 * _nbytes(value), 1)
+            cost = Cost(2 * literal_bytes(value), 1)
             nodes = (*producer.origin, *node.origin)
             entry = Entry(Kind.REFUSED, self.name, "", nodes, reason, (value.name,), cost=cost)
             self.context.ledger.add(entry)
@@ -236,7 +235,7 @@ def _replace(graph: Graph, members: Sequence[Node], context: PassContext, name: 
             types=[node.output.type],
         )
         mapped[node.output] = copy.output
-        saved += 2 * _nbytes(node.output) if node is not last and not _is_view(node) else 0
+        saved += 2 * literal_bytes(node.output) if node is not last and not _is_view(node) else 0
     inner.set_outputs([mapped[last.output]])
     origin = tuple(dict.fromkeys(o for node in members for o in node.origin))
     with graph.inserting_before(last, origin):
@@ -261,12 +260,3 @@ def ungroup(graph: Graph, group: Node) -> None:
             copy = graph.add_node(node.op, inputs, attrs, origin=node.origin, types=types, outputs=len(types))
             mapped.update(zip(node.outputs, copy.outputs, strict=True))
     graph.replace(group, mapped[inner.outputs[0]])
-
-
-def _nbytes(value: Value) -> int:
-    """Bytes of a tensor; symbolic dimensions count as 1."""
-    assert isinstance(value.type, TensorType)
-    size = value.type.dtype.numpy.itemsize
-    for dim in value.type.shape or ():
-        size *= dim if isinstance(dim, int) else 1
-    return size

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fusible.compiler.backends.cpu.c_body import Body, axis_names, shape_symbols
+from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim, coefficient
 from fusible.compiler.backends.cpu.c_expr import Code, Kind, c_float
-from fusible.compiler.backends.cpu.c_nest import ELEMENT_TYPES
 from fusible.compiler.backends.cpu.nest import Access, NotPrintable, flat_nest
 from fusible.compiler.ir.symbol_values import substitute, symbols_of
 from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, floordiv
@@ -217,9 +217,7 @@ def print_attention(attention: Attention, name: str) -> tuple[str, tuple[str | i
 class _Printer:
     def __init__(self, attention: Attention, name: str) -> None:
         self.attention, self.region, self.name = attention, attention.region, name
-        for buffer in (*self.region.inputs, *self.region.outputs):
-            if buffer.dtype not in ELEMENT_TYPES:
-                raise NotPrintable(f"it has an operand of {buffer.dtype.value}")
+        check_elements(self.region)
         hidden = (attention.q, attention.k, attention.v)
         self.loads = flat_nest(self.region, ()).loads
         self.by_query = flat_nest(self.region, hidden, attention.query)
@@ -234,12 +232,9 @@ class _Printer:
         return "\n\n".join([self._structure(), *functions, export]) + "\n"
 
     def _structure(self) -> str:
-        inputs = [f"    const {ELEMENT_TYPES[b.dtype]} *x{n};" for n, b in enumerate(self.region.inputs)]
-        outputs = [f"    {ELEMENT_TYPES[b.dtype]} *y{n};" for n, b in enumerate(self.region.outputs)]
-        symbols = [f"    long s_{name};" for name in self.symbols]
-        symbols += [f"    long n{n};" for n in range(len(self.numbers))]
+        members = call_members(self.region, self.symbols, len(self.numbers))
         kernel = ["    struct attention kernel;", "    float *scratch;", "    long scratch_size;"]
-        lines = [*inputs, *outputs, *symbols, *kernel, "    struct pool *pool;", "    int *error;"]
+        lines = [*members, *kernel, "    struct pool *pool;", "    int *error;"]
         place = f"struct {self.name}_place {{ const struct {self.name}_call *c; long head; }};"
         return "\n".join([f"struct {self.name}_call {{", *lines, "};", place])
 
@@ -325,11 +320,7 @@ class _Printer:
         values = [c_dim(size, names) for size in sizes]
         values += [base for base, _ in operands] + [f"{{{strides}}}" for _, strides in operands]
         values += [c_float(a.scale), "0", "0"]
-        buffers, first = len(self.region.inputs), len(self.symbols)
-        fields = [f".x{n} = buffers[{n}]" for n in range(buffers)]
-        fields += [f".y{n} = buffers[{buffers + n}]" for n in range(len(self.region.outputs))]
-        fields += [f".s_{name} = dims[{n}]" for n, name in enumerate(self.symbols)]
-        fields += [f".n{n} = dims[{first + n}]" for n in range(len(self.numbers))]
+        fields = call_fields(self.region, self.symbols, len(self.numbers))
         lines = [
             f"struct {self.name}_call call = {{{', '.join([*fields, '.pool = pool', '.error = error'])}}};",
             f"call.kernel = (struct attention){{{', '.join(values)}}};",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from fusible.compiler.backends.cpu.c_call import ELEMENT_TYPES
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim, coefficient, mentions
 from fusible.compiler.backends.cpu.c_expr import Code, Kind, c_float, kind_of, print_expr, promoted
 from fusible.compiler.backends.cpu.nest import Access, Nest, NotPrintable
@@ -14,8 +15,6 @@ from fusible.compiler.region.index import Bound
 from fusible.compiler.region.region import Index, Load, Map, Reduce, Stage, Test
 
 __all__ = ["Body", "axis_names"]
-
-_ELEMENTS = {DType.F32: "float", DType.BOOL: "uint8_t", DType.I64: "int64_t", DType.I32: "int32_t"}
 
 
 def axis_names(nest: Nest, call: str = "c->") -> dict[str, str]:
@@ -231,7 +230,7 @@ class Body:
         if step == 0 and not along:
             if code.vector:
                 raise NotPrintable("lanes are stored to one place")
-            self._if(access.bounds, f"*({place}) = ({_ELEMENTS[dtype]})({code.text});")
+            self._if(access.bounds, f"*({place}) = ({ELEMENT_TYPES[dtype]})({code.text});")
         elif step == 1 and not along and code.kind is not Kind.INT:
             function = "vf_store_first" if code.kind is Kind.FLOAT else "mask_store"
             self._if(access.bounds, f"{function}({place}, {promoted(code).text}, lanes);")
@@ -249,4 +248,4 @@ class Body:
         condition = f"if {self.condition(access.bounds, names)} " if access.bounds else ""
         place = f"c->y{access.buffer}[{c_dim(access.offset, names)}]"
         self.lines.append("for (long lane = 0; lane < lanes; lane++)")
-        self.lines.append(f"    {condition}{place} = ({_ELEMENTS[dtype]}){value};")
+        self.lines.append(f"    {condition}{place} = ({ELEMENT_TYPES[dtype]}){value};")

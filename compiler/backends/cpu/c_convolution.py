@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from fusible.compiler.backends.cpu.c_body import Body, axis_names, shape_symbols
+from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim
 from fusible.compiler.backends.cpu.c_expr import Code, Kind
-from fusible.compiler.backends.cpu.c_nest import ELEMENT_TYPES
 from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of
 from fusible.compiler.backends.cpu.windows import Geometry, geometry_of
 from fusible.compiler.ir.symbols import Dim
@@ -117,9 +117,7 @@ class _Printer:
         self.region, self.convolution, self.name = region, convolution, name
         self.nest, self.geometry = convolution.nest, convolution.geometry
         self.threads, self.lanes = threads, lanes
-        for buffer in (*region.inputs, *region.outputs):
-            if buffer.dtype not in ELEMENT_TYPES:
-                raise NotPrintable(f"it has an operand of {buffer.dtype.value}")
+        check_elements(region)
         self.symbols = shape_symbols(self.nest)
         self.numbers: list[int] = []
         self.names = Names(axis_names(self.nest), "c->n", self.numbers)
@@ -131,12 +129,9 @@ class _Printer:
         return "\n\n".join([self._structure(), *functions, export]) + "\n"
 
     def _structure(self) -> str:
-        inputs = [f"    const {ELEMENT_TYPES[b.dtype]} *x{n};" for n, b in enumerate(self.region.inputs)]
-        outputs = [f"    {ELEMENT_TYPES[b.dtype]} *y{n};" for n, b in enumerate(self.region.outputs)]
-        symbols = [f"    long s_{name};" for name in self.symbols]
-        symbols += [f"    long n{n};" for n in range(len(self.numbers))]
+        members = call_members(self.region, self.symbols, len(self.numbers))
         kernel = [f"    struct {self.convolution.kind} kernel;", "    char *scratch;", "    long scratch_size;"]
-        lines = [*inputs, *outputs, *symbols, *kernel]
+        lines = [*members, *kernel]
         return "\n".join([f"struct {self.name}_call {{", *lines, "    struct pool *pool;", "    int *error;", "};"])
 
     def _finish(self) -> str:
@@ -188,10 +183,6 @@ class _Printer:
 
     def _export(self) -> str:
         g, names = self.geometry, Names(axis_names(self.nest, "call."), "call.n", self.numbers)
-        buffers = len(self.region.inputs)
-        fields = [f".x{n} = buffers[{n}]" for n in range(buffers)]
-        fields += [f".y{n} = buffers[{buffers + n}]" for n in range(len(self.region.outputs))]
-        fields += [f".s_{name} = dims[{n}]" for n, name in enumerate(self.symbols)]
         kind, tile = self.convolution.kind, self._tile()
         # depthwise.h has code of its own for each kernel and stride, so these stay numbers.
         literal = Names(names)
@@ -204,8 +195,7 @@ class _Printer:
         assert isinstance(left, Load)
         weights = "panels" if kind == "convolution" else "weights"
         operands = f".x = call.x{left.buffer}, .{weights} = call.x{self.convolution.buffer}"
-        first = len(self.symbols)
-        fields += [f".n{n} = dims[{first + n}]" for n in range(len(self.numbers))]
+        fields = call_fields(self.region, self.symbols, len(self.numbers))
         lines = [f"struct {self.name}_call call = {{{', '.join([*fields, '.pool = pool', '.error = error'])}}};"]
         lines += ["(void)dims;", f"call.kernel = (struct {kind}){{{operands}, {listed}}};"]
         if g.depthwise:

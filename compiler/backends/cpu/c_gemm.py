@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from fusible.compiler.backends.cpu.c_body import Body, axis_names, shape_symbols
+from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim, coefficient, mentions
 from fusible.compiler.backends.cpu.c_expr import Code, Kind
-from fusible.compiler.backends.cpu.c_nest import ELEMENT_TYPES
 from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of
 from fusible.compiler.ir.symbol_values import substitute, symbols_of
 from fusible.compiler.ir.symbols import Dim, Symbol, SymInt
@@ -157,9 +157,7 @@ def print_product(region: Region, product: Product, name: str) -> tuple[str, tup
 class _Printer:
     def __init__(self, region: Region, product: Product, name: str) -> None:
         self.region, self.product, self.nest, self.name = region, product, product.nest, name
-        for buffer in (*region.inputs, *region.outputs):
-            if buffer.dtype not in ELEMENT_TYPES:
-                raise NotPrintable(f"it has an operand of {buffer.dtype.value}")
+        check_elements(region)
         self.symbols = shape_symbols(self.nest)
         self.numbers: list[int] = []
         self.left = self.nest.loads[product.left]
@@ -178,12 +176,9 @@ class _Printer:
         return "\n\n".join([self._structure(), *functions, export]) + "\n"
 
     def _structure(self) -> str:
-        inputs = [f"    const {ELEMENT_TYPES[b.dtype]} *x{n};" for n, b in enumerate(self.region.inputs)]
-        outputs = [f"    {ELEMENT_TYPES[b.dtype]} *y{n};" for n, b in enumerate(self.region.outputs)]
-        symbols = [f"    long s_{name};" for name in self.symbols]
-        symbols += [f"    long n{n};" for n in range(len(self.numbers))]
+        members = call_members(self.region, self.symbols, len(self.numbers))
         kernel = ["    struct gemv gemv;"] if self.few else ["    struct gemm gemm;", "    struct gemm_tiling tiling;"]
-        lines = [*inputs, *outputs, *symbols, *kernel, "    float *scratch;", "    long scratch_size, items;"]
+        lines = [*members, *kernel, "    float *scratch;", "    long scratch_size, items;"]
         lines += ["    struct pool *pool;", "    int *error;"]
         place = f"struct {self.name}_place {{ const struct {self.name}_call *c; long batch; }};"
         return "\n".join([f"struct {self.name}_call {{", *lines, "};", place])
@@ -236,10 +231,6 @@ class _Printer:
     def _export(self) -> str:
         p, nest = self.product, self.nest
         names = Names(axis_names(nest, "call."), "call.n", self.numbers)
-        buffers = len(self.region.inputs)
-        fields = [f".x{n} = buffers[{n}]" for n in range(buffers)]
-        fields += [f".y{n} = buffers[{buffers + n}]" for n in range(len(self.region.outputs))]
-        fields += [f".s_{name} = dims[{n}]" for n, name in enumerate(self.symbols)]
         zero: dict[str, Dim] = {f"i{n}": 0 for n in range(len(nest.extents))}
         steps = [self._step(axis) for axis in (p.batch, p.row, p.depth)]
         sizes = ["1" if a is None else c_dim(_extent(nest, a), names) for a in (p.batch, p.row, p.column, p.depth)]
@@ -249,8 +240,7 @@ class _Printer:
         b = f"call.x{p.buffer}"
         a_batch, a_row, a_depth = (c_dim(step, names) for step in steps)
         batch, rows, columns, depth = sizes
-        first = len(self.symbols)
-        fields += [f".n{n} = dims[{first + n}]" for n in range(len(self.numbers))]
+        fields = call_fields(self.region, self.symbols, len(self.numbers))
         lines = [f"struct {self.name}_call call = {{{', '.join([*fields, '.pool = pool', '.error = error'])}}};"]
         lines.append("(void)dims;")
         if self.few:

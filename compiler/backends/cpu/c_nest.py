@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import prod
 
 from fusible.compiler.backends.cpu.c_body import Body, axis_names, shape_symbols
+from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim
 from fusible.compiler.backends.cpu.c_expr import Code, Kind, c_float, kind_of
 from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of
@@ -21,9 +22,8 @@ from fusible.compiler.region.combiners import COMBINERS, start_value
 from fusible.compiler.region.expr import Apply, Convert, Expr
 from fusible.compiler.region.region import Map, Reduce, Region, operands_of
 
-__all__ = ["ELEMENT_TYPES", "print_nest"]
+__all__ = ["print_nest"]
 
-ELEMENT_TYPES = {DType.F32: "float", DType.BOOL: "uint8_t", DType.I64: "int64_t", DType.I32: "int32_t"}
 _DEAR = frozenset({"exp", "log", "tanh", "erf", "sigmoid", "log1p", "expm1", "pow", "sin", "cos", "div"})
 _STASH_FLOATS = 8192  # 32 KiB of stack, the size of L1
 _ITEM_POINTS = 16384  # points an item should have, so that claiming it costs nothing
@@ -51,9 +51,7 @@ def print_nest(region: Region, name: str) -> tuple[str, tuple[str, ...]]:
 class _Printer:
     def __init__(self, nest: Nest, name: str) -> None:
         self.nest, self.region, self.name = nest, nest.region, name
-        for buffer in (*self.region.inputs, *self.region.outputs):
-            if buffer.dtype not in ELEMENT_TYPES:
-                raise NotPrintable(f"it has an operand of {buffer.dtype.value}")
+        check_elements(self.region)
         self.names = Names(axis_names(nest))
         self.folding = nest.vector in nest.folded  # lanes lie along a folded axis
         self.positions = {v: p for p, f in enumerate(self.region.first_values) for v in self._results(p, f)}
@@ -138,10 +136,8 @@ class _Printer:
         return "\n\n".join(parts) + "\n"
 
     def _structure(self) -> str:
-        inputs = [f"    const {ELEMENT_TYPES[b.dtype]} *x{n};" for n, b in enumerate(self.region.inputs)]
-        outputs = [f"    {ELEMENT_TYPES[b.dtype]} *y{n};" for n, b in enumerate(self.region.outputs)]
-        symbols = [f"    long s_{name};" for name in shape_symbols(self.nest)]
-        lines = [*inputs, *outputs, *symbols, "    long rows, items;", "    int *error;"]
+        members = call_members(self.region, shape_symbols(self.nest))
+        lines = [*members, "    long rows, items;", "    int *error;"]
         return "\n".join([f"struct {self.name}_call {{", *lines, "};", "", *self._row_structure()])
 
     def _row_structure(self) -> list[str]:
@@ -347,10 +343,7 @@ class _Printer:
 
     def _export(self) -> str:
         """The function that the plan calls: buffers are the inputs and the outputs, then the symbols' values."""
-        buffers = len(self.region.inputs)
-        fields = [f".x{n} = buffers[{n}]" for n in range(buffers)]
-        fields += [f".y{n} = buffers[{buffers + n}]" for n in range(len(self.region.outputs))]
-        fields += [f".s_{name} = dims[{n}]" for n, name in enumerate(shape_symbols(self.nest))]
+        fields = call_fields(self.region, shape_symbols(self.nest))
         outer = self._open(self.nest.outer)
         rows: Dim = product(self._extent(a) for a in outer if a != self.nest.vector)
         points = product(self._extent(a) for a in [*outer, *self._open(self.nest.folded)])

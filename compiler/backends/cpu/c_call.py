@@ -1,0 +1,38 @@
+"""The struct by which a printed function hands its operands to its tasks, and how it is filled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fusible.compiler.backends.cpu.nest import NotPrintable
+from fusible.compiler.ir.types import DType
+from fusible.compiler.region.region import Region
+
+__all__ = ["ELEMENT_TYPES", "call_fields", "call_members", "check_elements"]
+
+ELEMENT_TYPES = {DType.F32: "float", DType.BOOL: "uint8_t", DType.I64: "int64_t", DType.I32: "int32_t"}
+"""What elements are in memory."""
+
+
+def check_elements(region: Region) -> None:
+    """Raise NotPrintable if an operand or result has elements that printed code does not read."""
+    for buffer in (*region.inputs, *region.outputs):
+        if buffer.dtype not in ELEMENT_TYPES:
+            raise NotPrintable(f"it has an operand of {buffer.dtype.value}")
+
+
+def call_members(region: Region, symbols: Sequence[str], numbers: int = 0) -> list[str]:
+    """The members for operands, results, shape symbols and parameters."""
+    members = [f"    const {ELEMENT_TYPES[b.dtype]} *x{n};" for n, b in enumerate(region.inputs)]
+    members += [f"    {ELEMENT_TYPES[b.dtype]} *y{n};" for n, b in enumerate(region.outputs)]
+    members += [f"    long s_{name};" for name in symbols]
+    return members + [f"    long n{n};" for n in range(numbers)]
+
+
+def call_fields(region: Region, symbols: Sequence[str], numbers: int = 0) -> list[str]:
+    """Their values: `buffers` holds operands, then results; `dims` symbols, then parameters."""
+    inputs, first = len(region.inputs), len(symbols)
+    fields = [f".x{n} = buffers[{n}]" for n in range(inputs)]
+    fields += [f".y{n} = buffers[{inputs + n}]" for n in range(len(region.outputs))]
+    fields += [f".s_{name} = dims[{n}]" for n, name in enumerate(symbols)]
+    return fields + [f".n{n} = dims[{first + n}]" for n in range(numbers)]
