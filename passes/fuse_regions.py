@@ -153,6 +153,8 @@ class _Search:
         readers = [user for user in value.users if user is not node and user not in members]
         if readers and not views:
             return f"the value has {len(readers) + 1} readers"
+        if readers and any(len(n.inputs) > 1 for n in drawn):
+            return f"it is joined from several values, and each of its {len(readers) + 1} readers would do so again"
         if drawn[-1] is not value.producer:
             return "the producer is inside another group"
         if len(drawn) + len(members) > _LARGEST:

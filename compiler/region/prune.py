@@ -25,20 +25,20 @@ from fusible.compiler.region.region import (
     value_symbol,
 )
 
-__all__ = ["pruned"]
+__all__ = ["moved_map", "pruned", "renamed_stage"]
 
 
-def pruned(region: Region) -> Region:
-    """The same outputs, by live stages only."""
+def pruned(region: Region, *, keep_axes: bool = False) -> Region:
+    """The same outputs, by live stages only. keep_axes: axes that nothing needs any more keep their numbers."""
     live = _live_stages(region)
-    axes = _live_axes(region, live)
+    axes = {n: n for n in range(len(region.extents))} if keep_axes else _live_axes(region, live)
     values: dict[int, int] = {}
     for position in live:
         for value in _results(region, position):
             values[value] = len(values)
     names = _names(region, values, axes)
-    stages = tuple(_renamed(region.stages[p], values, axes, names) for p in live)
-    stores = tuple(Store(s.buffer, _moved(s.map, names), values[s.value]) for s in region.stores)
+    stages = tuple(renamed_stage(region.stages[p], values, axes, names) for p in live)
+    stores = tuple(Store(s.buffer, moved_map(s.map, names), values[s.value]) for s in region.stores)
     extents = tuple(region.extents[a] for a in axes)
     return Region(extents, region.inputs, region.outputs, stages, stores)
 
@@ -78,7 +78,8 @@ def _names(region: Region, values: Mapping[int, int], axes: Mapping[int, int]) -
     return names
 
 
-def _moved(map_: IndexMap, names: Mapping[str, Dim]) -> IndexMap:
+def moved_map(map_: IndexMap, names: Mapping[str, Dim]) -> IndexMap:
+    """The map with symbols replaced by name."""
     return IndexMap(tuple(substitute(c, names) for c in map_.components), _bounds(map_.bounds, names), map_.fill)
 
 
@@ -86,10 +87,11 @@ def _bounds(bounds: tuple[Bound, ...], names: Mapping[str, Dim]) -> tuple[Bound,
     return tuple(Bound(*(substitute(d, names) for d in (b.expr, b.low, b.high))) for b in bounds)
 
 
-def _renamed(stage: Stage, values: Mapping[int, int], axes: Mapping[int, int], names: Mapping[str, Dim]) -> Stage:
+def renamed_stage(stage: Stage, values: Mapping[int, int], axes: Mapping[int, int], names: Mapping[str, Dim]) -> Stage:
+    """The stage with its operands renumbered by `values`, folded axes by `axes`, and symbols replaced by name."""
     match stage:
         case Load(buffer, map_):
-            return Load(buffer, _moved(map_, names))
+            return Load(buffer, moved_map(map_, names))
         case Index(expr, dtype):
             return Index(substitute(expr, names), dtype)
         case Test(bounds):

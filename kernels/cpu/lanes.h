@@ -69,6 +69,24 @@ INLINE vf vf_load_interval(const float *from, long lanes, long first, long last,
     return value;
 }
 
+/* Elements `step` floats apart; only the first `lanes`. */
+INLINE vf vf_load_step(const float *from, long step, long lanes) {
+    vf value = {0};
+    if (lanes == VL) {
+        UNROLL for (int lane = 0; lane < VL; lane++) value[lane] = from[lane * step];
+    } else {
+        for (long lane = 0; lane < lanes; lane++) value[lane] = from[lane * step];
+    }
+    return value;
+}
+INLINE void vf_store_step(float *to, long step, vf value, long lanes) {
+    if (lanes == VL) {
+        UNROLL for (int lane = 0; lane < VL; lane++) to[lane * step] = value[lane];
+    } else {
+        for (long lane = 0; lane < lanes; lane++) to[lane * step] = value[lane];
+    }
+}
+
 /* Truth values in memory are bytes 0 and 1; in vectors lanes of no and of all bits. */
 INLINE vi mask_load(const uint8_t *from, long lanes) {
     vi mask = {0};

@@ -170,6 +170,13 @@ class Body:
             read = f"vf_load_first({place}, lanes)" if kind is Kind.FLOAT else f"mask_load({place}, lanes)"
             self._define(value, Code(self._guarded(access, read, kind, True), kind, True))
             return
+        apart = step is not None and not any(self._along(b) for b in access.bounds)
+        if kind is Kind.FLOAT and apart and not access.checked:
+            assert step is not None
+            place = f"c->x{access.buffer} + {c_dim(access.offset, self.names)}"
+            read = f"vf_load_step({place}, {c_dim(step, self.names)}, lanes)"
+            self._define(value, Code(self._guarded(access, read, kind, True), kind, True))
+            return
         if kind is Kind.INT:
             raise NotPrintable(f"it loads {dtype.value} lane by lane")
         if step == 1 and not access.checked and kind is Kind.FLOAT and all(self._slides(b) for b in access.bounds):
@@ -234,6 +241,9 @@ class Body:
         elif step == 1 and not along and code.kind is not Kind.INT:
             function = "vf_store_first" if code.kind is Kind.FLOAT else "mask_store"
             self._if(access.bounds, f"{function}({place}, {promoted(code).text}, lanes);")
+        elif step is not None and not along and code.kind is Kind.FLOAT and dtype is DType.F32:
+            text = f"vf_store_step({place}, {c_dim(step, self.names)}, {promoted(code).text}, lanes);"
+            self._if(access.bounds, text)
         else:
             self._store_lanes(access, code, dtype)
 

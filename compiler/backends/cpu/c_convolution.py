@@ -194,7 +194,8 @@ class _Printer:
         left = self.region.stages[self.convolution.left]
         assert isinstance(left, Load)
         weights = "panels" if kind == "convolution" else "weights"
-        operands = f".x = call.x{left.buffer}, .{weights} = call.x{self.convolution.buffer}"
+        first = f" + {c_dim(g.first, names)}" if g.first else ""
+        operands = f".x = call.x{left.buffer}{first}, .{weights} = call.x{self.convolution.buffer}"
         fields = call_fields(self.region, self.symbols, len(self.numbers))
         lines = [f"struct {self.name}_call call = {{{', '.join([*fields, '.pool = pool', '.error = error'])}}};"]
         lines += ["(void)dims;", f"call.kernel = (struct {kind}){{{operands}, {listed}}};"]

@@ -8,19 +8,21 @@ the row small, then it is kept in a buffer on the stack.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from math import prod
 
 from fusible.compiler.backends.cpu.c_body import Body, axis_names, shape_symbols
 from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements
-from fusible.compiler.backends.cpu.c_dims import Names, c_dim
+from fusible.compiler.backends.cpu.c_dims import Names, c_dim, coefficient
 from fusible.compiler.backends.cpu.c_expr import Code, Kind, c_float, kind_of
-from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of
+from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of, vector_axes
 from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.combiners import COMBINERS, start_value
 from fusible.compiler.region.expr import Apply, Convert, Expr
 from fusible.compiler.region.region import Map, Reduce, Region, operands_of
+from fusible.compiler.region.split import digits_apart, pieces
 
 __all__ = ["print_nest"]
 
@@ -42,16 +44,47 @@ class _Phase:
 def print_nest(region: Region, name: str) -> tuple[str, tuple[str, ...]]:
     """The C text of a region without contractions, up to the exported function `name`, and its shape symbols.
 
-    Raises NotPrintable.
+    A region that reads by cases is printed as several nests, one after the other. Raises NotPrintable.
     """
-    nest = nest_of(region)
-    return _Printer(nest, name).text(), tuple(shape_symbols(nest))
+    check_elements(region)
+    whole = nest_of(region)
+    try:
+        return _print_nests([nest_of(part) for part in _parts(region, whole.vector)], name)
+    except NotPrintable:
+        for axis in (*vector_axes(whole)[1:], -1):  # integers are loaded once for all lanes only
+            with suppress(NotPrintable):
+                return _print_nests([replace(whole, vector=axis)], name)
+        raise
+
+
+def _print_nests(nests: Sequence[Nest], name: str) -> tuple[str, tuple[str, ...]]:
+    symbols = list(dict.fromkeys(s for nest in nests for s in shape_symbols(nest)))
+    if len(nests) == 1:
+        return _Printer(nests[0], name, symbols, "EXPORT").text(), tuple(symbols)
+    names = [f"{name}_part{n}" for n in range(len(nests))]
+    texts = [_Printer(nest, part, symbols, "static").text() for nest, part in zip(nests, names, strict=True)]
+    calls = [f"    {part}(pool, buffers, dims, error);" for part in names]
+    return "\n".join([*texts, _head("EXPORT", name), *calls, "}", ""]), tuple(symbols)
+
+
+def _parts(region: Region, axis: int) -> list[Region]:
+    """The regions for which nests are printed: without digits and cases along the vectors, if that is possible."""
+    for _ in range(_MOST_DIGITS):
+        apart = digits_apart(region, axis) if axis >= 0 else region
+        if apart is region:
+            break
+        region, axis = apart, nest_of(apart).vector
+    return pieces(region, axis, _MOST_PARTS, _LEAST_PART) if axis >= 0 else [region]
+
+
+def _head(linkage: str, name: str) -> str:
+    return f"{linkage} void {name}(struct pool *pool, void *const *buffers, const int64_t *dims, int *error) {{"
 
 
 class _Printer:
-    def __init__(self, nest: Nest, name: str) -> None:
+    def __init__(self, nest: Nest, name: str, symbols: Sequence[str], linkage: str) -> None:
         self.nest, self.region, self.name = nest, nest.region, name
-        check_elements(self.region)
+        self.symbols, self.linkage = symbols, linkage
         self.names = Names(axis_names(nest))
         self.folding = nest.vector in nest.folded  # lanes lie along a folded axis
         self.positions = {v: p for p, f in enumerate(self.region.first_values) for v in self._results(p, f)}
@@ -136,7 +169,7 @@ class _Printer:
         return "\n\n".join(parts) + "\n"
 
     def _structure(self) -> str:
-        members = call_members(self.region, shape_symbols(self.nest))
+        members = call_members(self.region, self.symbols)
         lines = [*members, "    long rows, items;", "    int *error;"]
         return "\n".join([f"struct {self.name}_call {{", *lines, "};", "", *self._row_structure()])
 
@@ -315,23 +348,20 @@ class _Printer:
 
     def _task(self) -> str:
         """Rows of one item; the vector's axis, if it is parallel, is the innermost loop."""
-        outer = self._open(self.nest.outer)
-        rows = [a for a in outer if a != self.nest.vector]
+        outer, rows, block = self._open(self.nest.outer), self._crossed(), self._block()
         lines = [
             f"const struct {self.name}_call *c = context;",
             "const long last = c->rows * (item + 1) / c->items;",
             "for (long row = c->rows * item / c->items; row < last; row++) {",
             "    long rest = row;",
         ]
-        vector_outside = not self.folding and self.nest.vector >= 0
-        blocks = vector_outside and not rows
         for a in reversed(rows):
             extent = c_dim(self._extent(a), self.names)
             lines.append(f"    const long i{a} = rest % {extent}; rest /= {extent};")
         arguments = "".join(f", i{a}" for a in outer)
-        if vector_outside:
+        if not self.folding and self.nest.vector >= 0:
             v, extent = self.nest.vector, c_dim(self._extent(self.nest.vector), self.names)
-            first, end = (f"row * {_BLOCK}", f"long_min({extent}, (row + 1) * {_BLOCK})") if blocks else ("0", extent)
+            first, end = (f"rest * {block}", f"long_min({extent}, (rest + 1) * {block})") if block else ("0", extent)
             lines.append(f"    long i{v} = {first};")
             lines.append(f"    const long end = {end};")
             lines.append(f"    for (; i{v} + VL <= end; i{v} += VL) {self.name}_row(c{arguments}, VL);")
@@ -343,14 +373,14 @@ class _Printer:
 
     def _export(self) -> str:
         """The function that the plan calls: buffers are the inputs and the outputs, then the symbols' values."""
-        fields = call_fields(self.region, shape_symbols(self.nest))
+        fields = call_fields(self.region, self.symbols)
         outer = self._open(self.nest.outer)
-        rows: Dim = product(self._extent(a) for a in outer if a != self.nest.vector)
+        rows: Dim = product(self._extent(a) for a in self._crossed())
         points = product(self._extent(a) for a in [*outer, *self._open(self.nest.folded)])
         names = Names(axis_names(self.nest, "call."))
         row_text = c_dim(rows, names)
-        if not self.folding and self.nest.vector >= 0 and not [a for a in outer if a != self.nest.vector]:
-            row_text = f"({c_dim(self._extent(self.nest.vector), names)} + {_BLOCK - 1}) / {_BLOCK}"
+        if block := self._block():
+            row_text = f"{row_text} * (({c_dim(self._extent(self.nest.vector), names)} + {block - 1}) / {block})"
         lines = [
             f"struct {self.name}_call call = {{{', '.join([*fields, '.error = error'])}}};",
             "(void)dims;",
@@ -358,11 +388,30 @@ class _Printer:
             f"call.items = nest_items(call.rows, {c_dim(points, names)}, pool_threads(pool));",
             f"pool_run(pool, {self.name}_task, &call, call.items);",
         ]
-        head = f"EXPORT void {self.name}(struct pool *pool, void *const *buffers, const int64_t *dims, int *error) {{"
-        return "\n".join([head, *_indented(lines), "}"])
+        return "\n".join([_head(self.linkage, self.name), *_indented(lines), "}"])
+
+    def _block(self) -> int:
+        """The points along the vectors that a row takes, if these are cut into blocks; 0 if not.
+
+        Where elements are strided along the vectors, a block's cache lines stay for the rows after it.
+        """
+        v = self.nest.vector
+        if self.folding or v < 0:
+            return 0
+        if not self._crossed():
+            return _BLOCK
+        strided = any(coefficient(access.offset, v) not in (0, 1) for access in self.nest.accesses())
+        extent = self._extent(v)
+        return _STRIDED_BLOCK if strided and (not isinstance(extent, int) or extent > _STRIDED_BLOCK) else 0
+
+    def _crossed(self) -> list[int]:
+        """The axes that a row's number stands for."""
+        return [a for a in self._open(self.nest.outer) if a != self.nest.vector]
 
 
-_BLOCK = 4096
+_BLOCK, _STRIDED_BLOCK = 4096, 64
+_MOST_PARTS, _LEAST_PART = 24, 8
+_MOST_DIGITS = 3
 
 
 def _is_dear(expr: Expr) -> bool:

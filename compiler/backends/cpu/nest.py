@@ -15,7 +15,7 @@ from fusible.compiler.ir.symbols import Dim, Symbol, SymInt
 from fusible.compiler.region.index import Bound, IndexMap
 from fusible.compiler.region.region import Contract, Index, Load, Reduce, Region, Scan, Test
 
-__all__ = ["Access", "Nest", "NotPrintable", "flat_nest", "nest_of"]
+__all__ = ["Access", "Nest", "NotPrintable", "flat_nest", "nest_of", "vector_axes"]
 
 
 class NotPrintable(Exception):
@@ -95,7 +95,7 @@ def nest_of(
     for group in (nest.outer, folded):
         for a, b in pairwise(n for n in group if n != vector):
             nest = _collapsed(nest, a, b)
-    return replace(nest, vector=_vector_axis(nest) if vector is None else vector)
+    return replace(nest, vector=next(iter(vector_axes(nest)), -1) if vector is None else vector)
 
 
 def flat_nest(region: Region, hidden: Collection[int], vector: int = -1) -> Nest:
@@ -180,12 +180,24 @@ def _expressions(nest: Nest) -> list[Dim]:
     return found
 
 
-def _vector_axis(nest: Nest) -> int:
-    """The axis that most accesses cross element by element, stores counting twice; of equals the last; -1 for none."""
-    best, found = 0, -1
-    for axis in (*nest.outer, *nest.folded):
-        score = sum(coefficient(access.offset, axis) == 1 for access in nest.accesses())
-        score += sum(coefficient(access.offset, axis) == 1 for access in nest.stores)
-        if score >= best and nest.extents[axis] != 1 and score > 0:
-            best, found = score, axis
-    return found
+def vector_axes(nest: Nest) -> list[int]:
+    """The axes that vectors can lie along, the cheapest first, of equals the last."""
+    costs: dict[int, float] = {}
+    for axis in reversed((*nest.outer, *nest.folded)):
+        extent = nest.extents[axis]
+        if extent is not None and extent != 1:
+            cost = float(sum(_cost(access, axis) for access in nest.accesses()))
+            costs[axis] = cost * (-(-extent // _LANES) * _LANES / max(extent, 1) if isinstance(extent, int) else 1)
+    return sorted(costs, key=costs.__getitem__)
+
+
+_LANES = 8
+_STRIDED, _SCATTERED = 6, 16  # the cost of a vector whose elements lie apart, beside one whose elements are adjacent
+
+
+def _cost(access: Access, axis: int) -> int:
+    step = coefficient(access.offset, axis)
+    bounded = any(coefficient(d, axis) not in (0, 1) for d in access.conditions())
+    if step is None or bounded or any(mentions(index, f"i{axis}") for _, index, _ in access.checked):
+        return _SCATTERED
+    return 1 if step in (0, 1) else _STRIDED

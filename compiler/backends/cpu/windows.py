@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fusible.compiler.backends.cpu.c_dims import coefficient
@@ -9,6 +10,7 @@ from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.ir.symbol_values import substitute, symbols_of
 from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, floordiv, product
 from fusible.compiler.ir.types import DType
+from fusible.compiler.region.index import IndexMap
 from fusible.compiler.region.region import Contract, Load, Region, axes_of
 
 __all__ = ["Geometry", "geometry_of"]
@@ -29,6 +31,8 @@ class Geometry:
     strides: tuple[int, int]
     dilations: tuple[int, int]
     pads: tuple[int, int]
+    first: int  # the first channel that is read
+    pixel: int  # channels of a pixel in memory
     out_height: Dim
     out_width: Dim
     column: int
@@ -36,7 +40,6 @@ class Geometry:
 
     def fields(self) -> dict[str, Dim]:
         """The members of the C struct that are sizes."""
-        total = self.groups * self.channels
         shared: dict[str, Dim] = {
             "images": self.images,
             "height": self.height,
@@ -51,9 +54,9 @@ class Geometry:
             "pad_left": self.pads[1],
             "out_height": self.out_height,
             "out_width": self.out_width,
-            "image_stride": self.height * self.width * total,
-            "row_stride": self.width * total,
-            "pixel_stride": total,
+            "image_stride": self.height * self.width * self.pixel,
+            "row_stride": self.width * self.pixel,
+            "pixel_stride": self.pixel,
         }
         if self.depthwise:
             return {**shared, "channels": self.groups}
@@ -76,16 +79,17 @@ def geometry_of(region: Region, left: int, right: int, contract: Contract) -> Ge
     image = _lone_axis(map_.components[0], outer, shape[0])
     y = _window(region, map_.components[1], contract, outer)
     across = _window(region, map_.components[2], contract, outer)
-    groups, inner = _channel_groups(region, map_.components[3], contract, column, channels)
+    groups, per_group, first, inner = _channel_groups(region, map_.components[3], contract, column)
     outputs = _literal(region.extents[column]) // groups
     _check_weights(region, w, column, inner, (y.tap, across.tap))
     if image is not None and region.extents[image] != shape[0]:
         raise NotPrintable("it reads only some of the images")
-    per_group = channels // groups
+    _check_bounds(map_, shape)
     return Geometry(
         per_group == 1 and outputs == 1 and groups > 1, shape[0], shape[1], shape[2], groups, per_group, outputs,
         (y.size, across.size), (y.stride, across.stride), (y.dilation, across.dilation), (y.pad, across.pad),
-        y.extent, across.extent, column, tuple(a for a in (image, y.place, across.place) if a is not None),
+        first, channels, y.extent, across.extent, column,
+        tuple(a for a in (image, y.place, across.place) if a is not None),
     )  # fmt: skip
 
 
@@ -139,23 +143,32 @@ def _window(region: Region, component: Dim, contract: Contract, outer: list[int]
 
 
 def _channel_groups(
-    region: Region, component: Dim, contract: Contract, column: int, channels: int
-) -> tuple[int, int | None]:
-    """(groups, the contracted axis of a group's channels or None): the component is group(column) * C + c."""
+    region: Region, component: Dim, contract: Contract, column: int
+) -> tuple[int, int, int, int | None]:
+    """(groups, channels of one, first channel, their contracted axis or None): it is first + group(column) * C + c."""
     inner = [a for a in _axes(component) if a in contract.axes]
-    per_group = _literal(region.extents[inner[0]]) if inner else 1
-    if len(inner) > 1 or per_group < 1 or channels % per_group:
+    if len(inner) > 1:
         raise NotPrintable("its channels are not contracted as one axis")
-    groups = channels // per_group
+    per_group = _literal(region.extents[inner[0]]) if inner else 1
     outputs = _literal(region.extents[column])
-    if outputs % groups:
+    ends = [substitute(component, {f"i{column}": o} | {f"i{a}": 0 for a in inner}) for o in (0, outputs - 1)]
+    first, last = (_literal(end) for end in ends)
+    groups = (last - first) // per_group + 1
+    if first < 0 or groups < 1 or outputs % groups:
         raise NotPrintable("its groups do not divide its output channels")
     symbol = SymInt.of(Symbol(f"i{column}", 0, outputs - 1))
-    first: Dim = floordiv(symbol, outputs // groups) * per_group if groups > 1 else 0
-    expected = first + (SymInt.of(Symbol(f"i{inner[0]}", 0, per_group - 1)) if inner else 0)
-    if component != expected:
+    start: Dim = first + (floordiv(symbol, outputs // groups) * per_group if groups > 1 else 0)
+    if component != start + (SymInt.of(Symbol(f"i{inner[0]}", 0, per_group - 1)) if inner else 0):
         raise NotPrintable("its channels do not fall into groups side by side")
-    return groups, inner[0] if inner else None
+    return groups, per_group, first, inner[0] if inner else None
+
+
+def _check_bounds(map_: IndexMap, shape: Sequence[Dim]) -> None:
+    """Elements are zero outside the image and nowhere else."""
+    ends = [(component, size) for component, size in zip(map_.components, shape, strict=True)]
+    for bound in map_.bounds:
+        if bound.low != 0 or (bound.expr, bound.high) not in ends:
+            raise NotPrintable("its padding does not begin where the image ends")
 
 
 def _check_weights(

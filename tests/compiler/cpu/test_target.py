@@ -188,6 +188,53 @@ def test_images_and_constants_that_are_turned(exactness: fusible.Exactness) -> N
     assert_outputs_close(exe.run(x), fusible.compile(moved_image(), target="numpy").run(x))
 
 
+def sliced_images() -> onnx.ModelProto:
+    """Convolutions of some channels, of some rows, and of shuffled ones: what they read begins inside a buffer."""
+    rng = np.random.default_rng(3)
+
+    def weights(*shape: int) -> onnx.TensorProto:
+        return onnx.numpy_helper.from_array((rng.standard_normal(shape) / 4).astype(np.float32), f"w{len(constants)}")
+
+    constants: list[onnx.TensorProto] = []
+    for shape in [(16, 6, 1, 1), (8, 6, 3, 3), (10, 1, 3, 3), (4, 16, 3, 3)]:
+        constants.append(weights(*shape))
+    for name, value in {"c6": [6], "c16": [16], "c2": [2], "c7": [7], "one": [1], "two": [2]}.items():
+        constants.append(onnx.numpy_helper.from_array(np.array(value, np.int64), name))
+    constants.append(onnx.numpy_helper.from_array(np.array([1, 2, 8, 9, 9], np.int64), "apart"))
+    constants.append(onnx.numpy_helper.from_array(np.array([1, 16, 9, 9], np.int64), "together"))
+    node = helper.make_node
+    nodes = [
+        node("Conv", ["x", "w0"], ["a"]),
+        node("Slice", ["a", "c6", "c16", "one"], ["upper"]),
+        node("Slice", ["a", "c2", "c7", "two"], ["rows"]),
+        node("Slice", ["a", "c6", "c16", "one"], ["part"]),
+        node("Slice", ["part", "two", "c7", "two"], ["middle"]),
+        node("Conv", ["upper", "w2"], ["deep"], group=10, pads=[1, 1, 1, 1]),
+        node("Conv", ["rows", "w3"], ["cropped"], pads=[1, 1, 1, 1]),
+        node("Reshape", ["a", "apart"], ["digits"]),
+        node("Transpose", ["digits"], ["turned"], perm=[0, 2, 1, 3, 4]),
+        node("Reshape", ["turned", "together"], ["shuffled"]),
+        node("Concat", ["shuffled", "deep"], ["joined"], axis=1),
+        node("Relu", ["joined"], ["result"]),
+        node("Split", ["shuffled"], ["left", "right"], axis=1, num_outputs=2),
+        node("Neg", ["right"], ["negative"]),
+        node("Identity", ["middle"], ["crop"]),
+    ]
+    value = helper.make_tensor_value_info
+    outputs = [value(n, TensorProto.FLOAT, None) for n in ("deep", "cropped", "result", "negative", "crop")]
+    constants = [c for c in constants if any(c.name in n.input for n in nodes)]
+    inputs = [value("x", TensorProto.FLOAT, [1, 6, 9, 9])]
+    graph = helper.make_graph(nodes, "sliced", inputs, outputs, constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+
+
+def test_images_read_in_part() -> None:
+    model = sliced_images()
+    feed = {"x": np.random.default_rng(4).standard_normal((1, 6, 9, 9)).astype(np.float32)}
+    expected = fusible.compile(model, target="numpy").run(feed)
+    assert_outputs_close(fusible.compile(model, target="cpu").run(feed), expected)
+
+
 def test_the_numbers_and_the_fusions() -> None:
     exe = fusible.compile(block(), target="cpu")
     assert_outputs_close(exe.run(inputs()), fusible.compile(block(), target="numpy").run(inputs()))
