@@ -17,6 +17,7 @@ from fusible.runtime.memory import Placement, place
 from fusible.runtime.native.program import Segment, segments
 from fusible.runtime.plan import Alloc, Call, Copy, If, Launch, Loop, Plan, PlanValue, Step
 from fusible.runtime.signature import DTYPES, bind_dims, check_input
+from fusible.runtime.views import aligned_bytes, arena_view, shape_of, stored
 
 if TYPE_CHECKING:
     from fusible.runtime.executable import Executable
@@ -254,17 +255,13 @@ class Session:
         placement = self.placement(frame.plan, env)
         if placement.peak > frame.arena.nbytes:
             frame.layouts.clear()
-            frame.arena = _aligned(placement.peak)
+            frame.arena = aligned_bytes(placement.peak)
         if len(frame.layouts) >= MAX_LAYOUTS:
             frame.layouts.pop(next(iter(frame.layouts)))
         views: dict[int, np.ndarray] = {}
         for number, value in enumerate(frame.plan.values):
             if value.kind == "arena":
-                assert value.shape is not None
-                shape, dtype = _shape(value, env), DTYPES[value.dtype]
-                start = placement.offsets[value.index]
-                nbytes = math.prod(shape) * dtype.itemsize
-                views[number] = _arranged(frame.arena[start : start + nbytes].view(dtype), shape, value.order)
+                views[number] = arena_view(frame.arena, placement.offsets[value.index], value, env)
         frame.layouts[key] = _Layout(env, views)
         return frame.layouts[key]
 
@@ -281,7 +278,7 @@ class Session:
         return placement
 
     def _output(self, value: PlanValue, env: Mapping[str, int], bound: np.ndarray | None) -> np.ndarray:
-        shape = _shape(value, env)
+        shape = shape_of(value, env)
         if bound is not None and bound.shape == shape and bound.flags.c_contiguous:
             return bound
         return self._new(value, shape)
@@ -312,7 +309,8 @@ class Session:
                 arguments.extend(values[o] for o in step.outputs)
                 if self._executable.is_native(step.kernel):
                     numbers = [*step.inputs, *step.outputs]
-                    arguments = [_stored(a, frame.plan, n) for a, n in zip(arguments, numbers, strict=True)]
+                    known = [None if n is None else frame.plan.values[n] for n in numbers]
+                    arguments = [stored(a, value) for a, value in zip(arguments, known, strict=True)]
                 arguments.extend(evaluate_dim(d, env) for d in step.dims)
                 self._invoke(step, arguments)
             case Call():
@@ -323,7 +321,7 @@ class Session:
                 self._receive(step.op, step.origin, step.outputs, results, frame.plan, values, env)
             case Alloc():
                 value = frame.plan.values[step.output]
-                values[step.output] = self._new(value, _shape(value, env))
+                values[step.output] = self._new(value, shape_of(value, env))
             case Copy():
                 target = values[step.output]
                 source = values[step.source]
@@ -453,32 +451,6 @@ def _profile_row(step: Step) -> dict[str, Any]:
     kernel = getattr(step, "kernel", type(step).__name__.lower())
     op = getattr(step, "op", type(step).__name__.lower())
     return {"kernel": kernel, "op": op, "origin": list(step.origin), "seconds": 0.0, "calls": 0}
-
-
-def _shape(value: PlanValue, env: Mapping[str, int]) -> tuple[int, ...]:
-    shape = tuple(evaluate_dim(d, env) for d in value.shape or ())
-    if any(d < 0 for d in shape):
-        raise ExecutionError(value.name or "a value", f"has a negative dimension for these inputs: {shape}")
-    return shape
-
-
-def _arranged(flat: np.ndarray, shape: tuple[int, ...], order: tuple[int, ...] | None) -> np.ndarray:
-    """Memory as an array of `shape` whose dimensions are stored in an order."""
-    if order is None:
-        return flat.reshape(shape)
-    return flat.reshape([shape[d] for d in order]).transpose(np.argsort(order))
-
-
-def _stored(array: Any, plan: Plan, number: int | None) -> Any:
-    """The array with its dimensions in the order in which they are stored, as native kernels see it."""
-    order = None if number is None else plan.values[number].order
-    return array if order is None else array.transpose(order)
-
-
-def _aligned(nbytes: int) -> np.ndarray:
-    raw = np.empty(nbytes + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + nbytes]
 
 
 def _owned(value: Any) -> Any:
