@@ -1,9 +1,9 @@
 """The arena: offsets for buffers whose lifetimes are known, so that those that never live together share bytes.
 
-Two ways, and the smaller arena of the two. In the order of time: each buffer, as it comes alive, takes the smallest hole
-that holds it, and gives its range back when it dies; linear in the number of buffers times that of holes. By size: the
-largest buffers first, each into the smallest gap between those that live with it; quadratic, so only where the first
-way leaves something to gain. What lives at once is a bound for both.
+Two ways, and the smaller arena of the two. In the order of time: each buffer, as it comes alive, takes the smallest
+hole that holds it, and gives its range back when it dies; linear in the number of buffers times that of holes. By size:
+the largest buffers first, each into the smallest gap between those that live with it; quadratic, so only where the
+first way leaves something to gain. What lives at once is a bound for both.
 """
 
 from __future__ import annotations
