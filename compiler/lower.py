@@ -25,7 +25,9 @@ from fusible.compiler.schedule import schedule
 from fusible.errors import LimitExceeded
 from fusible.passes.fusion import graphs_outside_groups
 from fusible.passes.ledger import Kind
+from fusible.runtime.dims import evaluate_dim
 from fusible.runtime.executable import CustomKernel, Executable
+from fusible.runtime.memory import least_peak
 from fusible.runtime.native.cache import default_cache_dir
 from fusible.runtime.native.compiler import find_compiler
 from fusible.runtime.native.program import NativeCode, Program, build_program
@@ -222,11 +224,17 @@ def _plain(dim: Dim) -> int | str:
 
 
 def _memory(executable: Executable, constants: int) -> dict[str, Any]:
-    """Constant bytes, and the arena's peak: with every symbol at its lower bound where sizes are symbolic."""
+    """Constant bytes, the arena's size and the most of it that is live at once.
+
+    Where sizes are symbolic every symbol counts as its lower bound.
+    """
     symbols = sorted({n for b in executable.plan.buffers if isinstance(b.nbytes, str) for n in _names(b.nbytes)})
     env = {n: max(1, executable.plan.bounds.get(n, (1, None))[0]) for n in symbols}
+    buffers = executable.plan.buffers
     peak = Session(executable).placement(executable.plan, env).peak
-    facts: dict[str, Any] = {"constant_bytes": constants, "arena_bytes": peak, "buffers": len(executable.plan.buffers)}
+    live = least_peak([evaluate_dim(b.nbytes, env) for b in buffers], [(b.first, b.last) for b in buffers])
+    facts: dict[str, Any] = {"constant_bytes": constants, "arena_bytes": peak, "live_bytes": live}
+    facts["buffers"] = len(buffers)
     if env:
         facts["arena_bytes_at"] = env
     late = sum(1 for v in executable.plan.values if v.kind in ("late", "returned"))
