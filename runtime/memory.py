@@ -1,9 +1,9 @@
 """The arena: offsets for buffers whose lifetimes are known, so that those that never live together share bytes.
 
-Two ways, and the smaller arena of the two. In the order of time: each buffer, as it comes alive, takes the smallest
-hole that holds it, and gives its range back when it dies; linear in the number of buffers times that of holes. By size:
-the largest buffers first, each into the smallest gap between those that live with it; quadratic, so only where the
-first way leaves something to gain. What lives at once is a bound for both.
+Several ways, and the smallest arena of them. In the order of time: each buffer, as it comes alive, takes the smallest
+hole that holds it, and gives its range back when it dies; linear in the number of buffers times that of holes. Or the
+weightiest buffers first, each into the smallest gap between those that live with it: by size, and by size times
+lifetime; quadratic, so only while there is something to gain. What lives at once is a bound for all of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 __all__ = ["ALIGNMENT", "Placement", "least_peak", "overlaps", "place"]
 
 ALIGNMENT = 64
-_MOST_BY_SIZE = 2000  # buffers; above, the second way takes seconds
+_MOST_BY_WEIGHT = 2000  # buffers; above, it takes seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +29,12 @@ class Placement:
 def place(sizes: Sequence[int], lifetimes: Sequence[tuple[int, int]]) -> Placement:
     """Give each buffer an offset. lifetimes: (first, last) step, both inclusive."""
     found = _in_time(sizes, lifetimes)
-    if len(sizes) > _MOST_BY_SIZE or found.peak == least_peak(sizes, lifetimes):
-        return found
-    other = _by_size(sizes, lifetimes)
-    return other if other.peak < found.peak else found
+    bound = least_peak(sizes, lifetimes)
+    spans = [size * (last - first + 1) for size, (first, last) in zip(sizes, lifetimes, strict=True)]
+    for weights in (sizes, spans) if len(sizes) <= _MOST_BY_WEIGHT else ():
+        if found.peak > bound:
+            found = min(found, _by_weight(sizes, lifetimes, weights), key=lambda placement: placement.peak)
+    return found
 
 
 def least_peak(sizes: Sequence[int], lifetimes: Sequence[tuple[int, int]]) -> int:
@@ -74,11 +76,11 @@ def _in_time(sizes: Sequence[int], lifetimes: Sequence[tuple[int, int]]) -> Plac
     return Placement(tuple(offsets), peak)
 
 
-def _by_size(sizes: Sequence[int], lifetimes: Sequence[tuple[int, int]]) -> Placement:
+def _by_weight(sizes: Sequence[int], lifetimes: Sequence[tuple[int, int]], weights: Sequence[int]) -> Placement:
     offsets = [0] * len(sizes)
     placed: list[tuple[int, int, int, int]] = []  # (offset, end, first, last), sorted
     peak = 0
-    for number in sorted(range(len(sizes)), key=lambda n: (-sizes[n], lifetimes[n][0], n)):
+    for number in sorted(range(len(sizes)), key=lambda n: (-weights[n], lifetimes[n][0], n)):
         first, last = lifetimes[number]
         offsets[number] = start = _gap(placed, first, last, _rounded(sizes[number]))
         end = start + _rounded(sizes[number])

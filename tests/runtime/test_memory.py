@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fusible.runtime import memory
 from fusible.runtime.memory import ALIGNMENT, least_peak, overlaps, place
 
 _BUFFERS = st.lists(
@@ -49,3 +51,19 @@ def test_a_large_buffer_after_small_ones_finds_its_place() -> None:
     # In the order of time the two small buffers take the bottom, and the large one that follows lies above them.
     sizes, lifetimes = [64, 640, 64, 1280], [(0, 2), (1, 2), (2, 4), (3, 4)]
     assert place(sizes, lifetimes).peak == least_peak(sizes, lifetimes) == 1344
+
+
+def test_long_lives_go_before_large_ones_where_that_is_better() -> None:
+    # By size the large buffers cut the range in two in which the long one would have to lie.
+    random = np.random.default_rng(0)
+    gained = 0
+    for _ in range(200):
+        firsts = random.integers(0, 12, 10)
+        lifetimes = [(int(f), int(f + n)) for f, n in zip(firsts, random.integers(0, 8, 10), strict=True)]
+        sizes = [64 * int(n) for n in random.integers(1, 30, 10)]
+        placement = place(sizes, lifetimes)
+        assert overlaps(sizes, lifetimes, placement.offsets) == []
+        ways = [memory._in_time(sizes, lifetimes), memory._by_weight(sizes, lifetimes, sizes)]
+        assert placement.peak <= min(way.peak for way in ways)
+        gained += placement.peak < min(way.peak for way in ways)
+    assert gained > 5
