@@ -332,3 +332,26 @@ def test_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_what_has_no_native_form_calls_numpy_and_says_so() -> None:
     exe = fusible.compile(models.cache_step(), target="cpu")
     assert all(row["reason"] for row in exe.report.host)
+
+
+def test_numpy_kernels_get_memory_in_order_to_compute_into() -> None:
+    # In float64 NumPy computes all of it; the norm's kernel reshapes its result, which is stored channels last.
+    random = np.random.default_rng(0)
+    weights = {"w": random.standard_normal((4, 4, 1, 1)), "g": random.standard_normal((4, 5, 6))}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"]),
+        helper.make_node("LayerNormalization", ["a", "g", "g"], ["n"], axis=1),
+        helper.make_node("Conv", ["n", "w"], ["y"]),
+    ]
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "wide",
+        [value("x", TensorProto.DOUBLE, [2, 4, 5, 6])],
+        [value("y", TensorProto.DOUBLE, None)],
+        [onnx.numpy_helper.from_array(w, n) for n, w in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    given = {"x": random.standard_normal((2, 4, 5, 6))}
+    expected = fusible.compile(model, target="numpy").run(given)
+    assert_outputs_close(fusible.compile(model, target="cpu").run(given), expected)
