@@ -233,10 +233,11 @@ class CpuBackend(NumpyBackend):
         self._done |= found.done
         self.entries += found.entries
 
+    def _may_be_native(self, node: Node) -> bool:
+        return writes_buffers(node) and replacement_kernel(node, self.target) is None
+
     def _is_native(self, node: Node) -> bool:
-        if not writes_buffers(node) or replacement_kernel(node, self.target) is not None:
-            return False
-        return not isinstance(self._printed(node), Exception)
+        return self._may_be_native(node) and not isinstance(self._printed(node), Exception)
 
     def _printed_in_place(
         self, graph: Graph, found: Blocks, refused: dict[Value, str]
@@ -247,12 +248,13 @@ class CpuBackend(NumpyBackend):
         before = len(refused)
         for node in graph:
             touched = [v for v in (*node.inputs, *node.outputs) if v is not None and v in wholes]
-            if not touched or node in found.done or not self._is_native(node):
+            if not touched or node in found.done or not self._may_be_native(node):
                 continue
             try:
                 printed[node] = native_kernel(node, orders, self._machine, wholes)
             except (NoRegion, NotPrintable) as refusal:
-                refused.update({v: f"{_word(node)} cannot be printed with it: {refusal}" for v in touched})
+                if self._is_native(node):
+                    refused.update({v: f"{_word(node)} cannot be printed with it: {refusal}" for v in touched})
         return printed if len(refused) == before else None
 
     def _copy_missing(self, graph: Graph, found: Blocks, copied: set[Node], refused: dict[Value, str]) -> None:

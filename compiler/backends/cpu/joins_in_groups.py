@@ -7,7 +7,7 @@ views stays as it is: reading its operands where they are is all that it does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from fusible.compiler.backends.cpu.joins import Join, find_blocks, is_join, joins_of
@@ -36,16 +36,23 @@ class Printers:
 def joins_to_take_out(graph: Graph, orders: Mapping[Value, Order], printers: Printers) -> list[tuple[Node, Node]]:
     """(group, concatenation inside it): those that should stand in front of their groups, in order."""
     chosen = list(_inside(graph, orders, printers))
+    known: dict[tuple[Value, tuple[Dim, ...]], bool] = {}
+
+    def fits(value: Value, whole: tuple[Dim, ...], groups: Collection[Node]) -> bool:
+        if (value, whole) not in known:
+            known[value, whole] = _prints(value, whole, groups, printers)
+        return known[value, whole]
+
     place = {node: n for n, node in enumerate(graph)}
     while chosen:
         outside = [(place[join.node], join) for join in joins_of(graph, orders)]
         joins = sorted([*outside, *((place[group], join) for group, join in chosen)], key=lambda pair: pair[0])
         found = find_blocks(graph, orders, {}, [join for _, join in joins])
-        wholes = found.wholes()
+        wholes, groups = found.wholes(), {group for group, _ in chosen}
         unfit = [
             (group, join)
             for group, join in chosen
-            if join.node not in found.done or not all(_prints(v, group, wholes[v], printers) for v in join.operands)
+            if join.node not in found.done or not all(fits(v, wholes[v], groups) for v in join.operands)
         ]
         if not unfit:
             break
@@ -74,7 +81,7 @@ def _computes(inner: Graph, join: Node) -> bool:
     return any(node is not join and not isinstance(node.op.definition(node), View) for node in inner)
 
 
-def _prints(value: Value, group: Node, whole: tuple[Dim, ...], printers: Printers) -> bool:
-    """True if those who make and read a value can do so where it would live."""
-    nodes = [node for node in dict.fromkeys([value.producer, *value.users]) if node is not None and node is not group]
+def _prints(value: Value, whole: tuple[Dim, ...], groups: Collection[Node], printers: Printers) -> bool:
+    """True if those who make and read a value can do so where it would live; groups: readers of concatenations only."""
+    nodes = [n for n in dict.fromkeys([value.producer, *value.users]) if n is not None and n not in groups]
     return all(printers.block(node, value, whole) for node in nodes if printers.native(node))
