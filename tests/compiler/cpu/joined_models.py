@@ -109,8 +109,11 @@ def inputs_of(model: onnx.ModelProto, batch: int = BATCH) -> dict[str, np.ndarra
     return {"x": np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
 
 
-def dense_block(layers: int = 4, growth: int = 8) -> onnx.ModelProto:
-    """Each layer reads all results before it, joined; the last thing that happens to them is a convolution."""
+def dense_block(layers: int = 4, growth: int = 8, *, nested: bool = False) -> onnx.ModelProto:
+    """Each layer reads all results before it, joined; the last thing that happens to them is a convolution.
+
+    nested: what was joined before is joined with the next result, instead of all results anew.
+    """
     made = _Maker(0, symbolic=False)
     size = (1, 16, 8, 8)
     made.shapes["x"] = (1, 3, 8, 8)
@@ -120,6 +123,7 @@ def dense_block(layers: int = 4, growth: int = 8) -> onnx.ModelProto:
         whole = parts[0]
         if len(parts) > 1:
             whole = made.add("Concat", list(parts), (1, channels, 8, 8), axis=1)
+            parts = [whole] if nested else parts
         scaled = made.add("Mul", [whole, made.constant(1, channels, 1, 1)], (1, channels, 8, 8))
         active = made.add("Relu", [scaled], (1, channels, 8, 8))
         narrow = made.add("Conv", [active, made.constant(24, channels, 1, 1)], (1, 24, 8, 8))
