@@ -133,6 +133,26 @@ INLINE vf vf_min(vf a, vf b) {
     return vf_select(a == a, smaller, a);
 }
 
+/* The same where `number` is known not to be NaN: one instruction, which gives its second operand for a NaN. */
+INLINE vf vf_max_number(vf number, vf value) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_max_ps((__m512)number, (__m512)value);
+#elif defined(__AVX2__)
+    return (vf)_mm256_max_ps((__m256)number, (__m256)value);
+#else
+    return vf_select(number > value, number, value);
+#endif
+}
+INLINE vf vf_min_number(vf number, vf value) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_min_ps((__m512)number, (__m512)value);
+#elif defined(__AVX2__)
+    return (vf)_mm256_min_ps((__m256)number, (__m256)value);
+#else
+    return vf_select(number < value, number, value);
+#endif
+}
+
 INLINE vf vf_abs(vf value) { return (vf)((vi)value & vi_all(0x7fffffff)); }
 
 /* Nearest integer, ties to even. */

@@ -15,6 +15,7 @@ from fusible.compiler.backends.cpu.c_body import Body, axis_names, shape_symbols
 from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim
 from fusible.compiler.backends.cpu.c_expr import Code, Kind
+from fusible.compiler.backends.cpu.c_start import print_start, start_of
 from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of
 from fusible.compiler.backends.cpu.windows import Geometry, geometry_of
 from fusible.compiler.ir.symbols import Dim
@@ -121,12 +122,19 @@ class _Printer:
         self.symbols = shape_symbols(self.nest)
         self.numbers: list[int] = []
         self.names = Names(axis_names(self.nest), "c->n", self.numbers)
+        self.start = start_of(self.nest, convolution.contract, self.geometry.column)
 
     def text(self) -> str:
         """Everything."""
-        functions = [self._finish(), self._task()]
+        functions = [self._start(), self._finish(), self._task()]
         export = self._export()
-        return "\n\n".join([self._structure(), *functions, export]) + "\n"
+        return "\n\n".join([self._structure(), *filter(None, functions), export]) + "\n"
+
+    def _start(self) -> str:
+        if self.start is None:
+            return ""
+        head = [f"const struct {self.name}_call *c = context;"]
+        return print_start(self.nest, self.start, self.name, self.geometry.column, head, self.names)
 
     def _structure(self) -> str:
         members = call_members(self.region, self.symbols, len(self.numbers))
@@ -137,9 +145,10 @@ class _Printer:
     def _finish(self) -> str:
         """The hook: every stage but the product and its operands, for one vector of channels of a pixel."""
         c = self.convolution
-        value = self.region.first_values[c.contract]
+        value = self.region.first_values[c.contract] if self.start is None else self.start.value
         body = Body(self.nest, {value: Code("value", Kind.FLOAT, True)}, self.names)
         hidden = {c.contract, c.left, c.right}
+        hidden |= set() if self.start is None else {self.start.total, self.start.bias}
         operands = {self.region.first_values[c.left], self.region.first_values[c.right]}
         for position, stage in enumerate(self.region.stages):
             if position not in hidden and operands & set(operands_of(stage)):
@@ -174,7 +183,8 @@ class _Printer:
     def _task(self) -> str:
         kind, tile = self.convolution.kind, self._tile()
         scratch = "" if self.geometry.depthwise else ", c->scratch + pool_thread(c->pool) * c->scratch_size"
-        call = f"{kind}_item({tile}&c->kernel, item{scratch}, start_zero, {self.name}_finish, c);"
+        start = "start_zero" if self.start is None else f"{self.name}_start"
+        call = f"{kind}_item({tile}&c->kernel, item{scratch}, {start}, {self.name}_finish, c);"
         head = f"static void {self.name}_task(void *context, long item) {{"
         return "\n".join([head, f"    const struct {self.name}_call *c = context;", f"    {call}", "}"])
 

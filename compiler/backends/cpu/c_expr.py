@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -39,6 +40,7 @@ class Code:
 _KINDS = {DType.F32: Kind.FLOAT, DType.BOOL: Kind.MASK, DType.I64: Kind.INT, DType.I32: Kind.INT}
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 _COMPARE = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
+_NUMBER = re.compile(r"vf_all\(\(?-?[0-9][0-9.e+-]*f\)?\)")
 _LOGICAL = {"logical_and": "&", "logical_or": "|", "logical_xor": "^"}
 _VECTOR_FUNCTIONS = frozenset(
     {"abs", "exp", "log", "sqrt", "floor", "ceil", "round", "sign", "trunc", "sin", "cos", "tan", "asin", "acos",
@@ -170,6 +172,11 @@ def _float(function: str, texts: list[str], vector: bool) -> str:
         return square
     if function not in _VECTOR_FUNCTIONS:
         raise NotPrintable(f"{function} of floats is not printed")
+    if vector and function in ("max", "min"):
+        # One instruction that gives its second operand where one is NaN: right if the first cannot be.
+        for number, other in (texts, texts[::-1]):
+            if _NUMBER.fullmatch(number):
+                return f"vf_{function}_number({number}, {other})"
     if vector:
         return f"vf_{function}({', '.join(texts)})"
     return f"vf_{function}({', '.join(f'vf_all({t})' for t in texts)})[0]"  # the same digits as in a vector
