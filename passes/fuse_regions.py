@@ -171,7 +171,10 @@ def _repetition(value: Value, node: Node, drawn: Sequence[Node]) -> str | None:
     definition = node.op.definition(node)
     match definition:
         case Contraction():
-            return "a product reads each element of its operand many times"
+            # A kernel may compute a band of what it reads just before; not so where windows overlap.
+            if value is not node.inputs[0] or _slides(node, definition):
+                return "a product reads each element of its operand many times"
+            return None
         case Reduce(index=index):
             if index.bounds or any(len(_axes(c)) > 1 for c in index.components):
                 return "windows overlap: an element would be computed several times"
@@ -183,6 +186,15 @@ def _repetition(value: Value, node: Node, drawn: Sequence[Node]) -> str | None:
     if not isinstance(definition, (Reduce, Composite)) and not reduces and _larger(sizes[1], sizes[0]):
         return "it is broadcast: each element would be computed many times"
     return None
+
+
+def _slides(node: Node, contraction: Contraction) -> bool:
+    """True if windows of the first operand overlap, or might."""
+    type_ = node.output.type
+    assert isinstance(type_, TensorType) and type_.shape is not None
+    rank = len(type_.shape)
+    single = {f"i{rank + n}" for n, extent in enumerate(contraction.extents) if extent == 1}
+    return any(len(_axes(c) - single) > 1 for c in contraction.maps[0].components)
 
 
 def _axes(component: Dim) -> set[str]:

@@ -121,16 +121,11 @@ INLINE void depthwise_pixels(const struct depthwise *d, const struct depthwise_r
     }
 }
 
-/* Compute item 0 <= item < depthwise_items(d). Kernel and strides should be constants where this is inlined: then one
- * of the branches remains. */
-INLINE void depthwise_item(const struct depthwise *d, long item, start_hook *start, finish_hook *finish,
-                           const void *context) {
-    long bands = depthwise_parts(d->out_height, d->rows_per_item);
-    long parts = depthwise_parts(d->channels, d->channels_per_item);
-    long image = item / bands / parts, first = item / bands % parts * d->channels_per_item;
-    long end = first + d->channels_per_item < d->channels ? first + d->channels_per_item : d->channels;
-    long oy = item % bands * d->rows_per_item, last = oy + d->rows_per_item;
-    for (; oy < last && oy < d->out_height; oy++) {
+/* Output rows oy ... last - 1 of an image for channels first ... end - 1. Kernel, stride and dilation along x should be
+ * constants where this is inlined: then one of the branches remains. */
+INLINE void depthwise_rows(const struct depthwise *d, long image, long oy, long last, long first, long end,
+                           start_hook *start, finish_hook *finish, const void *context) {
+    for (; oy < last; oy++) {
         struct depthwise_row r = depthwise_row_of(d, image, oy);
 #define DEPTHWISE_CASE(WIDTH, STRIDE)                                              \
     if (d->dilation_x == 1 && d->kernel_width == WIDTH && d->stride_x == STRIDE) { \
@@ -145,6 +140,17 @@ INLINE void depthwise_item(const struct depthwise *d, long item, start_hook *sta
 #undef DEPTHWISE_CASE
         depthwise_pixels(d, &r, first, end, start, finish, context);
     }
+}
+
+/* Compute item 0 <= item < depthwise_items(d). */
+INLINE void depthwise_item(const struct depthwise *d, long item, start_hook *start, finish_hook *finish,
+                           const void *context) {
+    long bands = depthwise_parts(d->out_height, d->rows_per_item);
+    long parts = depthwise_parts(d->channels, d->channels_per_item);
+    long image = item / bands / parts, first = item / bands % parts * d->channels_per_item;
+    long end = first + d->channels_per_item < d->channels ? first + d->channels_per_item : d->channels;
+    long oy = item % bands * d->rows_per_item, last = oy + d->rows_per_item;
+    depthwise_rows(d, image, oy, last < d->out_height ? last : d->out_height, first, end, start, finish, context);
 }
 
 #endif

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "attention.h"
+#include "band.h"
 #include "convolution.h"
 #include "depthwise.h"
 #include "gemm.h"

@@ -6,18 +6,18 @@ Kernels with the same text are one function. All of them go into a few translati
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from fusible.compiler.backends.base import Emitted, Support
-from fusible.compiler.backends.cpu.c_gemm import Product
 from fusible.compiler.backends.cpu.kernel import (
     PLACEHOLDER,
     Machine,
     NativeKernel,
     NotPrintable,
-    packed,
+    print_group,
     print_region,
 )
 from fusible.compiler.backends.cpu.layout import channels_last, stored_orders
@@ -27,7 +27,8 @@ from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.symbols import Dim, SymInt
 from fusible.compiler.ir.types import TensorType
 from fusible.compiler.region.build import Built, NoRegion, build_region
-from fusible.compiler.region.group import home_of
+from fusible.compiler.region.group import build_group, home_of
+from fusible.compiler.region.region import Group
 from fusible.compiler.region.reorder import Order, reordered
 from fusible.passes.fuse_regions import ungroup
 from fusible.runtime.native.machine import instruction_sets, usable_threads
@@ -48,15 +49,84 @@ def native_kernel(node: Node, orders: Mapping[Value, Order], machine: Machine) -
         nodes, outputs = [node], list(node.outputs)
         inputs = list(dict.fromkeys(v for v in node.inputs if v is not None))
         given = {}
-    built = build_region(nodes, outputs, inputs=inputs, home=home_of(nodes, outputs), inline_scalars=True)
     known: dict[Value, Order] = {}
-    for value in (*built.inputs, *built.outputs):
+    for value in (*inputs, *outputs):
         actual = given.get(value) or value
         if actual in orders:
             known[value] = orders[actual]
-    built = _stored(built, known)
-    constants = [n for n, v in enumerate(built.inputs) if (given.get(v) or v).constant is not None]
-    return built, print_region(built.region, constants, machine)
+    constants = {v for v in inputs if (given.get(v) or v).constant is not None}
+    return _printed(nodes, outputs, inputs, known, constants, machine)
+
+
+def _printed(
+    nodes: Sequence[Node],
+    outputs: Sequence[Value],
+    inputs: Sequence[Value],
+    orders: Mapping[Value, Order],
+    constants: Collection[Value],
+    machine: Machine,
+) -> tuple[Built, NativeKernel]:
+    """The kernel of one region or, if there is none, of two with an image between them."""
+    try:
+        whole = build_region(nodes, outputs, inputs=inputs, home=home_of(nodes, outputs), inline_scalars=True)
+        whole = _stored(whole, orders)
+        known = [n for n, v in enumerate(whole.inputs) if v in constants]
+        return whole, print_region(whole.region, known, machine)
+    except NotPrintable as refusal:
+        parts = band_parts(nodes, outputs)
+        if parts is None:
+            raise
+        try:
+            return _printed_band(parts, outputs, inputs, orders, constants, machine)
+        except (NoRegion, NotPrintable) as other:
+            raise NotPrintable(f"{refusal}; {other}") from other
+
+
+def _printed_band(
+    parts: tuple[list[Node], list[Node]],
+    outputs: Sequence[Value],
+    inputs: Sequence[Value],
+    orders: Mapping[Value, Order],
+    constants: Collection[Value],
+    machine: Machine,
+) -> tuple[Built, NativeKernel]:
+    built = build_group(parts, outputs, inputs=inputs, inline_scalars=True)
+    between = parts[0][-1].outputs[0]
+    orders = {**orders, between: channels_last(4)}
+    group = built.group
+    values = (*built.inputs, *built.outputs, between)
+    found = {n: orders[v] for n, v in enumerate(values) if v in orders}
+    steps = []
+    for step in group.steps:
+        read = {n: found[b] for n, b in enumerate(step.inputs) if b in found}
+        written = {n: found[b] for n, b in enumerate(step.outputs) if b in found}
+        steps.append(replace(step, region=reordered(step.region, read, written)))
+    buffers = list(group.buffers)
+    for step in steps:
+        numbers = (*step.inputs, *step.outputs)
+        for number, buffer in zip(numbers, (*step.region.inputs, *step.region.outputs), strict=True):
+            buffers[number] = buffer
+    group = Group(group.inputs, group.outputs, tuple(buffers), tuple(steps))
+    kernel = print_group(group, [n for n, v in enumerate(built.inputs) if v in constants], machine)
+    return Built(group.steps[-1].region, built.inputs, built.outputs), kernel
+
+
+def band_parts(nodes: Sequence[Node], outputs: Sequence[Value]) -> tuple[list[Node], list[Node]] | None:
+    """The nodes that compute the image which a convolution, the anchor, reads, and the others; None if none do."""
+    home = home_of(nodes, outputs)
+    anchor = None if home is None else home.producer
+    image = anchor.inputs[0] if anchor is not None and anchor.op.name == "conv" else None
+    if image is None or image.producer not in nodes or len(image.users) != 1 or image in outputs:
+        return None
+    inside = set(nodes)
+    before: set[Node] = set()
+    waiting = [image.producer]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node in inside and node not in before:
+            before.add(node)
+            waiting += [v.producer for v in node.inputs if v is not None]
+    return [n for n in nodes if n in before], [n for n in nodes if n not in before]
 
 
 def _stored(built: Built, orders: Mapping[Value, Order]) -> Built:
@@ -71,12 +141,14 @@ def native_refusal(nodes: Sequence[Node], outputs: Sequence[Value]) -> str | Non
 
     Images around a convolution are taken to be stored channels last, as they will be.
     """
+    inside = {v for node in nodes for v in node.outputs}
+    inputs = list(dict.fromkeys(v for n in nodes for v in n.inputs if v is not None and v not in inside))
+    constants = {v for v in inputs if v.constant is not None}
+    orders: dict[Value, Order] = {}
+    if any(node.op.name == "conv" for node in nodes):
+        orders = {v: channels_last(4) for v in (*inputs, *outputs) if v.constant is None and _is_image(v)}
     try:
-        built = build_region(nodes, outputs, home=home_of(nodes, outputs), inline_scalars=True)
-        if any(node.op.name == "conv" for node in nodes):
-            images = [v for v in (*built.inputs, *built.outputs) if v.constant is None and _is_image(v)]
-            built = _stored(built, {v: channels_last(4) for v in images})
-        print_region(built.region, [n for n, v in enumerate(built.inputs) if v.constant is not None])
+        _printed(nodes, outputs, [], orders, constants, Machine())
     except (NoRegion, NotPrintable) as refusal:
         return str(refusal)
     return None
@@ -171,19 +243,16 @@ class CpuBackend(NumpyBackend):
         """What the kernel reads, in the order of its buffers; constants that it wants packed."""
         formal = dict(zip(node.subgraphs[0].inputs, node.inputs, strict=True)) if node.op.name == "fused" else {}
         inputs = tuple(formal.get(v, v) for v in built.inputs)
-        if kernel.anchor is None:
-            return inputs, {}
-        buffer = kernel.anchor.buffer
-        operand = inputs[buffer]
-        assert operand is not None and operand.constant is not None
-        load = built.region.stages[kernel.anchor.right]
-        anchor = kernel.anchor
-        layout = anchor.rights if isinstance(anchor, Product) else (anchor.kind, anchor.winograd, anchor.geometry)
-        key = id(operand.constant), repr((load, layout, built.region.extents))
-        if key not in self._packed:
-            self._keep.append(operand.constant)
-            self._packed[key] = packed(built.region, kernel, operand.constant.array)
-        return inputs, {buffer: self._packed[key]}
+        constants: dict[int, np.ndarray] = {}
+        for buffer, packing in kernel.packings.items():
+            operand = inputs[buffer]
+            assert operand is not None and operand.constant is not None
+            key = id(operand.constant), packing.key
+            if key not in self._packed:
+                self._keep.append(operand.constant)
+                self._packed[key] = packing.packed(operand.constant.array)
+            constants[buffer] = self._packed[key]
+        return inputs, constants
 
     def sources(self) -> dict[str, str]:
         """The translation units: file name -> text. Kernels are dealt out evenly, in order, for reproducible builds."""

@@ -12,7 +12,7 @@ import pytest
 
 from fusible.compiler.backends.cpu.c_convolution import Convolution
 from fusible.compiler.backends.cpu.c_gemm import Product
-from fusible.compiler.backends.cpu.kernel import PLACEHOLDER, NativeKernel, NotPrintable, packed, print_region
+from fusible.compiler.backends.cpu.kernel import PLACEHOLDER, NativeKernel, NotPrintable, print_region
 from fusible.compiler.ir.symbols import Symbol
 from fusible.compiler.region.evaluate import run_region
 from fusible.compiler.region.parse import parse_region
@@ -52,9 +52,8 @@ class Step:
 
     def operands(self, kernel: NativeKernel) -> list[np.ndarray]:
         arrays = [np.ascontiguousarray(a) for a in self.inputs]
-        if kernel.anchor is not None:
-            buffer = kernel.anchor.buffer
-            arrays[buffer] = packed(self.region, kernel, arrays[buffer])
+        for buffer, packing in kernel.packings.items():
+            arrays[buffer] = packing.packed(arrays[buffer])
         return arrays
 
 
