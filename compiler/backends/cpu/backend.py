@@ -73,17 +73,17 @@ def _printed(
         known = [n for n, v in enumerate(whole.inputs) if v in constants]
         return whole, print_region(whole.region, known, machine)
     except NotPrintable as refusal:
-        parts = band_parts(nodes, outputs)
-        if parts is None:
+        parts = chain_parts(nodes, outputs)
+        if len(parts) < 2:
             raise
         try:
-            return _printed_band(parts, outputs, inputs, orders, constants, machine)
+            return _printed_chain(parts, outputs, inputs, orders, constants, machine)
         except (NoRegion, NotPrintable) as other:
             raise NotPrintable(f"{refusal}; {other}") from other
 
 
-def _printed_band(
-    parts: tuple[list[Node], list[Node]],
+def _printed_chain(
+    parts: Sequence[Sequence[Node]],
     outputs: Sequence[Value],
     inputs: Sequence[Value],
     orders: Mapping[Value, Order],
@@ -91,10 +91,10 @@ def _printed_band(
     machine: Machine,
 ) -> tuple[Built, NativeKernel]:
     built = build_group(parts, outputs, inputs=inputs, inline_scalars=True)
-    between = parts[0][-1].outputs[0]
-    orders = {**orders, between: channels_last(4)}
+    between = [part[-1].outputs[0] for part in parts[:-1]]
+    orders = {**orders, **dict.fromkeys(between, channels_last(4))}
     group = built.group
-    values = (*built.inputs, *built.outputs, between)
+    values = (*built.inputs, *built.outputs, *between)
     found = {n: orders[v] for n, v in enumerate(values) if v in orders}
     steps = []
     for step in group.steps:
@@ -111,13 +111,13 @@ def _printed_band(
     return Built(group.steps[-1].region, built.inputs, built.outputs), kernel
 
 
-def band_parts(nodes: Sequence[Node], outputs: Sequence[Value]) -> tuple[list[Node], list[Node]] | None:
-    """The nodes that compute the image which a convolution, the anchor, reads, and the others; None if none do."""
+def chain_parts(nodes: Sequence[Node], outputs: Sequence[Value]) -> list[list[Node]]:
+    """The nodes in parts, one part for each convolution that reads what another computes; one if none does."""
     home = home_of(nodes, outputs)
     anchor = None if home is None else home.producer
     image = anchor.inputs[0] if anchor is not None and anchor.op.name == "conv" else None
     if image is None or image.producer not in nodes or len(image.users) != 1 or image in outputs:
-        return None
+        return [list(nodes)]
     inside = set(nodes)
     before: set[Node] = set()
     waiting = [image.producer]
@@ -126,7 +126,7 @@ def band_parts(nodes: Sequence[Node], outputs: Sequence[Value]) -> tuple[list[No
         if node is not None and node in inside and node not in before:
             before.add(node)
             waiting += [v.producer for v in node.inputs if v is not None]
-    return [n for n in nodes if n in before], [n for n in nodes if n not in before]
+    return [*chain_parts([n for n in nodes if n in before], [image]), [n for n in nodes if n not in before]]
 
 
 def _stored(built: Built, orders: Mapping[Value, Order]) -> Built:

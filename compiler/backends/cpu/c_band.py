@@ -21,10 +21,11 @@ from fusible.compiler.backends.cpu.c_convolution import (
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim, mentions
 from fusible.compiler.backends.cpu.c_expr import promoted
 from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of
+from fusible.compiler.backends.cpu.windows import Geometry
 from fusible.compiler.ir.symbols import Dim, Symbol, SymInt
 from fusible.compiler.region.region import Group, Load, Region, Step, Store
 
-__all__ = ["Band", "band_of", "print_band"]
+__all__ = ["Band", "axes_of_store", "band_of", "band_sizes", "over_all", "print_band"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def band_of(group: Group, constants: Collection[int], *, exact: bool = False) ->
     """The parts of a group of two regions with one local image, stored channels last. Raises NotPrintable."""
     if len(group.steps) != 2 or len(group.buffers) != group.inputs + group.outputs + 1:
         raise NotPrintable("it is no band: two regions with one image between them")
-    first, last = (_over_all(group, step) for step in group.steps)
+    first, last = (over_all(group, step) for step in group.steps)
     convolution = convolution_of(last, constants, exact=exact)
     g = convolution.geometry
     left = last.stages[convolution.left]
@@ -54,7 +55,7 @@ def band_of(group: Group, constants: Collection[int], *, exact: bool = False) ->
     single = g.kernel == (1, 1) and g.strides == (1, 1) and g.pads == (0, 0) and g.groups == 1 and not g.depthwise
     if left.buffer != len(group.buffers) - 1 or not single or g.first or g.pixel != g.channels:
         raise NotPrintable("it is no 1x1 convolution that reads what was computed")
-    rows, column = _axes_of_store(first)
+    rows, column = axes_of_store(first)
     if first.contractions:
         filled = convolution_of(first, constants, exact=exact)
         if not filled.geometry.depthwise or filled.geometry.column != column:
@@ -68,13 +69,13 @@ def band_of(group: Group, constants: Collection[int], *, exact: bool = False) ->
     return Band(group, nest, convolution, column)
 
 
-def _over_all(group: Group, step: Step) -> Region:
+def over_all(group: Group, step: Step) -> Region:
     """The region of a step with all the group's buffers as inputs, so that their numbers are the kernel's."""
     stages = [replace(s, buffer=step.inputs[s.buffer]) if isinstance(s, Load) else s for s in step.region.stages]
     return replace(step.region, inputs=group.buffers, stages=tuple(stages))
 
 
-def _axes_of_store(region: Region) -> tuple[tuple[int, ...], int]:
+def axes_of_store(region: Region) -> tuple[tuple[int, ...], int]:
     """The axes of image, row and column of a pixel, as far as there are some, and that of its channels."""
     if len(region.stores) != 1 or len(region.outputs[0].shape) != 4 or region.stores[0].map.bounds:
         raise NotPrintable("what its 1x1 convolution reads is no image")
@@ -205,11 +206,7 @@ class _Printer:
         names = Names(axis_names(self.band.last.nest, "call."), "call.n", self.numbers)
         extents = [c_dim(d, names) for d in (g.images, g.out_height, g.out_width, g.channels)]
         band = f"band_of({', '.join(extents)}, pool_threads(pool))"
-        most = SymInt.of(Symbol("most"))
-        panels: dict[str, Dim] = {"channels": g.channels, "outputs": g.outputs, "groups": 1, "images": 1}
-        panels |= dict.fromkeys(("kernel_height", "kernel_width", "out_height"), 1)
-        panels |= {"band": most, "out_width": most, "panels_per_item": 2**30}
-        last = self.last.kernel(Names({**names, "most": "most"}, "call.n", self.numbers), "NULL", panels)
+        last = self.last.kernel(Names({**names, "most": "most"}, "call.n", self.numbers), "NULL", band_sizes(g))
         first = "" if self.first is None else self.first.kernel(self._first_names(self.first))
         fields = call_fields(self.operands, self.symbols, len(self.numbers))
         lines = [
@@ -232,3 +229,11 @@ class _Printer:
 
     def _first_names(self, first: ConvolutionPrinter) -> Names:
         return Names(axis_names(first.nest, "call."), "call.n", self.numbers)
+
+
+def band_sizes(g: Geometry) -> dict[str, Dim]:
+    """The members of the struct of a 1x1 convolution of a band of at most `most` pixels."""
+    most = SymInt.of(Symbol("most"))
+    sizes: dict[str, Dim] = {"channels": g.channels, "outputs": g.outputs, "groups": 1, "images": 1}
+    sizes |= dict.fromkeys(("kernel_height", "kernel_width", "out_height"), 1)
+    return sizes | {"band": most, "out_width": most, "panels_per_item": 2**30}

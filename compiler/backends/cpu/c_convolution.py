@@ -233,7 +233,7 @@ class ConvolutionPrinter:
     def kernel(self, names: Names, image: str | None = None, sizes: Mapping[str, Dim] | None = None) -> str:
         """The struct as a C literal. image: what it reads, by default the left operand; sizes: instead of its own."""
         g, kind = self.geometry, self.kind
-        values = {n: c_dim(v, names) for n, v in (self._sizes() if sizes is None else sizes).items()}
+        values = {n: c_dim(v, names) for n, v in (self.sizes() if sizes is None else sizes).items()}
         listed = ", ".join(f".{n} = {v}" for n, v in values.items())
         if image is None:
             left = self.nest.region.stages[self.convolution.left]
@@ -242,7 +242,8 @@ class ConvolutionPrinter:
         weights = "panels" if kind == "convolution" else "weights"
         return f"(struct {kind}){{.x = {image}, .{weights} = call.x{self.convolution.buffer}, {listed}}}"
 
-    def _sizes(self) -> dict[str, Dim]:
+    def sizes(self) -> dict[str, Dim]:
+        """The members of the struct that are numbers."""
         sizes = self.geometry.fields()
         return {n: v for n, v in sizes.items() if not self.convolution.winograd or n in _WINOGRAD_FIELDS} | self._plan()
 

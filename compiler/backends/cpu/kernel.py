@@ -18,6 +18,7 @@ from fusible.compiler.backends.cpu.c_convolution import (
 )
 from fusible.compiler.backends.cpu.c_gemm import Product, packed_operand, print_product, product_of
 from fusible.compiler.backends.cpu.c_nest import print_nest
+from fusible.compiler.backends.cpu.c_ring import Ring, print_ring, ring_of
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.region.region import Group, Region
 
@@ -62,7 +63,7 @@ class NativeKernel:
 
     text: str
     dims: tuple[str | int, ...]
-    anchor: Product | Convolution | Band | None = None
+    anchor: Product | Convolution | Band | Ring | None = None
     packings: Mapping[int, Packing] = field(default_factory=dict)
 
 
@@ -89,6 +90,16 @@ def print_region(region: Region, constants: Collection[int], machine: Machine = 
 
 def print_group(group: Group, constants: Collection[int], machine: Machine = _ONE_THREAD) -> NativeKernel:
     """The kernel of regions with buffers of their own between them. Raises NotPrintable."""
-    band = band_of(group, constants, exact=machine.exact)
-    packings = {anchor.buffer: Packing(anchor.nest.region, anchor) for anchor in band.anchors}
-    return NativeKernel(*print_band(band, PLACEHOLDER, machine), band, packings)
+    try:
+        band = band_of(group, constants, exact=machine.exact)
+        return NativeKernel(*print_band(band, PLACEHOLDER, machine), band, _packings(band))
+    except NotPrintable as no_band:
+        try:
+            ring = ring_of(group, constants)
+            return NativeKernel(*print_ring(ring, PLACEHOLDER, machine), ring, _packings(ring))
+        except NotPrintable as no_ring:
+            raise NotPrintable(f"{no_band}; {no_ring}") from no_ring
+
+
+def _packings(parts: Band | Ring) -> dict[int, Packing]:
+    return {anchor.buffer: Packing(anchor.nest.region, anchor) for anchor in parts.anchors}

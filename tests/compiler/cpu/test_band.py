@@ -125,3 +125,75 @@ def normalised(scale_by_image: bool) -> onnx.ModelProto:
 @pytest.mark.parametrize("scale_by_image", [False, True])
 def test_element_wise_and_pointwise(scale_by_image: bool) -> None:
     assert_one_band(normalised(scale_by_image), "mul_add_sigmoid_conv", (2, 12, 13, 9))
+
+
+@dataclass(frozen=True)
+class Inverted:
+    """x [n, channels, h, w] -> kxk -> clip -> depthwise -> clip -> 1x1 (+ x); between them over a megabyte."""
+
+    images: int
+    channels: int
+    height: int
+    width: int
+    wide: int
+    first: int = 1
+    first_stride: int = 1
+    kernel: int = 3
+    stride: int = 1
+    dilation: int = 1
+    project: bool = True
+    residual: bool = False
+
+    def model(self) -> onnx.ModelProto:
+        """The ONNX model."""
+        rng = np.random.default_rng(5)
+        taps = self.channels * self.first**2
+        weights = {
+            "w0": rng.standard_normal((self.channels, self.channels, 1, 1)) / np.sqrt(self.channels),
+            "we": rng.standard_normal((self.wide, self.channels, self.first, self.first)) / np.sqrt(taps),
+            "be": rng.standard_normal(self.wide),
+            "wd": rng.standard_normal((self.wide, 1, self.kernel, self.kernel)) / self.kernel,
+            "wp": rng.standard_normal((self.channels, self.wide, 1, 1)) / np.sqrt(self.wide),
+            "bp": rng.standard_normal(self.channels),
+            "low": np.array(0.0),
+            "high": np.array(6.0),
+        }
+        pad = self.dilation * (self.kernel // 2)
+        deep = {"strides": [self.stride] * 2, "dilations": [self.dilation] * 2, "pads": [pad, pad, pad, pad]}
+        node = helper.make_node
+        nodes = [
+            node("Conv", ["x", "w0"], ["r"]),
+            node("Conv", ["r", "we", "be"], ["e"], pads=[self.first // 2] * 4, strides=[self.first_stride] * 2),
+            node("Clip", ["e", "low", "high"], ["ec"]),
+            node("Conv", ["ec", "wd"], ["d"], group=self.wide, **deep),
+            node("Clip", ["d", "low", "high"], ["dc"]),
+        ]
+        if self.project:
+            nodes.append(node("Conv", ["dc", "wp", "bp"], ["p"]))
+            nodes.append(node("Add", ["p", "r"], ["y"]) if self.residual else node("Sigmoid", ["p"], ["y"]))
+        else:
+            nodes += [node("GlobalAveragePool", ["dc"], ["mean"]), node("Mul", ["dc", "mean"], ["y"])]
+        return model_of(nodes, weights, [self.images, self.channels, self.height, self.width])
+
+
+INVERTED = [
+    Inverted(1, 16, 72, 70, 96, residual=True),
+    Inverted(2, 8, 64, 65, 72, stride=2),
+    Inverted(1, 5, 120, 90, 26, kernel=5, residual=True),
+    Inverted(1, 12, 140, 130, 64, first=3, first_stride=2, kernel=5, stride=2),
+    Inverted(1, 8, 64, 66, 72, dilation=2),
+    Inverted(1, 6, 200, 9, 160, project=False),
+    Inverted(1, 4, 3, 1100, 96, project=False, stride=2),
+]
+
+
+@pytest.mark.parametrize("block", INVERTED, ids=str)
+def test_inverted_residual(block: Inverted) -> None:
+    chain = "conv_clip_conv_clip_conv" if block.project else "conv_clip_conv_clip"
+    assert_one_band(block.model(), chain, (block.images, block.channels, block.height, block.width))
+
+
+def test_what_stays_in_the_cache_is_kept_apart() -> None:
+    exe = fusible.compile(Inverted(1, 16, 20, 20, 96).model(), target="cpu")
+    assert not any("conv_clip_conv_clip_conv" in row["kernel"] for row in exe.report.kernels)
+    assert "stays in the cache anyway" in str(exe.report.refusals)
