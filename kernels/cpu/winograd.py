@@ -35,8 +35,10 @@ def transform_weights(weights: npt.ArrayLike, m: int) -> npt.NDArray[np.float64]
         raise ValueError(f"Winograd tiles are 2x2 or 4x4, got {m}")
     if filters.ndim != 4 or filters.shape[2:] != (3, 3):
         raise ValueError(f"Winograd weights are [O, C, 3, 3], got shape {filters.shape}")
-    transformed: npt.NDArray[np.float64] = np.einsum("iy,ocyx,jx->ijco", _G[m], filters, _G[m], optimize=True)
-    return transformed.reshape(-1, filters.shape[1], filters.shape[0])
+    outputs, channels = filters.shape[:2]
+    by_tap = filters.transpose(2, 3, 1, 0).reshape(9, channels * outputs)
+    transformed: npt.NDArray[np.float64] = np.kron(_G[m], _G[m]) @ by_tap
+    return transformed.reshape(-1, channels, outputs)
 
 
 def pack_winograd(weights: npt.ArrayLike, m: int) -> Floats:
