@@ -12,6 +12,7 @@
 #include "band.h"
 #include "convolution.h"
 #include "depthwise.h"
+#include "elements.h"
 #include "gemm.h"
 #include "gemv.h"
 #include "lanes.h"

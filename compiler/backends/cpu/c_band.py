@@ -19,7 +19,7 @@ from fusible.compiler.backends.cpu.c_convolution import (
     row_axes,
 )
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim, mentions
-from fusible.compiler.backends.cpu.c_expr import promoted
+from fusible.compiler.backends.cpu.c_kinds import promoted
 from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of
 from fusible.compiler.backends.cpu.windows import Geometry
 from fusible.compiler.ir.symbols import Dim, Symbol, SymInt

@@ -14,7 +14,7 @@ import numpy as np
 from fusible.compiler.backends.cpu.c_body import Body, axis_names, shape_symbols
 from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim
-from fusible.compiler.backends.cpu.c_expr import Code, Kind
+from fusible.compiler.backends.cpu.c_kinds import Code, Kind
 from fusible.compiler.backends.cpu.c_start import print_start, start_of
 from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of
 from fusible.compiler.backends.cpu.windows import Geometry, geometry_of

@@ -14,7 +14,7 @@ import numpy as np
 from fusible.compiler.backends.cpu.c_body import Body, axis_names, shape_symbols
 from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim, coefficient, mentions
-from fusible.compiler.backends.cpu.c_expr import Code, Kind
+from fusible.compiler.backends.cpu.c_kinds import Code, Kind
 from fusible.compiler.backends.cpu.c_start import print_start, start_of
 from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of
 from fusible.compiler.ir.symbol_values import substitute, symbols_of
@@ -61,6 +61,8 @@ def product_of(region: Region, constants: Collection[int]) -> Product:
     loads = [_load_of(region, value) for value in contract.args]
     left, right = _sides(region, loads, constants)
     column = _column(region, left, right, contract)
+    if not all(isinstance(region.extents[axis], int) for axis in (*contract.axes, column)):
+        raise NotPrintable("the sizes of its constant operand are not literal")
     nest = nest_of(region, contraction=position, aside=(right,), vector=column)
     rows = [a for a in nest.outer if a != column and nest.extents[a] is not None]
     depths = [a for a in nest.folded if nest.extents[a] is not None]
@@ -79,6 +81,8 @@ def _load_of(region: Region, value: int) -> int:
     position = region.first_values.index(value)
     if not isinstance(region.stages[position], Load):
         raise NotPrintable("an operand of its product is computed in the region")
+    if region.dtypes[value] is not DType.F32:
+        raise NotPrintable(f"an operand of its product is {region.dtypes[value].value}")
     return position
 
 
@@ -113,10 +117,8 @@ def packed_operand(region: Region, product: Product, array: np.ndarray) -> np.nd
     assert isinstance(load, Load)
     depths, column = product.rights
     order = {axis: n for n, axis in enumerate((*depths, column))}
-    extents = [region.extents[a] for a in order]
-    if not all(isinstance(e, int) for e in extents):
-        raise NotPrintable("the sizes of its constant operand are not literal")
-    sizes = [int(e) for e in extents if isinstance(e, int)]
+    sizes = [extent for a in order if isinstance(extent := region.extents[a], int)]
+    assert len(sizes) == len(order)
     plain = _plain_axes(load.map)
     if plain is not None:
         present = [a for a in plain if a is not None]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from fusible.compiler.backends.cpu.c_body import Body
 from fusible.compiler.backends.cpu.c_dims import Names
-from fusible.compiler.backends.cpu.c_expr import promoted
+from fusible.compiler.backends.cpu.c_kinds import promoted
 from fusible.compiler.backends.cpu.nest import Nest
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.expr import Apply, Arg
