@@ -16,6 +16,7 @@
 #include "gemv.h"
 #include "lanes.h"
 #include "pool.h"
+#include "recurrent.h"
 #include "winograd.h"
 
 #define EXPORT __attribute__((visibility("default")))
