@@ -17,6 +17,7 @@ from fusible.passes.fuse_regions import FuseRegions
 from fusible.passes.inline_constant_if import InlineConstantIf
 from fusible.passes.manager import Pipeline
 from fusible.passes.recompose import recompose
+from fusible.passes.shape_convolutions import shape_convolutions
 from fusible.passes.simplify_shapes import SimplifyShapes
 
 __all__ = ["pipeline"]
@@ -44,7 +45,7 @@ def pipeline(target: str = "auto", *, plugins: bool = True) -> Pipeline:
                 DeadCode(),
             ],
             Phase.OPTIMISE: [recompose(), fold_batch_norm, FoldConstants(), CommonSubexpressions(), DeadCode()],
-            Phase.FUSE: [FuseRegions() if target == "cpu" else FuseElementwise()],
+            Phase.FUSE: [shape_convolutions(), FuseRegions()] if target == "cpu" else [FuseElementwise()],
             Phase.LOWER: [CopyImages()] if target == "cpu" else [],
         },
         cycles=[Phase.CANONICAL],

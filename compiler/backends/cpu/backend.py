@@ -72,7 +72,7 @@ def _printed(
         whole = build_region(nodes, outputs, inputs=inputs, home=home_of(nodes, outputs), inline_scalars=True)
         whole = _stored(whole, orders)
         known = [n for n, v in enumerate(whole.inputs) if v in constants]
-        return whole, print_region(whole.region, known, machine)
+        return whole, print_region(whole.region, known, machine, loops=len(nodes) == 1)
     except NotPrintable as refusal:
         parts = band_parts(nodes, outputs)
         if parts is None:

@@ -19,9 +19,13 @@ from fusible.compiler.backends.cpu.c_convolution import (
 from fusible.compiler.backends.cpu.c_gemm import Product, packed_operand, print_product, product_of
 from fusible.compiler.backends.cpu.c_nest import print_nest
 from fusible.compiler.backends.cpu.nest import NotPrintable
+from fusible.compiler.ir.symbols import product
 from fusible.compiler.region.region import Group, Region
+from fusible.compiler.region.sums import contractions_as_sums
 
 __all__ = ["PLACEHOLDER", "Machine", "NativeKernel", "NotPrintable", "Packing", "print_group", "print_region"]
+
+_FEW_TERMS = 2**18  # beyond, NumPy's BLAS wins over plain loops
 
 PLACEHOLDER = "fusible_kernel"
 """The name in the text, to be replaced by the kernel's own: equal regions have equal texts."""
@@ -66,16 +70,32 @@ class NativeKernel:
     packings: Mapping[int, Packing] = field(default_factory=dict)
 
 
-def print_region(region: Region, constants: Collection[int], machine: Machine = _ONE_THREAD) -> NativeKernel:
-    """The kernel of a region; `constants`: inputs whose contents are known. Raises NotPrintable with the reason."""
+def print_region(
+    region: Region, constants: Collection[int], machine: Machine = _ONE_THREAD, *, loops: bool = False
+) -> NativeKernel:
+    """The kernel of a region; `constants`: inputs whose contents are known. Raises NotPrintable with the reason.
+
+    loops: a contraction that no kernel takes may be printed as plain loops, if it has few terms.
+    """
     if not region.contractions:
         return NativeKernel(*print_nest(region, PLACEHOLDER))
     if len(region.contractions) == 2:
         return NativeKernel(*print_attention(attention_of(region), PLACEHOLDER))
     try:
-        product = product_of(region, constants)
-        packings = {product.buffer: Packing(region, product)}
-        return NativeKernel(*print_product(region, product, PLACEHOLDER), product, packings)
+        return _anchored(region, constants, machine)
+    except NotPrintable:
+        terms = product(region.extents)
+        if not loops or not isinstance(terms, int) or terms > _FEW_TERMS:
+            raise
+        return NativeKernel(*print_nest(contractions_as_sums(region), PLACEHOLDER))
+
+
+def _anchored(region: Region, constants: Collection[int], machine: Machine) -> NativeKernel:
+    """The kernel of a region around a product or a convolution. Raises NotPrintable."""
+    try:
+        anchor = product_of(region, constants)
+        packings = {anchor.buffer: Packing(region, anchor)}
+        return NativeKernel(*print_product(region, anchor, PLACEHOLDER), anchor, packings)
     except NotPrintable as no_product:
         if len(region.inputs[0].shape) != 4 and not any(len(b.shape) == 4 for b in region.inputs):
             raise
