@@ -18,6 +18,7 @@
 #include "pool.h"
 #include "recurrent.h"
 #include "winograd.h"
+#include "winograd_line.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
