@@ -6,8 +6,9 @@
  *   RNN    h' = tanh(x W + h R + b)
  *
  * Units are cut into blocks of 16, and all gates of a block stand next to each other: a line of gates * 16 columns.
- * Weights are [direction][block][K][line] and biases [direction][block][line] (recurrent.py packs them), so the sums of
- * a block's gates are accumulated together and the states follow from them at once, without a pass over memory between.
+ * Weights are [direction][block][gate][K][16] and biases [direction][block][line] (recurrent.py packs them), so the
+ * sums of a block's gates are accumulated together and the states follow from them at once, with no pass over memory
+ * between.
  *
  * The products with x of all steps are made first, as one product of matrices; but of one step alone they are made
  * together with the product with h, since every weight is then read once anyway.
@@ -26,7 +27,10 @@
 #define RECURRENT_ROWS 16  /* of an item, at most */
 #define RECURRENT_TOGETHER 4
 #define RECURRENT_SUMS (4 * RECURRENT_UNITS)
-#define RECURRENT_TILE 16 /* accumulators, at most */
+#define RECURRENT_PROJECTED 6 /* rows whose products with x are made at once */
+#define RECURRENT_TILE 24 /* accumulators, at most */
+/* Floats of each gate's weights fetched ahead where there is one row, which uses each of them once: 1 KB. */
+#define RECURRENT_AHEAD 256
 /* Multiplications below which a second thread costs more than it brings. */
 #define RECURRENT_SMALL (128 * 1024)
 
@@ -76,38 +80,53 @@ INLINE int recurrent_vectors(const int rows, const int line) {
     return line % 2 == 0 ? 2 : 1;
 }
 
+/* One step of k: w points at it in the first gate, vector j of the tile stands at w + at[j]. */
 INLINE void recurrent_step_of_depth(const int rows, const int vectors, const float *const *x, long k, const float *w,
-                                    vf *sum) {
-    vf element[RECURRENT_TOGETHER];
-    UNROLL for (int i = 0; i < rows; i++) element[i] = vf_all(x[i][k]);
-    UNROLL for (int j = 0; j < vectors; j++) {
-        vf column = vf_load(w + j * VL);
-        UNROLL for (int i = 0; i < rows; i++) sum[i * vectors + j] += element[i] * column;
+                                    const long *at, vf *sum) {
+    if (rows == 1) { /* the one element stays in a register, each vector of weights is used from memory */
+        vf element = vf_all(x[0][k]);
+        UNROLL for (int j = 0; j < vectors; j++) {
+            if (j * VL % RECURRENT_UNITS == 0) prefetch(w + RECURRENT_AHEAD + at[j]);
+            sum[j] += element * vf_load(w + at[j]);
+        }
+        return;
+    }
+    vf column[RECURRENT_SUMS / VL];
+    UNROLL for (int j = 0; j < vectors; j++) column[j] = vf_load(w + at[j]);
+    UNROLL for (int i = 0; i < rows; i++) {
+        vf element = vf_all(x[i][k]);
+        UNROLL for (int j = 0; j < vectors; j++) sum[i * vectors + j] += element * column[j];
     }
 }
 
-/* sums[row][0 .. vectors) += x[row][0 .. depth) W, where W has one line every `line` floats. */
-INLINE void recurrent_tile(const int rows, const int vectors, const float *const *x, const float *w, const long line,
-                           long depth, float *const *sums, long column) {
+/* sums[row][column .. column + vectors * VL) += x[row][0 .. depth) W. */
+INLINE void recurrent_tile(const int rows, const int vectors, const float *const *x, const float *w, long depth,
+                           float *const *sums, long column) {
     const int count = rows * vectors, phases = count <= 2 ? 4 : count <= 4 ? 2 : 1;
     vf part[RECURRENT_TILE];
+    long at[RECURRENT_SUMS / VL];
+    UNROLL for (int j = 0; j < vectors; j++) {
+        long first = column + j * VL;
+        at[j] = first / RECURRENT_UNITS * depth * RECURRENT_UNITS + first % RECURRENT_UNITS;
+    }
     UNROLL for (int i = 0; i < count; i++) part[i] = vf_load(sums[i / vectors] + column + i % vectors * VL);
     UNROLL for (int i = count; i < phases * count; i++) part[i] = (vf){0};
     long k = 0;
     for (; k + phases <= depth; k += phases)
         UNROLL for (int phase = 0; phase < phases; phase++)
-            recurrent_step_of_depth(rows, vectors, x, k + phase, w + (k + phase) * line + column, part + phase * count);
-    for (; k < depth; k++) recurrent_step_of_depth(rows, vectors, x, k, w + k * line + column, part);
+            recurrent_step_of_depth(rows, vectors, x, k + phase, w + (k + phase) * RECURRENT_UNITS, at,
+                                    part + phase * count);
+    for (; k < depth; k++) recurrent_step_of_depth(rows, vectors, x, k, w + k * RECURRENT_UNITS, at, part);
     UNROLL for (int i = count; i < phases * count; i++) part[i % count] += part[i];
     UNROLL for (int i = 0; i < count; i++) vf_store(sums[i / vectors] + column + i % vectors * VL, part[i]);
 }
 
 /* The same for the columns from `first` to before `last`, multiples of 16. */
 INLINE void recurrent_product(const int rows, const int first, const int last, const float *const *x, const float *w,
-                              const long line, long depth, float *const *sums) {
+                              long depth, float *const *sums) {
     const int vectors = recurrent_vectors(rows, (last - first) / VL);
     for (long column = first; column < last; column += vectors * VL)
-        recurrent_tile(rows, vectors, x, w, line, depth, sums, column);
+        recurrent_tile(rows, vectors, x, w, depth, sums, column);
 }
 
 /* What the sums of a block begin with: biases, or x W + b. */
@@ -122,7 +141,7 @@ INLINE void recurrent_begin(const struct recurrent *r, const int gates, const in
         for (long v = 0; v < line; v += VL) vf_store(sums[i] + v, from ? vf_load(from + v) : (vf){0});
     }
     if (!r->projected)
-        recurrent_product(rows, 0, (int)line, x, r->weights + place * r->width * line, line, r->width, sums);
+        recurrent_product(rows, 0, (int)line, x, r->weights + place * r->width * line, r->width, sums);
 }
 
 /* Lanes of vector `v` of a block that are units. */
@@ -157,7 +176,7 @@ INLINE void lstm_block(const struct recurrent *r, const int rows, const struct r
     const float *h[RECURRENT_TOGETHER];
     UNROLL for (int i = 0; i < rows; i++) h[i] = row[i].h;
     recurrent_begin(r, 4, rows, row, place, sums);
-    recurrent_product(rows, 0, (int)line, h, r->recurrent + place * r->hidden * line, line, r->hidden, sums);
+    recurrent_product(rows, 0, (int)line, h, r->recurrent + place * r->hidden * line, r->hidden, sums);
     const float *peephole = r->peepholes ? r->peepholes + place * 3 * RECURRENT_UNITS : NULL;
     for (int i = 0; i < rows; i++)
         for (int v = 0; v < RECURRENT_UNITS / VL && recurrent_lanes(r, block, v); v++)
@@ -172,7 +191,7 @@ INLINE void rnn_block(const struct recurrent *r, const int rows, const struct re
     const float *h[RECURRENT_TOGETHER];
     UNROLL for (int i = 0; i < rows; i++) h[i] = row[i].h;
     recurrent_begin(r, 1, rows, row, place, sums);
-    recurrent_product(rows, 0, (int)line, h, r->recurrent + place * r->hidden * line, line, r->hidden, sums);
+    recurrent_product(rows, 0, (int)line, h, r->recurrent + place * r->hidden * line, r->hidden, sums);
     for (int i = 0; i < rows; i++)
         for (int v = 0; v < RECURRENT_UNITS / VL && recurrent_lanes(r, block, v); v++)
             vf_store_first(row[i].y + first + v * VL, vf_tanh(recurrent_clipped(r, vf_load(sums[i] + v * VL))),
@@ -198,7 +217,7 @@ INLINE void gru_block(const struct recurrent *r, const int rows, const struct re
             vf_store(sums[i] + 2 * units + v, bias ? vf_load(bias + v) : (vf){0});
         }
     }
-    recurrent_product(rows, 0, (int)line, h, r->recurrent + place * r->hidden * line, line, r->hidden, sums);
+    recurrent_product(rows, 0, (int)line, h, r->recurrent + place * r->hidden * line, r->hidden, sums);
     for (int i = 0; i < rows; i++)
         for (int v = 0; v < RECURRENT_UNITS / VL && recurrent_lanes(r, block, v); v++) {
             const float *at = sums[i] + v * VL;
@@ -219,7 +238,7 @@ INLINE void gru_gates(const struct recurrent *r, const int rows, const struct re
     const float *h[RECURRENT_TOGETHER];
     UNROLL for (int i = 0; i < rows; i++) h[i] = row[i].h;
     recurrent_begin(r, 3, rows, row, place, sums);
-    recurrent_product(rows, 0, 2 * RECURRENT_UNITS, h, r->recurrent + place * r->hidden * line, line, r->hidden, sums);
+    recurrent_product(rows, 0, 2 * RECURRENT_UNITS, h, r->recurrent + place * r->hidden * line, r->hidden, sums);
     for (int i = 0; i < rows; i++)
         for (int v = 0; v < RECURRENT_UNITS / VL && recurrent_lanes(r, block, v); v++) {
             long first = block * units + v * VL;
@@ -238,7 +257,7 @@ INLINE void gru_candidate(const struct recurrent *r, const int rows, const struc
     const float *gated[RECURRENT_TOGETHER];
     UNROLL for (int i = 0; i < rows; i++) gated[i] = reset[i];
     recurrent_begin(r, 3, rows, row, place, sums);
-    recurrent_product(rows, 2 * RECURRENT_UNITS, (int)line, gated, r->recurrent + place * r->hidden * line, line,
+    recurrent_product(rows, 2 * RECURRENT_UNITS, (int)line, gated, r->recurrent + place * r->hidden * line,
                       r->hidden, sums);
     for (int i = 0; i < rows; i++)
         for (int v = 0; v < RECURRENT_UNITS / VL && recurrent_lanes(r, block, v); v++) {
@@ -266,11 +285,12 @@ INLINE void recurrent_block(const struct recurrent *r, const int gates, const in
     }
 }
 
+/* All blocks of a step. Every other step goes through them backwards: what it needs first is what L2 still holds. */
 INLINE void recurrent_pass(const struct recurrent *r, const int gates, const int pass, const struct recurrent_row *row,
-                           long count, long direction, float *gated) {
+                           long count, long direction, long step, float *gated) {
     long blocks = recurrent_blocks(r), units = blocks * RECURRENT_UNITS;
-    for (long place = direction * blocks; place < (direction + 1) * blocks; place++) {
-        long n = 0;
+    for (long block = 0; block < blocks; block++) {
+        long n = 0, place = direction * blocks + (step % 2 ? blocks - 1 - block : block);
         for (; n + RECURRENT_TOGETHER <= count; n += RECURRENT_TOGETHER)
             recurrent_block(r, gates, RECURRENT_TOGETHER, pass, row + n, place, gated + n * units);
         for (; n < count; n++) recurrent_block(r, gates, 1, pass, row + n, place, gated + n * units);
@@ -324,8 +344,8 @@ INLINE void recurrent_item(const struct recurrent *r, const int gates, long item
     }
     for (long step = 0; step < r->steps; step++) {
         long count = recurrent_active(r, gates, step, direction, first, last, h, active);
-        recurrent_pass(r, gates, 0, active, count, direction, gated);
-        if (gates == 3 && !r->linear_before_reset) recurrent_pass(r, gates, 1, active, count, direction, gated);
+        recurrent_pass(r, gates, 0, active, count, direction, step, gated);
+        if (gates == 3 && !r->linear_before_reset) recurrent_pass(r, gates, 1, active, count, direction, step, gated);
         for (long row = first, n = 0; row < last; row++)
             if (step < recurrent_length(r, row)) h[row - first] = active[n++].y;
     }
@@ -338,17 +358,19 @@ INLINE void recurrent_project(const struct recurrent *r, const int gates, long p
     const float *w = r->weights + place * r->width * line;
     const float *bias = r->bias ? r->bias + place * recurrent_bias_line(gates) : NULL;
     float *to = r->projected + (place / blocks * total * blocks + place % blocks) * line;
-    for (long n = 0; n < total;) {
-        const int together = total - n >= RECURRENT_TOGETHER ? RECURRENT_TOGETHER : 1;
-        const float *x[RECURRENT_TOGETHER];
-        float *sums[RECURRENT_TOGETHER];
-        for (int i = 0; i < together; i++, n++) {
-            x[i] = r->x + n / r->rows * r->x_step + n % r->rows * r->x_row;
-            sums[i] = to + n * blocks * line;
+    for (long n = 0, together; n < total; n += together) {
+        together = total - n >= RECURRENT_PROJECTED ? RECURRENT_PROJECTED : total - n >= 4 ? 4 : 1;
+        const float *x[RECURRENT_PROJECTED];
+        float *sums[RECURRENT_PROJECTED];
+        for (long i = 0; i < together; i++) {
+            x[i] = r->x + (n + i) / r->rows * r->x_step + (n + i) % r->rows * r->x_row;
+            sums[i] = to + (n + i) * blocks * line;
             for (long v = 0; v < line; v += VL) vf_store(sums[i] + v, bias ? vf_load(bias + v) : (vf){0});
         }
-        if (together == 1) recurrent_product(1, 0, (int)line, x, w, line, r->width, sums);
-        else recurrent_product(RECURRENT_TOGETHER, 0, (int)line, x, w, line, r->width, sums);
+        if (together == RECURRENT_PROJECTED)
+            recurrent_product(RECURRENT_PROJECTED, 0, (int)line, x, w, r->width, sums);
+        else if (together == 4) recurrent_product(4, 0, (int)line, x, w, r->width, sums);
+        else recurrent_product(1, 0, (int)line, x, w, r->width, sums);
     }
 }
 

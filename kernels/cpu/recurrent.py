@@ -13,10 +13,10 @@ Floats = npt.NDArray[np.float32]
 
 
 def pack_recurrent(matrix: Floats, gates: int) -> Floats:
-    """W or R, [D, gates * H, K], as [D, blocks, K, gates * 16], flat; zeros beyond unit H."""
+    """W or R, [D, gates * H, K], as [D, blocks, gates, K, 16], flat; zeros beyond unit H."""
     directions, _, depth = matrix.shape
     blocked = _blocked(matrix.reshape(directions, gates, -1, depth))  # [D, gates, blocks, 16, K]
-    return np.ascontiguousarray(blocked.transpose(0, 2, 4, 1, 3)).reshape(-1)
+    return np.ascontiguousarray(blocked.transpose(0, 2, 1, 4, 3)).reshape(-1)
 
 
 def pack_gates(vectors: Floats, gates: int) -> Floats:
