@@ -17,8 +17,10 @@
 #include "gemv.h"
 #include "lanes.h"
 #include "pool.h"
+#include "recurrent.h"
 #include "ring.h"
 #include "winograd.h"
+#include "winograd_line.h"
 
 #define EXPORT __attribute__((visibility("default")))
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from fusible.compiler.backends.base import Emitted, Support
+from fusible.compiler.backends.cpu.c_recurrent import RECURRENT, LibraryCall, recurrent_call
 from fusible.compiler.backends.cpu.kernel import (
     PLACEHOLDER,
     Machine,
@@ -71,7 +72,7 @@ def _printed(
         whole = build_region(nodes, outputs, inputs=inputs, home=home_of(nodes, outputs), inline_scalars=True)
         whole = _stored(whole, orders)
         known = [n for n, v in enumerate(whole.inputs) if v in constants]
-        return whole, print_region(whole.region, known, machine)
+        return whole, print_region(whole.region, known, machine, loops=len(nodes) == 1)
     except NotPrintable as refusal:
         parts = chain_parts(nodes, outputs)
         if len(parts) < 2:
@@ -223,11 +224,28 @@ class CpuBackend(NumpyBackend):
         if replacement_kernel(node, self.target) is not None:
             self.host[name] = "a kernel was registered for it"
             return super().emit(node, name)
-        printed = self._printed(node)
-        if isinstance(printed, Exception):
-            self.host[name] = str(printed)
+        try:
+            if node.op.name in RECURRENT:
+                return self._library(node, self._recurrent(node))
+            printed = self._printed(node)
+            if isinstance(printed, Exception):
+                raise printed
+        except (NoRegion, NotPrintable) as refusal:
+            self.host[name] = str(refusal)
             return super().emit(node, name)
         return self._native(node, *printed)
+
+    def _recurrent(self, node: Node) -> LibraryCall:
+        """The call of a recurrent layer. Raises NotPrintable."""
+        assert node.graph is not None
+        orders = self._of_graph(node.graph)
+        if any(v in orders for v in (*node.inputs, *node.outputs) if v is not None):
+            raise NotPrintable("an operand or result is not stored row by row")
+        return recurrent_call(node, PLACEHOLDER)
+
+    def _library(self, node: Node, call: LibraryCall) -> Emitted:
+        known = self.kernels.setdefault(call.text, f"k{len(self.kernels):03d}_{_word(node)}")
+        return Emitted(known, "", True, call.dims, native=True, inputs=call.inputs, constants=call.constants)
 
     def _native(self, node: Node, built: Built, kernel: NativeKernel) -> Emitted:
         known = self.kernels.setdefault(kernel.text, f"k{len(self.kernels):03d}_{_word(node)}")

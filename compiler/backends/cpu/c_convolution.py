@@ -1,4 +1,4 @@
-"""A region around one convolution: convolution.h, winograd.h or depthwise.h, the rest of the region in their hook.
+"""A region around one convolution: convolution.h, winograd.h, depthwise.h; the rest of the region in their hook.
 
 What kind of convolution it is, and its geometry, is read off the index map of the left operand, which must be stored
 channels last; the weights are constant and packed when the model is compiled.
@@ -16,13 +16,14 @@ from fusible.compiler.backends.cpu.c_call import call_fields, call_members, chec
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim
 from fusible.compiler.backends.cpu.c_kinds import Code, Kind
 from fusible.compiler.backends.cpu.c_start import print_start, start_of
+from fusible.compiler.backends.cpu.lines import line_fields, line_taps, line_tiles
 from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of
 from fusible.compiler.backends.cpu.windows import Geometry, geometry_of
 from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.region.region import Contract, Load, Region, operands_of
-from fusible.kernels.cpu.convolution_plan import plan_convolution, plan_depthwise, plan_winograd
+from fusible.kernels.cpu.convolution_plan import plan_convolution, plan_depthwise, plan_winograd, plan_winograd_line
 from fusible.kernels.cpu.convolution_weights import pack_convolution, pack_depthwise
-from fusible.kernels.cpu.winograd import pack_winograd
+from fusible.kernels.cpu.winograd import pack_winograd, pack_winograd_line
 
 __all__ = [
     "Convolution",
@@ -57,7 +58,8 @@ class Convolution:
     """A convolution in a nest.
 
     left, right: the stages that load its operands; buffer: the input with the weights; winograd: the size of the tiles
-    of outputs, 2 or 4, if it is computed by Winograd's algorithm, else 0.
+    of outputs, 2 or 4, if it is computed by Winograd's algorithm, else 0; line: the taps, 3 or 5, if it is computed so
+    along lines.
     """
 
     nest: Nest
@@ -67,11 +69,14 @@ class Convolution:
     geometry: Geometry
     buffer: int
     winograd: int
+    line: int = 0
 
     @property
     def kind(self) -> str:
         """The kernel, as its struct is called."""
-        return "depthwise" if self.geometry.depthwise else "winograd" if self.winograd else "convolution"
+        if self.geometry.depthwise:
+            return "depthwise"
+        return "winograd" if self.winograd else "winograd_line" if self.line else "convolution"
 
 
 def convolution_of(region: Region, constants: Collection[int], *, exact: bool = False) -> Convolution:
@@ -95,7 +100,8 @@ def convolution_of(region: Region, constants: Collection[int], *, exact: bool = 
     geometry = geometry_of(region, left, right, contract)
     hidden = (left, right)
     nest = nest_of(region, contraction=position, aside=hidden, vector=geometry.column, rows=geometry.rows)
-    return Convolution(nest, position, left, right, geometry, weights.buffer, 0 if exact else _winograd(geometry))
+    winograd, line = (0, 0) if exact else (_winograd(geometry), line_taps(geometry))
+    return Convolution(nest, position, left, right, geometry, weights.buffer, winograd, line)
 
 
 def _winograd(g: Geometry) -> int:
@@ -115,6 +121,8 @@ def packed_weights(convolution: Convolution, array: np.ndarray) -> np.ndarray:
         return pack_depthwise(array).reshape(-1)
     if convolution.winograd:
         return pack_winograd(array, convolution.winograd)
+    if convolution.line:
+        return pack_winograd_line(array.reshape(*array.shape[:2], convolution.line))
     return pack_convolution(array, convolution.geometry.groups)
 
 
@@ -183,7 +191,8 @@ class ConvolutionPrinter:
         self.names = Names(axis_names(self.nest), "c->n", self.numbers)
         self.start = start_of(self.nest, convolution.contract, self.geometry.column)
         self.start_name = "start_zero" if self.start is None else f"{name}_start"
-        self.tile = f"{convolution.winograd}, " if convolution.winograd else ""
+        constant = convolution.winograd or convolution.line
+        self.tile = f"{constant}, " if constant else ""
 
     def start_hook(self, context: Sequence[str]) -> str:
         """The start hook, if there is one. context: statements that define `c`."""
@@ -244,6 +253,8 @@ class ConvolutionPrinter:
 
     def sizes(self) -> dict[str, Dim]:
         """The members of the struct that are numbers."""
+        if self.convolution.line:
+            return line_fields(self.geometry) | self._plan()
         sizes = self.geometry.fields()
         return {n: v for n, v in sizes.items() if not self.convolution.winograd or n in _WINOGRAD_FIELDS} | self._plan()
 
@@ -257,6 +268,10 @@ class ConvolutionPrinter:
         if m := self.convolution.winograd:
             tiles = -(-oh // m) * -(-ow // m)
             plan = plan_winograd(m, tiles, g.channels, g.outputs, images=images, threads=threads, lanes=lanes)
+            return {"tiles_per_item": plan.band, "panels_per_item": plan.panels}
+        if taps := self.convolution.line:
+            tiles = line_tiles(g)
+            plan = plan_winograd_line(taps, tiles, g.channels, g.outputs, images=images, threads=threads, lanes=lanes)
             return {"tiles_per_item": plan.band, "panels_per_item": plan.panels}
         depth = g.kernel[0] * g.kernel[1] * g.channels
         plan = plan_convolution(oh * ow, depth, g.outputs, images=images * g.groups, threads=threads, lanes=lanes)

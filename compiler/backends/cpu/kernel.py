@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,9 +21,13 @@ from fusible.compiler.backends.cpu.c_gemm import Product, packed_operand, print_
 from fusible.compiler.backends.cpu.c_nest import print_nest
 from fusible.compiler.backends.cpu.c_ring import Ring, print_ring, ring_of
 from fusible.compiler.backends.cpu.nest import NotPrintable
-from fusible.compiler.region.region import Group, Region
+from fusible.compiler.ir.symbols import product
+from fusible.compiler.region.region import Contract, Group, Region
+from fusible.compiler.region.sums import contractions_as_sums
 
 __all__ = ["PLACEHOLDER", "Machine", "NativeKernel", "NotPrintable", "Packing", "print_group", "print_region"]
+
+_FEW_TERMS = 2**18  # beyond, NumPy's BLAS wins over plain loops
 
 PLACEHOLDER = "fusible_kernel"
 """The name in the text, to be replaced by the kernel's own: equal regions have equal texts."""
@@ -41,7 +46,9 @@ class Packing:
     def key(self) -> str:
         """Equal for equal layouts of one constant."""
         anchor = self.anchor
-        layout = anchor.rights if isinstance(anchor, Product) else (anchor.kind, anchor.winograd, anchor.geometry)
+        layout: object = anchor.rights if isinstance(anchor, Product) else None
+        if isinstance(anchor, Convolution):
+            layout = anchor.kind, anchor.winograd, anchor.line, anchor.geometry
         return repr((self.region.stages[anchor.right], layout, self.region.extents))
 
     def packed(self, array: np.ndarray) -> np.ndarray:
@@ -67,16 +74,37 @@ class NativeKernel:
     packings: Mapping[int, Packing] = field(default_factory=dict)
 
 
-def print_region(region: Region, constants: Collection[int], machine: Machine = _ONE_THREAD) -> NativeKernel:
-    """The kernel of a region; `constants`: inputs whose contents are known. Raises NotPrintable with the reason."""
+def print_region(
+    region: Region, constants: Collection[int], machine: Machine = _ONE_THREAD, *, loops: bool = False
+) -> NativeKernel:
+    """The kernel of a region; `constants`: inputs whose contents are known. Raises NotPrintable with the reason.
+
+    loops: a contraction that no kernel takes may be printed as plain loops, if it has few terms.
+    """
     if not region.contractions:
         return NativeKernel(*print_nest(region, PLACEHOLDER))
     if len(region.contractions) == 2:
         return NativeKernel(*print_attention(attention_of(region), PLACEHOLDER))
     try:
-        product = product_of(region, constants)
-        packings = {product.buffer: Packing(region, product)}
-        return NativeKernel(*print_product(region, product, PLACEHOLDER), product, packings)
+        return _anchored(region, constants, machine)
+    except NotPrintable:
+        terms = product(region.extents)
+        if not loops or not isinstance(terms, int) or terms > _FEW_TERMS:
+            raise
+        return NativeKernel(*print_nest(contractions_as_sums(region), PLACEHOLDER))
+
+
+def _anchored(region: Region, constants: Collection[int], machine: Machine) -> NativeKernel:
+    """The kernel of a region around a product or a convolution. Raises NotPrintable."""
+    line = None if machine.exact else _along_lines(region, constants)
+    if line is not None:
+        with suppress(NotPrintable):
+            text, dims = print_convolution(region, line, PLACEHOLDER, machine)
+            return NativeKernel(text, dims, line, {line.buffer: Packing(region, line)})
+    try:
+        anchor = product_of(region, constants)
+        packings = {anchor.buffer: Packing(region, anchor)}
+        return NativeKernel(*print_product(region, anchor, PLACEHOLDER), anchor, packings)
     except NotPrintable as no_product:
         if len(region.inputs[0].shape) != 4 and not any(len(b.shape) == 4 for b in region.inputs):
             raise
@@ -86,6 +114,18 @@ def print_region(region: Region, constants: Collection[int], machine: Machine = 
         except NotPrintable as no_convolution:
             raise NotPrintable(f"{no_product}; {no_convolution}") from no_convolution
         return NativeKernel(text, dims, found, {found.buffer: Packing(region, found)})
+
+
+def _along_lines(region: Region, constants: Collection[int]) -> Convolution | None:
+    """The convolution, if it is best computed along lines. Without padding it would be a product of matrices too."""
+    contract = region.stages[region.contractions[0]] if len(region.contractions) == 1 else None
+    if not isinstance(contract, Contract) or len(contract.axes) < 2:
+        return None
+    try:
+        found = convolution_of(region, constants)
+    except NotPrintable:
+        return None
+    return found if found.line else None
 
 
 def print_group(group: Group, constants: Collection[int], machine: Machine = _ONE_THREAD) -> NativeKernel:
