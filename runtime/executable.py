@@ -56,6 +56,12 @@ class Executable:
         object.__setattr__(self, "_constant_numbers", _constant_numbers(self.plan))
         object.__setattr__(self, "_idle", deque[Session]())
 
+    @property
+    def sources(self) -> dict[str, str]:
+        """The generated code by file name: C of native kernels, and the Python module of those that call NumPy."""
+        native = {} if self.program is None else dict(self.program.code.sources)
+        return native | {"kernels.py": self.source}
+
     def kernel(self, name: str) -> Callable[..., Any]:
         """A function of the generated module or of the native library."""
         found: Callable[..., Any] = self._kernels[name]  # type: ignore[attr-defined]

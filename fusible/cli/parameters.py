@@ -10,7 +10,10 @@ import typer
 __all__ = ["InputsOption", "JsonOption", "ModelArgument", "SeedOption", "ShapeOption", "TargetOption"]
 
 ModelArgument: TypeAlias = Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX file.", show_default=False)]
-TargetOption: TypeAlias = Annotated[str, typer.Option("--target", metavar="T", help="auto or numpy.")]
+TargetOption: TypeAlias = Annotated[
+    str,
+    typer.Option("--target", metavar="T", help="cpu, numpy, or auto: cpu where there is a C compiler, else numpy."),
+]
 ShapeOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(

@@ -30,7 +30,7 @@ assert "fusible.compiler" not in sys.modules
 
 @pytest.mark.parametrize("name", ["conv_relu_add", "branches", "nonzero_chain", "cache_step"])
 def test_round_trip_in_a_bare_process(name: str, tmp_path: Path) -> None:
-    exe = fusible.compile(getattr(models, name)())
+    exe = fusible.compile(getattr(models, name)(), target="numpy")
     rng = np.random.default_rng(1)
     inputs = {
         s.name: np.asarray(rng.integers(0, 2, [d if isinstance(d, int) else 3 for d in s.shape or ()])).astype(s.dtype)
@@ -49,18 +49,18 @@ def test_round_trip_in_a_bare_process(name: str, tmp_path: Path) -> None:
 
 def test_two_compilations_give_the_same_bytes(tmp_path: Path) -> None:
     for number in range(2):
-        fusible.compile(models.branches()).save(tmp_path / f"{number}.fusible")
+        fusible.compile(models.branches(), target="numpy").save(tmp_path / f"{number}.fusible")
     assert (tmp_path / "0.fusible").read_bytes() == (tmp_path / "1.fusible").read_bytes()
 
 
 def test_the_plan_survives_json() -> None:
-    plan = fusible.compile(models.branches()).plan
+    plan = fusible.compile(models.branches(), target="numpy").plan
     assert Plan.from_json(plan.to_json()) == plan
 
 
 def test_damaged_artifacts(tmp_path: Path) -> None:
     path = tmp_path / "m.fusible"
-    fusible.compile(models.conv_relu_add()).save(path)
+    fusible.compile(models.conv_relu_add(), target="numpy").save(path)
     data = path.read_bytes()
     for length in (0, 4, 15, 40, len(data) // 2, len(data) - 65):
         (tmp_path / "cut").write_bytes(data[:length])
