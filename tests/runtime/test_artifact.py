@@ -81,6 +81,32 @@ def test_damaged_artifacts(tmp_path: Path) -> None:
         fusible.load(tmp_path / "none")
 
 
+_LIGHT = """
+import sys, fusible
+fusible.load(sys.argv[1])
+for heavy in ("subprocess", "tempfile", "shutil", "concurrent.futures", "html", "fusible.kernels.numpy.scalar"):
+    assert heavy not in sys.modules, heavy
+"""
+
+
+def test_loading_native_code_imports_nothing_that_only_a_build_needs(tmp_path: Path) -> None:
+    fusible.compile(models.conv_relu_add(), target="cpu").save(tmp_path / "m.fusible")
+    fusible.load(tmp_path / "m.fusible")  # now the cache has the library
+    subprocess.run([sys.executable, "-c", _LIGHT, str(tmp_path / "m.fusible")], check=True)
+
+
+def test_a_damaged_library_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "m.fusible"
+    exe = fusible.compile(models.conv_relu_add(), target="cpu")
+    exe.save(path)
+    assert exe.program is not None
+    data, library = path.read_bytes(), exe.program.path.read_bytes()
+    path.write_bytes(data.replace(library, library[:-1] + bytes([library[-1] ^ 1])))
+    monkeypatch.setenv("FUSIBLE_CACHE_DIR", str(tmp_path / "empty"))
+    with pytest.raises(fusible.ArtifactError, match="native library in the artifact is damaged"):
+        fusible.load(path)
+
+
 def test_importing_fusible_is_light() -> None:
     code = "import sys, fusible, fusible.runtime.artifact; assert not {'onnx', 'typer', 'rich'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

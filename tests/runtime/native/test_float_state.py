@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from fusible.runtime.native.compiler import Compiler, CompilerKind
-from fusible.runtime.native.library import build_library, load_library
+from fusible.runtime.native.library import build_library
+from fusible.runtime.native.loading import load_library
 from fusible.runtime.native.pool import Pool
 
 SOURCE = '__attribute__((visibility("default"))) float halved(float x) { return x / 2.0f; }\n'
