@@ -90,8 +90,8 @@ def _unavailable(options: Options, target: str) -> list[str]:
     """Notes on options that a target cannot follow; UsageError for those that would change results."""
     if options.precision != "fp32":
         raise UsageError(f"precision {options.precision!r} is not part of this release; target {target} computes fp32")
-    if options.standalone:
-        raise UsageError(f"standalone=True is not part of this release: the target {target} may call NumPy")
+    if options.standalone and target != "cpu":
+        raise UsageError(f"standalone=True needs the target cpu: every step of the target {target} is Python")
     if options.threads is not None and target == "numpy":
         return [f"threads={options.threads} has no effect: NumPy's BLAS decides (see OPENBLAS_NUM_THREADS)"]
     return []

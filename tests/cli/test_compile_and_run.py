@@ -175,3 +175,12 @@ def test_inputs_of_unknown_rank_must_be_given(command: Command, tmp_path: Path) 
     assert result.code == 2
     assert "--shape x=" in result.err
     assert command("run", path, "--shape", "x=2,3").code == 0
+
+
+def test_export_c(command: Command, model: Path, tmp_path: Path) -> None:
+    facts = command("export-c", model, "-o", tmp_path / "c", "--name", "small", "--json").json
+    assert set(facts["files"]) == {"build.sh", "fusible.h", "libsmall.so", "small.h", "small.weights"}
+    assert "small.weights" in command("export-c", model, "-o", tmp_path / "c", "--name", "small").out
+    command("compile", model, "-o", tmp_path / "a", "--target", "numpy")
+    assert command("export-c", tmp_path / "a", "-o", tmp_path / "c").code == 2
+    assert command("export-c", model, "-o", tmp_path / "c", "--name", "No").code == 2

@@ -14,6 +14,14 @@ def test_what_the_target_cannot_do_is_an_error(wrong: dict) -> None:
         fusible.compile(models.cache_step(), options=fusible.Options(**wrong), target="numpy")
 
 
+def test_standalone_refuses_steps_that_call_numpy() -> None:
+    options = fusible.Options(standalone=True)
+    exe = fusible.compile(models.conv_relu_add(), target="cpu", options=options)
+    assert exe.report.host == ()
+    with pytest.raises(fusible.LoweringError, match=r"a standalone model.*if at 'if'.*loop at 'loop'"):
+        fusible.compile(models.branches(), target="cpu", options=options)
+
+
 def test_threads_are_noted() -> None:
     report = fusible.compile(models.cache_step(), options=fusible.Options(threads=2), target="numpy").report
     assert any("threads=2 has no effect" in note for note in report.notes)
