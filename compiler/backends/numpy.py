@@ -66,7 +66,8 @@ class NumpyBackend:
         if not kernels:
             return title + "\n"
         head = [title, "", "import numpy as np", ""]
-        head.append("from fusible.kernels.numpy import scalar")
+        if any("scalar." in kernel.text for kernel in kernels):
+            head.append("from fusible.kernels.numpy import scalar")
         head.extend(f"import {m} as {_alias(m)}" for m in sorted(self._modules))
         head.append("from fusible.runtime.signature import DTYPES")
         return "\n".join(head) + "\n\n\n" + "\n\n".join(k.text for k in kernels) + "\n"
