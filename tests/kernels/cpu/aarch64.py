@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fusible.benchmarks.zoo.wheels import cache_directory
+from tests.kernels.cpu.sanitized import with_suites
 
 __all__ = ["main", "missing"]
 
@@ -103,7 +104,7 @@ def command(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         "CC": shlex.quote(str(compiler)),
     }
     python = [qemu, str(root / "usr" / "bin" / f"python{PYTHON}")]
-    return [*python, "-m", "pytest", "-p", "no:cacheprovider", *(arguments or ("-q", *SUITES))], around
+    return [*python, "-m", "pytest", "-p", "no:cacheprovider", *with_suites(arguments, SUITES)], around
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["FLAGS", "SUITES", "environment", "main", "preloaded"]
+__all__ = ["FLAGS", "SUITES", "environment", "main", "preloaded", "with_suites"]
 
 ROOT = Path(__file__).parents[3]
 FLAGS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1")
@@ -56,6 +56,12 @@ def environment(compiler: str, library: Path, cache: Path) -> dict[str, str]:
     return {**inherited, **added}
 
 
+def with_suites(arguments: Sequence[str], suites: Sequence[str]) -> list[str]:
+    """Pytest's arguments; the suites where they name no file."""
+    named = any((ROOT / word.split("::")[0]).exists() for word in arguments if not word.startswith("-"))
+    return [*(arguments or ["-q"]), *(() if named else suites)]
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run pytest so; the arguments are its own, by default all suites of C kernels."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
@@ -63,8 +69,7 @@ def main(arguments: Sequence[str]) -> int:
     if compiler is None or library is None:
         sys.stderr.write(f"{compiler or 'no C compiler found; it'} cannot build and run with {FLAGS[0]}: install gcc\n")
         return 2
-    words = arguments or ("-q", *SUITES)
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *with_suites(arguments, SUITES)]
     with tempfile.TemporaryDirectory(prefix="fusible-sanitized-") as cache:
         around = environment(compiler, library, Path(cache))
         return subprocess.run(command, cwd=ROOT, env=around, check=False).returncode
