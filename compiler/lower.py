@@ -21,8 +21,9 @@ from fusible.compiler.ir.types import OptionalType, SequenceType, TensorType
 from fusible.compiler.options import Limits, Options
 from fusible.compiler.outcome import Outcome
 from fusible.compiler.planner import Planned, make_plan
-from fusible.errors import LimitExceeded
+from fusible.errors import LimitExceeded, LoweringError
 from fusible.runtime.executable import CustomKernel, Executable
+from fusible.runtime.native.c_model import host_steps
 from fusible.runtime.native.cache import default_cache_dir
 from fusible.runtime.native.compiler import find_compiler
 from fusible.runtime.native.program import NativeCode, Program, build_program
@@ -60,6 +61,8 @@ def lower(
     )
     report = _report(executable, graph, planned, outcome, [*notes, *_failing_branches(graph)], backend)
     object.__setattr__(executable, "report", report)
+    if options.standalone and (steps := host_steps(executable)):
+        raise LoweringError("a standalone model", {"cpu": "; ".join(steps)})
     return executable
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fusible.compiler.pass_files import load_entry_points
-from fusible.errors import UsageError
+from fusible.compiler.targets import resolve_target
 from fusible.passes.base import Phase
 from fusible.passes.cancel_movements import cancel_casts, cancel_transposes, merge_reshapes
 from fusible.passes.canonicalise import canonicalise
@@ -29,8 +29,7 @@ def pipeline(target: str = "auto", *, plugins: bool = True) -> Pipeline:
 
     Raises UsageError for an unknown target or a plugin that fails.
     """
-    if target not in ("auto", "numpy", "cpu"):
-        raise UsageError(f"unknown target {target!r}; this release has auto, numpy, cpu")
+    target, _ = resolve_target(target)
     made = Pipeline.of(
         {
             Phase.IMPORT: [DeadCode()],

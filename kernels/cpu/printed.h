@@ -22,7 +22,9 @@
 #include "winograd.h"
 #include "winograd_line.h"
 
+#ifndef EXPORT
 #define EXPORT __attribute__((visibility("default")))
+#endif
 
 /* Points that an item should have at least, so that claiming it costs next to nothing. */
 #define NEST_ITEM_POINTS 8192

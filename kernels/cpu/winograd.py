@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fusible.kernels.cpu.packing import PANEL_COLUMNS, Floats, pack_panels
+from fusible.kernels.cpu.packing import PANEL_COLUMNS, Floats, pack_panels, packed_size
 
 __all__ = ["pack_winograd", "pack_winograd_line", "transform_weights"]
 
@@ -47,10 +47,19 @@ def transform_weights(weights: npt.ArrayLike, m: int) -> npt.NDArray[np.float64]
 def pack_winograd(weights: npt.ArrayLike, m: int) -> Floats:
     """For each panel of 32 outputs [(m + 2)^2, C, width] float32, 1-D, of ONNX weights [O, C, 3, 3].
 
-    The transform is computed in float64 and rounded once. The width is that of `panels.h`. Raises what
-    `transform_weights` does.
+    The transform is computed in float64 and rounded once, panel by panel: all of them in float64 would be eight times
+    the weights. The width is that of `panels.h`. Raises what `transform_weights` does.
     """
-    return _panels(transform_weights(weights, m))
+    filters = np.asarray(weights)
+    outputs, channels = filters.shape[:2] if filters.ndim == 4 else (0, 0)
+    packed = np.empty((m + 2) ** 2 * packed_size(channels, outputs), np.float32)
+    end = 0
+    for start in range(0, max(outputs, 1), PANEL_COLUMNS):
+        transformed = transform_weights(filters[start : start + PANEL_COLUMNS], m)
+        panel = pack_panels(transformed.astype(np.float32)).reshape(-1)
+        begin, end = end, end + panel.size
+        packed[begin:end] = panel
+    return packed
 
 
 def pack_winograd_line(weights: npt.ArrayLike) -> Floats:
