@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fusible.compiler.accuracy import compare, kernel_bound
-from fusible.compiler.backends.cpu.backend import native_refusal
+from fusible.compiler.backends.cpu.native import native_refusal
 from fusible.compiler.backends.cpu.refusals import Refusals
 from fusible.compiler.ir.graph import Graph
 from fusible.compiler.options import Options

@@ -18,6 +18,7 @@ from fusible.runtime.native.program import Segment, segments
 from fusible.runtime.plan import Alloc, Call, Copy, If, Launch, Loop, Plan, PlanValue, Step
 from fusible.runtime.profile import Observer, profile_steps
 from fusible.runtime.signature import DTYPES, bind_dims, check_input
+from fusible.runtime.views import arena_view, shape_of, stored
 
 if TYPE_CHECKING:
     from fusible.runtime.executable import Executable
@@ -294,15 +295,11 @@ class Session:
         views: dict[int, np.ndarray] = {}
         for number, value in enumerate(frame.plan.values):
             if value.kind == "arena":
-                assert value.shape is not None
-                shape, dtype = _shape(value, env), DTYPES[value.dtype]
-                start = placement.offsets[value.index]
-                nbytes = math.prod(shape) * dtype.itemsize
-                views[number] = _arranged(frame.arena[start : start + nbytes].view(dtype), shape, value.order)
+                views[number] = arena_view(frame.arena, placement.offsets[value.index], value, env)
         values: list[Any] = [None] * len(frame.plan.values)
         for number, array in (*views.items(), *self._executable.constants_of(frame.plan)):
             values[number] = array
-        outputs = [(n, _shape(v, env)) for n, v in enumerate(frame.plan.values) if v.kind == "output"]
+        outputs = [(n, shape_of(v, env)) for n, v in enumerate(frame.plan.values) if v.kind == "output"]
         frame.layouts[key] = _Layout(values, views, outputs)
         return frame.layouts[key]
 
@@ -349,7 +346,8 @@ class Session:
                 arguments.extend(values[o] for o in step.outputs)
                 if self._executable.is_native(step.kernel):
                     numbers = [*step.inputs, *step.outputs]
-                    arguments = [_stored(a, frame.plan, n) for a, n in zip(arguments, numbers, strict=True)]
+                    known = [None if n is None else frame.plan.values[n] for n in numbers]
+                    arguments = [stored(a, value) for a, value in zip(arguments, known, strict=True)]
                 arguments.extend(evaluate_dim(d, env) for d in step.dims)
                 self._invoke(step, arguments)
             case Call():
@@ -360,7 +358,7 @@ class Session:
                 self._receive(step.op, step.origin, step.outputs, results, frame.plan, values, env)
             case Alloc():
                 value = frame.plan.values[step.output]
-                values[step.output] = self._new(value, _shape(value, env))
+                values[step.output] = self._new(value, shape_of(value, env))
             case Copy():
                 target = values[step.output]
                 source = values[step.source]
@@ -460,26 +458,6 @@ def _check_iterations(limit: RunLimits, trip: int | None, iteration: int, where:
         raise LimitExceeded("unbounded_iterations", asked, limit.unbounded_iterations, where)
     if iteration >= limit.loop_iterations:
         raise LimitExceeded("loop_iterations", trip, limit.loop_iterations, where)
-
-
-def _shape(value: PlanValue, env: Mapping[str, int]) -> tuple[int, ...]:
-    shape = tuple(evaluate_dim(d, env) for d in value.shape or ())
-    if any(d < 0 for d in shape):
-        raise ExecutionError(value.name or "a value", f"has a negative dimension for these inputs: {shape}")
-    return shape
-
-
-def _arranged(flat: np.ndarray, shape: tuple[int, ...], order: tuple[int, ...] | None) -> np.ndarray:
-    """Memory as an array of `shape` whose dimensions are stored in an order."""
-    if order is None:
-        return flat.reshape(shape)
-    return flat.reshape([shape[d] for d in order]).transpose(np.argsort(order))
-
-
-def _stored(array: Any, plan: Plan, number: int | None) -> Any:
-    """The array with its dimensions in the order in which they are stored, as native kernels see it."""
-    order = None if number is None else plan.values[number].order
-    return array if order is None else array.transpose(order)
 
 
 def _owned(value: Any) -> Any:
