@@ -250,8 +250,8 @@ class CpuBackend(NumpyBackend):
         symbols: Mapping[str, Dim] = {s.name: SymInt.of(s) for s in node.graph.symbols}
         inputs, constants = self._operands(node, built, kernel)
         dims = tuple(symbols[d] if isinstance(d, str) else d for d in kernel.dims)
-        # Chains of convolutions read windows of what they would overwrite.
-        inplace = () if isinstance(kernel.anchor, Band | Ring) else overwritable(built.region)
+        anchor = kernel.anchor
+        inplace = anchor.overwritable if isinstance(anchor, Band | Ring) else overwritable(built.region)
         return Emitted(known, "", True, dims, inplace, native=True, inputs=inputs, constants=constants)
 
     def _operands(

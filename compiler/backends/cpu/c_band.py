@@ -6,7 +6,7 @@ of a squeeze-and-excitation). The second is the 1x1 convolution with what follow
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from fusible.compiler.backends.cpu.c_body import Body, axis_names, shape_symbols
@@ -23,9 +23,10 @@ from fusible.compiler.backends.cpu.c_kinds import promoted
 from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of
 from fusible.compiler.backends.cpu.windows import Geometry
 from fusible.compiler.ir.symbols import Dim, Symbol, SymInt
+from fusible.compiler.region.overwrite import overwritable
 from fusible.compiler.region.region import Group, Load, Region, Step, Store
 
-__all__ = ["Band", "axes_of_store", "band_of", "band_sizes", "over_all", "print_band"]
+__all__ = ["Band", "axes_of_store", "band_of", "band_sizes", "over_all", "overwritable_after", "print_band"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,12 @@ class Band:
     def anchors(self) -> tuple[Convolution, ...]:
         """What has weights to be packed."""
         return (self.first, self.last) if isinstance(self.first, Convolution) else (self.last,)
+
+    @property
+    def overwritable(self) -> tuple[int, ...]:
+        """The inputs whose place the result may take."""
+        nest = self.first.nest if isinstance(self.first, Convolution) else self.first
+        return overwritable_after([nest.region], self.last.nest.region, self.group.inputs)
 
 
 def band_of(group: Group, constants: Collection[int], *, exact: bool = False) -> Band:
@@ -67,6 +74,12 @@ def band_of(group: Group, constants: Collection[int], *, exact: bool = False) ->
     if any(mentions(d, f"i{column}") for access in nest.accesses() for d in access.conditions()):
         raise NotPrintable("the channels that its 1x1 convolution reads are joined from several images")
     return Band(group, nest, convolution, column)
+
+
+def overwritable_after(before: Sequence[Region], last: Region, inputs: int) -> tuple[int, ...]:
+    """The inputs that only the last region of a chain reads, each element where it stores its result."""
+    read = {s.buffer for region in before for s in region.stages if isinstance(s, Load)}
+    return tuple(n for n in overwritable(last) if n < inputs and n not in read)
 
 
 def over_all(group: Group, step: Step) -> Region:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from fusible.compiler.backends.cpu.c_band import axes_of_store, band_sizes, over_all
+from fusible.compiler.backends.cpu.c_band import axes_of_store, band_sizes, over_all, overwritable_after
 from fusible.compiler.backends.cpu.c_body import axis_names, shape_symbols
 from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements
 from fusible.compiler.backends.cpu.c_convolution import (
@@ -45,6 +45,12 @@ class Ring:
     def anchors(self) -> tuple[Convolution, ...]:
         """What has weights to be packed."""
         return (self.wide, self.deep) if self.last is None else (self.wide, self.deep, self.last)
+
+    @property
+    def overwritable(self) -> tuple[int, ...]:
+        """The inputs whose place the result may take."""
+        *before, last = (anchor.nest.region for anchor in self.anchors)
+        return overwritable_after(before, last, self.group.inputs)
 
 
 def ring_of(group: Group, constants: Collection[int]) -> Ring:

@@ -176,7 +176,7 @@ def test_a_padded_reader_keeps_rows_apart() -> None:
         node("Conv", ["joined", "w4"], ["y"], name="y"),
         node("Conv", ["a", "w3"], ["z"], name="z", pads=[1, 1, 1, 1]),
     ]
-    model = image_model(nodes, ["y", "z"], w=(4, 3, 1, 1), v=(4, 3, 1, 1), w4=(2, 4, 1, 1), w3=(2, 4, 3, 3))
+    model = image_model(nodes, ["y", "z"], w=(4, 3, 1, 1), v=(4, 3, 1, 1), w4=(2, 4, 3, 3), w3=(2, 4, 3, 3))
     exe = compiled(model)
     check(model, exe, 1)
     ((reason, value),) = entries(exe, "refused")
