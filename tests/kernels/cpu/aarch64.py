@@ -29,7 +29,7 @@ from tests.kernels.cpu.sanitized import with_suites
 __all__ = ["main", "missing"]
 
 ROOT = Path(__file__).parents[3]
-SUITES = ("tests/kernels/cpu", "tests/runtime/native/test_pool.py")
+SUITES = ("tests/kernels/cpu", "tests/compiler/cpu/test_printed.py", "tests/runtime/native/test_pool.py")
 TOOLS = {"qemu-aarch64": "qemu-user", "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"}
 PYTHON = "3.11"  # of Debian 12
 _MIRROR = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm main"
