@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,10 @@ from fusible.compiler.ir.types import OptionalType, SequenceType, TensorType
 from fusible.compiler.options import Limits, Options
 from fusible.compiler.outcome import Outcome
 from fusible.compiler.planner import Planned, make_plan
+from fusible.compiler.schedule import schedule
 from fusible.errors import LimitExceeded, LoweringError
+from fusible.passes.fusion import graphs_outside_groups
+from fusible.passes.ledger import Kind
 from fusible.runtime.executable import CustomKernel, Executable
 from fusible.runtime.native.c_model import host_steps
 from fusible.runtime.native.cache import default_cache_dir
@@ -43,6 +46,8 @@ def lower(
     check_sizes(graph, options.limits)
     if isinstance(backend, CpuBackend):
         backend.prepare(graph)
+    for inner in graphs_outside_groups(graph):
+        schedule(inner, lambda value: _home(value, backend))
     planned = make_plan(graph, backend)
     limits = options.limits
     program = _program(backend, options) if isinstance(backend, CpuBackend) else None
@@ -64,6 +69,16 @@ def lower(
     if options.standalone and (steps := host_steps(executable)):
         raise LoweringError("a standalone model", {"cpu": "; ".join(steps)})
     return executable
+
+
+def _home(value: Value, backend: NumpyBackend) -> Value:
+    """The value in whose memory another one lives."""
+    block = backend.block(value)
+    if block is not None:
+        return block.root
+    node = value.producer
+    of = node.inputs[0] if node is not None and node.op.view else None
+    return value if of is None else _home(of, backend)
 
 
 def _program(backend: CpuBackend, options: Options) -> Program | None:
@@ -127,31 +142,33 @@ def _report(
     backend: NumpyBackend,
 ) -> Report:
     costs = Costs()
-    kernels = tuple(_kernel_rows(planned.plan, graph, costs))
-    total = total_cost([_step_cost(step, node, costs) for step, node in _steps_of_nodes(planned.plan, graph)])
+    done = planned.done
+    kernels = tuple(_kernel_rows(planned.plan, graph, costs, done))
+    total = total_cost([_step_cost(step, node, costs) for step, node in _steps_of_nodes(planned.plan, graph, done)])
     constants = sum(int(c.nbytes) for c in planned.constants if c.dtype != object)
+    joins = [e.to_json() for e in backend.entries] if isinstance(backend, CpuBackend) else []
     return Report(
-        fusions=outcome.fusions,
-        refusals=outcome.refusals,
+        fusions=(*outcome.fusions, *(e for e in joins if e["kind"] == str(Kind.FUSED))),
+        refusals=(*outcome.refusals, *(e for e in joins if e["kind"] != str(Kind.FUSED))),
         kernels=kernels,
         memory=_memory(executable, constants),
         cost={"kernels": len(kernels), "constants": len(planned.constants), **_cost_facts(total)},
         passes=outcome.passes,
         notes=(*notes, *outcome.notes),
-        host=tuple(_host_rows(planned.plan, graph, backend)),
+        host=tuple(_host_rows(planned.plan, graph, backend, done)),
     )
 
 
-def _host_rows(plan: Plan, graph: Graph, backend: NumpyBackend) -> Iterator[dict[str, Any]]:
+def _host_rows(plan: Plan, graph: Graph, backend: NumpyBackend, done: Set[Node]) -> Iterator[dict[str, Any]]:
     """The steps of a native target that call NumPy, and why; those of branches and loop bodies too."""
     if not isinstance(backend, CpuBackend):
         return
-    for step, node in _steps_of_nodes(plan, graph):
+    for step, node in _steps_of_nodes(plan, graph, done):
         reason = backend.host.get(getattr(step, "kernel", ""))
         if reason is not None:
             yield {"op": node.op.name, "nodes": list(node.origin), "reason": reason}
         for inner, subgraph in zip(_sub_plans(step), node.subgraphs, strict=False):
-            yield from _host_rows(inner, subgraph, backend)
+            yield from _host_rows(inner, subgraph, backend, done)
 
 
 def _sub_plans(step: Step) -> tuple[Plan, ...]:
@@ -163,10 +180,10 @@ def _sub_plans(step: Step) -> tuple[Plan, ...]:
     return ()
 
 
-def _kernel_rows(plan: Plan, graph: Graph, costs: Costs) -> list[Mapping[str, Any]]:
+def _kernel_rows(plan: Plan, graph: Graph, costs: Costs, done: Set[Node]) -> list[Mapping[str, Any]]:
     """A row for each step; those that stand for a node have its static cost."""
     rows: list[Mapping[str, Any]] = []
-    nodes = {id(step): node for step, node in _steps_of_nodes(plan, graph)}
+    nodes = {id(step): node for step, node in _steps_of_nodes(plan, graph, done)}
     for step in plan.steps:
         kernel = getattr(step, "kernel", type(step).__name__.lower())
         op = getattr(step, "op", type(step).__name__.lower())
@@ -176,15 +193,20 @@ def _kernel_rows(plan: Plan, graph: Graph, costs: Costs) -> list[Mapping[str, An
         rows.append(row if node is None else row | _cost_facts(_step_cost(step, node, costs)))
         if node is not None and isinstance(step, If):
             then, otherwise = node.subgraphs
-            rows += [*_kernel_rows(step.then, then, costs), *_kernel_rows(step.otherwise, otherwise, costs)]
+            for inner, branch in ((step.then, then), (step.otherwise, otherwise)):
+                rows += _kernel_rows(inner, branch, costs, done)
         elif node is not None and isinstance(step, Loop):
-            rows += _kernel_rows(step.body, node.subgraphs[0], costs)
+            rows += _kernel_rows(step.body, node.subgraphs[0], costs, done)
     return rows
 
 
-def _steps_of_nodes(plan: Plan, graph: Graph) -> Iterator[tuple[Step, Node]]:
-    """Each step that does a node's work, and the node: allocations and copies aside, they stand in the same order."""
-    return zip((s for s in plan.steps if not isinstance(s, (Alloc, Copy))), graph, strict=True)
+def _steps_of_nodes(plan: Plan, graph: Graph, done: Set[Node]) -> Iterator[tuple[Step, Node]]:
+    """Each step that does a node's work, and the node: allocations and copies aside, they stand in the same order.
+
+    done: the nodes that need no step.
+    """
+    steps = (s for s in plan.steps if not isinstance(s, (Alloc, Copy)))
+    return zip(steps, (n for n in graph if n not in done), strict=True)
 
 
 def _step_cost(step: Step, node: Node, costs: Costs) -> Cost:

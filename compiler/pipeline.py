@@ -14,9 +14,11 @@ from fusible.passes.fold_batch_norm import fold_batch_norm
 from fusible.passes.fold_constants import FoldConstants
 from fusible.passes.fuse_elementwise import FuseElementwise
 from fusible.passes.fuse_regions import FuseRegions
+from fusible.passes.gather_tables import gather_tables
 from fusible.passes.inline_constant_if import InlineConstantIf
 from fusible.passes.manager import Pipeline
 from fusible.passes.recompose import recompose
+from fusible.passes.shape_convolutions import shape_convolutions
 from fusible.passes.simplify_shapes import SimplifyShapes
 
 __all__ = ["pipeline"]
@@ -42,8 +44,15 @@ def pipeline(target: str = "auto", *, plugins: bool = True) -> Pipeline:
                 merge_reshapes,
                 DeadCode(),
             ],
-            Phase.OPTIMISE: [recompose(), fold_batch_norm, FoldConstants(), CommonSubexpressions(), DeadCode()],
-            Phase.FUSE: [FuseRegions() if target == "cpu" else FuseElementwise()],
+            Phase.OPTIMISE: [
+                recompose(),
+                fold_batch_norm,
+                gather_tables(),
+                FoldConstants(),
+                CommonSubexpressions(),
+                DeadCode(),
+            ],
+            Phase.FUSE: [shape_convolutions(), FuseRegions()] if target == "cpu" else [FuseElementwise()],
             Phase.LOWER: [CopyImages()] if target == "cpu" else [],
         },
         cycles=[Phase.CANONICAL],

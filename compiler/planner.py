@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -20,11 +20,12 @@ __all__ = ["Planned", "make_plan"]
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A plan, the constants it numbers and the kernels it names."""
+    """A plan, the constants it numbers, the kernels it names, and the nodes that need no step."""
 
     plan: Plan
     constants: tuple[np.ndarray, ...]
     kernels: tuple[Emitted, ...]
+    done: frozenset[Node] = frozenset()
 
 
 @dataclass(slots=True)
@@ -37,6 +38,7 @@ class _Shared:
     keep: list[object] = field(default_factory=list)
     kernels: list[Emitted] = field(default_factory=list)
     reused: dict[str, str] = field(default_factory=dict)  # body of a kernel -> its name
+    done: set[Node] = field(default_factory=set)  # nodes that need no step
 
     def constant(self, value: Value) -> int:
         assert value.constant is not None
@@ -62,7 +64,7 @@ def make_plan(graph: Graph, backend: Backend) -> Planned:
     """Plan a graph and its subgraphs. Raises LoweringError for a node the backend does not take."""
     shared = _Shared(backend)
     plan = _Planner(graph, shared).run()
-    return Planned(plan, tuple(shared.constants), tuple(shared.kernels))
+    return Planned(plan, tuple(shared.constants), tuple(shared.kernels), frozenset(shared.done))
 
 
 class _Planner:
@@ -76,6 +78,9 @@ class _Planner:
         self.late = {s.name for node in graph for s in node.defines}
         self.results = dict.fromkeys(v for v in graph.outputs)
         self.buffers: list[tuple[DimText, int, int]] = []
+        self.planned: set[Node] = set()
+        self.homes: dict[Value, int] = {}  # value that has blocks or a buffer of its own -> the buffer
+        self.divided: set[int] = set()  # buffers in which several values live
         self.bases: dict[int, set[int]] = {}  # value -> the arena values whose memory it may share
         self.viewed: set[int] = set()
         self.last_use: dict[int, int] = {}
@@ -84,6 +89,7 @@ class _Planner:
         inputs = [self._define(v, "input") for v in self.graph.inputs]
         for node in self.graph:
             self._node(node)
+            self.planned.add(node)
         outputs = [self._result(v, position) for position, v in enumerate(self.graph.outputs)]
         self._lifetimes(outputs)
         return Plan(
@@ -142,6 +148,11 @@ class _Planner:
                 self._kernel(node)
 
     def _kernel(self, node: Node) -> None:
+        if self.shared.backend.done(node):
+            for value in node.outputs:
+                self._place(value, self._define(value, "arena"))
+            self.shared.done.add(node)
+            return
         emitted = self._emit(node)
         read = node.inputs if emitted.inputs is None else emitted.inputs
         inputs = tuple(
@@ -162,7 +173,7 @@ class _Planner:
                 self.steps.append(Alloc(number, node.origin))
             elif self.values[number].kind == "arena":
                 self._place(value, number)
-        self._try_inplace(emitted, node, inputs, outputs)
+        self._try_inplace(emitted.inplace, node, read, inputs, outputs)
         self.steps.append(Launch(emitted.name, inputs, outputs, dims, node.origin, node.op.name))
 
     def _kind(self, value: Value) -> str:
@@ -178,32 +189,49 @@ class _Planner:
         return emitted
 
     def _place(self, value: Value, number: int) -> None:
-        assert isinstance(value.type, TensorType) and value.type.shape is not None
-        nbytes = product(value.type.shape) * value.type.dtype.numpy.itemsize
-        old = self.values[number]
-        order = self.shared.backend.order(value)
-        self.values[number] = PlanValue(old.name, "arena", old.dtype, old.shape, len(self.buffers), order)
-        self.buffers.append((_text(nbytes), len(self.steps), len(self.steps)))
+        """Give an arena value its place: a buffer of its own, or a block of that of a larger value."""
+        backend, old = self.shared.backend, self.values[number]
+        block = backend.block(value)
+        root = value if block is None else block.root
+        if root not in self.homes:
+            assert isinstance(root.type, TensorType) and root.type.shape is not None
+            self.homes[root] = len(self.buffers)
+            nbytes = product(root.type.shape) * root.type.dtype.numpy.itemsize
+            self.buffers.append((_text(nbytes), len(self.steps), len(self.steps)))
+        made = replace(old, kind="arena", index=self.homes[root], order=backend.order(value))
+        if block is not None:
+            self.divided.add(made.index)
+            made = replace(made, whole=tuple(map(_text, block.whole)), corner=tuple(map(_text, block.corner)))
+        self.values[number] = made
         self.bases[number] = {number}
 
-    def _try_inplace(self, emitted: Emitted, node: Node, inputs: Sequence[int | None], outputs: Sequence[int]) -> None:
+    def _try_inplace(
+        self,
+        positions: Sequence[int],
+        node: Node,
+        read: Sequence[Value | None],
+        inputs: Sequence[int | None],
+        outputs: Sequence[int],
+    ) -> None:
         """Let output 0 take over the buffer of an operand that dies here and that nothing else looks at."""
         if len(outputs) != 1 or self.values[outputs[0]].kind != "arena":
             return
-        for position in emitted.inplace:
-            operand, number = node.inputs[position], inputs[position]
+        for position in positions:
+            operand, number = read[position], inputs[position]
             if operand is None or number is None or self.values[number].kind != "arena":
                 continue
-            used_elsewhere = any(user is not node for user, _ in operand.uses) or operand in self.results
-            if used_elsewhere or number in self.viewed or self.values[number].shape != self.values[outputs[0]].shape:
+            read_later = any(user is not node and user not in self.planned for user, _ in operand.uses)
+            if read_later or operand in self.results or number in self.viewed:
+                continue
+            if self.values[number].shape != self.values[outputs[0]].shape:
                 continue
             if self.values[number].order != self.values[outputs[0]].order:
                 continue
+            if self.values[number].index in self.divided or self.values[outputs[0]].index in self.divided:
+                continue
             self.buffers.pop()
-            old = self.values[outputs[0]]
-            self.values[outputs[0]] = PlanValue(
-                old.name, "arena", old.dtype, old.shape, self.values[number].index, old.order
-            )
+            self.homes[node.outputs[0]] = self.values[number].index
+            self.values[outputs[0]] = replace(self.values[outputs[0]], index=self.values[number].index)
             return
 
     def _if(self, node: Node, inputs: tuple[int | None, ...]) -> None:

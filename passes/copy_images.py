@@ -12,7 +12,7 @@ from fusible.passes.base import GraphPass, PassContext
 from fusible.passes.exactness import Exactness
 from fusible.passes.fusion import graphs_outside_groups
 
-__all__ = ["CopyImages", "convolutions_in", "is_planned"]
+__all__ = ["CopyImages", "convolutions_in", "copy_before", "is_planned"]
 
 
 class CopyImages(GraphPass):
@@ -34,7 +34,7 @@ class CopyImages(GraphPass):
                 if value is None or value.constant is not None or is_planned(value):
                     continue
                 if value not in copies and context.take():
-                    copies[value] = _copied(graph, node, value)
+                    copies[value] = copy_before(graph, node, value)
                 if value in copies:
                     graph.set_input(node, position, copies[value])
         return len(copies)
@@ -64,7 +64,8 @@ def _is_image(value: Value | None) -> bool:
     return isinstance(type_, TensorType) and type_.shape is not None and len(type_.shape) == 4
 
 
-def _copied(graph: Graph, before: Node, value: Value) -> Value:
+def copy_before(graph: Graph, before: Node, value: Value) -> Value:
+    """A copy of a value, made in front of a node: a result of its own, stored as the backend wishes."""
     inner = Graph("copy", graph.symbols)
     formal = inner.input(value.type, value.name)
     inner.set_outputs([inner.add("identity", formal)])

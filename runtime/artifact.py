@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["VERSION", "load_artifact", "save_artifact"]
 
 MAGIC = b"FUSIBLE\n"
-VERSION = 2
+VERSION = 3
 ALIGNMENT = 64
 _PREFIX = struct.Struct("<8sIQ")
 _NAMES = {dtype: name for name, dtype in DTYPES.items() if name}

@@ -29,7 +29,8 @@ class PlanValue:
     kind: input | constant | arena | output | late (allocated by a step) | returned (by a Call or sub-plan).
     dtype: name of the element type, "" for sequences and optionals. shape: None if the rank is unknown. index: which
     constant or buffer, -1 for none. order: of an arena value whose dimensions are not stored row-major: which dimension
-    stands at each place, outermost first.
+    stands at each place, outermost first. whole, corner: of an arena value that is a block of something larger: the
+    shape of what its buffer holds, and the index of the block's first element there.
     """
 
     name: str
@@ -38,6 +39,8 @@ class PlanValue:
     shape: tuple[DimText, ...] | None
     index: int = -1
     order: tuple[int, ...] | None = None
+    whole: tuple[DimText, ...] | None = None
+    corner: tuple[DimText, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +171,8 @@ _STEPS: dict[str, type] = {c.__name__.lower(): c for c in (Launch, Call, Alloc, 
 
 
 def _plan_from(data: Mapping[str, Any]) -> Plan:
-    values = tuple(PlanValue(**{**v, "shape": _tuple(v["shape"]), "order": _tuple(v["order"])}) for v in data["values"])
+    tuples = ("shape", "order", "whole", "corner")
+    values = tuple(PlanValue(**{**v, **{name: _tuple(v[name]) for name in tuples}}) for v in data["values"])
     plan = Plan(
         values,
         tuple(Buffer(**b) for b in data["buffers"]),

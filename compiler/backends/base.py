@@ -11,7 +11,7 @@ import numpy as np
 from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.ir.symbols import Dim
 
-__all__ = ["Backend", "CustomFunction", "Emitted", "Support"]
+__all__ = ["Backend", "Block", "CustomFunction", "Emitted", "Support"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +52,33 @@ class Emitted:
     constants: Mapping[int, np.ndarray] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Where a value lives if not in a buffer of its own: in that of `root`, from the element `corner` on.
+
+    whole: the shape of the root. Its buffer is there before it is complete, from the first of its blocks on.
+    """
+
+    root: Value
+    corner: tuple[Dim, ...]
+    whole: tuple[Dim, ...]
+
+
 class Backend(Protocol):
-    """Turns nodes into kernels. `supports` has no side effects; `emit` is deterministic."""
+    """Turns nodes into kernels. `supports` has no side effects; `emit` is deterministic.
+
+    order: in which order a value's dimensions are stored, None for row-major. block: the part of another value's buffer
+    that a value lives in; None if it has its own. done: True for a node whose result is complete once its operands are.
+    """
 
     def supports(self, node: Node) -> Support: ...
 
     def emit(self, node: Node, name: str) -> Emitted: ...
 
     def order(self, value: Value) -> tuple[int, ...] | None: ...
+
+    def block(self, value: Value) -> Block | None: ...
+
+    def done(self, node: Node) -> bool: ...
 
     def module(self, kernels: list[Emitted]) -> str: ...

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fusible.compiler.backends.base import CustomFunction, Emitted, Support
+from fusible.compiler.backends.base import Block, CustomFunction, Emitted, Support
 from fusible.compiler.backends.numpy_expr import print_region
 from fusible.compiler.ir.facts import replacement_kernel
 from fusible.compiler.ir.graph import Node, Value
@@ -42,6 +42,14 @@ class NumpyBackend:
     def order(self, value: Value) -> tuple[int, ...] | None:
         """In which order a result's dimensions are stored: row-major, None."""
         return None
+
+    def block(self, value: Value) -> Block | None:
+        """Where a result lives if not in a buffer of its own: nowhere, None."""
+        return None
+
+    def done(self, node: Node) -> bool:
+        """True for a node that needs no step, because its operands lie where its result is: none does."""
+        return False
 
     def emit(self, node: Node, name: str) -> Emitted:
         """The function for one node."""
@@ -84,7 +92,7 @@ class NumpyBackend:
             body = [f"    return {function}({', '.join(arguments)})"]
         else:
             parameters += [*outs, *(f"d{i}" for i in range(len(dims)))]
-            if accepts_out and len(outs) == 1:
+            if accepts_out and len(outs) == 1 and not self._strided(node):
                 body = [f"    {function}({', '.join([*arguments, 'out=out0'])})"]
             else:
                 targets = ", ".join(f"{o}[...]" for o in outs)
@@ -111,6 +119,10 @@ class NumpyBackend:
             *body,
         ]
         return Emitted(name, "\n".join(lines) + "\n", writes, dims, inplace, node.op.view)
+
+    def _strided(self, node: Node) -> bool:
+        """True if a result is not stored row-major and without gaps, as kernels want what they compute into."""
+        return any(self.order(v) is not None or self.block(v) is not None for v in node.outputs)
 
     def _kernel(self, node: Node) -> tuple[str, bool]:
         """The text that names the node's kernel, and whether it takes `out`."""

@@ -1,14 +1,15 @@
-"""The same region over buffers whose dimensions are stored in another order (channels last, say)."""
+"""The same region over buffers that are stored otherwise: in another order, or as blocks of something larger."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
 
+from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.region.index import IndexMap
 from fusible.compiler.region.region import Buffer, Load, Region
 
-__all__ = ["Order", "reordered"]
+__all__ = ["Order", "reordered", "widened"]
 
 Order = tuple[int, ...]
 """Which logical dimension stands at each place in memory, outermost first."""
@@ -40,3 +41,20 @@ def _moved(map_: IndexMap, order: Order) -> IndexMap:
 
 def _buffer(buffer: Buffer, order: Order | None) -> Buffer:
     return buffer if order is None else Buffer(buffer.dtype, tuple(buffer.shape[d] for d in order))
+
+
+def widened(region: Region, inputs: Mapping[int, tuple[Dim, ...]], outputs: Mapping[int, tuple[Dim, ...]]) -> Region:
+    """The region with some of its buffers at the beginning of larger ones of the shapes given.
+
+    A buffer that is a block of another one is passed by the address of its first element: what changes is how far
+    apart its elements lie. No element outside the block is read or written, nor need there be any memory for it.
+    """
+    if not inputs and not outputs:
+        return region
+
+    def wide(buffers: tuple[Buffer, ...], shapes: Mapping[int, tuple[Dim, ...]]) -> tuple[Buffer, ...]:
+        return tuple(Buffer(b.dtype, shapes.get(n, b.shape)) for n, b in enumerate(buffers))
+
+    return Region(
+        region.extents, wide(region.inputs, inputs), wide(region.outputs, outputs), region.stages, region.stores
+    )

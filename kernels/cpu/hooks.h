@@ -14,7 +14,8 @@
 /* The values that a kernel starts from: the initial accumulators of a product (a bias, a residual, or zero), the input
  * of a row kernel (with its scale, mask or residual). */
 typedef vf start_hook(const void *context, long row, long column, long lanes);
-/* What happens to a result: the epilogue, and the store. */
+/* What happens to a result: the epilogue, and the store. It is called once for each element, since what it reads may
+ * lie where it stores. */
 typedef void finish_hook(const void *context, vf value, long row, long column, long lanes);
 
 INLINE vf start_zero(const void *context, long row, long column, long lanes) {

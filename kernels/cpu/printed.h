@@ -9,13 +9,18 @@
 #include <stdlib.h>
 
 #include "attention.h"
+#include "band.h"
 #include "convolution.h"
 #include "depthwise.h"
+#include "elements.h"
 #include "gemm.h"
 #include "gemv.h"
 #include "lanes.h"
 #include "pool.h"
+#include "recurrent.h"
+#include "ring.h"
 #include "winograd.h"
+#include "winograd_line.h"
 
 #ifndef EXPORT
 #define EXPORT __attribute__((visibility("default")))

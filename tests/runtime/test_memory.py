@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusible.runtime.memory import ALIGNMENT, overlaps, place
+from fusible.runtime.memory import ALIGNMENT, least_peak, overlaps, place
 
 _BUFFERS = st.lists(
     st.tuples(st.integers(0, 5000), st.integers(0, 30), st.integers(0, 10)).map(lambda t: (t[0], (t[1], t[1] + t[2]))),
@@ -30,8 +30,9 @@ def test_the_peak_is_at_most_the_sum_and_at_least_what_lives_at_once(
     peak = place(sizes, lifetimes).peak
     rounded = [-(-max(s, 1) // ALIGNMENT) * ALIGNMENT for s in sizes]
     assert peak <= sum(rounded)
-    for step in range(41):
-        assert peak >= sum(r for r, (first, last) in zip(rounded, lifetimes, strict=True) if first <= step <= last)
+    spans = list(zip(rounded, lifetimes, strict=True))
+    alive = [sum(r for r, (first, last) in spans if first <= step <= last) for step in range(41)]
+    assert least_peak(sizes, lifetimes) == max(alive) <= peak
 
 
 def test_the_oracle_sees_an_overlap() -> None:
@@ -42,3 +43,9 @@ def test_the_oracle_sees_an_overlap() -> None:
 def test_a_chain_needs_two_buffers() -> None:
     # Value n lives from step n to step n + 1: however long the chain, two buffers do.
     assert place([640] * 50, [(n, n + 1) for n in range(50)]).peak == 2 * 640
+
+
+def test_a_large_buffer_after_small_ones_finds_its_place() -> None:
+    # In the order of time the two small buffers take the bottom, and the large one that follows lies above them.
+    sizes, lifetimes = [64, 640, 64, 1280], [(0, 2), (1, 2), (2, 4), (3, 4)]
+    assert place(sizes, lifetimes).peak == least_peak(sizes, lifetimes) == 1344

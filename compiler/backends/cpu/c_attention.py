@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fusible.compiler.backends.cpu.c_body import Body, axis_names, shape_symbols
 from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim, coefficient
-from fusible.compiler.backends.cpu.c_expr import Code, Kind, c_float
+from fusible.compiler.backends.cpu.c_kinds import Code, Kind, c_float
 from fusible.compiler.backends.cpu.nest import Access, NotPrintable, flat_nest
 from fusible.compiler.ir.symbol_values import substitute, symbols_of
 from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, floordiv
