@@ -1,5 +1,5 @@
 /* Offsets for buffers whose lifetimes are known, so that those that never live together share bytes: the twin in C of
- * runtime/memory.py, which describes it (best fit over time) and gives the same offsets.
+ * runtime/memory.py, which describes both ways of it and gives the same offsets.
  */
 #ifndef FUSIBLE_ARENA_H
 #define FUSIBLE_ARENA_H
@@ -7,21 +7,46 @@
 #include <stdint.h>
 
 #define ARENA_ALIGNMENT 64
+#define ARENA_MOST_BY_SIZE 2000
 
 /* Room for one buffer's part in the search; arena_place needs count + 1 of them. */
 struct arena_scratch {
-    int32_t order; /* buffers by the time they come alive */
-    int32_t alive;
+    int32_t order; /* buffers, in the order in which they are placed */
+    int32_t alive; /* in time: those that live; by size: those that are placed, by offset */
     int64_t hole, hole_bytes; /* free ranges, by offset, never adjacent */
+    int64_t offset; /* by size */
 };
 
 static inline int64_t arena_rounded(int64_t bytes) {
     return ((bytes > 1 ? bytes : 1) + ARENA_ALIGNMENT - 1) / ARENA_ALIGNMENT * ARENA_ALIGNMENT;
 }
 
-static inline int arena_before(const int64_t *bytes, const int32_t *first, int32_t a, int32_t b) {
+/* Whether a is placed before b. */
+static inline int arena_before(const int64_t *bytes, const int32_t *first, int by_size, int32_t a, int32_t b) {
+    if (by_size && bytes[a] != bytes[b]) return bytes[a] > bytes[b];
     if (first[a] != first[b]) return first[a] < first[b];
     return bytes[a] != bytes[b] ? bytes[a] > bytes[b] : a < b;
+}
+
+static inline void arena_sort(int count, const int64_t *bytes, const int32_t *first, int by_size,
+                              struct arena_scratch *s) {
+    for (int32_t n = 0; n < count; n++) {
+        int at = n;
+        for (; at > 0 && arena_before(bytes, first, by_size, n, s[at - 1].order); at--) s[at].order = s[at - 1].order;
+        s[at].order = n;
+    }
+}
+
+/* The most bytes that live at once: no arena is smaller. Some buffer comes alive where they do. */
+static inline int64_t arena_least(int count, const int64_t *bytes, const int32_t *first, const int32_t *last) {
+    int64_t peak = 0;
+    for (int n = 0; n < count; n++) {
+        int64_t alive = 0;
+        for (int k = 0; k < count; k++)
+            if (first[k] <= first[n] && first[n] <= last[k]) alive += arena_rounded(bytes[k]);
+        if (alive > peak) peak = alive;
+    }
+    return peak;
 }
 
 static inline void arena_insert_hole(struct arena_scratch *s, int at, int holes, int64_t offset, int64_t bytes) {
@@ -50,16 +75,12 @@ static inline int arena_release(struct arena_scratch *s, int holes, int64_t offs
     return holes + 1;
 }
 
-/* The size of the arena; offsets[n] is that of buffer n, which lives from step first[n] to last[n]. */
-static inline int64_t arena_place(int count, const int64_t *bytes, const int32_t *first, const int32_t *last,
-                                  int64_t *offsets, struct arena_scratch *s) {
+/* In the order of time, best fit; the size of the arena. */
+static inline int64_t arena_in_time(int count, const int64_t *bytes, const int32_t *first, const int32_t *last,
+                                    int64_t *offsets, struct arena_scratch *s) {
     int64_t peak = 0;
     int holes = 0, living = 0;
-    for (int32_t n = 0; n < count; n++) {
-        int at = n;
-        for (; at > 0 && arena_before(bytes, first, n, s[at - 1].order); at--) s[at].order = s[at - 1].order;
-        s[at].order = n;
-    }
+    arena_sort(count, bytes, first, 0, s);
     for (int k = 0; k < count; k++) {
         int32_t number = s[k].order;
         for (int n = 0; n < living;) {
@@ -88,6 +109,41 @@ static inline int64_t arena_place(int count, const int64_t *bytes, const int32_t
         s[living++].alive = number;
     }
     return peak;
+}
+
+/* The largest buffers first, each into the smallest gap; offsets in `s`, the size of the arena is returned. */
+static inline int64_t arena_by_size(int count, const int64_t *bytes, const int32_t *first, const int32_t *last,
+                                    struct arena_scratch *s) {
+    int64_t peak = 0;
+    arena_sort(count, bytes, first, 1, s);
+    for (int k = 0; k < count; k++) {
+        int32_t number = s[k].order;
+        int64_t wanted = arena_rounded(bytes[number]), at = 0, best = -1, least = 0;
+        for (int n = 0; n < k; n++) {
+            int32_t other = s[n].alive;
+            if (first[other] > last[number] || last[other] < first[number]) continue;
+            int64_t gap = s[other].offset - at, end = s[other].offset + arena_rounded(bytes[other]);
+            if (gap >= wanted && (best < 0 || gap < least)) best = at, least = gap;
+            if (end > at) at = end;
+        }
+        s[number].offset = best < 0 ? at : best;
+        int place = k;
+        for (; place > 0 && s[s[place - 1].alive].offset > s[number].offset; place--) s[place].alive = s[place - 1].alive;
+        s[place].alive = number;
+        if (s[number].offset + wanted > peak) peak = s[number].offset + wanted;
+    }
+    return peak;
+}
+
+/* The size of the arena; offsets[n] is that of buffer n, which lives from step first[n] to last[n]. */
+static inline int64_t arena_place(int count, const int64_t *bytes, const int32_t *first, const int32_t *last,
+                                  int64_t *offsets, struct arena_scratch *s) {
+    int64_t peak = arena_in_time(count, bytes, first, last, offsets, s);
+    if (count > ARENA_MOST_BY_SIZE || peak == arena_least(count, bytes, first, last)) return peak;
+    int64_t other = arena_by_size(count, bytes, first, last, s);
+    if (other >= peak) return peak;
+    for (int n = 0; n < count; n++) offsets[n] = s[n].offset;
+    return other;
 }
 
 #endif

@@ -54,7 +54,7 @@ struct embedded_tables {
     const int32_t *input_value, *output_value; /* of an output that is a copy: -1 */
     const int32_t *constant_value;
     const uint64_t *constant_offset;           /* in the file of weights */
-    const int32_t *arena_value;                /* pairs: a value and its buffer; ends with -1 */
+    const int32_t *arena_value; /* a value, its buffer, which of `dims` is its place there in bytes or -1; ends with -1 */
     const int32_t *first, *last;               /* lifetimes of buffers */
     const struct runner_step *step;
     const char *const *step_name;
@@ -63,7 +63,7 @@ struct embedded_tables {
     uint8_t id[32];
     int64_t most_bytes_of_a_tensor, most_bytes;
     int (*bind)(const struct fusible_tensor *inputs, wide *symbols);
-    /* bytes of the buffers, dims of the steps, and the dimensions of the outputs, FUSIBLE_MAX_RANK for each */
+    /* bytes of the buffers, dims of the steps and places of values, dimensions of the outputs, FUSIBLE_MAX_RANK for each */
     int (*measure)(const wide *symbols, wide *bytes, wide *dims, wide *shapes);
 };
 
@@ -246,8 +246,8 @@ static inline int embedded_lay_out(struct embedded_session *session) {
         if (session->arena == NULL) return FUSIBLE_NO_MEMORY;
         session->arena_bytes = (size_t)peak;
     }
-    for (const int32_t *pair = t->arena_value; *pair >= 0; pair += 2)
-        session->values[pair[0]] = session->arena + session->offsets[pair[1]];
+    for (const int32_t *v = t->arena_value; *v >= 0; v += 3)
+        session->values[v[0]] = session->arena + session->offsets[v[1]] + (v[2] < 0 ? 0 : session->dims[v[2]]);
     return FUSIBLE_OK;
 }
 

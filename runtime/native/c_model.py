@@ -23,7 +23,7 @@ __all__ = ["CModel", "c_model", "host_steps"]
 MAX_RANK, MAX_OUTPUTS = 8, 64  # as in fusible.h and embedded.h
 _TYPES = ("f64", "f32", "f16", "bf16", "i64", "i32", "i16", "i8", "u64", "u32", "u16", "u8", "bool")
 _SAME_MEMORY = frozenset({"reshape", "squeeze", "unsqueeze", "flatten", "identity"})
-_KNOWN = {"name", "kind", "dtype", "shape", "index", "order"}  # what this file knows of a PlanValue
+_KNOWN = {"name", "kind", "dtype", "shape", "index", "order", "whole", "corner"}  # what this file knows of a PlanValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,14 @@ def _why_host(step: Step, executable: Executable) -> str | None:
         case Alloc():
             return "its size is known only when it runs"
         case Copy():
-            return None
+            source = executable.plan.values[step.source]
+            return (
+                None if _row_major(source) else "what it copies is stored in another order or inside something larger"
+            )
+
+
+def _row_major(value: PlanValue) -> bool:
+    return value.order is None and value.whole is None
 
 
 def _same_memory(step: Call, values: Sequence[PlanValue]) -> bool:
@@ -71,7 +78,7 @@ def _same_memory(step: Call, values: Sequence[PlanValue]) -> bool:
     if not step.view or step.op not in _SAME_MEMORY or len(step.outputs) != 1:
         return False
     operand = step.inputs[0]
-    return operand is not None and values[operand].order is None and values[step.outputs[0]].shape is not None
+    return operand is not None and _row_major(values[operand]) and values[step.outputs[0]].shape is not None
 
 
 def c_model(executable: Executable, name: str) -> CModel:
@@ -143,12 +150,26 @@ class _Writer:
         lines = [f"bytes[{n}] = {self._dim(b.nbytes)};" for n, b in enumerate(self.plan.buffers)]
         dims = [d for step in self.launches for d in step.dims]
         lines += [f"dims[{n}] = {self._dim(d)};" for n, d in enumerate(dims)]
+        lines += [f"dims[{len(dims) + n}] = {self._place(v)};" for n, v in enumerate(self._blocks())]
         for n, number in enumerate(self.plan.outputs):
             shape = self.plan.values[number].shape or ()
             lines += [f"shapes[{n * MAX_RANK + d}] = {self._dim(dim)};" for d, dim in enumerate(shape)]
         lines = ["(void)s, (void)bytes, (void)dims, (void)shapes;", "int error = 0;", *lines, "return error;"]
         head = "static int measure(const wide *s, wide *bytes, wide *dims, wide *shapes) {"
         return "\n".join([head, *(f"    {line}" for line in lines), "}", ""])
+
+    def _blocks(self) -> list[PlanValue]:
+        """The values that live inside something larger."""
+        return [v for v in self.plan.values if v.kind == "arena" and v.corner is not None]
+
+    def _place(self, value: PlanValue) -> str:
+        """Where a block begins in its buffer, in bytes."""
+        assert value.whole is not None and value.corner is not None
+        order, terms = value.order or tuple(range(len(value.whole))), []
+        for at, dimension in enumerate(order):
+            factors = [value.corner[dimension], *(value.whole[d] for d in order[at + 1 :])]
+            terms.append(" * ".join(f"({self._dim(f)})" for f in factors))
+        return f"(wide){DTYPES[value.dtype].itemsize} * ({' + '.join(terms) or '0'})"
 
     def _dim(self, text: DimText) -> str:
         return str(text) if isinstance(text, int) else self._expression(ast.parse(text, mode="eval").body)
@@ -214,6 +235,11 @@ class _Writer:
             steps.append(f"    {{{step.kernel}, {len(slots)}, {len(used)}, {dims}}},")
             slots += used
             dims += len(step.dims)
+        blocks = {id(v): dims + n for n, v in enumerate(self._blocks())}
+
+        def place(value: PlanValue) -> int:
+            return blocks.get(id(value), -1)
+
         outputs = [n if values[n].kind == "output" else -1 for n in self.plan.outputs]
         return "\n".join(
             [
@@ -221,7 +247,7 @@ class _Writer:
                 _numbers("int32_t output_values", outputs),
                 _numbers("int32_t constant_values", (n for n, _ in held)),
                 _numbers("uint64_t constant_offsets", (offsets[v.index] for _, v in held)),
-                _numbers("int32_t arena_values", [*(m for n, v in arena for m in (n, v.index)), -1]),
+                _numbers("int32_t arena_values", [*(m for n, v in arena for m in (n, v.index, place(v))), -1]),
                 _numbers("int32_t firsts", (b.first for b in self.plan.buffers)),
                 _numbers("int32_t lasts", (b.last for b in self.plan.buffers)),
                 _numbers("int32_t slots", slots),
@@ -248,7 +274,7 @@ class _Writer:
             "inputs": len(self.plan.inputs), "outputs": len(self.plan.outputs), "values": len(self.plan.values),
             "constants": sum(1 for v in self.plan.values if v.kind == "constant" and v.index in held),
             "buffers": len(self.plan.buffers), "symbols": len(self.symbols), "steps": len(self.launches),
-            "dims": sum(len(s.dims) for s in self.launches), "aliases": len(self._aliases()),
+            "dims": sum(len(s.dims) for s in self.launches) + len(self._blocks()), "aliases": len(self._aliases()),
             "copies": len(self._copies()),
         }  # fmt: skip
         names = {

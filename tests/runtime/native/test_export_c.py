@@ -21,6 +21,7 @@ from fusible.runtime.native.compiler import Compiler, CompilerKind, run_command
 from fusible.runtime.native.library import build_library
 from fusible.runtime.native.loading import load_library
 from fusible.runtime.plan import PlanValue
+from tests.compiler.cpu.joined_models import dense_block, inputs_of, random_model
 from tests.runtime import models
 from tests.tolerance import assert_outputs_close
 
@@ -175,6 +176,22 @@ def test_bounds_contradictions_and_indices(tmp_path: Path) -> None:
     library.close()
 
 
+@pytest.mark.parametrize("seed", [None, 2])
+def test_values_that_live_inside_larger_ones(tmp_path: Path, seed: int | None) -> None:
+    """Operands of concatenations, of fixed and of symbolic sizes."""
+    model = dense_block() if seed is None else random_model(seed, symbolic=True)
+    exe = compiled(model)
+    assert any(v.whole is not None for v in exe.plan.values)
+    exe.save_c(tmp_path)
+    library = Library(tmp_path)
+    for batch in (1,) if seed is None else (1, 3, 0, 2):
+        given = inputs_of(model, batch)
+        found = library.run([given["x"]], len(exe.outputs))
+        expected = exe.run(given)
+        assert all(np.array_equal(y, expected[spec.name]) for y, spec in zip(found, exe.outputs, strict=True))
+    library.close()
+
+
 def test_weights_of_another_model_or_cut_short(exported: tuple[fusible.Executable, Path], tmp_path: Path) -> None:
     _, folder = exported
     data = (folder / "model.weights").read_bytes()
@@ -280,7 +297,7 @@ def test_the_arena_is_laid_out_as_in_python(compiler: Compiler, cache_dir: Path)
         sizes = [chance.choice([0, 1, 64, 65, chance.randrange(5000)]) for _ in range(count)]
         lives = [sorted((chance.randrange(20), chance.randrange(20))) for _ in range(count)]
         expected = place(sizes, [(a, b) for a, b in lives])
-        offsets, scratch = (ctypes.c_int64 * (count + 1))(), (ctypes.c_int64 * (3 * count + 3))()
+        offsets, scratch = (ctypes.c_int64 * (count + 1))(), (ctypes.c_int64 * (4 * count + 4))()
         first, last = ((ctypes.c_int32 * (count + 1))(*(life[n] for life in lives)) for n in (0, 1))
         peak = library.placed(count, (ctypes.c_int64 * (count + 1))(*sizes), first, last, offsets, scratch)
         assert (tuple(offsets[:count]), peak) == (expected.offsets, expected.peak)
