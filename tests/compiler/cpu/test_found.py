@@ -34,6 +34,11 @@ GRAPHS = {
         e = Expand(w, t) y = MatMul(x, e)""",
         {"n": 4},
     ),
+    "convolutions_of_sequences_one_after_the_other": (
+        "(float[2, 1, 9] x, float[1, 1, 3] w) => (float[2, 1, 7] y)",
+        "a = Relu(w) b = Conv<pads = [1, 1]>(x, w) c = Conv(b, a) y = Relu(c)",
+        {},
+    ),
     "a_window_along_whose_first_axis_the_vectors_lie": (
         "(float[2, 3, 1, 1] x) => (float[2, 3, 1, 2] y)",
         "y = MaxPool<kernel_shape = [3, 2], pads = [1, 1, 1, 1], strides = [2, 1]>(x)",
