@@ -26,7 +26,7 @@ def generate(seed: int, prefix: str = "") -> Sample:
         _apply(b, patterns.GENERATORS)
     if b.chance(0.15):
         b.wild_leaf(b.shape(), F32)
-    for _ in range(rng.choice((1, 2, 3, 4, 6, 8, 12))):
+    for _ in range(rng.choice((1, 1, 2, 2, 3, 4, 6, 9))):
         _apply(b, rng.choices([f for f, _ in _FAMILIES], [w for _, w in _FAMILIES])[0])
     while not b.nodes:
         _apply(b, elementwise.GENERATORS)

@@ -16,7 +16,7 @@ from fusible.compiler.backends.cpu.c_call import call_fields, call_members, chec
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim, coefficient, mentions
 from fusible.compiler.backends.cpu.c_kinds import Code, Kind
 from fusible.compiler.backends.cpu.c_start import print_start, start_of
-from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of
+from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, check_products, nest_of
 from fusible.compiler.ir.symbol_values import substitute, symbols_of
 from fusible.compiler.ir.symbols import Dim, Symbol, SymInt
 from fusible.compiler.ir.types import DType
@@ -58,6 +58,7 @@ def product_of(region: Region, constants: Collection[int]) -> Product:
     assert isinstance(contract, Contract)
     if contract.dtype is not DType.F32 or len(contract.args) != 2:
         raise NotPrintable("its contraction is no product of two operands in f32")
+    check_products(region)
     loads = [_load_of(region, value) for value in contract.args]
     left, right = _sides(region, loads, constants)
     column = _column(region, left, right, contract)
@@ -81,8 +82,6 @@ def _load_of(region: Region, value: int) -> int:
     position = region.first_values.index(value)
     if not isinstance(region.stages[position], Load):
         raise NotPrintable("an operand of its product is computed in the region")
-    if region.dtypes[value] is not DType.F32:
-        raise NotPrintable(f"an operand of its product is {region.dtypes[value].value}")
     return position
 
 

@@ -39,6 +39,18 @@ GRAPHS = {
         "a = Relu(w) b = Conv<pads = [1, 1]>(x, w) c = Conv(b, a) y = Relu(c)",
         {},
     ),
+    "a_depthwise_convolution_of_halves": (
+        "(float16[1, 2, 5, 4] x) => (float16[1, 2, 4, 3] y) <float16[2, 1, 2, 2] w = {1, 2, 3, 4, 5, 6, 7, 8}>",
+        "y = Conv<group = 2>(x, w)",
+        {},
+    ),
+    "attention_whose_result_meets_a_tensor_of_higher_rank": (
+        """(float[4, 8] q, float[5, 8] k, float[5, 8] v, float[1, 1, 8] z, float[3, 1, 8] b)
+        => (float[1, 4, 8] y, float[3, 4, 8] w)""",
+        """t = Transpose(k) s = MatMul(q, t) p = Softmax(s) o = MatMul(p, v) y = Mul(o, z)
+        n = Neg(s) r = Softmax(n) u = MatMul(r, v) w = Mul(u, b)""",
+        {},
+    ),
     "a_window_along_whose_first_axis_the_vectors_lie": (
         "(float[2, 3, 1, 1] x) => (float[2, 3, 1, 2] y)",
         "y = MaxPool<kernel_shape = [3, 2], pads = [1, 1, 1, 1], strides = [2, 1]>(x)",
