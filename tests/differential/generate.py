@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from tests.differential import contractions, elementwise, folds, movement, patterns
+from tests.differential import contractions, elementwise, folds, movement, patterns, rarer
 from tests.differential.builder import LARGEST, Builder, Sample
 from tests.differential.tensors import F32
 
@@ -15,6 +15,7 @@ _FAMILIES = (
     (movement.GENERATORS, 7),
     (folds.GENERATORS, 5),
     (contractions.GENERATORS, 4),
+    (rarer.GENERATORS, 1),
 )
 
 
