@@ -33,7 +33,7 @@ def test_agrees_with_onnx_runtime(light):
     assert_agrees(executable, model, sets)
 
 
-@pytest.mark.parametrize("name", ["squeezenet", "shufflenet"])
+@pytest.mark.parametrize("name", ["squeezenet"])
 def test_agrees_on_cpu(name):
     model, sets = light_model(name)
     assert_agrees(compile_checked(model, target="cpu"), model, sets)

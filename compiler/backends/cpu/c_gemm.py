@@ -6,6 +6,7 @@ region (bias, activation, residual, another place for each element) is printed i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -119,7 +120,10 @@ def packed_operand(region: Region, product: Product, array: np.ndarray) -> np.nd
     sizes = [extent for a in order if isinstance(extent := region.extents[a], int)]
     assert len(sizes) == len(order)
     plain = _plain_axes(load.map)
-    if plain is not None:
+    read = [1 if a is None else sizes[order[a]] for a in plain or ()]
+    if 0 in sizes:
+        matrix = np.empty(sizes, np.float32)
+    elif plain is not None and read == list(array.shape):
         present = [a for a in plain if a is not None]
         shaped = array.reshape([sizes[order[a]] for a in present])
         matrix = np.transpose(shaped, np.argsort([order[a] for a in present]))
@@ -129,7 +133,7 @@ def packed_operand(region: Region, product: Product, array: np.ndarray) -> np.nd
         place = IndexMap(tuple(SymInt.of(Symbol(f"i{n}", 0, sizes[n] - 1)) for n in range(len(sizes))))
         buffers = (region.inputs[load.buffer],), (Buffer(DType.F32, tuple(sizes)),)
         (matrix,) = run_region(Region(tuple(sizes), *buffers, (Load(0, map_),), (Store(0, place, 0),)), [array])
-    return pack_panels(np.ascontiguousarray(matrix).reshape(-1, sizes[-1]))
+    return pack_panels(np.ascontiguousarray(matrix).reshape(math.prod(sizes[:-1]), sizes[-1]))
 
 
 def _plain_axes(map_: IndexMap) -> list[int | None] | None:

@@ -51,6 +51,17 @@ GRAPHS = {
         n = Neg(s) r = Softmax(n) u = MatMul(r, v) w = Mul(u, b)""",
         {},
     ),
+    "a_quantisation_by_numbers_of_another_type": (
+        "(float[7] x) => (uint8[7] y) <float s = {0.25}, uint8 z = {3}>",
+        "y = QuantizeLinear(x, s, z)",
+        {},
+    ),
+    "products_of_which_the_first_columns_or_none_are_wanted": (
+        "(float[2, 3] x) => (float[2, 2] y, float[2, 0] z) <float[3, 4] w = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}>",
+        """o = Constant<value_ints = [0]>() i = Constant<value_ints = [1]>() t = Constant<value_ints = [2]>()
+        p = MatMul(x, w) y = Slice(p, o, t, i) q = MatMul(x, w) z = Slice(q, o, o, i)""",
+        {},
+    ),
     "a_window_along_whose_first_axis_the_vectors_lie": (
         "(float[2, 3, 1, 1] x) => (float[2, 3, 1, 2] y)",
         "y = MaxPool<kernel_shape = [3, 2], pads = [1, 1, 1, 1], strides = [2, 1]>(x)",
