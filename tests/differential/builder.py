@@ -195,7 +195,7 @@ class Builder:
         if exact is None:
             exact = same and (not is_float(kind) or grid is not None)
         result = result.fitting() if exact and same else result.inexact(terms if not exact else 1)
-        self._add(op, inputs, [result.name], attributes)
+        self.add(op, inputs, [result.name], attributes)
         self.tensors.append(result)
         return result
 
@@ -210,11 +210,12 @@ class Builder:
         first = inputs[0]
         assert first is not None
         results = [replace(first, name=self.name("v"), shape=tuple(shape)) for shape in shapes]
-        self._add(op, inputs, [r.name for r in results], attributes)
+        self.add(op, inputs, [r.name for r in results], attributes)
         self.tensors += results
         return results
 
-    def _add(self, op: str, inputs: Sequence[Tensor | None], outputs: list[str], attributes: dict[str, Any]) -> None:
+    def add(self, op: str, inputs: Sequence[Tensor | None], outputs: list[str], attributes: dict[str, Any]) -> None:
+        """Add a node."""
         names = ["" if t is None else t.name for t in inputs]
         for name in names:
             self.readers[name] = self.readers.get(name, 0) + 1
@@ -234,9 +235,8 @@ class Builder:
         ends = [t for t in self.tensors if t.name in made and not self.readers.get(t.name)]
         ends = ends or [t for t in self.tensors if t.name in made][-1:]
         ends += [t for t in self.tensors if t.name in made and self.readers.get(t.name) and self.chance(0.08)]
-        used = {name for node in self.nodes for name in node.input}
-        feeds = {name: array for name, array in self.feeds.items() if name in used}
-        constants = {name: array for name, array in self.constants.items() if name in used}
+        feeds = {name: array for name, array in self.feeds.items() if name in self.readers}
+        constants = {name: array for name, array in self.constants.items() if name in self.readers}
         graph = helper.make_graph(
             self.nodes,
             "random",

@@ -103,7 +103,7 @@ def _rounding(b: Builder) -> None:
 
 def _smooth(b: Builder) -> None:
     op = b.rng.choice((*_SMOOTH, *_WAVES))
-    x = b.pick(*_MOSTLY_F32)
+    x = b.pick(*(_MOSTLY_F32 if op != "Celu" else (F32,)))
     most = (_SMOOTH.get(op) or _WAVES[op])[1]
     if x.magnitude > most:
         x = _shrunk(b, x, most)

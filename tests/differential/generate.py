@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from tests.differential import contractions, elementwise, folds, movement, patterns
+from tests.differential import contractions, elementwise, folds, movement, patterns, rarer
 from tests.differential.builder import LARGEST, Builder, Sample
 from tests.differential.tensors import F32
 
@@ -15,6 +15,7 @@ _FAMILIES = (
     (movement.GENERATORS, 7),
     (folds.GENERATORS, 5),
     (contractions.GENERATORS, 4),
+    (rarer.GENERATORS, 1),
 )
 
 
@@ -26,7 +27,7 @@ def generate(seed: int, prefix: str = "") -> Sample:
         _apply(b, patterns.GENERATORS)
     if b.chance(0.15):
         b.wild_leaf(b.shape(), F32)
-    for _ in range(rng.choice((1, 2, 3, 4, 6, 8, 12))):
+    for _ in range(rng.choice((1, 1, 2, 2, 3, 4, 6, 9))):
         _apply(b, rng.choices([f for f, _ in _FAMILIES], [w for _, w in _FAMILIES])[0])
     while not b.nodes:
         _apply(b, elementwise.GENERATORS)

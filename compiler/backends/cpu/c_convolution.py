@@ -17,7 +17,7 @@ from fusible.compiler.backends.cpu.c_dims import Names, c_dim
 from fusible.compiler.backends.cpu.c_kinds import Code, Kind
 from fusible.compiler.backends.cpu.c_start import print_start, start_of
 from fusible.compiler.backends.cpu.lines import line_fields, line_taps, line_tiles
-from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of
+from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, check_products, nest_of
 from fusible.compiler.backends.cpu.windows import Geometry, geometry_of
 from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.region.region import Contract, Load, Region, operands_of
@@ -89,6 +89,7 @@ def convolution_of(region: Region, constants: Collection[int], *, exact: bool = 
     position = region.contractions[0]
     contract = region.stages[position]
     assert isinstance(contract, Contract)
+    check_products(region)
     loads = [region.first_values.index(value) for value in contract.args]
     if len(loads) != 2 or not all(isinstance(region.stages[n], Load) for n in loads):
         raise NotPrintable("an operand of its convolution is computed in the region")

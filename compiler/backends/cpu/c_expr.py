@@ -50,6 +50,8 @@ def print_expr(expr: Expr, values: Mapping[int, Code], kind: Kind) -> Code:
             return values[index]
         case Literal(value):
             return Code(literal(value, kind), kind, False)
+        case Convert(Literal(value), dtype):
+            return rounded(Code(literal(value, kind_of(dtype)), kind_of(dtype), False), dtype)
         case Convert(arg, dtype):
             return _converted(print_expr(arg, values, kind), dtype)
         case Apply(function, args):

@@ -6,6 +6,7 @@ region (bias, activation, residual, another place for each element) is printed i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from fusible.compiler.backends.cpu.c_call import call_fields, call_members, chec
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim, coefficient, mentions
 from fusible.compiler.backends.cpu.c_kinds import Code, Kind
 from fusible.compiler.backends.cpu.c_start import print_start, start_of
-from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of
+from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, check_products, nest_of
 from fusible.compiler.ir.symbol_values import substitute, symbols_of
 from fusible.compiler.ir.symbols import Dim, Symbol, SymInt
 from fusible.compiler.ir.types import DType
@@ -58,6 +59,7 @@ def product_of(region: Region, constants: Collection[int]) -> Product:
     assert isinstance(contract, Contract)
     if contract.dtype is not DType.F32 or len(contract.args) != 2:
         raise NotPrintable("its contraction is no product of two operands in f32")
+    check_products(region)
     loads = [_load_of(region, value) for value in contract.args]
     left, right = _sides(region, loads, constants)
     column = _column(region, left, right, contract)
@@ -81,8 +83,6 @@ def _load_of(region: Region, value: int) -> int:
     position = region.first_values.index(value)
     if not isinstance(region.stages[position], Load):
         raise NotPrintable("an operand of its product is computed in the region")
-    if region.dtypes[value] is not DType.F32:
-        raise NotPrintable(f"an operand of its product is {region.dtypes[value].value}")
     return position
 
 
@@ -120,7 +120,10 @@ def packed_operand(region: Region, product: Product, array: np.ndarray) -> np.nd
     sizes = [extent for a in order if isinstance(extent := region.extents[a], int)]
     assert len(sizes) == len(order)
     plain = _plain_axes(load.map)
-    if plain is not None:
+    read = [1 if a is None else sizes[order[a]] for a in plain or ()]
+    if 0 in sizes:
+        matrix = np.empty(sizes, np.float32)
+    elif plain is not None and read == list(array.shape):
         present = [a for a in plain if a is not None]
         shaped = array.reshape([sizes[order[a]] for a in present])
         matrix = np.transpose(shaped, np.argsort([order[a] for a in present]))
@@ -130,7 +133,7 @@ def packed_operand(region: Region, product: Product, array: np.ndarray) -> np.nd
         place = IndexMap(tuple(SymInt.of(Symbol(f"i{n}", 0, sizes[n] - 1)) for n in range(len(sizes))))
         buffers = (region.inputs[load.buffer],), (Buffer(DType.F32, tuple(sizes)),)
         (matrix,) = run_region(Region(tuple(sizes), *buffers, (Load(0, map_),), (Store(0, place, 0),)), [array])
-    return pack_panels(np.ascontiguousarray(matrix).reshape(-1, sizes[-1]))
+    return pack_panels(np.ascontiguousarray(matrix).reshape(math.prod(sizes[:-1]), sizes[-1]))
 
 
 def _plain_axes(map_: IndexMap) -> list[int | None] | None:

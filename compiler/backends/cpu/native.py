@@ -136,7 +136,9 @@ def chain_parts(nodes: Sequence[Node], outputs: Sequence[Value]) -> list[list[No
     home = home_of(nodes, outputs)
     anchor = None if home is None else home.producer
     image = anchor.inputs[0] if anchor is not None and anchor.op.name == "conv" else None
-    if image is None or image.producer not in nodes or len(image.users) != 1 or image in outputs:
+    if image is None or not _is_image(image) or image.producer not in nodes or image in outputs:
+        return [list(nodes)]
+    if len(image.users) != 1:
         return [list(nodes)]
     inside = set(nodes)
     before: set[Node] = set()

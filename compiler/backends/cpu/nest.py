@@ -12,10 +12,11 @@ from itertools import pairwise
 from fusible.compiler.backends.cpu.c_dims import coefficient, flat_offset, mentions
 from fusible.compiler.ir.symbol_values import substitute, symbols_of
 from fusible.compiler.ir.symbols import Dim, Symbol, SymInt
+from fusible.compiler.ir.types import DType
 from fusible.compiler.region.index import Bound, IndexMap
 from fusible.compiler.region.region import Contract, Index, Load, Reduce, Region, Scan, Test
 
-__all__ = ["Access", "Nest", "NotPrintable", "flat_nest", "nest_of", "vector_axes"]
+__all__ = ["Access", "Nest", "NotPrintable", "check_products", "flat_nest", "nest_of", "vector_axes"]
 
 
 class NotPrintable(Exception):
@@ -96,6 +97,16 @@ def nest_of(
         for a, b in pairwise(n for n in group if n != vector):
             nest = _collapsed(nest, a, b)
     return replace(nest, vector=next(iter(vector_axes(nest)), -1) if vector is None else vector)
+
+
+def check_products(region: Region) -> None:
+    """Raise NotPrintable unless every contraction multiplies numbers in f32."""
+    for position in region.contractions:
+        contract = region.stages[position]
+        assert isinstance(contract, Contract)
+        for value in contract.args:
+            if region.dtypes[value] is not DType.F32:
+                raise NotPrintable(f"an operand of its product is {region.dtypes[value].value}")
 
 
 def flat_nest(region: Region, hidden: Collection[int], vector: int = -1) -> Nest:

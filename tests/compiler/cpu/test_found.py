@@ -34,6 +34,34 @@ GRAPHS = {
         e = Expand(w, t) y = MatMul(x, e)""",
         {"n": 4},
     ),
+    "convolutions_of_sequences_one_after_the_other": (
+        "(float[2, 1, 9] x, float[1, 1, 3] w) => (float[2, 1, 7] y)",
+        "a = Relu(w) b = Conv<pads = [1, 1]>(x, w) c = Conv(b, a) y = Relu(c)",
+        {},
+    ),
+    "a_depthwise_convolution_of_halves": (
+        "(float16[1, 2, 5, 4] x) => (float16[1, 2, 4, 3] y) <float16[2, 1, 2, 2] w = {1, 2, 3, 4, 5, 6, 7, 8}>",
+        "y = Conv<group = 2>(x, w)",
+        {},
+    ),
+    "attention_whose_result_meets_a_tensor_of_higher_rank": (
+        """(float[4, 8] q, float[5, 8] k, float[5, 8] v, float[1, 1, 8] z, float[3, 1, 8] b)
+        => (float[1, 4, 8] y, float[3, 4, 8] w)""",
+        """t = Transpose(k) s = MatMul(q, t) p = Softmax(s) o = MatMul(p, v) y = Mul(o, z)
+        n = Neg(s) r = Softmax(n) u = MatMul(r, v) w = Mul(u, b)""",
+        {},
+    ),
+    "a_quantisation_by_numbers_of_another_type": (
+        "(float[7] x) => (uint8[7] y) <float s = {0.25}, uint8 z = {3}>",
+        "y = QuantizeLinear(x, s, z)",
+        {},
+    ),
+    "products_of_which_the_first_columns_or_none_are_wanted": (
+        "(float[2, 3] x) => (float[2, 2] y, float[2, 0] z) <float[3, 4] w = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}>",
+        """o = Constant<value_ints = [0]>() i = Constant<value_ints = [1]>() t = Constant<value_ints = [2]>()
+        p = MatMul(x, w) y = Slice(p, o, t, i) q = MatMul(x, w) z = Slice(q, o, o, i)""",
+        {},
+    ),
     "a_window_along_whose_first_axis_the_vectors_lie": (
         "(float[2, 3, 1, 1] x) => (float[2, 3, 1, 2] y)",
         "y = MaxPool<kernel_shape = [3, 2], pads = [1, 1, 1, 1], strides = [2, 1]>(x)",
