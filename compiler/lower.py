@@ -109,7 +109,7 @@ def _failing_branches(graph: Graph) -> list[str]:
         f"a branch at {node.where} cannot run with these shapes and fails if it is taken: {node.attrs.message}"
         for inner in graph.all_graphs()
         for node in inner
-        if node.op.name == "fail"
+        if node.op.name in ("fail", "require")
     ]
 
 

@@ -16,6 +16,7 @@ from fusible.passes.fuse_elementwise import FuseElementwise
 from fusible.passes.fuse_regions import FuseRegions
 from fusible.passes.gather_tables import gather_tables
 from fusible.passes.inline_constant_if import InlineConstantIf
+from fusible.passes.inline_guarded_if import InlineGuardedIf
 from fusible.passes.manager import Pipeline
 from fusible.passes.recompose import recompose
 from fusible.passes.shape_convolutions import shape_convolutions
@@ -37,6 +38,7 @@ def pipeline(target: str = "auto", *, plugins: bool = True) -> Pipeline:
                 SimplifyShapes(),
                 FoldConstants(),
                 InlineConstantIf(),
+                InlineGuardedIf(),
                 canonicalise,
                 CommonSubexpressions(),
                 cancel_casts,

@@ -316,7 +316,7 @@ static inline int embedded_steps(struct embedded_session *session, struct fusibl
     long done = runner_run(session->model->pool, t->step, t->steps, session->values, t->slot, session->dims, &error);
     if (error) {
         session->failed = t->step_name[done < t->steps ? done : t->steps - 1];
-        return error == 2 ? FUSIBLE_NO_MEMORY : FUSIBLE_BAD_INDEX;
+        return error == 2 ? FUSIBLE_NO_MEMORY : error == 3 ? FUSIBLE_BAD_SHAPE : FUSIBLE_BAD_INDEX;
     }
     for (int n = 0; n < t->copies; n++) {
         struct fusible_tensor *to = &outputs[t->copy[n].to];

@@ -3,6 +3,7 @@
 conv(x, w), one-dimensional     ->  conv(x, w) of images that are one pixel high
 conv_transpose(x, w), stride s  ->  a convolution with stride 1 whose channels are s x s pixels of the result
 conv(x, w), one output channel  ->  a convolution whose channels are P neighbours of a row of the result
+conv(x, w), few results         ->  the same of a padded line
 
 The second form: with k = s * j + r, the pixel u = s * q + r of the whole result is the sum over j of
 x[q - j] * w[s * j + r], for each r a convolution over q; the result begins at u = pad (the sub-pixel convolution of Shi
@@ -28,6 +29,7 @@ from fusible.passes.rewrite import Reject, rule
 
 __all__ = ["RULES"]
 
+_FEW_RESULTS = 4  # rows that gemv.h multiplies at once
 _WIDE_TAPS = 16  # from here on, 16 neighbours at once are worth the taps that they add
 
 
@@ -213,4 +215,34 @@ def neighbours_as_channels(x: Any, w: Any, b: Any, c: Any) -> Any:
     return op.conv(x, w, optional(b)).named(c), build
 
 
-RULES = (line_as_image, transposed_as_convolution, neighbours_as_channels)
+@rule(exactness=Exactness.EXACT)
+def short_line_padded(x: Any, w: Any, b: Any, c: Any) -> Any:
+    """conv(x, w, pads) of one line with few results  ->  conv(pad(x), w): then it is a product of matrices."""
+
+    def build(graph: Graph, x: Value, w: Value, b: Value | None, c: Node) -> Value | Reject:
+        attrs, windows = c.attrs, _Windows.of(c.attrs, 2)
+        weights = _weights(w, 4)
+        if isinstance(weights, Reject):
+            return weights
+        images, _, height, width = _shape(c.output)
+        lone = (images, height, _shape(x)[2]) == (1, 1, 1) and weights.shape[2] == 1
+        if not lone or not isinstance(width, int) or width > _FEW_RESULTS:
+            return Reject("it has many results", c)
+        if attrs.auto_pad != "NOTSET" or attrs.group != 1 or windows.dilations != (1, 1):
+            return Reject("its padding follows from sizes, or it has groups or dilations", c)
+        if not any(windows.begins) and not any(windows.ends):
+            return Reject("it has no padding", c)
+        pads = (0, 0, *windows.begins, 0, 0, *windows.ends)
+        return graph.add("conv", _padded(graph, x, pads), w, b, strides=windows.strides)
+
+    return op.conv(x, w, optional(b)).named(c), build
+
+
+def _padded(graph: Graph, x: Value, pads: tuple[int, ...]) -> Value:
+    """A copy of x with zeros around it: a group of its own, lest fusion puts the padding back into the convolution."""
+    inner = Graph("copy", graph.symbols)
+    inner.set_outputs([inner.add("pad", inner.input(x.type, x.name), pads=pads, mode="constant")])
+    return graph.add_node("fused", [x], {}, outputs=1, subgraphs=[inner]).outputs[0]
+
+
+RULES = (line_as_image, transposed_as_convolution, neighbours_as_channels, short_line_padded)

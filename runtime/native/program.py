@@ -37,7 +37,11 @@ __all__ = [
 ]
 
 _MOST_BUFFERS = 256  # as in runner.c
-_ERRORS = {1: "an index that the inputs gave is out of range", 2: "out of memory"}
+_ERRORS = {
+    1: "an index that the inputs gave is out of range",
+    2: "out of memory",
+    3: "a branch was taken that cannot run with the sizes fixed when the model was compiled; exe.report.notes says why",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,12 @@ def test_one_channel(width: int, kernel: tuple[int, int], attrs: dict[str, Any])
     assert ops[:3] == ["conv", "transpose", "reshape"] and ops[3:] in ([], ["slice"])
 
 
+@pytest.mark.parametrize("attrs", [{"pads": (0, 1, 0, 1)}, {"pads": (0, 2, 0, 0), "strides": (1, 2)}])
+def test_a_short_line_is_padded(attrs: dict[str, Any]) -> None:
+    assert _constant_ops(_convolution("conv", (6, 5, 1, 3), 6, (1, 5, 1, 4), **attrs)) == ["fused", "conv"]
+    assert _constant_ops(_convolution("conv", (6, 5, 1, 3), 6, (1, 5, 1, 9), pads=(0, 1, 0, 1))) == ["conv"]
+
+
 def test_what_is_left_alone_says_why() -> None:
     def refusal(op: str, weights: tuple[int, ...], outputs: int, **attrs: Any) -> str:
         graph = _convolution(op, weights, outputs, (1, 4, 7, 9), **attrs)

@@ -12,7 +12,8 @@ import numpy as np
 
 from fusible.compiler.backends.base import Block, Emitted, Support
 from fusible.compiler.backends.cpu.c_band import Band
-from fusible.compiler.backends.cpu.c_recurrent import RECURRENT, LibraryCall, recurrent_call
+from fusible.compiler.backends.cpu.c_library import LibraryCall, requirement_call
+from fusible.compiler.backends.cpu.c_recurrent import RECURRENT, recurrent_call
 from fusible.compiler.backends.cpu.c_ring import Ring
 from fusible.compiler.backends.cpu.joins import Blocks, find_blocks
 from fusible.compiler.backends.cpu.joins_in_groups import Printers, joins_to_take_out
@@ -222,6 +223,8 @@ class CpuBackend(NumpyBackend):
             self.host[name] = "a kernel was registered for it"
             return super().emit(node, name)
         try:
+            if node.op.name == "require":
+                return self._library(node, requirement_call(node, PLACEHOLDER))
             if node.op.name in RECURRENT:
                 return self._library(node, self._recurrent(node))
             printed = self._printed(node)

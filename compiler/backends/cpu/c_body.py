@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim, coefficient, mentions
 from fusible.compiler.backends.cpu.c_expr import print_expr
@@ -173,7 +174,7 @@ class Body:
     # Loads and stores
 
     def _load(self, value: int, position: int, kind: Kind, dtype: DType) -> None:
-        access = self.nest.loads[position]
+        access = self._settled(self.nest.loads[position])
         if not self.varies(value):
             self._checks(access, self.names)
             read = number_of(f"c->x{access.buffer}[{c_dim(access.offset, self.names)}]", dtype)
@@ -228,6 +229,14 @@ class Body:
         outer += [f"    {line}" for line in self.lines] + ["}"]
         self.lines = outer
         self.values[value] = Code(f"v{value}", kind, True)
+
+    def _settled(self, access: Access) -> Access:
+        """The access without indices that data gave, if these are the same for all lanes: they are checked here."""
+        indices = [index for _, index, _ in access.checked]
+        if access.bounds or any(self._mentions_lanes(d) or mentions(d, f"i{self.nest.vector}") for d in indices):
+            return access
+        self._checks(access, self.names)
+        return replace(access, checked=())
 
     def _lane_names(self) -> Names:
         vector = self.nest.vector

@@ -17,7 +17,7 @@ from fusible.compiler.backends.cpu.c_call import call_fields, call_members, chec
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim, coefficient
 from fusible.compiler.backends.cpu.c_expr import print_expr
 from fusible.compiler.backends.cpu.c_kinds import Code, Kind, kind_of, literal, promoted, rounded
-from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of, vector_axes
+from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of, vector_axes, vector_cost
 from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.combiners import COMBINERS, start_value
@@ -50,7 +50,7 @@ def print_nest(region: Region, name: str) -> tuple[str, tuple[str, ...]]:
     check_elements(region)
     whole = nest_of(region)
     try:
-        return _print_nests([nest_of(part) for part in _parts(region, whole.vector)], name)
+        return _print_nests([nest_of(part) for part in _parts(region, _split_axis(region, whole))], name)
     except NotPrintable:
         for axis in (*vector_axes(whole)[1:], -1):  # integers are loaded once for all lanes only
             with suppress(NotPrintable):
@@ -66,6 +66,16 @@ def _print_nests(nests: Sequence[Nest], name: str) -> tuple[str, tuple[str, ...]
     texts = [_Printer(nest, part, symbols, "static").text() for nest, part in zip(nests, names, strict=True)]
     calls = [f"    {part}(pool, buffers, dims, error);" for part in names]
     return "\n".join([*texts, _head("EXPORT", name), *calls, "}", ""]), tuple(symbols)
+
+
+def _split_axis(region: Region, whole: Nest) -> int:
+    """The axis to take digits from: that of the vectors, or one whose digits leave a better axis for them."""
+    best, axis = vector_cost(whole), whole.vector
+    for other in whole.outer:
+        apart = digits_apart(region, other)
+        if apart is not region and (cost := vector_cost(nest_of(apart))) < best:
+            best, axis = cost, other
+    return axis
 
 
 def _parts(region: Region, axis: int) -> list[Region]:

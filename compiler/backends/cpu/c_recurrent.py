@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from fusible.compiler.backends.cpu.c_kinds import c_float
+from fusible.compiler.backends.cpu.c_library import LibraryCall
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.ir.opset.recurrent import GruAttrs, LstmAttrs, RnnAttrs
@@ -16,7 +16,7 @@ from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.ir.types import DType, TensorType
 from fusible.kernels.cpu.recurrent import pack_bias, pack_gates, pack_recurrent
 
-__all__ = ["RECURRENT", "LibraryCall", "recurrent_call"]
+__all__ = ["RECURRENT", "recurrent_call"]
 
 RECURRENT = {"lstm": 4, "gru": 3, "rnn": 1}
 """The ops, and how many gates they have."""
@@ -24,19 +24,6 @@ RECURRENT = {"lstm": 4, "gru": 3, "rnn": 1}
 _DEFAULTS = {"lstm": ("sigmoid", "tanh", "tanh"), "gru": ("sigmoid", "tanh"), "rnn": ("tanh",)}
 _MEMBERS = ("x", "weights", "recurrent", "bias", "lengths", "h", "c", "peepholes")
 _PACKED = {"weights", "recurrent", "bias", "peepholes"}
-
-
-@dataclass(frozen=True)
-class LibraryCall:
-    """A function that calls a library kernel: its text under a free name, and its operands.
-
-    inputs: what it reads, in the order of its buffers; constants: arrays that stand in the place of some of them.
-    """
-
-    text: str
-    dims: tuple[Dim, ...]
-    inputs: tuple[Value, ...]
-    constants: Mapping[int, np.ndarray]
 
 
 def recurrent_call(node: Node, name: str) -> LibraryCall:

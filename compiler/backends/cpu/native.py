@@ -95,7 +95,8 @@ def _printed(
         built = build_region(nodes, outputs, inputs=inputs, home=home_of(nodes, outputs), inline_scalars=True)
         region = storage.region(built.region, built.inputs, built.outputs)
         known = [n for n, v in enumerate(built.inputs) if v in constants]
-        kernel = print_region(region, known, machine, loops=len(nodes) == 1)
+        # A block is no reason to give up a kernel for loops.
+        kernel = print_region(region, known, machine, loops=len(nodes) == 1 and not storage.wholes)
         return Built(region, built.inputs, built.outputs), kernel
     except NotPrintable as refusal:
         parts = chain_parts(nodes, outputs)
