@@ -64,7 +64,7 @@ def generated_model(nodes: int, seed: int = 0) -> ModelProto:
 def measure(rounds: int) -> dict[int, list[float]]:
     """Seconds of each compilation, the sizes interleaved."""
     models = {n: generated_model(n).SerializeToString() for n in SIZES}
-    fusible.compile(models[SIZES[0]])  # the first one loads the op families
+    fusible.compile(models[SIZES[0]], target="numpy")  # the first one loads the op families
     times: dict[int, list[float]] = {n: [] for n in SIZES}
     for _ in range(rounds):
         for size, model in models.items():

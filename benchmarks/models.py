@@ -63,7 +63,8 @@ class _Entry:
     iterations: int = 1
     launches: list[list[list[float]]] = field(default_factory=list)  # launch -> round -> seconds of iterations
     starts: list[Mapping[str, float]] = field(default_factory=list)
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    peaks: list[int] = field(default_factory=list)  # bytes of each timed start and its first run
+    kernels: int | None = None
     errors: tuple[float, float] | None = None
 
     @property
@@ -172,9 +173,10 @@ class _Bench:
             entry.version = start["version"]
             if number < COLD_LAUNCHES:
                 entry.starts.append(start)
+                entry.peaks.append(worker.facts(kernels=False)["peak_memory"])
             if number == 0:
                 self._check(entry, worker, task)
-                entry.facts = worker.facts(kernels=True)
+                entry.kernels = worker.facts(kernels=True)["kernels"]
             seconds = worker.block(3)
         if number == 0:
             entry.iterations = iterations_for(min(seconds), self.settings.block_seconds)
@@ -243,8 +245,8 @@ class _Bench:
             "bandwidth_share": work.bytes / seconds / roof.bandwidth if work.bytes and roof else None,
             "compile_seconds": first["load"] + (first["first_run"] if entry.who.peer == "torch-inductor" else 0.0),
             "cold": _cold(entry.starts),
-            "peak_memory": entry.facts.get("peak_memory"),
-            "kernels": entry.facts.get("kernels"),
+            "peak_memory": max(entry.peaks[1:] or entry.peaks, default=None),
+            "kernels": entry.kernels,
             "max_error": entry.errors[0] if entry.errors else None,
             "rms_error": entry.errors[1] if entry.errors else None,
         }

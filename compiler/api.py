@@ -17,24 +17,14 @@ from fusible.compiler.lower import check_sizes, lower
 from fusible.compiler.options import Options
 from fusible.compiler.pipeline import pipeline
 from fusible.compiler.run_passes import run_passes
+from fusible.compiler.targets import check_target, resolve_target
 from fusible.errors import UsageError
 from fusible.passes.exactness import Exactness
 from fusible.passes.instruments import Instrument
 from fusible.passes.manager import Pipeline
 from fusible.runtime.executable import Executable
 
-__all__ = ["TARGETS", "compile", "compile_with", "import_graph", "resolve_target"]
-
-TARGETS = ("auto", "numpy", "cpu")
-
-
-def resolve_target(target: str) -> tuple[str, str]:
-    """(concrete target, why). Raises UsageError for a target that this release does not have."""
-    if target == "auto":
-        return "numpy", "auto: the native target cpu is not complete yet, so NumPy runs the model; ask for it by name"
-    if target not in TARGETS:
-        raise UsageError(f"unknown target {target!r}; this release has {', '.join(TARGETS)}")
-    return target, ""
+__all__ = ["compile", "compile_with", "import_graph"]
 
 
 def import_graph(
@@ -58,7 +48,8 @@ def compile(
 ) -> Executable:
     """Compile an ONNX model.
 
-    model: path, bytes or ModelProto. target: "auto", "numpy" or "cpu". shapes: {"batch": 4} fixes a symbol,
+    model: path, bytes or ModelProto. target: "numpy", "cpu", or "auto", which is cpu where there is a C compiler and
+    else numpy (`report.notes` says why). shapes: {"batch": 4} fixes a symbol,
     {"batch": (1, 64)} bounds it, {"input": (1, 3, 224, 224)} gives an input's whole shape. passes: a pipeline (default
     `fusible.pipeline(target)`). Raises InvalidModel, UnsupportedOp, LimitExceeded, UsageError, PassError; for the
     target cpu also DeviceError (no C compiler) and KernelBuildError.
@@ -78,6 +69,7 @@ def compile_with(
 ) -> Executable:
     """`compile` with instruments that look at the graph after each pass, and a limit on rewrites (to bisect)."""
     chosen, note = resolve_target(target)
+    check_target(chosen)
     settings = options or Options()
     notes = [note] if note else []
     notes += _unavailable(settings, chosen)
@@ -98,8 +90,8 @@ def _unavailable(options: Options, target: str) -> list[str]:
     """Notes on options that a target cannot follow; UsageError for those that would change results."""
     if options.precision != "fp32":
         raise UsageError(f"precision {options.precision!r} is not part of this release; target {target} computes fp32")
-    if options.standalone:
-        raise UsageError(f"standalone=True is not part of this release: the target {target} may call NumPy")
+    if options.standalone and target != "cpu":
+        raise UsageError(f"standalone=True needs the target cpu: every step of the target {target} is Python")
     if options.threads is not None and target == "numpy":
         return [f"threads={options.threads} has no effect: NumPy's BLAS decides (see OPENBLAS_NUM_THREADS)"]
     return []

@@ -28,16 +28,16 @@ READS_NO_ELEMENT = frozenset(
 MOVES_NOTHING = frozenset(
     {
         "reshape", "reshape_dynamic", "flatten", "squeeze", "squeeze_dynamic", "unsqueeze", "unsqueeze_dynamic",
-        "identity", "bit_cast", "fail", "optional", "optional_get_element",
+        "identity", "bit_cast", "fail", "optional", "optional_get_element", "require",
     }
 )  # fmt: skip
 _MOVEMENTS = (
     "array_feature_extractor", "bit_cast", "cast", "compress", "concat", "concat_from_sequence", "dims", "expand",
     "expand_dynamic", "eye_like", "fail", "flatten", "gather", "gather_elements", "gather_nd", "identity",
     "label_encoder", "max_unpool", "max_unpool_dynamic", "non_zero", "one_hot", "one_hot_dynamic", "one_hot_encoder",
-    "optional", "optional_get_element", "optional_has_element", "pad", "pad_dynamic", "reshape", "reshape_dynamic",
-    "sequence_at", "sequence_construct", "sequence_empty", "sequence_erase", "sequence_insert", "sequence_length",
-    "shape", "size", "slice", "slice_dynamic", "split", "split_dynamic", "split_to_sequence",
+    "optional", "optional_get_element", "optional_has_element", "pad", "pad_dynamic", "require", "reshape",
+    "reshape_dynamic", "sequence_at", "sequence_construct", "sequence_empty", "sequence_erase", "sequence_insert",
+    "sequence_length", "shape", "size", "slice", "slice_dynamic", "split", "split_dynamic", "split_to_sequence",
     "split_to_sequence_dynamic", "squeeze", "squeeze_dynamic", "tile", "tile_dynamic", "transpose", "trilu",
     "trilu_dynamic", "unsqueeze", "unsqueeze_dynamic",
 )  # fmt: skip

@@ -17,6 +17,7 @@ from fusible.kernels.registry import KERNELS, Kernel, NodeFacts
 
 __all__ = ["register_kernel", "register_op"]
 
+_TARGETS = ("numpy", "cpu")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*\Z")
 
 
@@ -75,21 +76,21 @@ def register_kernel(
     op: str,
     *,
     function: Callable[..., Any],
-    targets: Sequence[str] = ("numpy",),
+    targets: Sequence[str] = _TARGETS,
     legal: Callable[[NodeFacts], bool | str] | None = None,
     cost: Callable[[NodeFacts], float] | float = 0.5,
     version: int = 1,
 ) -> Kernel:
     """Offer another implementation of a canonical or custom op.
 
-    function(*inputs, **attributes) returns the op's outputs. legal(facts) -> True or the reason why not (default:
-    always legal). cost: a number, or a function of the facts; the op's own kernel costs 1.0, the least cost wins.
+    function(*inputs, **attributes) returns the op's outputs. targets: by default both, which call it alike.
+    legal(facts) -> True or the reason why not (default: always legal). cost: a number, or a function of the facts; the
+    op's own kernel costs 1.0, the least cost wins.
     Raises UsageError for an unknown op or target.
     """
     OPS[op]
-    unknown = [t for t in targets if t != "numpy"]
-    if unknown or not targets:
-        raise UsageError(f"targets must be among ('numpy',), got {tuple(targets)}")
+    if not targets or not set(targets) <= set(_TARGETS):
+        raise UsageError(f"targets must be among {_TARGETS}, got {tuple(targets)}")
     _mark_version(function, version)
     price: Callable[[NodeFacts], float] = cost if callable(cost) else _constant_cost(float(cost))
     kernel = Kernel(op, tuple(targets), function, legal if legal is not None else _always, price, version)

@@ -22,12 +22,13 @@ from fusible.compiler.options import Limits, Options
 from fusible.compiler.outcome import Outcome
 from fusible.compiler.planner import Planned, make_plan
 from fusible.compiler.schedule import schedule
-from fusible.errors import LimitExceeded
+from fusible.errors import LimitExceeded, LoweringError
 from fusible.passes.fusion import graphs_outside_groups
 from fusible.passes.ledger import Kind
 from fusible.runtime.dims import evaluate_dim
 from fusible.runtime.executable import CustomKernel, Executable
 from fusible.runtime.memory import least_peak
+from fusible.runtime.native.c_model import host_steps
 from fusible.runtime.native.cache import default_cache_dir
 from fusible.runtime.native.compiler import find_compiler
 from fusible.runtime.native.program import NativeCode, Program, build_program
@@ -67,6 +68,8 @@ def lower(
     )
     report = _report(executable, graph, planned, outcome, [*notes, *_failing_branches(graph)], backend)
     object.__setattr__(executable, "report", report)
+    if options.standalone and (steps := host_steps(executable)):
+        raise LoweringError("a standalone model", {"cpu": "; ".join(steps)})
     return executable
 
 
@@ -108,7 +111,7 @@ def _failing_branches(graph: Graph) -> list[str]:
         f"a branch at {node.where} cannot run with these shapes and fails if it is taken: {node.attrs.message}"
         for inner in graph.all_graphs()
         for node in inner
-        if node.op.name == "fail"
+        if node.op.name in ("fail", "require")
     ]
 
 

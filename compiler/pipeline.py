@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fusible.compiler.pass_files import load_entry_points
-from fusible.errors import UsageError
+from fusible.compiler.targets import resolve_target
 from fusible.passes.base import Phase
 from fusible.passes.cancel_movements import cancel_casts, cancel_transposes, merge_reshapes
 from fusible.passes.canonicalise import canonicalise
@@ -14,9 +14,12 @@ from fusible.passes.fold_batch_norm import fold_batch_norm
 from fusible.passes.fold_constants import FoldConstants
 from fusible.passes.fuse_elementwise import FuseElementwise
 from fusible.passes.fuse_regions import FuseRegions
+from fusible.passes.gather_tables import gather_tables
 from fusible.passes.inline_constant_if import InlineConstantIf
+from fusible.passes.inline_guarded_if import InlineGuardedIf
 from fusible.passes.manager import Pipeline
 from fusible.passes.recompose import recompose
+from fusible.passes.shape_convolutions import shape_convolutions
 from fusible.passes.simplify_shapes import SimplifyShapes
 
 __all__ = ["pipeline"]
@@ -27,8 +30,7 @@ def pipeline(target: str = "auto", *, plugins: bool = True) -> Pipeline:
 
     Raises UsageError for an unknown target or a plugin that fails.
     """
-    if target not in ("auto", "numpy", "cpu"):
-        raise UsageError(f"unknown target {target!r}; this release has auto, numpy, cpu")
+    target, _ = resolve_target(target)
     made = Pipeline.of(
         {
             Phase.IMPORT: [DeadCode()],
@@ -36,6 +38,7 @@ def pipeline(target: str = "auto", *, plugins: bool = True) -> Pipeline:
                 SimplifyShapes(),
                 FoldConstants(),
                 InlineConstantIf(),
+                InlineGuardedIf(),
                 canonicalise,
                 CommonSubexpressions(),
                 cancel_casts,
@@ -43,8 +46,15 @@ def pipeline(target: str = "auto", *, plugins: bool = True) -> Pipeline:
                 merge_reshapes,
                 DeadCode(),
             ],
-            Phase.OPTIMISE: [recompose(), fold_batch_norm, FoldConstants(), CommonSubexpressions(), DeadCode()],
-            Phase.FUSE: [FuseRegions() if target == "cpu" else FuseElementwise()],
+            Phase.OPTIMISE: [
+                recompose(),
+                fold_batch_norm,
+                gather_tables(),
+                FoldConstants(),
+                CommonSubexpressions(),
+                DeadCode(),
+            ],
+            Phase.FUSE: [shape_convolutions(), FuseRegions()] if target == "cpu" else [FuseElementwise()],
             Phase.LOWER: [CopyImages()] if target == "cpu" else [],
         },
         cycles=[Phase.CANONICAL],

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from fusible.compiler.accuracy import compare, kernel_bound
-from fusible.compiler.backends.cpu.backend import native_refusal
+from fusible.compiler.backends.cpu.native import native_refusal
+from fusible.compiler.backends.cpu.refusals import Refusals
 from fusible.compiler.ir.graph import Graph
 from fusible.compiler.options import Options
 from fusible.compiler.outcome import Outcome
@@ -47,7 +48,7 @@ def run_passes(
         compile_seconds=seconds,
         verify=options.verify,
         compare=compare_rewrite,
-        target={"name": target, "printable": native_refusal} if target == "cpu" else {"name": target},
+        target={"name": target, "printable": Refusals(native_refusal)} if target == "cpu" else {"name": target},
         loop_iterations=options.limits.unbounded_iterations,
     )
     timing = Timing()

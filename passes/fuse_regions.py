@@ -171,7 +171,11 @@ def _repetition(value: Value, node: Node, drawn: Sequence[Node]) -> str | None:
     definition = node.op.definition(node)
     match definition:
         case Contraction():
-            return "a product reads each element of its operand many times"
+            # A kernel may compute a band of what it reads just before, and rows under windows that slide over each
+            # channel for itself. Other windows read each row too often.
+            if value is not node.inputs[0] or (_slides(node, definition) and not _by_channel(node, definition)):
+                return "a product reads each element of its operand many times"
+            return None
         case Reduce(index=index):
             if index.bounds or any(len(_axes(c)) > 1 for c in index.components):
                 return "windows overlap: an element would be computed several times"
@@ -183,6 +187,24 @@ def _repetition(value: Value, node: Node, drawn: Sequence[Node]) -> str | None:
     if not isinstance(definition, (Reduce, Composite)) and not reduces and _larger(sizes[1], sizes[0]):
         return "it is broadcast: each element would be computed many times"
     return None
+
+
+def _slides(node: Node, contraction: Contraction) -> bool:
+    """True if windows of the first operand overlap, or might."""
+    type_ = node.output.type
+    assert isinstance(type_, TensorType) and type_.shape is not None
+    rank = len(type_.shape)
+    single = {f"i{rank + n}" for n, extent in enumerate(contraction.extents) if extent == 1}
+    return any(len(_axes(c) - single) > 1 for c in contraction.maps[0].components)
+
+
+def _by_channel(node: Node, contraction: Contraction) -> bool:
+    """True if every channel is summed for itself: only axes of the windows are summed over."""
+    slid = {a for c in contraction.maps[0].components for a in _axes(c) if len(_axes(c)) > 1}
+    type_ = node.output.type
+    assert isinstance(type_, TensorType) and type_.shape is not None
+    rank = len(type_.shape)
+    return all(e == 1 or f"i{rank + n}" in slid for n, e in enumerate(contraction.extents))
 
 
 def _axes(component: Dim) -> set[str]:

@@ -31,6 +31,13 @@ class InlineConstantIf(RefiningPass):
                 changes += 1
         return changes
 
+    def guard(self, graph: Graph, node: Node, condition: bool) -> None:
+        """Add what must hold before the branch runs: nothing, for what is known is so."""
+
+    def why(self, condition: bool) -> str:
+        """Why a branch takes the place of its `if`, for the ledger."""
+        return f"the {'then' if condition else 'else'} branch is always taken"
+
     def _inline(self, graph: Graph, node: Node, condition: bool, context: PassContext) -> bool:
         branch = node.subgraphs[0 if condition else 1]
         pairs = zip(branch.inputs, node.inputs[1:], strict=True)
@@ -44,12 +51,13 @@ class InlineConstantIf(RefiningPass):
         if not context.take():
             return False
         with graph.inserting_before(node, node.origin):
+            self.guard(graph, node, condition)
             copy_nodes(branch, graph, mapping)
         for old, new, change in zip(node.outputs, branch.outputs, changes, strict=True):
             assert new in mapping or new not in own
             graph.redirect(old, mapping.get(new, new))
             self.learn(change)
-        self.note(context, Kind.FIRED, node.origin, f"the {'then' if condition else 'else'} branch is always taken")
+        self.note(context, Kind.FIRED, node.origin, self.why(condition))
         self.retire(graph, node)
         self._refined = True  # what was copied may say more than the branch's own types did
         return True

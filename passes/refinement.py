@@ -63,8 +63,8 @@ def is_used(graph: Graph, value: Value) -> bool:
 
 
 def is_removable(node: Node) -> bool:
-    """True if nothing but its results would be missed: every op of ours, and pure ones of other domains."""
-    return node.op.pure or not node.op.domain
+    """True if nothing but its results would be missed: nearly every op of ours, and pure ones of other domains."""
+    return node.op.pure or not (node.op.domain or node.op.name == "require")
 
 
 def erase_dead(graph: Graph, node: Node) -> int:

@@ -15,7 +15,6 @@ import json
 import mmap
 import os
 import struct
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from os import PathLike
@@ -88,10 +87,10 @@ def _native_json(program: Program | None) -> dict[str, Any] | None:
     return {**facts, "processor": processor_key()}
 
 
-def _program(data: Mapping[str, Any], library: np.ndarray) -> Program:
+def _program(data: Mapping[str, Any], library: np.ndarray, digest: str) -> Program:
     code = NativeCode(data["sources"], tuple(data["functions"]))
-    cache = default_cache_dir(os.environ)
-    return unpack_program(code, library.tobytes(), data["processor"], cache_dir=cache, threads=data["threads"])
+    cache, processor = default_cache_dir(os.environ), data["processor"]
+    return unpack_program(code, library.data, digest, processor, cache_dir=cache, threads=data["threads"])
 
 
 def _report_json(report: Report) -> dict[str, Any]:
@@ -102,6 +101,8 @@ def _report_json(report: Report) -> dict[str, Any]:
 
 
 def _write(path: Path, header: dict[str, Any], sections: list[dict[str, Any]], blobs: list[bytes | memoryview]) -> None:
+    import tempfile  # noqa: PLC0415 - loading does not need it
+
     offset = 0
     for section, blob in zip(sections, blobs, strict=True):
         section.update(offset=offset, nbytes=len(blob), sha256=hashlib.sha256(blob).hexdigest())
@@ -205,8 +206,9 @@ def _executable(header: Mapping[str, Any], constants: tuple[np.ndarray, ...]) ->
     from fusible.runtime.executable import CustomKernel, Executable  # noqa: PLC0415 - it imports this module
 
     custom = tuple(CustomKernel(**k) for k in header["custom"])
-    program = None if header["native"] is None else _program(header["native"], constants[-1])
-    if program is not None:
+    program = None
+    if header["native"] is not None:
+        program = _program(header["native"], constants[-1], header["sections"][-1]["sha256"])
         constants = constants[:-1]
     return Executable(
         tuple(_spec(s) for s in header["inputs"]),

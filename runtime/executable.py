@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,12 @@ class Executable:
         object.__setattr__(self, "_kernels", kernels)
         object.__setattr__(self, "_constant_numbers", _constant_numbers(self.plan))
         object.__setattr__(self, "_idle", deque[Session]())
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The generated code by file name: C of native kernels, and the Python module of those that call NumPy."""
+        native = {} if self.program is None else dict(self.program.code.sources)
+        return native | {"kernels.py": self.source}
 
     def kernel(self, name: str) -> Callable[..., Any]:
         """A function of the generated module or of the native library."""
@@ -110,6 +117,16 @@ class Executable:
         from fusible.runtime.artifact import save_artifact  # noqa: PLC0415 - it imports this module
 
         save_artifact(self, path)
+
+    def save_c(self, folder: str | PathLike[str], name: str = "model") -> None:
+        """Write the model as a C library that needs no Python: NAME.h, fusible.h, libNAME.so, NAME.weights, src/.
+
+        Raises LoweringError naming the steps that call NumPy, DeviceError (no C compiler), KernelBuildError and
+        UsageError.
+        """
+        from fusible.runtime.native.export_c import save_c  # noqa: PLC0415 - running needs none of it
+
+        save_c(self, Path(folder), name)
 
     def __repr__(self) -> str:
         ins, outs = ", ".join(map(str, self.inputs)), ", ".join(map(str, self.outputs))

@@ -12,7 +12,9 @@ from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["ALIGNMENT", "Placement", "least_peak", "overlaps", "place"]
+import numpy as np
+
+__all__ = ["ALIGNMENT", "Placement", "aligned_bytes", "least_peak", "overlaps", "place"]
 
 ALIGNMENT = 64
 _MOST_BY_WEIGHT = 2000  # buffers; above, it takes seconds
@@ -24,6 +26,13 @@ class Placement:
 
     offsets: tuple[int, ...]
     peak: int
+
+
+def aligned_bytes(nbytes: int) -> np.ndarray:
+    """Memory that begins at a multiple of ALIGNMENT: uint8 [nbytes], not initialised."""
+    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + nbytes]
 
 
 def place(sizes: Sequence[int], lifetimes: Sequence[tuple[int, int]]) -> Placement:

@@ -5,26 +5,26 @@ from __future__ import annotations
 import ctypes
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fusible.errors import ExecutionError, FusibleError, LimitExceeded, SignatureError, UsageError
+from fusible.errors import ExecutionError, FusibleError, LimitExceeded, SignatureError
 from fusible.runtime.dims import evaluate_dim, single_symbol
-from fusible.runtime.memory import Placement, place
+from fusible.runtime.memory import Placement, aligned_bytes, place
 from fusible.runtime.native.program import Segment, segments
 from fusible.runtime.plan import Alloc, Call, Copy, If, Launch, Loop, Plan, PlanValue, Step
+from fusible.runtime.profile import Observer, profile_steps
 from fusible.runtime.signature import DTYPES, bind_dims, check_input
-from fusible.runtime.views import aligned_bytes, arena_view, shape_of, stored
+from fusible.runtime.views import arena_view, shape_of, stored
 
 if TYPE_CHECKING:
     from fusible.runtime.executable import Executable
 
 __all__ = ["RunLimits", "Session"]
 
-Observer = Callable[[Step, float], None]
 MAX_LAYOUTS = 16
 
 
@@ -43,26 +43,39 @@ class RunLimits:
 
 @dataclass(slots=True)
 class _Layout:
-    """Arena views for one set of extents; for native steps the addresses of values, and the dims of each segment."""
+    """What a plan's runs with one set of extents share.
 
-    env: dict[str, int]
+    values: constants and arena views at their numbers, None elsewhere; views: the latter; outputs: the numbers and
+    shapes of results to be allocated. For native steps: pointers, the addresses of values, and of each segment its dims
+    and the values whose addresses change from run to run.
+    """
+
+    values: list[Any]
     views: dict[int, np.ndarray]
+    outputs: list[tuple[int, tuple[int, ...]]]
     pointers: Any = None
-    dims: dict[int, Any] = field(default_factory=dict)
+    segments: dict[int, tuple[Any, tuple[int, ...]]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class _Frame:
-    """What one plan needs between runs: its arena and the layouts made so far; sub-plans have frames of their own."""
+    """What one plan needs between runs: its arena and the layouts made so far; sub-plans have frames of their own.
+
+    bound: by the shapes of arguments and the symbols around, the symbols that they gave when they were checked.
+    """
 
     plan: Plan
     arena: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint8))
     layouts: dict[tuple[Any, ...], _Layout] = field(default_factory=dict)
+    bound: dict[tuple[Any, ...], dict[str, int]] = field(default_factory=dict)
     children: dict[tuple[int, str], _Frame] = field(default_factory=dict)
     segments: dict[int, Segment] | None = None
 
     def child(self, step: int, which: str, plan: Plan) -> _Frame:
-        return self.children.setdefault((step, which), _Frame(plan))
+        found = self.children.get((step, which))
+        if found is None:
+            found = self.children[step, which] = _Frame(plan)
+        return found
 
 
 class Session:
@@ -142,7 +155,15 @@ class Session:
 
     def profile(self, inputs: Mapping[str, Any], repeat: int = 3) -> list[dict[str, Any]]:
         """Time each step: rows with kernel, op, origin, seconds (least of `repeat` runs), calls and bytes moved."""
-        return profile_session(self, inputs, repeat)
+        return profile_steps(self._observed, inputs, repeat)
+
+    def _observed(self, inputs: Mapping[str, Any], observer: Observer) -> None:
+        """Run once with every step by itself, and tell the observer how long each took."""
+        self._observer = observer
+        try:
+            self.run(inputs)
+        finally:
+            self._observer = None
 
     # Execution
 
@@ -155,20 +176,15 @@ class Session:
         names: Sequence[str] = (),
     ) -> list[Any]:
         plan = frame.plan
-        env = self._bind_arguments(plan, arguments, outer, names)
-        values: list[Any] = [None] * len(plan.values)
-        for number, constant in self._executable.constants_of(plan):
-            values[number] = constant
+        env = self._environment(frame, arguments, outer, names)
+        layout = self._layout(frame, env)
+        values = layout.values.copy()
         for number, argument in zip(plan.inputs, arguments, strict=True):
             values[number] = argument
-        layout = self._layout(frame, env)
-        for number, view in layout.views.items():
-            values[number] = view
         if self._poison:
             _poison(layout.views.values())
-        for number, value in enumerate(plan.values):
-            if value.kind == "output":
-                values[number] = self._output(value, env, owned.get(number))
+        for number, shape in layout.outputs:
+            values[number] = self._output(plan.values[number], shape, owned.get(number))
         self._steps(frame, layout, values, env)
         return [self._hand_over(values[n], owned.get(n), plan.values[n]) for n in plan.outputs]
 
@@ -179,7 +195,7 @@ class Session:
         while position < len(steps):
             segment = native.get(position)
             if segment is not None:
-                self._run_segment(segment, frame, layout, values, env)
+                self._run_segment(segment, layout, values, env)
                 following = segment.last
             else:
                 started = time.perf_counter() if self._observer is not None else 0.0
@@ -192,40 +208,58 @@ class Session:
                     values[number] = None
             position = following
 
+    def _environment(
+        self, frame: _Frame, arguments: Sequence[Any], outer: Mapping[str, int], names: Sequence[str]
+    ) -> dict[str, int]:
+        """The symbols for these arguments, a copy. Shapes that were checked in an earlier run are not checked again."""
+        shapes = tuple([a.shape if isinstance(a, np.ndarray) else None for a in arguments])
+        key = (shapes, *outer.items())
+        found = frame.bound.get(key)
+        if found is None:
+            found = self._bind_arguments(frame.plan, arguments, outer, names)
+            if len(frame.bound) >= MAX_LAYOUTS:
+                frame.bound.pop(next(iter(frame.bound)))
+            frame.bound[key] = found
+        return found.copy()
+
     def _segments(self, frame: _Frame) -> dict[int, Segment]:
         program = self._executable.program
         if frame.segments is None:
             frame.segments = {} if program is None else segments(program, frame.plan.steps)
         return frame.segments
 
-    def _run_segment(
-        self, segment: Segment, frame: _Frame, layout: _Layout, values: list[Any], env: dict[str, int]
-    ) -> None:
+    def _run_segment(self, segment: Segment, layout: _Layout, values: list[Any], env: dict[str, int]) -> None:
         program = self._executable.program
         assert program is not None
-        if layout.pointers is None:
-            fixed = {**layout.views, **dict(self._executable.constants_of(frame.plan))}
-            layout.pointers = (ctypes.c_void_p * len(values))()
-            for number, array in fixed.items():
-                if array.dtype != object:
-                    layout.pointers[number] = array.ctypes.data
-        if segment.first not in layout.dims:
-            layout.dims[segment.first] = segment.evaluated(env)
+        if segment.first not in layout.segments:
+            self._prepare_segment(segment, layout, env)
+        dims, moving = layout.segments[segment.first]
+        pointers = layout.pointers
         held: list[np.ndarray] = []  # copies that must live until the call is over
         copied: list[tuple[np.ndarray, np.ndarray]] = []
-        for number in dict.fromkeys((*segment.read, *segment.written)):
-            if number in layout.views or frame.plan.values[number].kind == "constant":
-                continue
+        for number in moving:
             array = values[number]
             if not array.flags.c_contiguous:
                 held.append(np.ascontiguousarray(array))
                 if number in segment.written:
                     copied.append((array, held[-1]))
                 array = held[-1]
-            layout.pointers[number] = array.__array_interface__["data"][0]
-        segment.run(program, layout.pointers, layout.dims[segment.first])
+            pointers[number] = array.__array_interface__["data"][0]
+        segment.run(program, pointers, dims)
         for target, source in copied:
             np.copyto(target, source)
+
+    @staticmethod
+    def _prepare_segment(segment: Segment, layout: _Layout, env: Mapping[str, int]) -> None:
+        """Addresses of what does not move between runs, the segment's dims, and the numbers of what does move."""
+        if layout.pointers is None:
+            layout.pointers = (ctypes.c_void_p * len(layout.values))()
+            for number, array in enumerate(layout.values):
+                if array is not None and array.dtype != object:
+                    layout.pointers[number] = array.ctypes.data
+        used = dict.fromkeys((*segment.read, *segment.written))
+        moving = tuple(number for number in used if layout.values[number] is None)
+        layout.segments[segment.first] = segment.evaluated(env), moving
 
     def _bind_arguments(
         self, plan: Plan, arguments: Sequence[Any], outer: Mapping[str, int], names: Sequence[str]
@@ -262,7 +296,11 @@ class Session:
         for number, value in enumerate(frame.plan.values):
             if value.kind == "arena":
                 views[number] = arena_view(frame.arena, placement.offsets[value.index], value, env)
-        frame.layouts[key] = _Layout(env, views)
+        values: list[Any] = [None] * len(frame.plan.values)
+        for number, array in (*views.items(), *self._executable.constants_of(frame.plan)):
+            values[number] = array
+        outputs = [(n, shape_of(v, env)) for n, v in enumerate(frame.plan.values) if v.kind == "output"]
+        frame.layouts[key] = _Layout(values, views, outputs)
         return frame.layouts[key]
 
     def placement(self, plan: Plan, env: Mapping[str, int]) -> Placement:
@@ -277,8 +315,7 @@ class Session:
             raise LimitExceeded("memory_bytes", placement.peak, limits.memory_bytes)
         return placement
 
-    def _output(self, value: PlanValue, env: Mapping[str, int], bound: np.ndarray | None) -> np.ndarray:
-        shape = shape_of(value, env)
+    def _output(self, value: PlanValue, shape: tuple[int, ...], bound: np.ndarray | None) -> np.ndarray:
         if bound is not None and bound.shape == shape and bound.flags.c_contiguous:
             return bound
         return self._new(value, shape)
@@ -421,36 +458,6 @@ def _check_iterations(limit: RunLimits, trip: int | None, iteration: int, where:
         raise LimitExceeded("unbounded_iterations", asked, limit.unbounded_iterations, where)
     if iteration >= limit.loop_iterations:
         raise LimitExceeded("loop_iterations", trip, limit.loop_iterations, where)
-
-
-def profile_session(session: Session, inputs: Mapping[str, Any], repeat: int) -> list[dict[str, Any]]:
-    """Rows per step of the least time over `repeat` runs, in the order of the plan."""
-    if repeat < 1:
-        raise UsageError(f"repeat must be at least 1, got {repeat}")
-    best: dict[int, dict[str, Any]] = {}
-    for _ in range(repeat):
-        seen: dict[int, dict[str, Any]] = {}
-
-        def observe(step: Step, seconds: float, seen: dict[int, dict[str, Any]] = seen) -> None:
-            row = seen.setdefault(id(step), _profile_row(step))
-            row["seconds"] += seconds
-            row["calls"] += 1
-
-        session._observer = observe
-        try:
-            session.run(inputs)
-        finally:
-            session._observer = None
-        for key, row in seen.items():
-            if key not in best or row["seconds"] < best[key]["seconds"]:
-                best[key] = row
-    return list(best.values())
-
-
-def _profile_row(step: Step) -> dict[str, Any]:
-    kernel = getattr(step, "kernel", type(step).__name__.lower())
-    op = getattr(step, "op", type(step).__name__.lower())
-    return {"kernel": kernel, "op": op, "origin": list(step.origin), "seconds": 0.0, "calls": 0}
 
 
 def _owned(value: Any) -> Any:

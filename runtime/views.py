@@ -13,7 +13,7 @@ from fusible.runtime.dims import evaluate_dim
 from fusible.runtime.plan import PlanValue
 from fusible.runtime.signature import DTYPES
 
-__all__ = ["aligned_bytes", "arena_view", "shape_of", "stored"]
+__all__ = ["arena_view", "shape_of", "stored"]
 
 
 def shape_of(value: PlanValue, env: Mapping[str, int]) -> tuple[int, ...]:
@@ -46,13 +46,6 @@ def stored(array: Any, value: PlanValue | None) -> Any:
     if value.corner is not None:
         return np.lib.stride_tricks.as_strided(array, (1,), (array.itemsize,))
     return array if value.order is None else array.transpose(value.order)
-
-
-def aligned_bytes(nbytes: int) -> np.ndarray:
-    """Fresh memory that begins at a multiple of 64."""
-    raw = np.empty(nbytes + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + nbytes]
 
 
 def _arranged(flat: np.ndarray, shape: tuple[int, ...], order: tuple[int, ...] | None) -> np.ndarray:

@@ -38,6 +38,7 @@ NOWHERE: Mapping[str, str] = MappingProxyType(
         "fused": "it stands for a group of other ops, which are timed one by one",
         "if": _NO_KERNEL,
         "loop": _NO_KERNEL,
+        "require": _NO_KERNEL,
         "optional": _OPTIONAL,
         "optional_get_element": _OPTIONAL,
         "optional_has_element": _OPTIONAL,

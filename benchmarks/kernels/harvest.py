@@ -40,7 +40,7 @@ _HEAVY = ("conv", "gemm", "matmul")
 _HEAVY_FACTOR = 3
 _FIXED_ELEMENTS = 16  # operands of at most so many elements keep them: bounds, axes, scales, zero points
 _NO_KERNELS = frozenset(
-    {"if", "loop", "fused", "fail", "dims", "optional", "optional_get_element", "optional_has_element"}
+    {"if", "loop", "fused", "fail", "require", "dims", "optional", "optional_get_element", "optional_has_element"}
 )
 # Ops whose work may depend on the value of a floating-point constant; of others it is no part of the case.
 _BY_VALUE = frozenset(

@@ -19,7 +19,8 @@ import numpy as np
 from fusible.benchmarks.records import Roof
 from fusible.errors import DeviceError
 from fusible.runtime.native.compiler import Compiler, find_compiler
-from fusible.runtime.native.library import build_library, load_library
+from fusible.runtime.native.library import build_library
+from fusible.runtime.native.loading import load_library
 
 __all__ = ["measure_roof"]
 

@@ -77,9 +77,9 @@ def _element(symbols: SymbolTable, proto: onnx.TypeProto, where: str, hint: str)
 
 
 def symbol_name(text: str) -> str:
-    """An identifier made of any text; a letter and digits alone (`i0`, `v3`) name the axes and values of regions."""
+    """An identifier made of any text; `i0`, `v3`, `w1_0` and their like name axes and values of regions."""
     name = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_")[:60] or "d"
-    return name if is_symbol_name(name) and not re.fullmatch(r"[a-z][0-9]+", name) else f"d_{name}"
+    return name if is_symbol_name(name) and not re.fullmatch(r"[a-z][0-9]+(_[0-9]+)?", name) else f"d_{name}"
 
 
 def _dim(

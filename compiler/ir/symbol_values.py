@@ -22,16 +22,20 @@ __all__ = ["FOLD", "evaluate", "substitute", "symbols_of"]
 
 
 def symbols_of(value: Dim) -> dict[Symbol, None]:
-    """The symbols of an expression, in order of appearance."""
+    """The symbols of an expression, in order of appearance. Not to be changed: it is kept with the expression."""
+    if isinstance(value, int):
+        return {}
+    if value._symbols is not None:
+        return value._symbols
     found: dict[Symbol, None] = {}
-    if isinstance(value, SymInt):
-        for monomial, _ in value.terms:
-            for atom in monomial:
-                if isinstance(atom, Symbol):
-                    found[atom] = None
-                else:
-                    for arg in atom.args:
-                        found.update(symbols_of(arg))
+    for monomial, _ in value.terms:
+        for atom in monomial:
+            if isinstance(atom, Symbol):
+                found[atom] = None
+            else:
+                for arg in atom.args:
+                    found.update(symbols_of(arg))
+    value._symbols = found
     return found
 
 

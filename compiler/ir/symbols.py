@@ -79,11 +79,12 @@ _Monomial: TypeAlias = "tuple[Atom, ...]"  # sorted by text, repeated for powers
 class SymInt:
     """An integer expression over symbols, in normal form. Build with operators, `floordiv`, `maximum`..."""
 
-    __slots__ = ("_bounds", "_hash", "terms", "text")
+    __slots__ = ("_bounds", "_hash", "_symbols", "terms", "text")
 
     def __init__(self, terms: tuple[tuple[_Monomial, int], ...]) -> None:
         self.terms = terms
         self._bounds: _Interval | None = None
+        self._symbols: dict[Symbol, None] | None = None  # what symbol_values.symbols_of found
         self.text = _print_terms(terms)
         self._hash = hash(self.text)
 

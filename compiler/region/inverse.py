@@ -49,9 +49,11 @@ def _inverse(map_: IndexMap, operand: Sequence[Dim], output: Sequence[Dim]) -> I
             if size != 1 or component != 0:
                 bounds.append(Bound(axis(dimension), component, component + 1))
             continue
+        if len(names) != 1 or names[0][0] != "i" or not names[0][1:].isdigit():
+            return None
         number = int(names[0][1:])
         shift = component - axis(number)
-        if len(names) != 1 or isinstance(shift, SymInt) or (places[number] is not None and output[number] != 1):
+        if isinstance(shift, SymInt) or (places[number] is not None and output[number] != 1):
             return None
         places[number] = axis(dimension) - shift
         if shift != 0 or size != output[number]:

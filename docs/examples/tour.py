@@ -34,7 +34,8 @@ for batch in (1, 5):
 
 for row in exe.report.fusions:  # what was rewritten or fused; report.refusals says why the rest was not
     print(row["kind"], row["pass"], row["nodes"])
-print(exe.source)  # the kernels, as one readable module
+for name, text in exe.sources.items():  # the kernels: C, and a Python module of the steps that call NumPy
+    print(f"{name}:\n{text}")
 
 exe.save("small.fusible")
 again = fusible.load("small.fusible")  # needs numpy and ml_dtypes only

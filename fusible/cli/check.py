@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check"]
 
-TARGETS = ("numpy",)
+TARGETS = ("numpy", "cpu")
 SHOWN_NODES = 3
 
 

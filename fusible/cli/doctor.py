@@ -10,6 +10,7 @@ import sys
 from fusible.cli.console import aligned, bytes_text, print_json, print_line
 from fusible.cli.machine import c_compiler, gpus
 from fusible.cli.parameters import JsonOption
+from fusible.errors import DeviceError
 from fusible.runtime.native.machine import cgroup_cpus, cpu, memory_limit, usable_threads
 from fusible.version import __version__
 
@@ -48,10 +49,20 @@ def examine() -> dict[str, object]:
 
 
 def _targets() -> dict[str, str]:
-    from fusible.compiler.api import TARGETS, resolve_target
+    from fusible.compiler.targets import TARGETS, resolve_target
 
-    notes = {name: resolve_target(name) for name in TARGETS}
-    return {name: note or "usable" for name, (_, note) in notes.items()}
+    facts = {name: _usable(name) for name in TARGETS if name != "auto"}
+    return {"auto": resolve_target("auto")[0], **facts}
+
+
+def _usable(target: str) -> str:
+    from fusible.compiler.targets import check_target
+
+    try:
+        check_target(target)
+    except DeviceError as missing:
+        return str(missing)
+    return "usable"
 
 
 def _version(name: str) -> str | None:

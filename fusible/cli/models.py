@@ -59,9 +59,10 @@ def compile_file(
     limit: int | None = None,
 ) -> Executable:
     """Compile a model file with the options of the command line."""
-    from fusible.compiler.api import compile_with, resolve_target
+    from fusible.compiler.api import compile_with
     from fusible.compiler.pass_files import load_pass_file
     from fusible.compiler.pipeline import pipeline
+    from fusible.compiler.targets import resolve_target
 
     concrete, _ = resolve_target(target)
     passes = pipeline(concrete)

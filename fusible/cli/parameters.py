@@ -7,10 +7,24 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-__all__ = ["InputsOption", "JsonOption", "ModelArgument", "SeedOption", "ShapeOption", "TargetOption"]
+__all__ = [
+    "InputsOption",
+    "JsonOption",
+    "ModelArgument",
+    "ProgramArgument",
+    "SeedOption",
+    "ShapeOption",
+    "TargetOption",
+]
 
+ProgramArgument: TypeAlias = Annotated[
+    Path, typer.Argument(metavar="MODEL|ARTIFACT", help="An ONNX file or a compiled artifact.", show_default=False)
+]
 ModelArgument: TypeAlias = Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX file.", show_default=False)]
-TargetOption: TypeAlias = Annotated[str, typer.Option("--target", metavar="T", help="auto or numpy.")]
+TargetOption: TypeAlias = Annotated[
+    str,
+    typer.Option("--target", metavar="T", help="cpu, numpy, or auto: cpu where there is a C compiler, else numpy."),
+]
 ShapeOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(

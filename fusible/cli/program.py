@@ -19,6 +19,8 @@ from fusible.cli.check import check
 from fusible.cli.compile import compile_model
 from fusible.cli.console import escape_controls, print_json, print_line
 from fusible.cli.doctor import doctor
+from fusible.cli.explain import explain
+from fusible.cli.export_c import export_c
 from fusible.cli.ops import ops
 from fusible.cli.run import run
 from fusible.cli.verify import verify
@@ -37,6 +39,8 @@ app = typer.Typer(
 )
 app.command("compile")(compile_model)
 app.command("run")(run)
+app.command("export-c")(export_c)
+app.command("explain")(explain)
 app.command("check")(check)
 app.command("verify")(verify)
 app.command("bench")(bench)

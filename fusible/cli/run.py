@@ -13,13 +13,10 @@ import typer
 from fusible.cli.arrays import random_inputs, read_inputs, write_outputs
 from fusible.cli.console import print_json, print_table, progress
 from fusible.cli.models import open_executable
-from fusible.cli.parameters import InputsOption, JsonOption, SeedOption, ShapeOption, TargetOption
+from fusible.cli.parameters import InputsOption, JsonOption, ProgramArgument, SeedOption, ShapeOption, TargetOption
 
 __all__ = ["run"]
 
-ProgramArgument = Annotated[
-    Path, typer.Argument(metavar="MODEL|ARTIFACT", help="An ONNX file or a compiled artifact.", show_default=False)
-]
 OutputsOption = Annotated[Path | None, typer.Option("--outputs", metavar="Y.npz", help="Write the outputs, by name.")]
 
 

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 
 from fusible.kernels.cpu.packing import PANEL_COLUMNS
 
-__all__ = ["ConvolutionPlan", "DepthwisePlan", "plan_convolution", "plan_depthwise", "plan_rows", "plan_winograd"]
+__all__ = [
+    "ConvolutionPlan",
+    "DepthwisePlan",
+    "plan_convolution",
+    "plan_depthwise",
+    "plan_rows",
+    "plan_winograd",
+    "plan_winograd_line",
+]
 
 _ITEMS_PER_THREAD = 4
 _PIXELS = 96  # of a band: enough to read a panel from L3 without waiting ...
@@ -54,6 +62,14 @@ def plan_winograd(
 ) -> ConvolutionPlan:
     """Items of `winograd.h` for `tiles` tiles of an image: their transforms together fill L2, but are 12 to 48."""
     most = min(max(_L2 // ((m + 2) ** 2 * 4 * max(channels, 1)), 12), 48)
+    return _plan(tiles, _tile_rows(lanes), -(-tiles // most), outputs, images, threads)
+
+
+def plan_winograd_line(
+    taps: int, tiles: int, channels: int, outputs: int, *, images: int = 1, threads: int = 1, lanes: int = 8
+) -> ConvolutionPlan:
+    """Items of `winograd_line.h` for `tiles` tiles of an image, as `plan_winograd`'s."""
+    most = min(max(_L2 // ((taps + 3) * 4 * max(channels, 1)), 12), 48)
     return _plan(tiles, _tile_rows(lanes), -(-tiles // most), outputs, images, threads)
 
 

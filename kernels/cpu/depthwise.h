@@ -37,6 +37,7 @@ INLINE long depthwise_items(const struct depthwise *d) {
 /* One output row: the image row under tap 0 may lie outside; taps first_tap ... end_tap - 1 do not. */
 struct depthwise_row {
     const float *x;             /* image row `iy` of tap 0, pixel 0, channel 0: only offsets inside are read */
+    const float *const *taps;   /* instead, where image rows do not lie one after the other: that under each tap */
     long first_tap, end_tap, row;
 };
 
@@ -44,8 +45,12 @@ INLINE struct depthwise_row depthwise_row_of(const struct depthwise *d, long ima
     long top = oy * d->stride_y - d->pad_top, first = 0, end = d->kernel_height;
     while (first < end && top + first * d->dilation_y < 0) first++;
     while (end > first && top + (end - 1) * d->dilation_y >= d->height) end--;
-    return (struct depthwise_row){d->x + image * d->image_stride + top * d->row_stride, first, end,
+    return (struct depthwise_row){d->x + image * d->image_stride + top * d->row_stride, 0, first, end,
                                   (image * d->out_height + oy) * d->out_width};
+}
+
+INLINE const float *depthwise_tap(const struct depthwise *d, const struct depthwise_row *r, long ky) {
+    return r->taps ? r->taps[ky] : r->x + ky * d->dilation_y * d->row_stride;
 }
 
 #define DEPTHWISE_PIXELS 7
@@ -73,7 +78,7 @@ INLINE void depthwise_tile(const int width, const int stride, const int clip, co
     UNROLL for (int i = 0; i < DEPTHWISE_PIXELS; i++)
         sum[i] = i < pixels ? start(context, r->row + ox + i, channel, lanes) : (vf){0};
     for (long ky = r->first_tap; ky < r->end_tap; ky++)
-        depthwise_kernel_row(width, stride, clip, d, r->x + ky * d->dilation_y * d->row_stride + channel,
+        depthwise_kernel_row(width, stride, clip, d, depthwise_tap(d, r, ky) + channel,
                              ox * stride - d->pad_left, d->weights + ky * width * d->channels + channel, lanes, sum);
     UNROLL for (int i = 0; i < DEPTHWISE_PIXELS; i++)
         if (i < pixels) finish(context, sum[i], r->row + ox + i, channel, lanes);
@@ -105,7 +110,7 @@ INLINE void depthwise_pixel(const struct depthwise *d, const struct depthwise_ro
         for (long kx = 0; kx < d->kernel_width; kx++) {
             long column = ox * d->stride_x - d->pad_left + kx * d->dilation_x;
             if (column < 0 || column >= d->width) continue;
-            const float *x = r->x + ky * d->dilation_y * d->row_stride + column * d->pixel_stride + channel;
+            const float *x = depthwise_tap(d, r, ky) + column * d->pixel_stride + channel;
             const float *weights = d->weights + (ky * d->kernel_width + kx) * d->channels + channel;
             sum += vf_load_first(x, lanes) * vf_load_first(weights, lanes);
         }
@@ -121,8 +126,34 @@ INLINE void depthwise_pixels(const struct depthwise *d, const struct depthwise_r
     }
 }
 
-/* Compute item 0 <= item < depthwise_items(d). Kernel and strides should be constants where this is inlined: then one
- * of the branches remains. */
+/* One output row for channels first ... end - 1. Kernel, stride and dilation along x should be constants where this is
+ * inlined: then one of the branches remains. */
+INLINE void depthwise_one_row(const struct depthwise *d, const struct depthwise_row *r, long first, long end,
+                              start_hook *start, finish_hook *finish, const void *context) {
+#define DEPTHWISE_CASE(WIDTH, STRIDE)                                              \
+    if (d->dilation_x == 1 && d->kernel_width == WIDTH && d->stride_x == STRIDE) { \
+        depthwise_tiles(WIDTH, STRIDE, d, r, first, end, start, finish, context);  \
+        return;                                                                    \
+    }
+    DEPTHWISE_CASE(3, 1)
+    DEPTHWISE_CASE(3, 2)
+    DEPTHWISE_CASE(5, 1)
+    DEPTHWISE_CASE(5, 2)
+    DEPTHWISE_CASE(7, 1)
+#undef DEPTHWISE_CASE
+    depthwise_pixels(d, r, first, end, start, finish, context);
+}
+
+/* Output rows oy ... last - 1 of an image. */
+INLINE void depthwise_rows(const struct depthwise *d, long image, long oy, long last, long first, long end,
+                           start_hook *start, finish_hook *finish, const void *context) {
+    for (; oy < last; oy++) {
+        struct depthwise_row r = depthwise_row_of(d, image, oy);
+        depthwise_one_row(d, &r, first, end, start, finish, context);
+    }
+}
+
+/* Compute item 0 <= item < depthwise_items(d). */
 INLINE void depthwise_item(const struct depthwise *d, long item, start_hook *start, finish_hook *finish,
                            const void *context) {
     long bands = depthwise_parts(d->out_height, d->rows_per_item);
@@ -130,21 +161,7 @@ INLINE void depthwise_item(const struct depthwise *d, long item, start_hook *sta
     long image = item / bands / parts, first = item / bands % parts * d->channels_per_item;
     long end = first + d->channels_per_item < d->channels ? first + d->channels_per_item : d->channels;
     long oy = item % bands * d->rows_per_item, last = oy + d->rows_per_item;
-    for (; oy < last && oy < d->out_height; oy++) {
-        struct depthwise_row r = depthwise_row_of(d, image, oy);
-#define DEPTHWISE_CASE(WIDTH, STRIDE)                                              \
-    if (d->dilation_x == 1 && d->kernel_width == WIDTH && d->stride_x == STRIDE) { \
-        depthwise_tiles(WIDTH, STRIDE, d, &r, first, end, start, finish, context); \
-        continue;                                                                  \
-    }
-        DEPTHWISE_CASE(3, 1)
-        DEPTHWISE_CASE(3, 2)
-        DEPTHWISE_CASE(5, 1)
-        DEPTHWISE_CASE(5, 2)
-        DEPTHWISE_CASE(7, 1)
-#undef DEPTHWISE_CASE
-        depthwise_pixels(d, &r, first, end, start, finish, context);
-    }
+    depthwise_rows(d, image, oy, last < d->out_height ? last : d->out_height, first, end, start, finish, context);
 }
 
 #endif

@@ -70,6 +70,39 @@ INLINE void gemv_chunk(const int rows, const int vectors, const struct gemv *g, 
     }
 }
 
+/* A turn of 1 or 2 rows as a function of its own: inlined among the turns of others, its sums lose their registers. */
+#if VL == 4
+#define GEMV_WIDTHS(X) X(2) X(4) X(6) X(8)
+#elif VL == 8
+#define GEMV_WIDTHS(X) X(1) X(2) X(3) X(4)
+#else
+#define GEMV_WIDTHS(X) X(1) X(2)
+#endif
+#define GEMV_TURN_FUNCTION(VECTORS)                                                                                 \
+    static __attribute__((noinline, unused)) void gemv_turn_1_##VECTORS(const struct gemv *g, const float *a,       \
+                                                                        const float *b, long depth, long width,     \
+                                                                        vf *sum) {                                  \
+        gemv_chunk(1, VECTORS, g, a, b, depth, width, sum);                                                         \
+    }                                                                                                               \
+    static __attribute__((noinline, unused)) void gemv_turn_2_##VECTORS(const struct gemv *g, const float *a,       \
+                                                                        const float *b, long depth, long width,     \
+                                                                        vf *sum) {                                  \
+        gemv_chunk(2, VECTORS, g, a, b, depth, width, sum);                                                         \
+    }
+GEMV_WIDTHS(GEMV_TURN_FUNCTION)
+#undef GEMV_TURN_FUNCTION
+
+INLINE void gemv_one_turn(const int turn, const int vectors, const struct gemv *g, const float *a, const float *b,
+                          long depth, long width, vf *sum) {
+#define GEMV_ONE_TURN(VECTORS)                                                          \
+    if (vectors == VECTORS) {                                                           \
+        if (turn == 1) gemv_turn_1_##VECTORS(g, a, b, depth, width, sum);               \
+        else gemv_turn_2_##VECTORS(g, a, b, depth, width, sum);                         \
+    }
+    GEMV_WIDTHS(GEMV_ONE_TURN)
+#undef GEMV_ONE_TURN
+}
+
 /* Rows that take a turn together; a divisor of `rows`. */
 INLINE int gemv_turn(const int rows, const int vectors) {
     const int most = VECTOR_REGISTERS * 3 / 4 / vectors;
@@ -91,11 +124,11 @@ INLINE void gemv_panel(const int rows, const int vectors, const struct gemv *g, 
         for (int j = 0; j < vectors; j++) sum[i * vectors + j] = start(context, i, first + j * VL, lanes[j]);
     for (long k = 0, depth; k < g->depth; k += depth) {
         depth = turn == rows || g->depth - k < GEMV_CHUNK ? g->depth - k : GEMV_CHUNK;
-        /* Not unrolled: the sums of rows that wait must not take registers from those whose turn it is. */
-        _Pragma("GCC unroll 1") for (int i = 0; i < rows; i += turn) {
-            const float *a = g->a + i * g->a_row + k * g->a_depth;
-            gemv_chunk(turn, vectors, g, a, b + k * width, depth, width, sum + i * vectors);
-        }
+        const float *a = g->a + k * g->a_depth;
+        if (turn == rows) gemv_chunk(rows, vectors, g, a, b + k * width, depth, width, sum);
+        else
+            for (int i = 0; i < rows; i += turn)
+                gemv_one_turn(turn, vectors, g, a + i * g->a_row, b + k * width, depth, width, sum + i * vectors);
     }
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < vectors; j++)
@@ -107,13 +140,7 @@ INLINE void gemv_rows(const int rows, const struct gemv *g, long panel, start_ho
     long vectors = (panels_width(g->columns, panel) + VL - 1) / VL;
 #define GEMV_PANEL(VECTORS) \
     if (VECTORS <= GEMV_VECTORS && vectors == VECTORS) gemv_panel(rows, VECTORS, g, panel, start, finish, context);
-#if VL == 4
-    GEMV_PANEL(2) GEMV_PANEL(4) GEMV_PANEL(6) GEMV_PANEL(8)
-#elif VL == 8
-    GEMV_PANEL(1) GEMV_PANEL(2) GEMV_PANEL(3) GEMV_PANEL(4)
-#else
-    GEMV_PANEL(1) GEMV_PANEL(2)
-#endif
+    GEMV_WIDTHS(GEMV_PANEL)
 #undef GEMV_PANEL
 }
 

@@ -41,7 +41,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifndef EXPORT
 #define EXPORT __attribute__((visibility("default")))
+#endif
 #define CACHE_LINE 64
 
 #define SPIN_NANOSECONDS 200000

@@ -9,15 +9,22 @@
 #include <stdlib.h>
 
 #include "attention.h"
+#include "band.h"
 #include "convolution.h"
 #include "depthwise.h"
+#include "elements.h"
 #include "gemm.h"
 #include "gemv.h"
 #include "lanes.h"
 #include "pool.h"
+#include "recurrent.h"
+#include "ring.h"
 #include "winograd.h"
+#include "winograd_line.h"
 
+#ifndef EXPORT
 #define EXPORT __attribute__((visibility("default")))
+#endif
 
 /* Points that an item should have at least, so that claiming it costs next to nothing. */
 #define NEST_ITEM_POINTS 8192

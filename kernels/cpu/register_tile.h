@@ -190,9 +190,11 @@ INLINE void tile_start(const struct tile_chunk *chunk, const long *rows_of, long
 INLINE void tile_finish_vectors(const int vectors, const long *rows_of, long rows, long column, long columns,
                                 finish_hook *finish, const void *context, const vf *accumulators) {
     if (column + vectors * VL <= columns) {
-        for (long i = 0; i < rows; i++)
+        for (long i = 0; i < rows; i++) {
+            const long row = rows_of[i];
             UNROLL for (long j = 0; j < vectors; j++)
-                finish(context, accumulators[i * vectors + j], rows_of[i], column + j * VL, VL);
+                finish(context, accumulators[i * vectors + j], row, column + j * VL, VL);
+        }
         return;
     }
     for (long i = 0; i < rows; i++)
@@ -222,8 +224,10 @@ INLINE void tile_whole(const struct tile_operands *o, const long *rows_of, long 
     UNROLL for (int i = 0; i < TILE_WHOLE_ROWS * 2; i++)
         sum[i] = start(context, rows_of[i / 2], column + i % 2 * VL, VL);
     tile_multiply(TILE_WHOLE_ROWS, 2, VL, o, sum);
+    long rows[TILE_WHOLE_ROWS]; /* read at once: the compiler would read them again after each store */
+    UNROLL for (int i = 0; i < TILE_WHOLE_ROWS; i++) rows[i] = rows_of[i];
     UNROLL for (int i = 0; i < TILE_WHOLE_ROWS * 2; i++)
-        finish(context, sum[i], rows_of[i / 2], column + i % 2 * VL, VL);
+        finish(context, sum[i], rows[i / 2], column + i % 2 * VL, VL);
 }
 
 #endif

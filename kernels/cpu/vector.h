@@ -14,8 +14,33 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__AVX512F__) || defined(__AVX2__)
+/* GCC's own names for the few instructions of AVX2 that are needed: to read immintrin.h takes half a second for each
+ * translation unit, as long as to compile a kernel. */
+#if defined(__AVX2__) && !defined(__AVX512F__) && defined(__GNUC__) && !defined(__clang__) && defined(__has_builtin)
+#if __has_builtin(__builtin_ia32_maskloadps256) && __has_builtin(__builtin_ia32_maskstoreps256) && \
+    __has_builtin(__builtin_ia32_blendvps256) && __has_builtin(__builtin_ia32_roundps256) &&       \
+    __has_builtin(__builtin_ia32_maxps256) && __has_builtin(__builtin_ia32_minps256) &&            \
+    __has_builtin(__builtin_ia32_sqrtps256)
+#define AVX_BUILTINS
+#endif
+#endif
+#if defined(AVX_BUILTINS)
+#define AVX_BLEND(no, yes, mask) __builtin_ia32_blendvps256(no, yes, (vf)(mask))
+#define AVX_MASKED_LOAD(from, mask) __builtin_ia32_maskloadps256((const vf *)(from), mask)
+#define AVX_MASKED_STORE(to, mask, value) __builtin_ia32_maskstoreps256((vf *)(to), mask, value)
+#define AVX_MAX(a, b) __builtin_ia32_maxps256(a, b)
+#define AVX_MIN(a, b) __builtin_ia32_minps256(a, b)
+#define AVX_ROUND(value, how) __builtin_ia32_roundps256(value, how)
+#define AVX_SQRT(value) __builtin_ia32_sqrtps256(value)
+#elif defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
+#define AVX_BLEND(no, yes, mask) ((vf)_mm256_blendv_ps((__m256)(no), (__m256)(yes), (__m256)(mask)))
+#define AVX_MASKED_LOAD(from, mask) ((vf)_mm256_maskload_ps(from, (__m256i)(mask)))
+#define AVX_MASKED_STORE(to, mask, value) _mm256_maskstore_ps(to, (__m256i)(mask), (__m256)(value))
+#define AVX_MAX(a, b) ((vf)_mm256_max_ps((__m256)(a), (__m256)(b)))
+#define AVX_MIN(a, b) ((vf)_mm256_min_ps((__m256)(a), (__m256)(b)))
+#define AVX_ROUND(value, how) ((vf)_mm256_round_ps((__m256)(value), how))
+#define AVX_SQRT(value) ((vf)_mm256_sqrt_ps((__m256)(value)))
 #endif
 
 /* A test may set VL itself, to run a width without the instruction set that suggests it. */
@@ -67,7 +92,7 @@ INLINE vf vi_bits(vi value) { return (vf)value; }
 /* A comparison gives lanes of all ones or all zeros: vi_select picks by them. */
 INLINE vf vf_select(vi mask, vf yes, vf no) {
 #if defined(__AVX2__) && !defined(__AVX512F__)
-    return (vf)_mm256_blendv_ps((__m256)no, (__m256)yes, (__m256)mask);
+    return AVX_BLEND(no, yes, mask);
 #else
     return (vf)((mask & (vi)yes) | (~mask & (vi)no));
 #endif
@@ -87,7 +112,7 @@ INLINE vf vf_load_first(const float *from, long count) {
     return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), from);
 #elif defined(__AVX2__)
     if (__builtin_constant_p(count == VL) && count == VL) return vf_load(from);
-    return (vf)_mm256_maskload_ps(from, (__m256i)vi_first_lanes(count));
+    return AVX_MASKED_LOAD(from, vi_first_lanes(count));
 #else
     vf value = {0};
     if (count >= VL) return vf_load(from);
@@ -101,7 +126,7 @@ INLINE void vf_store_first(float *to, vf value, long count) {
     _mm512_mask_storeu_ps(to, (__mmask16)((1u << count) - 1), (__m512)value);
 #elif defined(__AVX2__)
     if (__builtin_constant_p(count == VL) && count == VL) vf_store(to, value);
-    else _mm256_maskstore_ps(to, (__m256i)vi_first_lanes(count), (__m256)value);
+    else AVX_MASKED_STORE(to, vi_first_lanes(count), value);
 #else
     if (count >= VL) {
         vf_store(to, value);
@@ -116,7 +141,7 @@ INLINE vf vf_max(vf a, vf b) {
 #if defined(__AVX512F__)
     vf larger = (vf)_mm512_max_ps((__m512)a, (__m512)b);
 #elif defined(__AVX2__)
-    vf larger = (vf)_mm256_max_ps((__m256)a, (__m256)b);
+    vf larger = AVX_MAX(a, b);
 #else
     vf larger = vf_select(a > b, a, b);
 #endif
@@ -126,11 +151,31 @@ INLINE vf vf_min(vf a, vf b) {
 #if defined(__AVX512F__)
     vf smaller = (vf)_mm512_min_ps((__m512)a, (__m512)b);
 #elif defined(__AVX2__)
-    vf smaller = (vf)_mm256_min_ps((__m256)a, (__m256)b);
+    vf smaller = AVX_MIN(a, b);
 #else
     vf smaller = vf_select(a < b, a, b);
 #endif
     return vf_select(a == a, smaller, a);
+}
+
+/* The same where `number` is known not to be NaN: one instruction, which gives its second operand for a NaN. */
+INLINE vf vf_max_number(vf number, vf value) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_max_ps((__m512)number, (__m512)value);
+#elif defined(__AVX2__)
+    return AVX_MAX(number, value);
+#else
+    return vf_select(number > value, number, value);
+#endif
+}
+INLINE vf vf_min_number(vf number, vf value) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_min_ps((__m512)number, (__m512)value);
+#elif defined(__AVX2__)
+    return AVX_MIN(number, value);
+#else
+    return vf_select(number < value, number, value);
+#endif
 }
 
 INLINE vf vf_abs(vf value) { return (vf)((vi)value & vi_all(0x7fffffff)); }
@@ -140,7 +185,7 @@ INLINE vf vf_round(vf value) {
 #if defined(__AVX512F__)
     return (vf)_mm512_roundscale_ps((__m512)value, 8);
 #elif defined(__AVX2__)
-    return (vf)_mm256_round_ps((__m256)value, 8);
+    return AVX_ROUND(value, 8);
 #else
     vf rounded;
     for (int lane = 0; lane < VL; lane++) rounded[lane] = __builtin_rintf(value[lane]);
@@ -152,7 +197,7 @@ INLINE vf vf_floor(vf value) {
 #if defined(__AVX512F__)
     return (vf)_mm512_roundscale_ps((__m512)value, 9);
 #elif defined(__AVX2__)
-    return (vf)_mm256_round_ps((__m256)value, 9);
+    return AVX_ROUND(value, 9);
 #else
     vf rounded;
     for (int lane = 0; lane < VL; lane++) rounded[lane] = __builtin_floorf(value[lane]);
@@ -164,7 +209,7 @@ INLINE vf vf_sqrt(vf value) {
 #if defined(__AVX512F__)
     return (vf)_mm512_sqrt_ps((__m512)value);
 #elif defined(__AVX2__)
-    return (vf)_mm256_sqrt_ps((__m256)value);
+    return AVX_SQRT(value);
 #else
     vf root;
     for (int lane = 0; lane < VL; lane++) root[lane] = __builtin_sqrtf(value[lane]);
@@ -178,7 +223,11 @@ INLINE vf vi_to_float(vi value) { return __builtin_convertvector(value, vf); }
 
 /* Over the lanes, pairwise: the order is fixed, so the result does not depend on anything else. */
 INLINE float vf_sum(vf value) {
-#if defined(__AVX2__)
+#if defined(AVX_BUILTINS)
+    vf four = value + __builtin_shuffle(value, (vi){4, 5, 6, 7, 4, 5, 6, 7});
+    vf two = four + __builtin_shuffle(four, (vi){2, 3, 2, 3, 2, 3, 2, 3});
+    return two[0] + two[1];
+#elif defined(__AVX2__)
 #if defined(__AVX512F__)
     __m256 high = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd((__m512)value), 1));
     __m256 eight = _mm256_add_ps(_mm512_castps512_ps256((__m512)value), high);

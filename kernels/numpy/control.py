@@ -1,13 +1,15 @@
-"""Control flow that has a kernel: stopping."""
+"""Control flow that has kernels: stopping."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
+
+import numpy as np
 
 from fusible.errors import ExecutionError
 
-__all__ = ["fail"]
+__all__ = ["fail", "require"]
 
 
 def fail(message: str, results: Sequence[object]) -> NoReturn:
@@ -16,3 +18,10 @@ def fail(message: str, results: Sequence[object]) -> NoReturn:
     results: what the branch would have given; not looked at.
     """
     raise ExecutionError("a branch that cannot run with these shapes", message)
+
+
+def require(condition: np.ndarray[Any, Any], /, *, expected: bool, message: str) -> np.ndarray[Any, Any]:
+    """The condition (bool, one element) if it is as expected. Raises ExecutionError with the message if not."""
+    if bool(condition.reshape(())) is not expected:
+        fail(message, ())
+    return condition

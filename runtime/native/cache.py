@@ -11,9 +11,7 @@ import errno
 import fcntl
 import hashlib
 import os
-import shutil
 import stat
-import tempfile
 import time
 import warnings
 from collections.abc import Collection, Iterator, Mapping
@@ -23,7 +21,10 @@ from pathlib import Path
 
 from fusible.errors import UsageError
 
-__all__ = ["FileCache", "default_cache_dir", "matches_hash"]
+__all__ = ["CACHE_BYTES", "FileCache", "default_cache_dir", "matches_hash"]
+
+CACHE_BYTES = 2 * 2**30
+"""What the cache of native code keeps, about."""
 
 _HASH = ".sha256"
 _SCRATCH, _LOCK = "build-", "lock"
@@ -104,6 +105,8 @@ class FileCache:
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """A folder for the time of a build, on the file system of the cache."""
+        import tempfile  # noqa: PLC0415 - loading an artifact that was loaded before should not import it
+
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=_SCRATCH) as name:
             yield Path(name)
 
@@ -120,6 +123,8 @@ class FileCache:
 
     def trim(self, keep: Collection[str]) -> None:
         """Remove the entries unused for longest until the rest is within the limit, and what dead builds left."""
+        import shutil  # noqa: PLC0415 - see above
+
         entries, total = [], 0
         kept = {self._path(name).parent for name in keep}
         for folder in (path for path in self.folder.iterdir() if path.is_dir()):

@@ -1,8 +1,7 @@
-"""C sources become a shared library, compiled in parallel, cached by content, checked when loaded."""
+"""C sources become a shared library, compiled in parallel, cached by content."""
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import platform
 import re
@@ -12,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import fusible.kernels.cpu
-from fusible.errors import DeviceError, KernelBuildError, UsageError
-from fusible.runtime.native.cache import FileCache, matches_hash
+from fusible.errors import KernelBuildError, UsageError
+from fusible.runtime.native.cache import CACHE_BYTES, FileCache
 from fusible.runtime.native.compiler import Compiler, run_command
 from fusible.runtime.native.machine import instruction_sets, usable_threads
 
-__all__ = ["KERNEL_HEADERS", "Progress", "build_library", "load_library"]
+__all__ = ["KERNEL_HEADERS", "Progress", "build_library"]
 
 KERNEL_HEADERS = Path(fusible.kernels.cpu.__file__).parent
 """The folder of our own headers."""
@@ -25,7 +24,6 @@ KERNEL_HEADERS = Path(fusible.kernels.cpu.__file__).parent
 Progress = Callable[[int, int, str], None]
 """Called from the thread that builds, with steps done, steps in all, and what was done last."""
 
-CACHE_BYTES = 2 * 2**30
 _FORMAT = "1"  # counts up when the same key would stand for something else
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.[ch]")
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*[<"]([^>"\n]+)[>"]', re.MULTILINE)
@@ -80,22 +78,6 @@ def build_library(
                 found = _build(build, cache, objects, library, report, workers or usable_threads())
                 cache.trim({library})
     return found
-
-
-def load_library(path: Path) -> ctypes.CDLL:
-    """Load a library that `build_library` returned; calls release the GIL and keep errno (`ctypes.get_errno`).
-
-    Raises DeviceError if it is not the file that was built, or if the system refuses it.
-    """
-    if not matches_hash(path):
-        raise DeviceError(f"{path} is not the library that was built (another SHA-256, or none): build it again")
-    try:
-        return ctypes.CDLL(str(path), use_errno=True)
-    except OSError as error:
-        raise DeviceError(
-            f"the native library cannot be loaded: {error}; it must lie where the system lets code run (not on a file "
-            "system mounted noexec), and CC must name a compiler for this machine"
-        ) from error
 
 
 def _checked(sources: Mapping[str, str], compiler: Compiler, include: Path, flags: Sequence[str]) -> _Build:

@@ -9,11 +9,14 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from fusible.errors import DeviceError, UsageError
-from fusible.runtime.native.compiler import Compiler
-from fusible.runtime.native.library import KERNEL_HEADERS, build_library, load_library
+from fusible.runtime.native.loading import load_library
 from fusible.runtime.native.machine import usable_threads
+
+if TYPE_CHECKING:
+    from fusible.runtime.native.compiler import Compiler
 
 __all__ = ["MAX_THREADS", "Pool", "load_pool_library"]
 
@@ -22,6 +25,8 @@ MAX_THREADS = 1024
 
 def load_pool_library(compiler: Compiler, *, cache_dir: Path) -> ctypes.CDLL:
     """Build, if need be, and load the library that holds the pool. Raises as `build_library` and `load_library` do."""
+    from fusible.runtime.native.library import KERNEL_HEADERS, build_library  # noqa: PLC0415 - only a build needs it
+
     source = (KERNEL_HEADERS / "pool.c").read_text(encoding="utf-8")
     library = load_library(build_library({"pool.c": source}, compiler, cache_dir=cache_dir))
     library.pool_create.argtypes = [ctypes.c_int, ctypes.POINTER(ctypes.c_int)]

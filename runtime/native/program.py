@@ -9,18 +9,21 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fusible.errors import DeviceError, ExecutionError
+from fusible.errors import ArtifactError, DeviceError, ExecutionError
 from fusible.runtime.dims import DimText, evaluate_dim
-from fusible.runtime.native.cache import FileCache
-from fusible.runtime.native.compiler import Compiler, find_compiler
-from fusible.runtime.native.library import CACHE_BYTES, KERNEL_HEADERS, Progress, build_library, load_library
+from fusible.runtime.native.cache import CACHE_BYTES, FileCache
+from fusible.runtime.native.loading import load_library
 from fusible.runtime.native.machine import instruction_sets
 from fusible.runtime.native.pool import Pool
 from fusible.runtime.plan import Launch, Step
+
+if TYPE_CHECKING:
+    from fusible.runtime.native.compiler import Compiler
+    from fusible.runtime.native.library import Progress
 
 __all__ = [
     "NativeCode",
@@ -34,7 +37,11 @@ __all__ = [
 ]
 
 _MOST_BUFFERS = 256  # as in runner.c
-_ERRORS = {1: "an index that the inputs gave is out of range", 2: "out of memory"}
+_ERRORS = {
+    1: "an index that the inputs gave is out of range",
+    2: "out of memory",
+    3: "a branch was taken that cannot run with the sizes fixed when the model was compiled; exe.report.notes says why",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,8 @@ def build_program(
     code: NativeCode, compiler: Compiler, *, cache_dir: Path, threads: int | None, progress: Progress | None = None
 ) -> Program:
     """Compile the code, unless the cache has it, and load it. Raises KernelBuildError, DeviceError, UsageError."""
+    from fusible.runtime.native.library import KERNEL_HEADERS, build_library  # noqa: PLC0415 - only a build needs it
+
     fixed = {name: (KERNEL_HEADERS / name).read_text(encoding="utf-8") for name in ("pool.c", "runner.c")}
     library = build_library({**fixed, **code.sources}, compiler, cache_dir=cache_dir, progress=progress)
     return open_program(code, library, threads=threads)
@@ -69,20 +78,25 @@ def open_program(code: NativeCode, library: Path, *, threads: int | None) -> Pro
 
 
 def unpack_program(
-    code: NativeCode, library: bytes, processor: str, *, cache_dir: Path, threads: int | None
+    code: NativeCode, library: memoryview, digest: str, processor: str, *, cache_dir: Path, threads: int | None
 ) -> Program:
     """Load code whose library was built elsewhere, or compile it anew if that was for another processor.
 
-    processor: what `processor_key()` gave there. The library is put into the cache under its hash, which is checked.
-    Raises DeviceError (no compiler, or the system refuses), KernelBuildError, UsageError.
+    processor: what `processor_key()` gave there. digest: the library's SHA-256, under which the cache keeps it; its
+    bytes are read only if the cache lacks it. Raises DeviceError (no compiler, or the system refuses),
+    KernelBuildError, UsageError, ArtifactError if the bytes are damaged.
     """
     if processor != processor_key():
+        from fusible.runtime.native.compiler import find_compiler  # noqa: PLC0415 - only a build needs it
+
         return build_program(code, find_compiler(os.environ), cache_dir=cache_dir, threads=threads)
     cache = FileCache(cache_dir, CACHE_BYTES)
-    name = f"{hashlib.sha256(library).hexdigest()[:40]}.so"
+    name = f"{digest[:40]}.so"
     with cache.explained():
         path = cache.get(name)
         if path is None:
+            if hashlib.sha256(library).hexdigest() != digest:
+                raise ArtifactError("the native library in the artifact is damaged: its hash differs")
             with cache.scratch() as folder:
                 (folder / name).write_bytes(library)
                 path = cache.put(name, folder / name)

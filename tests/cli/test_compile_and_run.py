@@ -67,7 +67,7 @@ def test_compile_describes_the_artifact(command: Command, model: Path, tmp_path:
     facts = command("compile", model, "-o", artifact, "--json").json
     assert facts["artifact"] == str(artifact)
     assert facts["bytes"] == artifact.stat().st_size
-    assert facts["target"] == "numpy"
+    assert facts["target"] == "cpu"
     assert facts["inputs"] == ["x: float32[batch, 3, 5, 7]"]
     assert set(facts["report"]) >= {"fusions", "refusals", "kernels", "memory", "cost", "passes", "notes"}
     text = command("compile", model, "-o", artifact).out
@@ -116,6 +116,7 @@ def test_targets(command: Command, model: Path, tmp_path: Path) -> None:
     assert result.code == 2
     assert "abacus" in result.err
     assert command("run", tmp_path / "a", "--target", "numpy").code == 0
+    assert command("run", tmp_path / "a", "--target", "cpu").code == 2
 
 
 def test_an_unwritable_artifact(command: Command, model: Path, tmp_path: Path) -> None:
@@ -174,3 +175,12 @@ def test_inputs_of_unknown_rank_must_be_given(command: Command, tmp_path: Path) 
     assert result.code == 2
     assert "--shape x=" in result.err
     assert command("run", path, "--shape", "x=2,3").code == 0
+
+
+def test_export_c(command: Command, model: Path, tmp_path: Path) -> None:
+    facts = command("export-c", model, "-o", tmp_path / "c", "--name", "small", "--json").json
+    assert set(facts["files"]) == {"build.sh", "fusible.h", "libsmall.so", "small.h", "small.weights"}
+    assert "small.weights" in command("export-c", model, "-o", tmp_path / "c", "--name", "small").out
+    command("compile", model, "-o", tmp_path / "a", "--target", "numpy")
+    assert command("export-c", tmp_path / "a", "-o", tmp_path / "c").code == 2
+    assert command("export-c", model, "-o", tmp_path / "c", "--name", "No").code == 2

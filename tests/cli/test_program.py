@@ -13,7 +13,7 @@ import pytest
 from fusible.version import __version__
 from tests.cli.conftest import Command
 
-COMMANDS = ("compile", "run", "check", "verify", "ops", "doctor")
+COMMANDS = ("compile", "run", "export-c", "explain", "check", "verify", "ops", "doctor")
 
 
 def process(*words: str | Path, **options: object) -> subprocess.CompletedProcess[str]:

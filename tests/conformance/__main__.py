@@ -8,12 +8,15 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import onnx
 
 from tests.conformance.cases import KINDS, Case, load_cases
 from tests.conformance.run import Outcome, run_case, totals
+from tests.fast_compiler import fast_compiler
 
 REASON_WIDTH = 200
 
@@ -25,11 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not cases:
         print("no case matches --op and --filter", file=sys.stderr)
         return 2
-    outcomes = []
-    for number, case in enumerate(cases, 1):
-        if sys.stderr.isatty():
-            print(f"\r\x1b[K{number} of {len(cases)}: {case.name}", end="", file=sys.stderr, flush=True)
-        outcomes.append(run_case(case, target=options.target, verify=options.verify, seconds=options.seconds))
+    with TemporaryDirectory() as folder, _compiler(options.target, Path(folder)):
+        outcomes = [_outcome(case, f"{number} of {len(cases)}", options) for number, case in enumerate(cases, 1)]
     if sys.stderr.isatty():
         print("\r\x1b[K", end="", file=sys.stderr)
     _print_report(outcomes)
@@ -42,6 +42,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"fewer than {options.fail_under:g} % pass", file=sys.stderr)
         return 1
     return 0
+
+
+def _compiler(target: str, folder: Path) -> AbstractContextManager[None]:
+    return fast_compiler(folder) if target == "cpu" else nullcontext()
+
+
+def _outcome(case: Case, place: str, options: argparse.Namespace) -> Outcome:
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{place}: {case.name}", end="", file=sys.stderr, flush=True)
+    return run_case(case, target=options.target, verify=options.verify, seconds=options.seconds)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -15,6 +15,7 @@ from tests.conformance import run
 from tests.conformance.__main__ import main
 from tests.conformance.cases import Case, load_cases, plain
 from tests.conformance.run import Outcome, difference, run_case, totals
+from tests.fast_compiler import fast_compiler
 
 # Cases that fail in another way than by a named, unsupported operator: each with its reason.
 KNOWN_WRONG = {
@@ -33,6 +34,13 @@ def _share(outcomes: list[Outcome]) -> float:
 
 def test_a_sample_of_the_node_cases():
     outcomes = [run_case(case) for case in load_cases("node")[::9]]
+    assert _unexpected(outcomes) == []
+    assert _share(outcomes) >= 0.95
+
+
+def test_a_smaller_sample_of_the_node_cases_on_cpu(tmp_path):
+    with fast_compiler(tmp_path, "-O1"):
+        outcomes = [run_case(case, target="cpu") for case in load_cases("node")[4::30]]
     assert _unexpected(outcomes) == []
     assert _share(outcomes) >= 0.95
 

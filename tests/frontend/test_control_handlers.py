@@ -40,7 +40,7 @@ def model(then: onnx.GraphProto, otherwise: onnx.GraphProto) -> onnx.ModelProto:
 def test_the_sound_branch_runs_and_the_other_fails_when_it_is_taken(good_flag: bool, tmp_path) -> None:
     good, bad = branch("good_branch", "good"), branch("bad_branch", "bad")
     mixed = model(good, bad) if good_flag else model(bad, good)
-    exe = fusible.compile(mixed, options=fusible.Options(verify="passes"))
+    exe = fusible.compile(mixed, options=fusible.Options(verify="passes"), target="numpy")
     exe.save(tmp_path / "mixed.fusible")
     for runs in (exe, fusible.load(tmp_path / "mixed.fusible")):
         got = runs.run({"x": X, "flag": FLAGS[good_flag]})["y"]
@@ -65,16 +65,16 @@ def test_the_graph_verifies_prints_and_parses_and_is_not_exported() -> None:
 
 def test_two_branches_that_contradict_themselves_are_refused() -> None:
     with pytest.raises(InvalidModel, match="'one_reshape'"):
-        fusible.compile(model(branch("one", "bad"), branch("two", "bad")))
+        fusible.compile(model(branch("one", "bad"), branch("two", "bad")), target="numpy")
 
 
 def test_a_branch_that_breaks_the_standard_is_refused_even_if_it_may_not_be_taken() -> None:
     with pytest.raises(InvalidModel, match="'nowhere'"):
-        fusible.compile(model(branch("one", "good"), branch("two", "good", source="nowhere")))
+        fusible.compile(model(branch("one", "good"), branch("two", "good", source="nowhere")), target="numpy")
 
 
 def test_a_known_condition_that_takes_the_bad_branch_is_refused() -> None:
     made = model(branch("one", "good"), branch("two", "bad"))
     made.graph.initializer.append(onnx.numpy_helper.from_array(FLAGS[False], "flag"))
     with pytest.raises(InvalidModel, match="'two_reshape'"):
-        fusible.compile(made)
+        fusible.compile(made, target="numpy")

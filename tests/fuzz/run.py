@@ -60,7 +60,7 @@ def _try(name: str, data: bytes, result: Findings) -> None:
     result.mutants += 1
     started = time.thread_time()
     try:
-        executable = fusible.compile(data)
+        executable = fusible.compile(data, target="numpy")
         inputs = _inputs(executable)
         if inputs is not None:
             executable.run(inputs)

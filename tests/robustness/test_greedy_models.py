@@ -46,7 +46,7 @@ def test_petabytes_from_constants(name: str) -> None:
     if name == "eye":
         inputs["e"] = (FLOAT, [2**30, 2**30])
     bad = model(nodes, inputs, ["y"], constants)
-    refused(lambda: fusible.compile(bad))
+    refused(lambda: fusible.compile(bad, target="numpy"))
 
 
 @pytest.mark.parametrize("name", [n for n in CASES if n not in ("eye", "overflow")])
@@ -58,7 +58,7 @@ def test_petabytes_from_inputs(name: str) -> None:
     inputs |= {k: (types[v.dtype], list(v.shape)) for k, v in constants.items()}
     exe = None
     try:
-        exe = fusible.compile(model(nodes, inputs, ["y"]))
+        exe = fusible.compile(model(nodes, inputs, ["y"]), target="numpy")
     except fusible.FusibleError:
         return
     given = {"x": np.zeros(1, np.float32), **constants}
@@ -70,7 +70,8 @@ def test_petabytes_by_doubling() -> None:
     for level in range(60):
         nodes.append(helper.make_node("Concat", [name, name], [f"d{level}"], axis=0, name=f"double{level}"))
         name = f"d{level}"
-    refused(lambda: fusible.compile(model(nodes, {"x": (FLOAT, [1024])}, [name])), fusible.LimitExceeded)
+    doubled = model(nodes, {"x": (FLOAT, [1024])}, [name])
+    refused(lambda: fusible.compile(doubled, target="numpy"), fusible.LimitExceeded)
 
 
 def _endless(condition: str, trip: str) -> onnx.ModelProto:
@@ -92,7 +93,7 @@ def _endless(condition: str, trip: str) -> onnx.ModelProto:
 @pytest.mark.parametrize(("condition", "trip"), [("yes", ""), ("", ""), ("yes", "many"), ("", "many")])
 def test_a_loop_that_never_ends(condition: str, trip: str) -> None:
     def act() -> None:
-        fusible.compile(_endless(condition, trip))(np.zeros(1, np.float32))
+        fusible.compile(_endless(condition, trip), target="numpy")(np.zeros(1, np.float32))
 
     assert "endless" in refused(act, fusible.LimitExceeded, "unbounded_iterations")
 
@@ -114,7 +115,7 @@ def test_names_that_are_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     )
     bad.graph.name = evil
     with bounded():
-        exe = fusible.compile(bad, options=fusible.Options(verify="passes"))
+        exe = fusible.compile(bad, options=fusible.Options(verify="passes"), target="numpy")
         (y,) = exe(np.asarray([[1.0, -1.0]], np.float32))
         exe.save(tmp_path / "evil.fusible")
         (again,) = fusible.load(tmp_path / "evil.fusible")(np.asarray([[1.0, -1.0]], np.float32))
@@ -129,7 +130,7 @@ def test_many_nodes_limit() -> None:
     nodes = [helper.make_node("Relu", ["x" if n == 0 else f"v{n - 1}"], [f"v{n}"]) for n in range(200)]
     options = fusible.Options(limits=fusible.Limits(nodes=100))
     bad = model(nodes, {"x": (FLOAT, [1])}, ["v199"])
-    refused(lambda: fusible.compile(bad, options=options), fusible.LimitExceeded, "nodes")
+    refused(lambda: fusible.compile(bad, options=options, target="numpy"), fusible.LimitExceeded, "nodes")
 
 
 def test_recursive_functions() -> None:
@@ -138,7 +139,7 @@ def test_recursive_functions() -> None:
     bad = model([helper.make_node("F", ["x"], ["y"], domain="me")], {"x": (FLOAT, [1])}, ["y"])
     bad.opset_import.append(helper.make_opsetid("me", 1))
     bad.functions.append(function)
-    refused(lambda: fusible.compile(bad), fusible.InvalidModel, "calls itself: me::F -> me::F")
+    refused(lambda: fusible.compile(bad, target="numpy"), fusible.InvalidModel, "calls itself: me::F -> me::F")
 
 
 def test_exponential_functions() -> None:
@@ -153,12 +154,12 @@ def test_exponential_functions() -> None:
     bad = model([helper.make_node("F29", ["x"], ["y"], domain="me")], {"x": (FLOAT, [1])}, ["y"])
     bad.opset_import.append(helper.make_opsetid("me", 1))
     bad.functions.extend(functions)
-    refused(lambda: fusible.compile(bad), fusible.LimitExceeded, "nodes")
+    refused(lambda: fusible.compile(bad, target="numpy"), fusible.LimitExceeded, "nodes")
 
 
 def test_rank_limit() -> None:
     bad = model(_node("Reshape", "x", "n"), {"x": (FLOAT, [1])}, ["y"], {"n": np.ones(100, np.int64)})
-    refused(lambda: fusible.compile(bad))
+    refused(lambda: fusible.compile(bad, target="numpy"))
 
 
 def test_a_string_tensor_as_weights() -> None:
@@ -166,4 +167,4 @@ def test_a_string_tensor_as_weights() -> None:
     bad.graph.initializer.append(
         onnx.TensorProto(name="w", data_type=TensorProto.STRING, dims=[1], raw_data=b"12345678")
     )
-    refused(lambda: fusible.compile(bad))
+    refused(lambda: fusible.compile(bad, target="numpy"))

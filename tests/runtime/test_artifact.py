@@ -30,7 +30,7 @@ assert "fusible.compiler" not in sys.modules
 
 @pytest.mark.parametrize("name", ["conv_relu_add", "branches", "nonzero_chain", "cache_step"])
 def test_round_trip_in_a_bare_process(name: str, tmp_path: Path) -> None:
-    exe = fusible.compile(getattr(models, name)())
+    exe = fusible.compile(getattr(models, name)(), target="numpy")
     rng = np.random.default_rng(1)
     inputs = {
         s.name: np.asarray(rng.integers(0, 2, [d if isinstance(d, int) else 3 for d in s.shape or ()])).astype(s.dtype)
@@ -49,18 +49,18 @@ def test_round_trip_in_a_bare_process(name: str, tmp_path: Path) -> None:
 
 def test_two_compilations_give_the_same_bytes(tmp_path: Path) -> None:
     for number in range(2):
-        fusible.compile(models.branches()).save(tmp_path / f"{number}.fusible")
+        fusible.compile(models.branches(), target="numpy").save(tmp_path / f"{number}.fusible")
     assert (tmp_path / "0.fusible").read_bytes() == (tmp_path / "1.fusible").read_bytes()
 
 
 def test_the_plan_survives_json() -> None:
-    plan = fusible.compile(models.branches()).plan
+    plan = fusible.compile(models.branches(), target="numpy").plan
     assert Plan.from_json(plan.to_json()) == plan
 
 
 def test_damaged_artifacts(tmp_path: Path) -> None:
     path = tmp_path / "m.fusible"
-    fusible.compile(models.conv_relu_add()).save(path)
+    fusible.compile(models.conv_relu_add(), target="numpy").save(path)
     data = path.read_bytes()
     for length in (0, 4, 15, 40, len(data) // 2, len(data) - 65):
         (tmp_path / "cut").write_bytes(data[:length])
@@ -79,6 +79,32 @@ def test_damaged_artifacts(tmp_path: Path) -> None:
         fusible.load(tmp_path / "cut", check=True)
     with pytest.raises(fusible.ArtifactError, match="cannot be read"):
         fusible.load(tmp_path / "none")
+
+
+_LIGHT = """
+import sys, fusible
+fusible.load(sys.argv[1])
+for heavy in ("subprocess", "tempfile", "shutil", "concurrent.futures", "html", "fusible.kernels.numpy.scalar"):
+    assert heavy not in sys.modules, heavy
+"""
+
+
+def test_loading_native_code_imports_nothing_that_only_a_build_needs(tmp_path: Path) -> None:
+    fusible.compile(models.conv_relu_add(), target="cpu").save(tmp_path / "m.fusible")
+    fusible.load(tmp_path / "m.fusible")  # now the cache has the library
+    subprocess.run([sys.executable, "-c", _LIGHT, str(tmp_path / "m.fusible")], check=True)
+
+
+def test_a_damaged_library_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "m.fusible"
+    exe = fusible.compile(models.conv_relu_add(), target="cpu")
+    exe.save(path)
+    assert exe.program is not None
+    data, library = path.read_bytes(), exe.program.path.read_bytes()
+    path.write_bytes(data.replace(library, library[:-1] + bytes([library[-1] ^ 1])))
+    monkeypatch.setenv("FUSIBLE_CACHE_DIR", str(tmp_path / "empty"))
+    with pytest.raises(fusible.ArtifactError, match="native library in the artifact is damaged"):
+        fusible.load(path)
 
 
 def test_importing_fusible_is_light() -> None:

@@ -18,7 +18,7 @@ def _images(n: int, h: int, w: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def convolution() -> fusible.Executable:
-    return fusible.compile(models.conv_relu_add())
+    return fusible.compile(models.conv_relu_add(), target="numpy")
 
 
 def test_signature(convolution: fusible.Executable) -> None:
@@ -58,7 +58,7 @@ def test_an_output_that_is_an_input_is_copied() -> None:
         [helper.make_node("Identity", ["x"], ["y"])], [models.value("x", models.FLOAT, [3])], ["y", "x"]
     )
     x = np.arange(3, dtype=np.float32)
-    got = fusible.compile(identity).run({"x": x})
+    got = fusible.compile(identity, target="numpy").run({"x": x})
     assert all(np.array_equal(v, x) and not np.shares_memory(v, x) for v in got.values())
     assert not np.shares_memory(got["x"], got["y"])
 
@@ -96,7 +96,7 @@ def test_bound_inputs_and_outputs(convolution: fusible.Executable) -> None:
 
 
 def test_state_goes_from_output_to_input() -> None:
-    session = fusible.compile(models.cache_step()).session()
+    session = fusible.compile(models.cache_step(), target="numpy").session()
     session.bind(inputs={"past": np.zeros(4, np.float32)}, state={"present": "past"})
     x = np.asarray([1, 2, 3, 4], np.float32)
     sums = [float(session.run({"x": x})["y"]) for _ in range(4)]
@@ -106,7 +106,7 @@ def test_state_goes_from_output_to_input() -> None:
 @pytest.mark.parametrize("flag", [True, False])
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_if_and_loop(flag: bool, count: int) -> None:
-    exe = fusible.compile(models.branches())
+    exe = fusible.compile(models.branches(), target="numpy")
     x = np.arange(6, dtype=np.float32).reshape(3, 2)
     got = exe.run({"x": x, "flag": np.asarray(flag), "count": np.asarray(count)})
     start = x + 1 if flag else x * 2
@@ -116,7 +116,7 @@ def test_if_and_loop(flag: bool, count: int) -> None:
 
 
 def test_sizes_known_only_when_they_happen() -> None:
-    exe = fusible.compile(models.nonzero_chain())
+    exe = fusible.compile(models.nonzero_chain(), target="numpy")
     for n, m in ((3, 5), (1, 1), (4, 2)):
         x = np.random.default_rng(n).standard_normal((n, m)).astype(np.float32)
         got = exe.run({"x": x})
@@ -142,6 +142,6 @@ def test_a_kernel_that_refuses_names_the_node() -> None:
         [models.value("x", models.FLOAT, [3]), models.value("i", models.INT64, [1])],
         ["y"],
     )
-    exe = fusible.compile(gather)
+    exe = fusible.compile(gather, target="numpy")
     with pytest.raises(fusible.ExecutionError, match="lookup"):
         exe(np.zeros(3, np.float32), np.asarray([7]))

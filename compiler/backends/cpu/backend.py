@@ -6,13 +6,15 @@ Kernels with the same text are one function. All of them go into a few translati
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Mapping
 
 import numpy as np
 
 from fusible.compiler.backends.base import Block, Emitted, Support
-from fusible.compiler.backends.cpu.c_gemm import Product
+from fusible.compiler.backends.cpu.c_band import Band
+from fusible.compiler.backends.cpu.c_library import LibraryCall, requirement_call
+from fusible.compiler.backends.cpu.c_recurrent import RECURRENT, recurrent_call
+from fusible.compiler.backends.cpu.c_ring import Ring
 from fusible.compiler.backends.cpu.joins import Blocks, find_blocks
 from fusible.compiler.backends.cpu.joins_in_groups import Printers, joins_to_take_out
 from fusible.compiler.backends.cpu.kernel import (
@@ -20,101 +22,27 @@ from fusible.compiler.backends.cpu.kernel import (
     Machine,
     NativeKernel,
     NotPrintable,
-    packed,
-    print_region,
 )
-from fusible.compiler.backends.cpu.layout import channels_last, stored_orders
+from fusible.compiler.backends.cpu.layout import stored_orders
+from fusible.compiler.backends.cpu.native import Storage, kernel_of, native_kernel
 from fusible.compiler.backends.numpy import NumpyBackend, writes_buffers
 from fusible.compiler.ir.facts import replacement_kernel
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.symbols import Dim, SymInt
-from fusible.compiler.ir.types import TensorType
-from fusible.compiler.region.build import Built, NoRegion, build_region
-from fusible.compiler.region.group import home_of
+from fusible.compiler.region.build import Built, NoRegion
 from fusible.compiler.region.overwrite import overwritable
-from fusible.compiler.region.region import Load, operands_of
-from fusible.compiler.region.reorder import Order, reordered, widened
+from fusible.compiler.region.reorder import Order
 from fusible.passes.copy_images import copy_before
 from fusible.passes.fuse_regions import ungroup
 from fusible.passes.ledger import Entry, Kind
 from fusible.passes.take_out import take_out
 from fusible.runtime.native.machine import instruction_sets, usable_threads
 
-__all__ = ["CpuBackend", "native_kernel", "native_refusal"]
+__all__ = ["CpuBackend"]
 
+_WHOLE = frozenset({*RECURRENT, "require"})  # calls of kernels that take operands without gaps
 _UNITS = 8  # translation units at most; each compiles on its own
 _LARGEST_PACKED = 2**28  # floats
-
-
-def native_kernel(
-    node: Node,
-    orders: Mapping[Value, Order],
-    machine: Machine,
-    wholes: Mapping[Value, tuple[Dim, ...]] = MappingProxyType({}),
-) -> tuple[Built, NativeKernel]:
-    """The region of a node (or of a `fused` node's subgraph) and its kernel. Raises NoRegion, NotPrintable.
-
-    orders: how values are stored that are not row-major; wholes: the shapes of what some are blocks of.
-    """
-    if node.op.name == "fused":
-        graph = node.subgraphs[0]
-        inputs, outputs = list(graph.inputs), list(graph.outputs)
-        given = dict(zip(inputs, node.inputs, strict=True)) | dict(zip(outputs, node.outputs, strict=True))
-        return _kernel_of(list(graph), outputs, inputs, {f: v for f, v in given.items() if v}, orders, machine, wholes)
-    inputs = list(dict.fromkeys(v for v in node.inputs if v is not None))
-    return _kernel_of([node], list(node.outputs), inputs, {}, orders, machine, wholes)
-
-
-def _kernel_of(
-    nodes: Sequence[Node],
-    outputs: Sequence[Value],
-    inputs: Sequence[Value],
-    given: Mapping[Value, Value],
-    orders: Mapping[Value, Order],
-    machine: Machine,
-    wholes: Mapping[Value, tuple[Dim, ...]],
-) -> tuple[Built, NativeKernel]:
-    """The region of some nodes, and its kernel. given: the values that inputs and outputs of a group stand for."""
-    built = build_region(nodes, outputs, inputs=inputs, home=home_of(nodes, outputs), inline_scalars=True)
-    actual = {v: given.get(v, v) for v in (*built.inputs, *built.outputs)}
-    known = {v: orders[a] for v, a in actual.items() if a in orders}
-    built = _stored(built, known, {v: wholes[a] for v, a in actual.items() if a in wholes})
-    constants = [n for n, v in enumerate(built.inputs) if actual[v].constant is not None]
-    return built, print_region(built.region, constants, machine)
-
-
-def _stored(
-    built: Built, orders: Mapping[Value, Order], wholes: Mapping[Value, tuple[Dim, ...]] = MappingProxyType({})
-) -> Built:
-    """The region over buffers in their orders, or over the wholes that they are blocks of. Raises NotPrintable."""
-    wide = [{n: wholes[v] for n, v in enumerate(vs) if v in wholes} for vs in (built.inputs, built.outputs)]
-    for stage in built.region.stages:
-        if isinstance(stage, Load) and stage.buffer in wide[0] and operands_of(stage):
-            raise NotPrintable("an index that data give is checked against the end of the operand's own memory")
-    region = widened(built.region, *wide)
-    inputs = {n: orders[v] for n, v in enumerate(built.inputs) if v in orders}
-    outputs = {n: orders[v] for n, v in enumerate(built.outputs) if v in orders}
-    return Built(reordered(region, inputs, outputs), built.inputs, built.outputs)
-
-
-def native_refusal(nodes: Sequence[Node], outputs: Sequence[Value]) -> str | None:
-    """Why no native kernel can be printed for some nodes together, or None.
-
-    Images around a convolution are taken to be stored channels last, as they will be.
-    """
-    try:
-        built = build_region(nodes, outputs, home=home_of(nodes, outputs), inline_scalars=True)
-        if any(node.op.name == "conv" for node in nodes):
-            images = [v for v in (*built.inputs, *built.outputs) if v.constant is None and _is_image(v)]
-            built = _stored(built, {v: channels_last(4) for v in images})
-        print_region(built.region, [n for n, v in enumerate(built.inputs) if v.constant is not None])
-    except (NoRegion, NotPrintable) as refusal:
-        return str(refusal)
-    return None
-
-
-def _is_image(value: Value) -> bool:
-    return isinstance(value.type, TensorType) and value.type.shape is not None and len(value.type.shape) == 4
 
 
 class CpuBackend(NumpyBackend):
@@ -179,7 +107,7 @@ class CpuBackend(NumpyBackend):
 
     def _free_joins(self, graph: Graph) -> None:
         """Take concatenations out of groups where they can be made in place."""
-        printers = Printers(self._is_native, self._prints_block, self._prints_rest)
+        printers = Printers(self._may_be_native, self._prints_block, self._prints_rest)
         before = self._of_graph(graph)
         taken = joins_to_take_out(graph, before, printers)
         for group, join in taken:
@@ -198,6 +126,8 @@ class CpuBackend(NumpyBackend):
 
     def _prints_block(self, node: Node, value: Value, whole: tuple[Dim, ...]) -> bool:
         assert node.graph is not None
+        if not self._is_native(node):
+            return node.op.name not in _WHOLE
         try:
             native_kernel(node, self._of_graph(node.graph), self._machine, {value: whole})
         except (NoRegion, NotPrintable):
@@ -211,7 +141,7 @@ class CpuBackend(NumpyBackend):
         given.update(zip(inner.outputs, group.outputs, strict=True))
         orders = {**self._of_graph(group.graph), **({} if order is None else {join.output: order})}
         try:
-            _kernel_of([n for n in inner if n is not join], inner.outputs, [], given, orders, self._machine, {})
+            kernel_of([n for n in inner if n is not join], inner.outputs, [], given, Storage(orders), self._machine)
         except (NoRegion, NotPrintable):
             return False
         return True
@@ -249,6 +179,9 @@ class CpuBackend(NumpyBackend):
         for node in graph:
             touched = [v for v in (*node.inputs, *node.outputs) if v is not None and v in wholes]
             if not touched or node in found.done or not self._may_be_native(node):
+                continue
+            if node.op.name in _WHOLE:
+                refused.update(dict.fromkeys(touched, f"{node.op.name} reads and writes whole buffers"))
                 continue
             try:
                 printed[node] = native_kernel(node, orders, self._machine, wholes)
@@ -295,11 +228,30 @@ class CpuBackend(NumpyBackend):
         if replacement_kernel(node, self.target) is not None:
             self.host[name] = "a kernel was registered for it"
             return super().emit(node, name)
-        printed = self._printed(node)
-        if isinstance(printed, Exception):
-            self.host[name] = str(printed)
+        try:
+            if node.op.name == "require":
+                return self._library(node, requirement_call(node, PLACEHOLDER))
+            if node.op.name in RECURRENT:
+                return self._library(node, self._recurrent(node))
+            printed = self._printed(node)
+            if isinstance(printed, Exception):
+                raise printed
+        except (NoRegion, NotPrintable) as refusal:
+            self.host[name] = str(refusal)
             return super().emit(node, name)
         return self._native(node, *printed)
+
+    def _recurrent(self, node: Node) -> LibraryCall:
+        """The call of a recurrent layer. Raises NotPrintable."""
+        assert node.graph is not None
+        orders = self._of_graph(node.graph)
+        if any(v in orders for v in (*node.inputs, *node.outputs) if v is not None):
+            raise NotPrintable("an operand or result is not stored row by row")
+        return recurrent_call(node, PLACEHOLDER)
+
+    def _library(self, node: Node, call: LibraryCall) -> Emitted:
+        known = self.kernels.setdefault(call.text, f"k{len(self.kernels):03d}_{_word(node)}")
+        return Emitted(known, "", True, call.dims, native=True, inputs=call.inputs, constants=call.constants)
 
     def _native(self, node: Node, built: Built, kernel: NativeKernel) -> Emitted:
         known = self.kernels.setdefault(kernel.text, f"k{len(self.kernels):03d}_{_word(node)}")
@@ -307,7 +259,8 @@ class CpuBackend(NumpyBackend):
         symbols: Mapping[str, Dim] = {s.name: SymInt.of(s) for s in node.graph.symbols}
         inputs, constants = self._operands(node, built, kernel)
         dims = tuple(symbols[d] if isinstance(d, str) else d for d in kernel.dims)
-        inplace = overwritable(built.region)
+        anchor = kernel.anchor
+        inplace = anchor.overwritable if isinstance(anchor, Band | Ring) else overwritable(built.region)
         return Emitted(known, "", True, dims, inplace, native=True, inputs=inputs, constants=constants)
 
     def _operands(
@@ -316,19 +269,16 @@ class CpuBackend(NumpyBackend):
         """What the kernel reads, in the order of its buffers; constants that it wants packed."""
         formal = dict(zip(node.subgraphs[0].inputs, node.inputs, strict=True)) if node.op.name == "fused" else {}
         inputs = tuple(formal.get(v, v) for v in built.inputs)
-        if kernel.anchor is None:
-            return inputs, {}
-        buffer = kernel.anchor.buffer
-        operand = inputs[buffer]
-        assert operand is not None and operand.constant is not None
-        load = built.region.stages[kernel.anchor.right]
-        anchor = kernel.anchor
-        layout = anchor.rights if isinstance(anchor, Product) else (anchor.kind, anchor.winograd, anchor.geometry)
-        key = id(operand.constant), repr((load, layout, built.region.extents))
-        if key not in self._packed:
-            self._keep.append(operand.constant)
-            self._packed[key] = packed(built.region, kernel, operand.constant.array)
-        return inputs, {buffer: self._packed[key]}
+        constants: dict[int, np.ndarray] = {}
+        for buffer, packing in kernel.packings.items():
+            operand = inputs[buffer]
+            assert operand is not None and operand.constant is not None
+            key = id(operand.constant), packing.key
+            if key not in self._packed:
+                self._keep.append(operand.constant)
+                self._packed[key] = packing.packed(operand.constant.array)
+            constants[buffer] = self._packed[key]
+        return inputs, constants
 
     def sources(self) -> dict[str, str]:
         """The translation units: file name -> text. Kernels are dealt out evenly, in order, for reproducible builds."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from fusible.compiler.backends.cpu.c_body import Body, axis_names, shape_symbols
 from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim, coefficient
-from fusible.compiler.backends.cpu.c_expr import Code, Kind, c_float
-from fusible.compiler.backends.cpu.nest import Access, NotPrintable, flat_nest
+from fusible.compiler.backends.cpu.c_kinds import Code, Kind, c_float
+from fusible.compiler.backends.cpu.nest import Access, NotPrintable, check_products, flat_nest
 from fusible.compiler.ir.symbol_values import substitute, symbols_of
 from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, floordiv
 from fusible.compiler.ir.types import DType
@@ -55,6 +55,7 @@ def attention_of(region: Region) -> Attention:
     assert isinstance(scores, Contract) and isinstance(output, Contract)
     if output.dtype is not DType.F32 or scores.dtype is not DType.F32 or len(output.axes) != 1 or len(scores.axes) != 1:
         raise NotPrintable("it has several contractions, which are no attention in f32")
+    check_products(region)
     finder = _Finder(region)
     key, size = output.axes[0], scores.axes[0]
     v, weights = finder.load_and_other(output)
@@ -222,8 +223,17 @@ class _Printer:
         self.loads = flat_nest(self.region, ()).loads
         self.by_query = flat_nest(self.region, hidden, attention.query)
         self.by_column = flat_nest(self.region, hidden, attention.column)
+        self.others = self._other_axes()
         self.symbols = shape_symbols(flat_nest(self.region, ()))
         self.numbers: list[int] = []
+
+    def _other_axes(self) -> list[int]:
+        """Axes that neither product has: what follows has them, where there is one index only."""
+        a = self.attention
+        found = [n for n in range(len(self.region.extents)) if n not in (*a.leading, a.query, a.key, a.column, a.size)]
+        if any(self.region.extents[n] != 1 for n in found):
+            raise NotPrintable("its result is broadcast")
+        return found
 
     def text(self) -> str:
         """Everything."""
@@ -274,12 +284,13 @@ class _Printer:
             "(void)c;",
         ]
         leading = self.attention.leading
+        lines += [f"const long i{axis} = 0;" for axis in self.others]
         if len(leading) == 2:
             heads = c_dim(self.region.extents[leading[1]], names)
             lines += [f"const long i{leading[1]} = place->head % {heads}, i{leading[0]} = place->head / {heads};"]
         elif leading:
             lines += [f"const long i{leading[0]} = place->head;"]
-        return [*lines, *(f"(void)i{axis};" for axis in leading)]
+        return [*lines, *(f"(void)i{axis};" for axis in (*leading, *self.others))]
 
     def _finish(self) -> str:
         """The hook of the output: what follows the second product."""

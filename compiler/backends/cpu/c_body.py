@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from fusible.compiler.backends.cpu.c_call import ELEMENT_TYPES
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim, coefficient, mentions
-from fusible.compiler.backends.cpu.c_expr import Code, Kind, c_float, kind_of, print_expr, promoted
+from fusible.compiler.backends.cpu.c_expr import print_expr
+from fusible.compiler.backends.cpu.c_kinds import (
+    Code,
+    Kind,
+    c_float,
+    kind_of,
+    literal,
+    number_of,
+    promoted,
+    rounded,
+    stored,
+)
 from fusible.compiler.backends.cpu.nest import Access, Nest, NotPrintable
 from fusible.compiler.ir.symbol_values import symbols_of
 from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.ir.types import DType
+from fusible.compiler.region.expr import Convert
 from fusible.compiler.region.index import Bound
 from fusible.compiler.region.region import Index, Load, Map, Reduce, Stage, Test
 
 __all__ = ["Body", "axis_names"]
+
+_OWN = re.compile(r"[iv][0-9]+|w[0-9]+_[0-9]+")  # axes, values, checked indices
 
 
 def axis_names(nest: Nest, call: str = "c->") -> dict[str, str]:
@@ -35,7 +50,7 @@ def shape_symbols(nest: Nest) -> list[str]:
             case Test(bounds):
                 dims += [d for b in bounds for d in (b.expr, b.low, b.high)]
     found = dict.fromkeys(s.name for d in dims for s in symbols_of(d))
-    return [name for name in found if not (name[0] in "ivw" and name[1:].replace("_", "").isdigit())]
+    return [name for name in found if not _OWN.fullmatch(name)]
 
 
 class Body:
@@ -74,9 +89,10 @@ class Body:
                 code = print_expr(expr, self.values, kind)
                 if code.kind is not kind:
                     raise NotPrintable(f"a stage gives {code.kind.name.lower()}s as {dtype.value}")
-                self._define(value, code)
+                done = isinstance(expr, Convert) and expr.dtype is dtype
+                self._define(value, code if done else rounded(code, dtype))
             case Index(expr):
-                self._define(value, self._index(expr))
+                self._define(value, self._index(expr, kind))
             case Test(bounds):
                 self._define(value, self._test(bounds))
             case Reduce():
@@ -89,20 +105,21 @@ class Body:
     def _know(self, value: int, code: Code) -> None:
         """Keep a value; an integer may be mentioned by indices and bounds."""
         self.values[value] = code
-        if code.kind is Kind.INT:
-            self.names[f"v{value}"] = f"{code.text}[lane]" if code.vector else code.text
+        if code.kind in (Kind.INT, Kind.LONG):
+            text = f"{code.text}[lane]" if code.vector else code.text
+            self.names[f"v{value}"] = f"(long){text}" if code.kind is Kind.INT else text
 
     # Axes as values
 
-    def _index(self, expr: Dim) -> Code:
+    def _index(self, expr: Dim, kind: Kind) -> Code:
         vector = self.nest.vector
         step = coefficient(expr, vector) if vector >= 0 else 0
         if step == 0 and not self._mentions_lanes(expr):
-            return Code(c_dim(expr, self.names), Kind.INT, False)
+            return Code(f"({kind.c_type(False)})({c_dim(expr, self.names)})", kind, False)
         if step is None or self._mentions_lanes(expr):
-            return self._lane_by_lane(f"(int32_t)({c_dim(expr, self._lane_names())})", Kind.INT)
-        first = f"vi_all((int32_t)({c_dim(expr, self.names)}))"
-        return Code(f"{first} + vi_lanes() * (int32_t)({c_dim(step, self.names)})", Kind.INT, True)
+            return self._lane_by_lane(f"({kind.c_type(False)})({c_dim(expr, self._lane_names())})", kind)
+        first, pace = (f"({kind.c_type(False)})({c_dim(d, self.names)})" for d in (expr, step))
+        return Code(f"{kind.c_type(True)}_all({first}) + {kind.c_type(True)}_lanes() * {pace}", kind, True)
 
     def _test(self, bounds: Sequence[Bound]) -> Code:
         if not any(self._along(b) for b in bounds):
@@ -132,7 +149,7 @@ class Body:
     def _lane_by_lane(self, element: str, kind: Kind) -> Code:
         """A vector whose elements are computed one after the other, over `lane`."""
         name = f"t{len(self.lines)}"
-        self.lines.append(f"vi {name};")
+        self.lines.append(f"{kind.c_type(True)} {name};")
         self.lines.append(f"for (int lane = 0; lane < VL; lane++) {name}[lane] = {element};")
         return Code(name, kind, True)
 
@@ -157,38 +174,38 @@ class Body:
     # Loads and stores
 
     def _load(self, value: int, position: int, kind: Kind, dtype: DType) -> None:
-        access = self.nest.loads[position]
+        access = self._settled(self.nest.loads[position])
         if not self.varies(value):
             self._checks(access, self.names)
-            read = f"c->x{access.buffer}[{c_dim(access.offset, self.names)}]"
+            read = number_of(f"c->x{access.buffer}[{c_dim(access.offset, self.names)}]", dtype)
             self._define(value, Code(self._guarded(access, read, kind, False), kind, False))
             return
         step = coefficient(access.offset, self.nest.vector)
-        simple = step == 1 and not access.checked and not any(self._along(b) for b in access.bounds)
-        if simple and kind is not Kind.INT:
+        even = step is not None and not access.checked and not any(self._along(b) for b in access.bounds)
+        if even and step is not None and (step == 1 or kind is not Kind.MASK):
             place = f"c->x{access.buffer} + {c_dim(access.offset, self.names)}"
-            read = f"vf_load_first({place}, lanes)" if kind is Kind.FLOAT else f"mask_load({place}, lanes)"
+            read = self._read(place, step, dtype)
             self._define(value, Code(self._guarded(access, read, kind, True), kind, True))
-            return
-        apart = step is not None and not any(self._along(b) for b in access.bounds)
-        if kind is Kind.FLOAT and apart and not access.checked:
-            assert step is not None
-            place = f"c->x{access.buffer} + {c_dim(access.offset, self.names)}"
-            read = f"vf_load_step({place}, {c_dim(step, self.names)}, lanes)"
-            self._define(value, Code(self._guarded(access, read, kind, True), kind, True))
-            return
-        if kind is Kind.INT:
-            raise NotPrintable(f"it loads {dtype.value} lane by lane")
-        if step == 1 and not access.checked and kind is Kind.FLOAT and all(self._slides(b) for b in access.bounds):
+        elif step == 1 and not access.checked and dtype is DType.F32 and all(self._slides(b) for b in access.bounds):
             self._load_interval(value, access)
         else:
-            self._load_lanes(value, access, kind)
+            self._load_lanes(value, access, dtype)
+
+    def _read(self, place: str, step: Dim, dtype: DType) -> str:
+        """A vector of elements that lie `step` apart."""
+        match dtype:
+            case DType.BOOL:
+                return f"mask_load({place}, lanes)"
+            case DType.F32 if step == 1:
+                return f"vf_load_first({place}, lanes)"
+            case DType.F32:
+                return f"vf_load_step({place}, {c_dim(step, self.names)}, lanes)"
+        return f"load_{dtype.value}({place}, {c_dim(step, self.names)}, lanes)"
 
     def _guarded(self, access: Access, read: str, kind: Kind, vector: bool) -> str:
         if not access.bounds:
             return read
-        fill = access.fill or 0
-        other = Code(c_float(float(fill)) if kind is Kind.FLOAT else str(int(fill)), kind, False)
+        other = Code(literal(access.fill or 0, kind), kind, False)
         return f"{self.condition(access.bounds)} ? {read} : {promoted(other).text if vector else other.text}"
 
     def _load_interval(self, value: int, access: Access) -> None:
@@ -198,21 +215,28 @@ class Body:
         arguments = f"{place}, lanes, {first}, {last}, {c_float(float(access.fill or 0))}"
         self._define(value, Code(f"vf_load_interval({arguments})", Kind.FLOAT, True))
 
-    def _load_lanes(self, value: int, access: Access, kind: Kind) -> None:
-        names = self._lane_names()
-        fill = access.fill or 0
-        other = c_float(float(fill)) if kind is Kind.FLOAT else str(int(fill))
+    def _load_lanes(self, value: int, access: Access, dtype: DType) -> None:
+        names, kind = self._lane_names(), kind_of(dtype)
+        other = literal(access.fill or 0, kind)
         self.lines.append(f"{kind.c_type(True)} v{value} = {promoted(Code(other, kind, False)).text};")
         self.lines.append("for (long lane = 0; lane < lanes; lane++) {")
         outer, self.lines = self.lines, []
         self._checks(access, names, access.bounds)
-        read = f"c->x{access.buffer}[{c_dim(access.offset, names)}]"
-        element = read if kind is Kind.FLOAT else f"{read} ? -1 : 0"
+        read = number_of(f"c->x{access.buffer}[{c_dim(access.offset, names)}]", dtype)
+        element = f"{read} ? -1 : 0" if kind is Kind.MASK else read
         condition = f"if {self.condition(access.bounds, names)} " if access.bounds else ""
         self.lines.append(f"{condition}v{value}[lane] = {element};")
         outer += [f"    {line}" for line in self.lines] + ["}"]
         self.lines = outer
         self.values[value] = Code(f"v{value}", kind, True)
+
+    def _settled(self, access: Access) -> Access:
+        """The access without indices that data gave, if these are the same for all lanes: they are checked here."""
+        indices = [index for _, index, _ in access.checked]
+        if access.bounds or any(self._mentions_lanes(d) or mentions(d, f"i{self.nest.vector}") for d in indices):
+            return access
+        self._checks(access, self.names)
+        return replace(access, checked=())
 
     def _lane_names(self) -> Names:
         vector = self.nest.vector
@@ -229,23 +253,30 @@ class Body:
 
     def store(self, number: int) -> None:
         """Print store `number`: along the lanes if its place depends on them."""
-        access, stored = self.nest.stores[number], self.region.stores[number]
-        code, dtype = self.values[stored.value], self.region.dtypes[stored.value]
+        access, value = self.nest.stores[number], self.region.stores[number].value
+        code, dtype = self.values[value], self.region.dtypes[value]
         place = f"c->y{access.buffer} + {c_dim(access.offset, self.names)}"
         step = coefficient(access.offset, self.nest.vector) if self.nest.vector >= 0 else 0
         along = any(self._along(b) for b in access.bounds)
         if step == 0 and not along:
             if code.vector:
                 raise NotPrintable("lanes are stored to one place")
-            self._if(access.bounds, f"*({place}) = ({ELEMENT_TYPES[dtype]})({code.text});")
-        elif step == 1 and not along and code.kind is not Kind.INT:
-            function = "vf_store_first" if code.kind is Kind.FLOAT else "mask_store"
-            self._if(access.bounds, f"{function}({place}, {promoted(code).text}, lanes);")
-        elif step is not None and not along and code.kind is Kind.FLOAT and dtype is DType.F32:
-            text = f"vf_store_step({place}, {c_dim(step, self.names)}, {promoted(code).text}, lanes);"
-            self._if(access.bounds, text)
+            self._if(access.bounds, f"*({place}) = {stored(code.text, dtype)};")
+        elif step is not None and not along and (step == 1 or dtype is not DType.BOOL):
+            self._if(access.bounds, self._write(place, step, promoted(code).text, dtype))
         else:
             self._store_lanes(access, code, dtype)
+
+    def _write(self, place: str, step: Dim, value: str, dtype: DType) -> str:
+        """Store a vector as elements that lie `step` apart."""
+        match dtype:
+            case DType.BOOL:
+                return f"mask_store({place}, {value}, lanes);"
+            case DType.F32 if step == 1:
+                return f"vf_store_first({place}, {value}, lanes);"
+            case DType.F32:
+                return f"vf_store_step({place}, {c_dim(step, self.names)}, {value}, lanes);"
+        return f"store_{dtype.value}({place}, {c_dim(step, self.names)}, {value}, lanes);"
 
     def _if(self, bounds: Sequence[Bound], statement: str) -> None:
         self.lines.append(f"if {self.condition(bounds)} {statement}" if bounds else statement)
@@ -258,4 +289,4 @@ class Body:
         condition = f"if {self.condition(access.bounds, names)} " if access.bounds else ""
         place = f"c->y{access.buffer}[{c_dim(access.offset, names)}]"
         self.lines.append("for (long lane = 0; lane < lanes; lane++)")
-        self.lines.append(f"    {condition}{place} = ({ELEMENT_TYPES[dtype]}){value};")
+        self.lines.append(f"    {condition}{place} = {stored(value, dtype)};")

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fusible.compiler.backends.cpu.c_kinds import ELEMENT_TYPES
 from fusible.compiler.backends.cpu.nest import NotPrintable
-from fusible.compiler.ir.types import DType
 from fusible.compiler.region.region import Region
 
-__all__ = ["ELEMENT_TYPES", "call_fields", "call_members", "check_elements"]
-
-ELEMENT_TYPES = {DType.F32: "float", DType.BOOL: "uint8_t", DType.I64: "int64_t", DType.I32: "int32_t"}
-"""What elements are in memory."""
+__all__ = ["call_fields", "call_members", "check_elements"]
 
 
 def check_elements(region: Region) -> None:

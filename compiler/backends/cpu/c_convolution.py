@@ -1,4 +1,4 @@
-"""A region around one convolution: convolution.h, winograd.h or depthwise.h, the rest of the region in their hook.
+"""A region around one convolution: convolution.h, winograd.h, depthwise.h; the rest of the region in their hook.
 
 What kind of convolution it is, and its geometry, is read off the index map of the left operand, which must be stored
 channels last; the weights are constant and packed when the model is compiled.
@@ -6,7 +6,7 @@ channels last; the weights are constant and packed when the model is compiled.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,16 +14,26 @@ import numpy as np
 from fusible.compiler.backends.cpu.c_body import Body, axis_names, shape_symbols
 from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim
-from fusible.compiler.backends.cpu.c_expr import Code, Kind
-from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of
+from fusible.compiler.backends.cpu.c_kinds import Code, Kind
+from fusible.compiler.backends.cpu.c_start import print_start, start_of
+from fusible.compiler.backends.cpu.lines import line_fields, line_taps, line_tiles
+from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, check_products, nest_of
 from fusible.compiler.backends.cpu.windows import Geometry, geometry_of
 from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.region.region import Contract, Load, Region, operands_of
-from fusible.kernels.cpu.convolution_plan import plan_convolution, plan_depthwise, plan_winograd
+from fusible.kernels.cpu.convolution_plan import plan_convolution, plan_depthwise, plan_winograd, plan_winograd_line
 from fusible.kernels.cpu.convolution_weights import pack_convolution, pack_depthwise
-from fusible.kernels.cpu.winograd import pack_winograd
+from fusible.kernels.cpu.winograd import pack_winograd, pack_winograd_line
 
-__all__ = ["Convolution", "convolution_of", "packed_weights", "print_convolution"]
+__all__ = [
+    "Convolution",
+    "ConvolutionPrinter",
+    "Machine",
+    "convolution_of",
+    "packed_weights",
+    "print_convolution",
+    "row_axes",
+]
 
 
 _WINOGRAD_FIELDS = frozenset(
@@ -34,12 +44,22 @@ _LEAST_CHANNELS = 16  # below, the transforms cost more than the products that t
 _LARGE_IMAGE, _SMALL_IMAGE = 100, 36  # output pixels from which tiles of 4 x 4, and of 2 x 2, pay
 
 
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What work is cut for: threads, and lanes of a vector. exact: keep to algorithms that round as the sums do."""
+
+    threads: int = 1
+    lanes: int = 8
+    exact: bool = False
+
+
 @dataclass(frozen=True)
 class Convolution:
     """A convolution in a nest.
 
     left, right: the stages that load its operands; buffer: the input with the weights; winograd: the size of the tiles
-    of outputs, 2 or 4, if it is computed by Winograd's algorithm, else 0.
+    of outputs, 2 or 4, if it is computed by Winograd's algorithm, else 0; line: the taps, 3 or 5, if it is computed so
+    along lines.
     """
 
     nest: Nest
@@ -49,11 +69,14 @@ class Convolution:
     geometry: Geometry
     buffer: int
     winograd: int
+    line: int = 0
 
     @property
     def kind(self) -> str:
         """The kernel, as its struct is called."""
-        return "depthwise" if self.geometry.depthwise else "winograd" if self.winograd else "convolution"
+        if self.geometry.depthwise:
+            return "depthwise"
+        return "winograd" if self.winograd else "winograd_line" if self.line else "convolution"
 
 
 def convolution_of(region: Region, constants: Collection[int], *, exact: bool = False) -> Convolution:
@@ -66,6 +89,7 @@ def convolution_of(region: Region, constants: Collection[int], *, exact: bool = 
     position = region.contractions[0]
     contract = region.stages[position]
     assert isinstance(contract, Contract)
+    check_products(region)
     loads = [region.first_values.index(value) for value in contract.args]
     if len(loads) != 2 or not all(isinstance(region.stages[n], Load) for n in loads):
         raise NotPrintable("an operand of its convolution is computed in the region")
@@ -77,7 +101,8 @@ def convolution_of(region: Region, constants: Collection[int], *, exact: bool = 
     geometry = geometry_of(region, left, right, contract)
     hidden = (left, right)
     nest = nest_of(region, contraction=position, aside=hidden, vector=geometry.column, rows=geometry.rows)
-    return Convolution(nest, position, left, right, geometry, weights.buffer, 0 if exact else _winograd(geometry))
+    winograd, line = (0, 0) if exact else (_winograd(geometry), line_taps(geometry))
+    return Convolution(nest, position, left, right, geometry, weights.buffer, winograd, line)
 
 
 def _winograd(g: Geometry) -> int:
@@ -97,137 +122,172 @@ def packed_weights(convolution: Convolution, array: np.ndarray) -> np.ndarray:
         return pack_depthwise(array).reshape(-1)
     if convolution.winograd:
         return pack_winograd(array, convolution.winograd)
+    if convolution.line:
+        return pack_winograd_line(array.reshape(*array.shape[:2], convolution.line))
     return pack_convolution(array, convolution.geometry.groups)
 
 
 def print_convolution(
-    region: Region, convolution: Convolution, name: str, threads: int, lanes: int
+    region: Region, convolution: Convolution, name: str, machine: Machine
 ) -> tuple[str, tuple[str | int, ...]]:
     """The C text of a region around a convolution, up to the exported function `name`, and what it takes as `dims`.
 
     Raises NotPrintable.
     """
-    printer = _Printer(region, convolution, name, threads, lanes)
-    text = printer.text()
-    return text, (*printer.symbols, *printer.numbers)
+    check_elements(region)
+    symbols, numbers = shape_symbols(convolution.nest), list[int]()
+    printer = ConvolutionPrinter(convolution, name, machine, numbers)
+    context = [f"const struct {name}_call *c = context;"]
+    hooks = [printer.start_hook(context), printer.finish_hook(context)]
+    export = _export(printer, symbols)
+    members = call_members(region, symbols, len(numbers))
+    kernel = [f"    struct {printer.kind} kernel;", "    char *scratch;", "    long scratch_size;"]
+    lines = [*members, *kernel, "    struct pool *pool;", "    int *error;"]
+    structure = "\n".join([f"struct {name}_call {{", *lines, "};"])
+    text = "\n\n".join([structure, *filter(None, hooks), _task(printer), export]) + "\n"
+    return text, (*symbols, *numbers)
 
 
-class _Printer:
-    def __init__(self, region: Region, convolution: Convolution, name: str, threads: int, lanes: int) -> None:
-        self.region, self.convolution, self.name = region, convolution, name
-        self.nest, self.geometry = convolution.nest, convolution.geometry
-        self.threads, self.lanes = threads, lanes
-        check_elements(region)
-        self.symbols = shape_symbols(self.nest)
-        self.numbers: list[int] = []
+def _task(printer: ConvolutionPrinter) -> str:
+    name, kind = printer.name, printer.kind
+    scratch = "" if kind == "depthwise" else ", c->scratch + pool_thread(c->pool) * c->scratch_size"
+    lines = [f"const struct {name}_call *c = context;"]
+    operand = "&c->kernel"
+    if kind == "depthwise":
+        lines += printer.specialised("c->kernel")
+        operand = "&kernel"
+    lines.append(f"{kind}_item({printer.tile}{operand}, item{scratch}, {printer.start_name}, {name}_finish, c);")
+    head = f"static void {name}_task(void *context, long item) {{"
+    return "\n".join([head, *(f"    {line}" for line in lines), "}"])
+
+
+def _export(printer: ConvolutionPrinter, symbols: Sequence[str]) -> str:
+    name, kind, tile, region = printer.name, printer.kind, printer.tile, printer.nest.region
+    names = Names(axis_names(printer.nest, "call."), "call.n", printer.numbers)
+    kernel = printer.kernel(names)
+    fields = call_fields(region, symbols, len(printer.numbers))
+    lines = [f"struct {name}_call call = {{{', '.join([*fields, '.pool = pool', '.error = error'])}}};"]
+    lines += ["(void)dims;", f"call.kernel = {kernel};"]
+    if kind == "depthwise":
+        lines.append(f"pool_run(pool, {name}_task, &call, depthwise_items(&call.kernel));")
+    else:
+        lines += [
+            f"call.scratch_size = ({kind}_scratch_bytes({tile}&call.kernel) + 63) / 64 * 64;",
+            "float *scratch;",
+            "if (!scratch_get(&scratch, call.scratch_size / 4 * pool_threads(pool), error)) return;",
+            "call.scratch = (char *)scratch;",
+            f"pool_run(pool, {name}_task, &call, {kind}_items({tile}&call.kernel));",
+            "scratch_give(scratch);",
+        ]
+    head = f"EXPORT void {name}(struct pool *pool, void *const *buffers, const int64_t *dims, int *error) {{"
+    return "\n".join([head, *(f"    {line}" for line in lines), "}"])
+
+
+class ConvolutionPrinter:
+    """The parts of a kernel around one convolution: its hooks and its struct. Numbers are parameters in `numbers`."""
+
+    def __init__(self, convolution: Convolution, name: str, machine: Machine, numbers: list[int]) -> None:
+        self.convolution, self.name, self.machine, self.numbers = convolution, name, machine, numbers
+        self.nest, self.geometry, self.kind = convolution.nest, convolution.geometry, convolution.kind
         self.names = Names(axis_names(self.nest), "c->n", self.numbers)
+        self.start = start_of(self.nest, convolution.contract, self.geometry.column)
+        self.start_name = "start_zero" if self.start is None else f"{name}_start"
+        constant = convolution.winograd or convolution.line
+        self.tile = f"{constant}, " if constant else ""
 
-    def text(self) -> str:
-        """Everything."""
-        functions = [self._finish(), self._task()]
-        export = self._export()
-        return "\n\n".join([self._structure(), *functions, export]) + "\n"
+    def start_hook(self, context: Sequence[str]) -> str:
+        """The start hook, if there is one. context: statements that define `c`."""
+        if self.start is None:
+            return ""
+        return print_start(self.nest, self.start, self.name, self.geometry.column, context, self.names)
 
-    def _structure(self) -> str:
-        members = call_members(self.region, self.symbols, len(self.numbers))
-        kernel = [f"    struct {self.convolution.kind} kernel;", "    char *scratch;", "    long scratch_size;"]
-        lines = [*members, *kernel]
-        return "\n".join([f"struct {self.name}_call {{", *lines, "    struct pool *pool;", "    int *error;", "};"])
-
-    def _finish(self) -> str:
-        """The hook: every stage but the product and its operands, for one vector of channels of a pixel."""
-        c = self.convolution
-        value = self.region.first_values[c.contract]
+    def body(self) -> Body:
+        """Every stage but the product and its operands, for one vector of channels of a pixel; without the stores."""
+        c, region = self.convolution, self.nest.region
+        value = region.first_values[c.contract] if self.start is None else self.start.value
         body = Body(self.nest, {value: Code("value", Kind.FLOAT, True)}, self.names)
         hidden = {c.contract, c.left, c.right}
-        operands = {self.region.first_values[c.left], self.region.first_values[c.right]}
-        for position, stage in enumerate(self.region.stages):
+        hidden |= set() if self.start is None else {self.start.total, self.start.bias}
+        operands = {region.first_values[c.left], region.first_values[c.right]}
+        for position, stage in enumerate(region.stages):
             if position not in hidden and operands & set(operands_of(stage)):
                 raise NotPrintable("an operand of its convolution is used elsewhere in the region")
-        body.stages(n for n in range(len(self.region.stages)) if n not in hidden)
-        for number in range(len(self.region.stores)):
+        body.stages(n for n in range(len(region.stages)) if n not in hidden)
+        return body
+
+    def finish_hook(self, context: Sequence[str], row: str = "row") -> str:
+        """The finish hook with the region's stores. row: the parameter, from which `context` may make `row`."""
+        body = self.body()
+        for number in range(len(self.nest.region.stores)):
             body.store(number)
+        return self.hook([*context, *self._rows()], body.lines, row)
+
+    def hook(self, context: Sequence[str], lines: Sequence[str], row: str = "row") -> str:
+        """A finish hook of these statements."""
         column = self.geometry.column
-        lines = [
-            f"const struct {self.name}_call *c = context;",
-            f"const long i{column} = column;",
-            f"(void)c, (void)row, (void)i{column};",
-            *self._rows(),
-            *body.lines,
-        ]
-        head = f"INLINE void {self.name}_finish(const void *context, vf value, long row, long column, long lanes) {{"
-        return "\n".join([head, *(f"    {line}" for line in lines), "}"])
+        first = [*context, f"const long i{column} = column;", f"(void)c, (void){row}, (void)i{column};"]
+        head = f"INLINE void {self.name}_finish(const void *context, vf value, long {row}, long column, long lanes) {{"
+        return "\n".join([head, *(f"    {line}" for line in [*first, *lines]), "}"])
 
     def _rows(self) -> list[str]:
         """The axes of a pixel, taken out of its number."""
-        axes = [a for a in self.nest.outer if a != self.geometry.column and self.nest.extents[a] is not None]
-        lines = ["long rest = row;"] if axes else []
-        for number, axis in enumerate(reversed(axes)):
-            extent = self.nest.extents[axis]
-            assert extent is not None
-            whole = number == len(axes) - 1
-            lines.append(f"const long i{axis} = rest{'' if whole else f' % {c_dim(extent, self.names)}'};")
-            lines += [] if whole else [f"rest /= {c_dim(extent, self.names)};"]
-            lines.append(f"(void)i{axis};")
-        return lines
+        return row_axes(self.nest, self.geometry.column, self.names)
 
-    def _task(self) -> str:
-        kind, tile = self.convolution.kind, self._tile()
-        scratch = "" if self.geometry.depthwise else ", c->scratch + pool_thread(c->pool) * c->scratch_size"
-        call = f"{kind}_item({tile}&c->kernel, item{scratch}, start_zero, {self.name}_finish, c);"
-        head = f"static void {self.name}_task(void *context, long item) {{"
-        return "\n".join([head, f"    const struct {self.name}_call *c = context;", f"    {call}", "}"])
+    def specialised(self, source: str) -> list[str]:
+        """Statements for a local copy `kernel` of a depthwise struct whose kernel the compiler knows."""
+        g = self.geometry
+        sizes = {"kernel_width": g.kernel[1], "stride_x": g.strides[1], "dilation_x": g.dilations[1]}
+        known = [f"kernel.{member} = {value};" for member, value in sizes.items()]
+        return [f"struct depthwise kernel = {source};", *known]
 
-    def _tile(self) -> str:
-        return f"{self.convolution.winograd}, " if self.convolution.winograd else ""
-
-    def _export(self) -> str:
-        g, names = self.geometry, Names(axis_names(self.nest, "call."), "call.n", self.numbers)
-        kind, tile = self.convolution.kind, self._tile()
-        # depthwise.h has code of its own for each kernel and stride, so these stay numbers.
-        literal = Names(names)
-        kept = {n for n in g.fields() if n.startswith(("kernel", "stride", "dilation"))} if g.depthwise else set()
-        sizes = {n: v for n, v in g.fields().items() if not self.convolution.winograd or n in _WINOGRAD_FIELDS}
-        sizes |= self._plan()
-        values = {n: c_dim(v, literal if n in kept else names) for n, v in sizes.items()}
+    def kernel(self, names: Names, image: str | None = None, sizes: Mapping[str, Dim] | None = None) -> str:
+        """The struct as a C literal. image: what it reads, by default the left operand; sizes: instead of its own."""
+        g, kind = self.geometry, self.kind
+        values = {n: c_dim(v, names) for n, v in (self.sizes() if sizes is None else sizes).items()}
         listed = ", ".join(f".{n} = {v}" for n, v in values.items())
-        left = self.region.stages[self.convolution.left]
-        assert isinstance(left, Load)
+        if image is None:
+            left = self.nest.region.stages[self.convolution.left]
+            assert isinstance(left, Load)
+            image = f"call.x{left.buffer}" + (f" + {c_dim(g.first, names)}" if g.first else "")
         weights = "panels" if kind == "convolution" else "weights"
-        first = f" + {c_dim(g.first, names)}" if g.first else ""
-        operands = f".x = call.x{left.buffer}{first}, .{weights} = call.x{self.convolution.buffer}"
-        fields = call_fields(self.region, self.symbols, len(self.numbers))
-        lines = [f"struct {self.name}_call call = {{{', '.join([*fields, '.pool = pool', '.error = error'])}}};"]
-        lines += ["(void)dims;", f"call.kernel = (struct {kind}){{{operands}, {listed}}};"]
-        if g.depthwise:
-            lines.append(f"pool_run(pool, {self.name}_task, &call, depthwise_items(&call.kernel));")
-        else:
-            lines += [
-                f"call.scratch_size = ({kind}_scratch_bytes({tile}&call.kernel) + 63) / 64 * 64;",
-                "float *scratch;",
-                "if (!scratch_get(&scratch, call.scratch_size / 4 * pool_threads(pool), error)) return;",
-                "call.scratch = (char *)scratch;",
-                f"pool_run(pool, {self.name}_task, &call, {kind}_items({tile}&call.kernel));",
-                "scratch_give(scratch);",
-            ]
-        head = f"EXPORT void {self.name}(struct pool *pool, void *const *buffers, const int64_t *dims, int *error) {{"
-        return "\n".join([head, *(f"    {line}" for line in lines), "}"])
+        return f"(struct {kind}){{.x = {image}, .{weights} = call.x{self.convolution.buffer}, {listed}}}"
+
+    def sizes(self) -> dict[str, Dim]:
+        """The members of the struct that are numbers."""
+        if self.convolution.line:
+            return line_fields(self.geometry) | self._plan()
+        sizes = self.geometry.fields()
+        return {n: v for n, v in sizes.items() if not self.convolution.winograd or n in _WINOGRAD_FIELDS} | self._plan()
 
     def _plan(self) -> dict[str, Dim]:
         """How the work is cut, from sizes that are literal; a symbolic one counts as 1."""
-        g = self.geometry
+        g, threads, lanes = self.geometry, self.machine.threads, self.machine.lanes
         images, oh, ow, width = (d if isinstance(d, int) else 1 for d in (g.images, g.out_height, g.out_width, g.width))
         if g.depthwise:
-            cut = plan_depthwise(oh, width, g.groups, g.kernel[0], images=images, threads=self.threads)
+            cut = plan_depthwise(oh, width, g.groups, g.kernel[0], images=images, threads=threads)
             return {"rows_per_item": cut.rows, "channels_per_item": cut.channels}
         if m := self.convolution.winograd:
             tiles = -(-oh // m) * -(-ow // m)
-            plan = plan_winograd(
-                m, tiles, g.channels, g.outputs, images=images, threads=self.threads, lanes=self.lanes
-            )
+            plan = plan_winograd(m, tiles, g.channels, g.outputs, images=images, threads=threads, lanes=lanes)
             return {"tiles_per_item": plan.band, "panels_per_item": plan.panels}
-        plan = plan_convolution(
-            oh * ow, g.kernel[0] * g.kernel[1] * g.channels, g.outputs, images=images * g.groups, threads=self.threads,
-            lanes=self.lanes,
-        )  # fmt: skip
+        if taps := self.convolution.line:
+            tiles = line_tiles(g)
+            plan = plan_winograd_line(taps, tiles, g.channels, g.outputs, images=images, threads=threads, lanes=lanes)
+            return {"tiles_per_item": plan.band, "panels_per_item": plan.panels}
+        depth = g.kernel[0] * g.kernel[1] * g.channels
+        plan = plan_convolution(oh * ow, depth, g.outputs, images=images * g.groups, threads=threads, lanes=lanes)
         return {"band": plan.band, "panels_per_item": plan.panels}
+
+
+def row_axes(nest: Nest, column: int, names: Names) -> list[str]:
+    """Statements that take the axes of a pixel out of its number `row`."""
+    axes = [a for a in nest.outer if a != column and nest.extents[a] is not None]
+    lines = ["long rest = row;"] if axes else []
+    for number, axis in enumerate(reversed(axes)):
+        extent = nest.extents[axis]
+        assert extent is not None
+        whole = number == len(axes) - 1
+        lines.append(f"const long i{axis} = rest{'' if whole else f' % {c_dim(extent, names)}'};")
+        lines += [] if whole else [f"rest /= {c_dim(extent, names)};"]
+        lines.append(f"(void)i{axis};")
+    return lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fusible.compiler.ir.symbol_values import substitute, symbols_of
+from fusible.compiler.ir.symbol_values import symbols_of
 from fusible.compiler.ir.symbols import Call, Dim, Symbol, SymInt, bounds_of, product
 
 __all__ = ["Names", "c_dim", "coefficient", "flat_offset", "mentions"]
@@ -88,8 +88,14 @@ def mentions(dim: Dim, name: str) -> bool:
 def coefficient(dim: Dim, axis: int) -> Dim | None:
     """k where the expression is k * i<axis> + something without that axis; None if it is not of that form."""
     name = f"i{axis}"
-    if not mentions(dim, name):
+    if not isinstance(dim, SymInt) or not mentions(dim, name):
         return 0
-    one = substitute(dim, {name: 1}) - substitute(dim, {name: 0})
-    symbol = next(s for s in symbols_of(dim) if s.name == name)
-    return one if substitute(dim, {name: 0}) + one * SymInt.of(symbol) == dim and not mentions(one, name) else None
+    step: Dim = 0
+    for monomial, number in dim.terms:
+        own = [isinstance(atom, Symbol) and atom.name == name for atom in monomial]
+        rest = tuple(atom for atom, is_own in zip(monomial, own, strict=True) if not is_own)
+        if sum(own) > 1 or any(isinstance(a, Call) and any(mentions(d, name) for d in a.args) for a in rest):
+            return None
+        if any(own):
+            step = step + (SymInt(((rest, number),)) if rest else number)
+    return step

@@ -1,76 +1,46 @@
-"""Scalar expressions as C: over floats, truth values and integers, each one number or a vector of lanes."""
+"""Scalar expressions as C: over floats, doubles, truth values and integers, each one number or a vector of lanes."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 
-import numpy as np
-
+from fusible.compiler.backends.cpu.c_kinds import Code, Kind, kind_of, literal, promoted, rounded
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.expr import Apply, Arg, Convert, Expr, Literal
 
-__all__ = ["Code", "Kind", "c_float", "kind_of", "print_expr", "promoted"]
+__all__ = ["print_expr"]
 
-
-class Kind(Enum):
-    """What C computes with. The value is the pair of its types: one number, a vector."""
-
-    FLOAT = ("float", "vf")
-    MASK = ("int", "vi")
-    INT = ("long", "vi")
-
-    def c_type(self, vector: bool) -> str:
-        """The C type of a value."""
-        return self.value[1] if vector else self.value[0]
-
-
-@dataclass(frozen=True, slots=True)
-class Code:
-    """A C expression, its kind, and whether it is a vector."""
-
-    text: str
-    kind: Kind
-    vector: bool
-
-
-_KINDS = {DType.F32: Kind.FLOAT, DType.BOOL: Kind.MASK, DType.I64: Kind.INT, DType.I32: Kind.INT}
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 _COMPARE = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
+_NUMBER = re.compile(r"vf_all\(\(?-?[0-9][0-9.e+-]*f\)?\)")
 _LOGICAL = {"logical_and": "&", "logical_or": "|", "logical_xor": "^"}
-_VECTOR_FUNCTIONS = frozenset(
+_BITWISE = {"bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^"}
+_FLOAT_FUNCTIONS = frozenset(
     {"abs", "exp", "log", "sqrt", "floor", "ceil", "round", "sign", "trunc", "sin", "cos", "tan", "asin", "acos",
      "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "sigmoid", "log1p", "expm1", "max", "min",
      "pow", "mod", "fmod"}
 )  # fmt: skip
+_INTEGER_FUNCTIONS = {"max": "larger", "min": "smaller"} | {
+    name: name
+    for name in ("add", "sub", "mul", "div", "mod", "fmod", "neg", "abs", "sign", "shift_left", "shift_right")
+}
 
 
-def kind_of(dtype: DType) -> Kind:
-    """The kind that computes an element type. Raises NotPrintable for one that C code here does not compute."""
-    if dtype not in _KINDS:
-        raise NotPrintable(f"it computes in {dtype.value}")
-    return _KINDS[dtype]
+@dataclass(frozen=True, slots=True)
+class _Operation:
+    """A function over operands of one kind; all of them are vectors if one is."""
 
+    function: str
+    kind: Kind
+    vector: bool
+    texts: list[str]
 
-def c_float(value: float) -> str:
-    """A float literal that reads back as the same number."""
-    number = float(np.float32(value))
-    if np.isnan(number):
-        return "NAN"
-    if np.isinf(number):
-        return "INFINITY" if number > 0 else "(-INFINITY)"
-    text = f"{np.float32(value)!s}f" if "." in str(np.float32(value)) or "e" in str(np.float32(value)) else f"{number}f"
-    return f"({text})" if number < 0 or text.startswith("-") else text
-
-
-def promoted(code: Code) -> Code:
-    """The same value in every lane."""
-    if code.vector:
-        return code
-    cast = {Kind.FLOAT: "vf_all({})", Kind.MASK: "mask_all({})", Kind.INT: "vi_all((int32_t)({}))"}[code.kind]
-    return Code(cast.format(code.text), code.kind, True)
+    def call(self, name: str) -> str:
+        """A function of our headers."""
+        return f"{self.kind.prefix(self.vector)}_{name}({', '.join(self.texts)})"
 
 
 def print_expr(expr: Expr, values: Mapping[int, Code], kind: Kind) -> Code:
@@ -79,20 +49,13 @@ def print_expr(expr: Expr, values: Mapping[int, Code], kind: Kind) -> Code:
         case Arg(index):
             return values[index]
         case Literal(value):
-            return Code(_literal(value, kind), kind, False)
+            return Code(literal(value, kind), kind, False)
+        case Convert(Literal(value), dtype):
+            return rounded(Code(literal(value, kind_of(dtype)), kind_of(dtype), False), dtype)
         case Convert(arg, dtype):
-            return _converted(print_expr(arg, values, kind), kind_of(dtype))
+            return _converted(print_expr(arg, values, kind), dtype)
         case Apply(function, args):
             return _applied(function, _operands(function, args, values, kind))
-
-
-def _literal(value: float | int | bool, kind: Kind) -> str:
-    match kind:
-        case Kind.FLOAT:
-            return c_float(float(value))
-        case Kind.MASK:
-            return str(int(bool(value)))
-    return f"{int(value)}L"
 
 
 def _operands(function: str, args: tuple[Expr, ...], values: Mapping[int, Code], kind: Kind) -> list[Code]:
@@ -111,37 +74,45 @@ def _operands(function: str, args: tuple[Expr, ...], values: Mapping[int, Code],
 
 def _applied(function: str, args: list[Code]) -> Code:
     kind, vector = args[-1].kind, args[0].vector
-    texts = [code.text for code in args]
+    made = _Operation(function, kind, vector, [code.text for code in args])
     if function == "select":
-        return Code(_select(kind, texts, vector), kind, vector)
+        return Code(_select(made), kind, vector)
     if function in _COMPARE:
-        text = f"({texts[0]} {_COMPARE[function]} {texts[1]})"
-        return Code(f"(vi){text}" if vector else text, Kind.MASK, vector)
+        return Code(_compared(made), Kind.MASK, vector)
     if function in ("isnan", "isinf"):
-        return Code(_classified(function, kind, texts[0], vector), Kind.MASK, vector)
+        return Code(_classified(made), Kind.MASK, vector)
     match kind:
         case Kind.MASK:
-            return Code(_logical(function, texts, vector), kind, vector)
-        case Kind.INT:
-            return Code(_integer(function, texts, vector), kind, vector)
-    return Code(_float(function, texts, vector), kind, vector)
+            return Code(_logical(made), kind, vector)
+        case Kind.INT | Kind.LONG:
+            return Code(_integer(made), kind, vector)
+        case Kind.DOUBLE:
+            return Code(_double(made), kind, vector)
+    return Code(_float(function, made.texts, vector), kind, vector)
 
 
-def _select(kind: Kind, texts: list[str], vector: bool) -> str:
-    if not vector:
-        return f"({texts[0]} ? {texts[1]} : {texts[2]})"
-    return f"{'vf' if kind is Kind.FLOAT else 'vi'}_select({', '.join(texts)})"
+def _select(made: _Operation) -> str:
+    mask, yes, no = made.texts
+    return made.call("select") if made.vector else f"({mask} ? {yes} : {no})"
 
 
-def _classified(function: str, kind: Kind, text: str, vector: bool) -> str:
-    if kind is not Kind.FLOAT:
-        return "mask_all(0)" if vector else "0"
-    return f"vf_{function}({text})" if vector else f"({function}({text}) != 0)"
+def _compared(made: _Operation) -> str:
+    text = f"({made.texts[0]} {_COMPARE[made.function]} {made.texts[1]})"
+    if not made.vector:
+        return text
+    return f"vl_truth((vl){text})" if made.kind.wide else f"(vi){text}"
 
 
-def _logical(function: str, texts: list[str], vector: bool) -> str:
+def _classified(made: _Operation) -> str:
+    if made.kind not in (Kind.FLOAT, Kind.DOUBLE):
+        return "mask_all(0)" if made.vector else "0"
+    return made.call(made.function) if made.vector else f"({made.function}({made.texts[0]}) != 0)"
+
+
+def _logical(made: _Operation) -> str:
+    function, texts = made.function, made.texts
     if function == "logical_not":
-        return f"~{texts[0]}" if vector else f"!{texts[0]}"
+        return f"~{texts[0]}" if made.vector else f"!{texts[0]}"
     if function in ("max", "min"):
         return f"({texts[0]} {'|' if function == 'max' else '&'} {texts[1]})"
     if function in _LOGICAL:
@@ -149,14 +120,26 @@ def _logical(function: str, texts: list[str], vector: bool) -> str:
     raise NotPrintable(f"{function} of truth values is not printed")
 
 
-def _integer(function: str, texts: list[str], vector: bool) -> str:
-    if function in ("add", "sub", "mul"):
-        return f"({texts[0]} {_INFIX[function]} {texts[1]})"
-    if function == "neg":
-        return f"(-{texts[0]})"
-    if function in ("max", "min") and not vector:
-        return f"long_{function}({', '.join(texts)})"
-    raise NotPrintable(f"{function} of integers is not printed")
+def _integer(made: _Operation) -> str:
+    if made.function in _BITWISE:
+        return f"({made.texts[0]} {_BITWISE[made.function]} {made.texts[1]})"
+    if made.function == "bitwise_not":
+        return f"(~{made.texts[0]})"
+    if made.function not in _INTEGER_FUNCTIONS:
+        raise NotPrintable(f"{made.function} of integers is not printed")
+    return made.call(_INTEGER_FUNCTIONS[made.function])
+
+
+def _double(made: _Operation) -> str:
+    if made.function in _INFIX:
+        return f"({made.texts[0]} {_INFIX[made.function]} {made.texts[1]})"
+    if made.function == "neg":
+        return f"(-{made.texts[0]})"
+    if made.function == "reciprocal":
+        return f"({'vd_all(1.0)' if made.vector else '1.0'} / {made.texts[0]})"
+    if made.function not in _FLOAT_FUNCTIONS:
+        raise NotPrintable(f"{made.function} of floats is not printed")
+    return made.call(made.function)
 
 
 def _float(function: str, texts: list[str], vector: bool) -> str:
@@ -168,8 +151,13 @@ def _float(function: str, texts: list[str], vector: bool) -> str:
         return f"({'vf_all(1.0f)' if vector else '1.0f'} / {texts[0]})"
     if function == "pow" and (square := _power(texts, vector)) is not None:
         return square
-    if function not in _VECTOR_FUNCTIONS:
+    if function not in _FLOAT_FUNCTIONS:
         raise NotPrintable(f"{function} of floats is not printed")
+    if vector and function in ("max", "min"):
+        # One instruction that gives its second operand where one is NaN: right if the first cannot be.
+        for number, other in (texts, texts[::-1]):
+            if _NUMBER.fullmatch(number):
+                return f"vf_{function}_number({number}, {other})"
     if vector:
         return f"vf_{function}({', '.join(texts)})"
     return f"vf_{function}({', '.join(f'vf_all({t})' for t in texts)})[0]"  # the same digits as in a vector
@@ -186,20 +174,26 @@ def _power(texts: list[str], vector: bool) -> str | None:
     return None
 
 
-def _converted(code: Code, kind: Kind) -> Code:
-    if code.kind is kind:
-        return code
+def _converted(code: Code, dtype: DType) -> Code:
+    """A cast by C's rules; what is stored in fewer bits than it is computed in is rounded or cut down."""
+    kind = kind_of(dtype)
+    return rounded(code if code.kind is kind else Code(_cast(code, kind), kind, code.vector), dtype)
+
+
+def _cast(code: Code, kind: Kind) -> str:
     text = code.text
-    match code.kind, kind:
-        case Kind.MASK, Kind.FLOAT:
-            text = f"vf_select({text}, vf_all(1.0f), vf_all(0.0f))" if code.vector else f"(float)({text})"
-        case Kind.INT, Kind.FLOAT:
-            text = f"vi_to_float({text})" if code.vector else f"(float)({text})"
-        case Kind.MASK, Kind.INT:
-            text = f"-{text}" if code.vector else f"(long)({text})"
-        case _, Kind.MASK:
-            zero = "0.0f" if code.kind is Kind.FLOAT else "0"
-            text = f"(vi)({text} != {zero})" if code.vector else f"({text} != {zero})"
-        case _:
-            raise NotPrintable("floats become integers")
-    return Code(text, kind, code.vector)
+    if kind is Kind.MASK:
+        zero = literal(0, code.kind)
+        if not code.vector:
+            return f"({text} != {zero})"
+        return f"vl_truth((vl)({text} != {zero}))" if code.kind.wide else f"(vi)({text} != {zero})"
+    if not code.vector:
+        return f"({kind.c_type(False)})({text})"
+    if code.kind is Kind.MASK:
+        if kind is Kind.FLOAT:
+            return f"vf_select({text}, vf_all(1.0f), vf_all(0.0f))"
+        text = f"(-{text})"  # all bits are -1
+        return text if kind is Kind.INT else f"__builtin_convertvector({text}, {kind.c_type(True)})"
+    if (code.kind, kind) == (Kind.INT, Kind.FLOAT):
+        return f"vi_to_float({text})"
+    return f"__builtin_convertvector({text}, {kind.c_type(True)})"

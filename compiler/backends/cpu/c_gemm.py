@@ -6,6 +6,7 @@ region (bias, activation, residual, another place for each element) is printed i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -14,8 +15,9 @@ import numpy as np
 from fusible.compiler.backends.cpu.c_body import Body, axis_names, shape_symbols
 from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim, coefficient, mentions
-from fusible.compiler.backends.cpu.c_expr import Code, Kind
-from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of
+from fusible.compiler.backends.cpu.c_kinds import Code, Kind
+from fusible.compiler.backends.cpu.c_start import print_start, start_of
+from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, check_products, nest_of
 from fusible.compiler.ir.symbol_values import substitute, symbols_of
 from fusible.compiler.ir.symbols import Dim, Symbol, SymInt
 from fusible.compiler.ir.types import DType
@@ -57,9 +59,12 @@ def product_of(region: Region, constants: Collection[int]) -> Product:
     assert isinstance(contract, Contract)
     if contract.dtype is not DType.F32 or len(contract.args) != 2:
         raise NotPrintable("its contraction is no product of two operands in f32")
+    check_products(region)
     loads = [_load_of(region, value) for value in contract.args]
     left, right = _sides(region, loads, constants)
     column = _column(region, left, right, contract)
+    if not all(isinstance(region.extents[axis], int) for axis in (*contract.axes, column)):
+        raise NotPrintable("the sizes of its constant operand are not literal")
     nest = nest_of(region, contraction=position, aside=(right,), vector=column)
     rows = [a for a in nest.outer if a != column and nest.extents[a] is not None]
     depths = [a for a in nest.folded if nest.extents[a] is not None]
@@ -112,12 +117,13 @@ def packed_operand(region: Region, product: Product, array: np.ndarray) -> np.nd
     assert isinstance(load, Load)
     depths, column = product.rights
     order = {axis: n for n, axis in enumerate((*depths, column))}
-    extents = [region.extents[a] for a in order]
-    if not all(isinstance(e, int) for e in extents):
-        raise NotPrintable("the sizes of its constant operand are not literal")
-    sizes = [int(e) for e in extents if isinstance(e, int)]
+    sizes = [extent for a in order if isinstance(extent := region.extents[a], int)]
+    assert len(sizes) == len(order)
     plain = _plain_axes(load.map)
-    if plain is not None:
+    read = [1 if a is None else sizes[order[a]] for a in plain or ()]
+    if 0 in sizes:
+        matrix = np.empty(sizes, np.float32)
+    elif plain is not None and read == list(array.shape):
         present = [a for a in plain if a is not None]
         shaped = array.reshape([sizes[order[a]] for a in present])
         matrix = np.transpose(shaped, np.argsort([order[a] for a in present]))
@@ -127,7 +133,7 @@ def packed_operand(region: Region, product: Product, array: np.ndarray) -> np.nd
         place = IndexMap(tuple(SymInt.of(Symbol(f"i{n}", 0, sizes[n] - 1)) for n in range(len(sizes))))
         buffers = (region.inputs[load.buffer],), (Buffer(DType.F32, tuple(sizes)),)
         (matrix,) = run_region(Region(tuple(sizes), *buffers, (Load(0, map_),), (Store(0, place, 0),)), [array])
-    return pack_panels(np.ascontiguousarray(matrix).reshape(-1, sizes[-1]))
+    return pack_panels(np.ascontiguousarray(matrix).reshape(math.prod(sizes[:-1]), sizes[-1]))
 
 
 def _plain_axes(map_: IndexMap) -> list[int | None] | None:
@@ -164,6 +170,8 @@ class _Printer:
         if self.left.bounds or self.left.checked:
             raise NotPrintable("its left operand is not read everywhere")
         self.few = product.batch is None and self._few_rows()
+        self.start = start_of(self.nest, product.contract, product.column)
+        self.start_name = "start_zero" if self.start is None else f"{name}_start"
 
     def _few_rows(self) -> bool:
         rows = 1 if self.product.row is None else self.nest.extents[self.product.row]
@@ -171,9 +179,16 @@ class _Printer:
 
     def text(self) -> str:
         """Everything."""
-        functions = [self._finish(), self._task()]
+        functions = [self._start(), self._finish(), self._task()]
         export = self._export()
-        return "\n\n".join([self._structure(), *functions, export]) + "\n"
+        return "\n\n".join([self._structure(), *filter(None, functions), export]) + "\n"
+
+    def _start(self) -> str:
+        if self.start is None:
+            return ""
+        head = [f"const struct {self.name}_call *c = ((const struct {self.name}_place *)context)->c;"]
+        names = Names(axis_names(self.nest), "c->n", self.numbers)
+        return print_start(self.nest, self.start, self.name, self.product.column, head, names)
 
     def _structure(self) -> str:
         members = call_members(self.region, self.symbols, len(self.numbers))
@@ -186,10 +201,11 @@ class _Printer:
     def _finish(self) -> str:
         """The hook: every stage but the product and its operands, for one vector of columns."""
         p = self.product
-        sum_ = self.region.first_values[p.contract]
+        sum_ = self.region.first_values[p.contract] if self.start is None else self.start.value
         names = Names(axis_names(self.nest), "c->n", self.numbers)
         body = Body(self.nest, {sum_: Code("value", Kind.FLOAT, True)}, names)
         hidden = {p.contract, p.left, p.right}
+        hidden |= set() if self.start is None else {self.start.total, self.start.bias}
         operands = {self.region.first_values[p.left], self.region.first_values[p.right]}
         for position, stage in enumerate(self.region.stages):
             if position not in hidden and operands & set(operands_of(stage)):
@@ -215,14 +231,14 @@ class _Printer:
             lines = [
                 f"const struct {self.name}_call *c = context;",
                 f"const struct {self.name}_place place = {{c, 0}};",
-                f"gemv_item(&c->gemv, c->items, item, start_zero, {self.name}_finish, &place);",
+                f"gemv_item(&c->gemv, c->items, item, {self.start_name}, {self.name}_finish, &place);",
             ]
         else:
             lines = [
                 f"const struct {self.name}_call *c = context;",
                 f"const struct {self.name}_place place = {{c, gemm_item_batch(&c->tiling, item)}};",
                 "float *scratch = c->scratch + pool_thread(c->pool) * c->scratch_size;",
-                f"gemm_item(&c->gemm, &c->tiling, item, scratch, start_zero, {self.name}_finish, &place);",
+                f"gemm_item(&c->gemm, &c->tiling, item, scratch, {self.start_name}, {self.name}_finish, &place);",
             ]
         return "\n".join(
             [f"static void {self.name}_task(void *context, long item) {{", *(f"    {line}" for line in lines), "}"]

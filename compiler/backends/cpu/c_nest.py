@@ -15,8 +15,9 @@ from math import prod
 from fusible.compiler.backends.cpu.c_body import Body, axis_names, shape_symbols
 from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim, coefficient
-from fusible.compiler.backends.cpu.c_expr import Code, Kind, c_float, kind_of
-from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of, vector_axes
+from fusible.compiler.backends.cpu.c_expr import print_expr
+from fusible.compiler.backends.cpu.c_kinds import Code, Kind, kind_of, literal, promoted, rounded
+from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of, vector_axes, vector_cost
 from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.combiners import COMBINERS, start_value
@@ -29,7 +30,7 @@ __all__ = ["print_nest"]
 _DEAR = frozenset({"exp", "log", "tanh", "erf", "sigmoid", "log1p", "expm1", "pow", "sin", "cos", "div"})
 _STASH_FLOATS = 8192  # 32 KiB of stack, the size of L1
 _ITEM_POINTS = 16384  # points an item should have, so that claiming it costs nothing
-_MERGE = {"sum": "{a} + {b}", "prod": "{a} * {b}", "max": "vf_max({a}, {b})", "min": "vf_min({a}, {b})"}
+_FOLDS = {"sum": "vf_sum({0})", "max": "vf_largest({0})", "min": "-vf_largest(-{0})", "prod": "vf_product({0})"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def print_nest(region: Region, name: str) -> tuple[str, tuple[str, ...]]:
     check_elements(region)
     whole = nest_of(region)
     try:
-        return _print_nests([nest_of(part) for part in _parts(region, whole.vector)], name)
+        return _print_nests([nest_of(part) for part in _parts(region, _split_axis(region, whole))], name)
     except NotPrintable:
         for axis in (*vector_axes(whole)[1:], -1):  # integers are loaded once for all lanes only
             with suppress(NotPrintable):
@@ -65,6 +66,16 @@ def _print_nests(nests: Sequence[Nest], name: str) -> tuple[str, tuple[str, ...]
     texts = [_Printer(nest, part, symbols, "static").text() for nest, part in zip(nests, names, strict=True)]
     calls = [f"    {part}(pool, buffers, dims, error);" for part in names]
     return "\n".join([*texts, _head("EXPORT", name), *calls, "}", ""]), tuple(symbols)
+
+
+def _split_axis(region: Region, whole: Nest) -> int:
+    """The axis to take digits from: that of the vectors, or one whose digits leave a better axis for them."""
+    best, axis = vector_cost(whole), whole.vector
+    for other in whole.outer:
+        apart = digits_apart(region, other)
+        if apart is not region and (cost := vector_cost(nest_of(apart))) < best:
+            best, axis = cost, other
+    return axis
 
 
 def _parts(region: Region, axis: int) -> list[Region]:
@@ -178,10 +189,12 @@ class _Printer:
         for position, stage in enumerate(self.region.stages):
             value = self.region.first_values[position]
             if isinstance(stage, Reduce):
-                lines.append(f"    vf a{value};")
+                for number in self._results(position, value):
+                    lines.append(f"    {kind_of(self.region.dtypes[number]).c_type(True)} a{number};")
             if self.nest.folded and not self._in_row(position):
                 vector = not self.folding and self.nest.vector in self._space(position)
-                lines.append(f"    {kind_of(self.region.dtypes[value]).c_type(vector)} v{value};")
+                for number in self._results(position, value):
+                    lines.append(f"    {kind_of(self.region.dtypes[number]).c_type(vector)} v{number};")
         if self.stash:
             size = prod(e for a in self.nest.folded if isinstance(e := self.nest.extents[a], int))
             lanes = f"{size} + VL" if self.folding else f"{size} * VL"
@@ -216,7 +229,7 @@ class _Printer:
                     value = self.region.first_values[position]
                     body.lines.append(f"vf_store(r->stash[{slot}] + {self._at()}, {body.values[value].text});")
             for position in phase.reductions:
-                body.lines.append(self._accumulate(position, body))
+                body.lines += self._accumulate(position, body)
             for store in phase.stores:
                 body.store(store)
             axes = self._open(self.nest.outer) + self._open(self.nest.folded)
@@ -247,25 +260,48 @@ class _Printer:
     def _open(self, axes: Sequence[int]) -> list[int]:
         return [a for a in axes if self.nest.extents[a] is not None]
 
+    def _inwards(self, axes: Sequence[int]) -> list[int]:
+        """Axes in the order of their loops."""
+        return sorted(self._open(axes), key=lambda axis: axis == self.nest.vector)
+
     def _at(self) -> str:
         """The place of a point in a stash."""
-        text, folded = "", self._open(self.nest.folded)
-        for a in folded:
+        text = ""
+        for a in self._inwards(self.nest.folded):
             extent = self.nest.extents[a]
             text = f"({text}) * {extent} + i{a}" if text else f"i{a}"
         return text if self.folding else f"({text}) * VL"
 
-    def _accumulate(self, position: int, body: Body) -> str:
+    def _accumulate(self, position: int, body: Body) -> list[str]:
+        """Merge the arguments of a reduction into its accumulators; lanes beyond the last count as the start."""
         stage = self.region.stages[position]
         assert isinstance(stage, Reduce)
-        if stage.combiner not in _MERGE or stage.dtypes[0] is not DType.F32:
-            raise NotPrintable(f"it folds {stage.dtypes[0].value} by {stage.combiner}")
-        value, code = self.region.first_values[position], body.values[stage.args[0]]
-        text = code.text if code.vector else f"vf_all({code.text})"
-        if self.folding:
-            start = c_float(float(start_value(COMBINERS[stage.combiner].start[0], DType.F32)))
-            text = f"(lanes == VL ? {text} : vf_select(vi_first_lanes(lanes), {text}, vf_all({start})))"
-        return f"r->a{value} = {_MERGE[stage.combiner].format(a=f'r->a{value}', b=text)};"
+        combiner, first = COMBINERS[stage.combiner], self.region.first_values[position]
+        if self.folding and combiner.width > 1:
+            raise NotPrintable(f"it folds by {stage.combiner} along its vectors")
+        states: list[Code] = [Code(f"r->a{first + n}", kind_of(d), True) for n, d in enumerate(stage.dtypes)]
+        for number, (argument, start) in enumerate(zip(stage.args, self._starts(stage), strict=True)):
+            code = promoted(body.values[argument])
+            if self.folding:
+                kept = f"{code.kind.c_type(True)}_select(vi_first_lanes(lanes), {code.text}, {start})"
+                code = Code(f"(lanes == VL ? {code.text} : {kept})", code.kind, True)
+            if combiner.width > 1:
+                body.lines.append(f"const {code.kind.c_type(True)} b{first + number} = {code.text};")
+                code = Code(f"b{first + number}", code.kind, True)
+            states.append(code)
+        known = dict(enumerate(states))
+        merged = [print_expr(m, known, s.kind).text for m, s in zip(combiner.merge, states, strict=False)]
+        if combiner.width == 1:
+            return [f"r->a{first} = {merged[0]};"]
+        names = [f"m{first + n}" for n in range(combiner.width)]
+        lines = [f"const {s.kind.c_type(True)} {n} = {m};" for s, n, m in zip(states, names, merged, strict=False)]
+        return [*lines, *(f"r->a{first + n} = {name};" for n, name in enumerate(names))]
+
+    def _starts(self, stage: Reduce) -> list[str]:
+        """What each accumulator starts from, in every lane."""
+        starts = zip(COMBINERS[stage.combiner].start, stage.dtypes, strict=True)
+        codes = (Code(literal(start_value(s, d), kind_of(d)), kind_of(d), False) for s, d in starts)
+        return [promoted(code).text for code in codes]
 
     def _row(self) -> str:
         outer = self._open(self.nest.outer)
@@ -280,10 +316,10 @@ class _Printer:
             for position in phase.reductions:
                 stage = self.region.stages[position]
                 assert isinstance(stage, Reduce)
-                start = c_float(float(start_value(COMBINERS[stage.combiner].start[0], DType.F32)))
-                lines.append(f"r->a{self.region.first_values[position]} = vf_all({start});")
+                first = self.region.first_values[position]
+                lines += [f"r->a{first + n} = {start};" for n, start in enumerate(self._starts(stage))]
             lines += self._pass(number, outer)
-            lines += [self._finished(position) for position in phase.reductions]
+            lines += [line for position in phase.reductions for line in self._finished(position)]
         if self.nest.folded:
             lines += self._row_stages(last)
             body = Body(self.nest, self._row_values(last + 1), self.names)
@@ -311,13 +347,13 @@ class _Printer:
         return ["{", *_indented([*body.lines, *kept]), "}"] if positions else []
 
     def _pass(self, number: int, outer: Sequence[int]) -> list[str]:
-        """The loops over the folded axes around a phase."""
+        """The loops over the folded axes around a phase; that along the vectors is the innermost."""
         folded = self._open(self.nest.folded)
         arguments = "".join(f", i{a}" for a in [*outer, *folded])
         call = f"{self.name}_phase{number}(c, r{arguments}, "
         lines: list[str] = []
         depth = 0
-        for a in folded:
+        for a in self._inwards(folded):
             extent = c_dim(self._extent(a), self.names)
             if a == self.nest.vector:
                 lines.append("    " * depth + f"long i{a} = 0;")
@@ -334,17 +370,27 @@ class _Printer:
         assert extent is not None
         return extent
 
-    def _finished(self, position: int) -> str:
-        """The accumulator as the reduction's value."""
-        stage, value = self.region.stages[position], self.region.first_values[position]
+    def _finished(self, position: int) -> list[str]:
+        """The accumulators as the reduction's values."""
+        stage, first = self.region.stages[position], self.region.first_values[position]
         assert isinstance(stage, Reduce)
         vector = self.nest.vector in self._space(position)
-        if vector:
-            return f"r->v{value} = r->a{value};"
-        if not self.folding:
-            return f"r->v{value} = r->a{value}[0];"
-        fold = {"sum": "vf_sum({0})", "max": "vf_largest({0})", "min": "-vf_largest(-{0})", "prod": "vf_product({0})"}
-        return f"r->v{value} = {fold[stage.combiner].format(f'r->a{value}')};"
+        lines = []
+        for value, dtype in enumerate(stage.dtypes, first):
+            code = Code(f"r->a{value}", kind_of(dtype), True)
+            if not vector:
+                text = self._folded(code, stage.combiner) if self.folding else f"{code.text}[0]"
+                code = Code(f"({text} != 0)" if code.kind is Kind.MASK else text, code.kind, False)
+            lines.append(f"r->v{value} = {rounded(code, dtype).text};")
+        return lines
+
+    def _folded(self, code: Code, combiner: str) -> str:
+        """The lanes of an accumulator as one number."""
+        if code.kind is Kind.FLOAT:
+            return _FOLDS[combiner].format(code.text)
+        if code.kind is Kind.MASK:  # the bits of true are those of -1
+            combiner = {"max": "min", "min": "max"}[combiner]
+        return f"{code.kind.c_type(True)}_fold_{combiner}({code.text})"
 
     def _task(self) -> str:
         """Rows of one item; the vector's axis, if it is parallel, is the innermost loop."""

@@ -23,8 +23,8 @@ __all__ = ["Printers", "joins_to_take_out"]
 class Printers:
     """What the backend can do.
 
-    native: whether our own kernel computes a node. block: whether that kernel can be printed if a value that it reads
-    or writes is a block of something of a shape. rest: whether a group can be printed without one of its nodes, whose
+    native: whether our own kernel may compute a node. block: whether that is still so if a value that it reads or
+    writes is a block of something of a shape. rest: whether a group can be printed without one of its nodes, whose
     result it then reads in an order.
     """
 

@@ -2,27 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from fusible.compiler.backends.cpu.c_attention import attention_of, print_attention
+from fusible.compiler.backends.cpu.c_band import Band, band_of, print_band
 from fusible.compiler.backends.cpu.c_convolution import (
     Convolution,
+    Machine,
     convolution_of,
     packed_weights,
     print_convolution,
 )
 from fusible.compiler.backends.cpu.c_gemm import Product, packed_operand, print_product, product_of
 from fusible.compiler.backends.cpu.c_nest import print_nest
+from fusible.compiler.backends.cpu.c_ring import Ring, print_ring, ring_of
 from fusible.compiler.backends.cpu.nest import NotPrintable
-from fusible.compiler.region.region import Region
+from fusible.compiler.ir.symbols import product
+from fusible.compiler.region.region import Contract, Group, Region
+from fusible.compiler.region.sums import contractions_as_sums
 
-__all__ = ["PLACEHOLDER", "Machine", "NativeKernel", "NotPrintable", "packed", "print_region"]
+__all__ = ["PLACEHOLDER", "Machine", "NativeKernel", "NotPrintable", "Packing", "print_group", "print_region"]
+
+_FEW_TERMS = 2**18  # beyond, NumPy's BLAS wins over plain loops
 
 PLACEHOLDER = "fusible_kernel"
 """The name in the text, to be replaced by the kernel's own: equal regions have equal texts."""
+
+_ONE_THREAD = Machine()
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How the constant operand of a product or convolution is laid out for its kernel."""
+
+    region: Region
+    anchor: Product | Convolution
+
+    @property
+    def key(self) -> str:
+        """Equal for equal layouts of one constant."""
+        anchor = self.anchor
+        layout: object = anchor.rights if isinstance(anchor, Product) else None
+        if isinstance(anchor, Convolution):
+            layout = anchor.kind, anchor.winograd, anchor.line, anchor.geometry
+        return repr((self.region.stages[anchor.right], layout, self.region.extents))
+
+    def packed(self, array: np.ndarray) -> np.ndarray:
+        """The operand as the kernel reads it, 1-D float32."""
+        match self.anchor:
+            case Product() as product:
+                return packed_operand(self.region, product, array)
+            case Convolution() as convolution:
+                return packed_weights(convolution, array)
 
 
 @dataclass(frozen=True)
@@ -30,48 +65,81 @@ class NativeKernel:
     """text: C that includes printed.h, for the function PLACEHOLDER. dims: what it takes besides buffers, shape symbols
     and numbers that were kept out of the text.
 
-    anchor: the product or convolution that the region is built around, whose constant operand is to be packed.
+    packings: of the constant operands of products and convolutions, by input. anchor: what the kernel is built around.
     """
 
     text: str
     dims: tuple[str | int, ...]
-    anchor: Product | Convolution | None = None
+    anchor: Product | Convolution | Band | Ring | None = None
+    packings: Mapping[int, Packing] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What work is cut for: threads, and lanes of a vector. exact: keep to algorithms that round as the sums do."""
+def print_region(
+    region: Region, constants: Collection[int], machine: Machine = _ONE_THREAD, *, loops: bool = False
+) -> NativeKernel:
+    """The kernel of a region; `constants`: inputs whose contents are known. Raises NotPrintable with the reason.
 
-    threads: int = 1
-    lanes: int = 8
-    exact: bool = False
-
-
-def print_region(region: Region, constants: Collection[int], machine: Machine = Machine()) -> NativeKernel:
-    """The kernel of a region; `constants`: inputs whose contents are known. Raises NotPrintable with the reason."""
+    loops: a contraction that no kernel takes may be printed as plain loops, if it has few terms.
+    """
     if not region.contractions:
         return NativeKernel(*print_nest(region, PLACEHOLDER))
     if len(region.contractions) == 2:
         return NativeKernel(*print_attention(attention_of(region), PLACEHOLDER))
     try:
-        product = product_of(region, constants)
-        return NativeKernel(*print_product(region, product, PLACEHOLDER), product)
+        return _anchored(region, constants, machine)
+    except NotPrintable:
+        terms = product(region.extents)
+        if not loops or not isinstance(terms, int) or terms > _FEW_TERMS:
+            raise
+        return NativeKernel(*print_nest(contractions_as_sums(region), PLACEHOLDER))
+
+
+def _anchored(region: Region, constants: Collection[int], machine: Machine) -> NativeKernel:
+    """The kernel of a region around a product or a convolution. Raises NotPrintable."""
+    line = None if machine.exact else _along_lines(region, constants)
+    if line is not None:
+        with suppress(NotPrintable):
+            text, dims = print_convolution(region, line, PLACEHOLDER, machine)
+            return NativeKernel(text, dims, line, {line.buffer: Packing(region, line)})
+    try:
+        anchor = product_of(region, constants)
+        packings = {anchor.buffer: Packing(region, anchor)}
+        return NativeKernel(*print_product(region, anchor, PLACEHOLDER), anchor, packings)
     except NotPrintable as no_product:
         if len(region.inputs[0].shape) != 4 and not any(len(b.shape) == 4 for b in region.inputs):
             raise
         try:
             found = convolution_of(region, constants, exact=machine.exact)
-            text, dims = print_convolution(region, found, PLACEHOLDER, machine.threads, machine.lanes)
+            text, dims = print_convolution(region, found, PLACEHOLDER, machine)
         except NotPrintable as no_convolution:
             raise NotPrintable(f"{no_product}; {no_convolution}") from no_convolution
-        return NativeKernel(text, dims, found)
+        return NativeKernel(text, dims, found, {found.buffer: Packing(region, found)})
 
 
-def packed(region: Region, kernel: NativeKernel, array: np.ndarray) -> np.ndarray:
-    """The anchor's constant operand as the kernel reads it, 1-D float32."""
-    match kernel.anchor:
-        case Product() as product:
-            return packed_operand(region, product, array)
-        case Convolution() as convolution:
-            return packed_weights(convolution, array)
-    raise AssertionError("the kernel has no anchor")
+def _along_lines(region: Region, constants: Collection[int]) -> Convolution | None:
+    """The convolution, if it is best computed along lines. Without padding it would be a product of matrices too."""
+    contract = region.stages[region.contractions[0]] if len(region.contractions) == 1 else None
+    if not isinstance(contract, Contract) or len(contract.axes) < 2:
+        return None
+    try:
+        found = convolution_of(region, constants)
+    except NotPrintable:
+        return None
+    return found if found.line else None
+
+
+def print_group(group: Group, constants: Collection[int], machine: Machine = _ONE_THREAD) -> NativeKernel:
+    """The kernel of regions with buffers of their own between them. Raises NotPrintable."""
+    try:
+        band = band_of(group, constants, exact=machine.exact)
+        return NativeKernel(*print_band(band, PLACEHOLDER, machine), band, _packings(band))
+    except NotPrintable as no_band:
+        try:
+            ring = ring_of(group, constants)
+            return NativeKernel(*print_ring(ring, PLACEHOLDER, machine), ring, _packings(ring))
+        except NotPrintable as no_ring:
+            raise NotPrintable(f"{no_band}; {no_ring}") from no_ring
+
+
+def _packings(parts: Band | Ring) -> dict[int, Packing]:
+    return {anchor.buffer: Packing(anchor.nest.region, anchor) for anchor in parts.anchors}

@@ -12,10 +12,20 @@ from itertools import pairwise
 from fusible.compiler.backends.cpu.c_dims import coefficient, flat_offset, mentions
 from fusible.compiler.ir.symbol_values import substitute, symbols_of
 from fusible.compiler.ir.symbols import Dim, Symbol, SymInt
+from fusible.compiler.ir.types import DType
 from fusible.compiler.region.index import Bound, IndexMap
 from fusible.compiler.region.region import Contract, Index, Load, Reduce, Region, Scan, Test
 
-__all__ = ["Access", "Nest", "NotPrintable", "flat_nest", "nest_of", "vector_axes"]
+__all__ = [
+    "Access",
+    "Nest",
+    "NotPrintable",
+    "check_products",
+    "flat_nest",
+    "nest_of",
+    "vector_axes",
+    "vector_cost",
+]
 
 
 class NotPrintable(Exception):
@@ -96,6 +106,16 @@ def nest_of(
         for a, b in pairwise(n for n in group if n != vector):
             nest = _collapsed(nest, a, b)
     return replace(nest, vector=next(iter(vector_axes(nest)), -1) if vector is None else vector)
+
+
+def check_products(region: Region) -> None:
+    """Raise NotPrintable unless every contraction multiplies numbers in f32."""
+    for position in region.contractions:
+        contract = region.stages[position]
+        assert isinstance(contract, Contract)
+        for value in contract.args:
+            if region.dtypes[value] is not DType.F32:
+                raise NotPrintable(f"an operand of its product is {region.dtypes[value].value}")
 
 
 def flat_nest(region: Region, hidden: Collection[int], vector: int = -1) -> Nest:
@@ -182,22 +202,38 @@ def _expressions(nest: Nest) -> list[Dim]:
 
 def vector_axes(nest: Nest) -> list[int]:
     """The axes that vectors can lie along, the cheapest first, of equals the last."""
+    costs = _costs(nest)
+    return sorted(costs, key=costs.__getitem__)
+
+
+def vector_cost(nest: Nest) -> float:
+    """What loads and stores of a vector cost along the axis that suits them best; 1 is one of adjacent elements."""
+    return min(_costs(nest).values(), default=0.0)
+
+
+def _costs(nest: Nest) -> dict[int, float]:
     costs: dict[int, float] = {}
     for axis in reversed((*nest.outer, *nest.folded)):
         extent = nest.extents[axis]
         if extent is not None and extent != 1:
-            cost = float(sum(_cost(access, axis) for access in nest.accesses()))
+            cost = float(sum(_cost(nest, access, axis) for access in nest.accesses()))
             costs[axis] = cost * (-(-extent // _LANES) * _LANES / max(extent, 1) if isinstance(extent, int) else 1)
-    return sorted(costs, key=costs.__getitem__)
+    return costs
 
 
 _LANES = 8
 _STRIDED, _SCATTERED = 6, 16  # the cost of a vector whose elements lie apart, beside one whose elements are adjacent
 
 
-def _cost(access: Access, axis: int) -> int:
+def _cost(nest: Nest, access: Access, axis: int) -> int:
     step = coefficient(access.offset, axis)
     bounded = any(coefficient(d, axis) not in (0, 1) for d in access.conditions())
-    if step is None or bounded or any(mentions(index, f"i{axis}") for _, index, _ in access.checked):
+    if step is None or bounded or any(_given_along(nest, index, axis) for _, index, _ in access.checked):
         return _SCATTERED
     return 1 if step in (0, 1) else _STRIDED
+
+
+def _given_along(nest: Nest, index: Dim, axis: int) -> bool:
+    """True if an index, which may mention values, differs along an axis."""
+    values = [int(s.name[1:]) for s in symbols_of(index) if s.name[0] == "v" and s.name[1:].isdigit()]
+    return mentions(index, f"i{axis}") or any(axis in nest.spaces[v] for v in values)

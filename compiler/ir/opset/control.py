@@ -5,6 +5,7 @@ loop: inputs (trip count or None, condition or None, *carried, *captures); the b
       *carried, *captures) and gives (condition, *carried, *scans); the outputs are the carried values at the end and
       each scan stacked along a new first axis.
 fail: no inputs; stops the run with an error. It stands in a branch that contradicts itself where another is taken.
+require: gives its condition, or stops the run if that is not as expected.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from fusible.compiler.ir.definition import Opaque, same
 from fusible.compiler.ir.ops import OPS, Infer, NoAttrs, Op
 from fusible.compiler.ir.symbol_values import symbols_of
 from fusible.compiler.ir.symbols import Dim
-from fusible.compiler.ir.types import OptionalType, SequenceType, TensorType, Type
+from fusible.compiler.ir.types import DType, OptionalType, SequenceType, TensorType, Type
 
 if TYPE_CHECKING:
     from fusible.compiler.ir.graph import Value
 
-__all__ = ["FailAttrs", "LoopAttrs", "merge_types"]
+__all__ = ["FailAttrs", "LoopAttrs", "RequireAttrs", "merge_types"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,14 @@ class FailAttrs:
 
     message: str
     results: tuple[Type, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RequireAttrs:
+    """expected: what the condition must be. message: why the run cannot go on if it is not."""
+
+    expected: bool
+    message: str
 
 
 def merge_types(ctx: Infer, a: Type | None, b: Type | None, hint: str) -> Type:
@@ -102,6 +111,12 @@ def _fail(ctx: Infer) -> list[Type]:
     return list(ctx.attrs.results)
 
 
+def _require(ctx: Infer) -> TensorType:
+    if ctx.dtype(0) is not DType.BOOL:
+        ctx.fail(f"the condition must be boolean, got {ctx.type(0)}")
+    return TensorType(DType.BOOL, ctx.shape(0))
+
+
 def _loop(ctx: Infer) -> list[Type]:
     body, carried = ctx.subgraphs[0], ctx.attrs.carried
     results = [merge_types(ctx, v.type, v.type, "loop") for v in body.inputs[2 : 2 + carried]]
@@ -142,5 +157,17 @@ OPS.register(
         outputs=None,
         pure=False,
         dynamic=True,
+    )
+)
+OPS.register(
+    Op(
+        "require",
+        _require,
+        same(Opaque("it may stop the run")),
+        "control:require",
+        RequireAttrs,
+        inputs=(1, 1),
+        outputs=1,
+        pure=False,
     )
 )

@@ -191,7 +191,7 @@ def test_a_padded_reader_keeps_rows_apart() -> None:
         node("Conv", ["joined", "w4"], ["y"], name="y"),
         node("Conv", ["a", "w3"], ["z"], name="z", pads=[1, 1, 1, 1]),
     ]
-    model = image_model(nodes, ["y", "z"], w=(4, 3, 1, 1), v=(4, 3, 1, 1), w4=(2, 4, 1, 1), w3=(2, 4, 3, 3))
+    model = image_model(nodes, ["y", "z"], w=(4, 3, 1, 1), v=(4, 3, 1, 1), w4=(2, 4, 3, 3), w3=(2, 4, 3, 3))
     exe = compiled(model)
     check(model, exe, 1)
     ((reason, value),) = entries(exe, "refused")
@@ -243,3 +243,34 @@ def test_indices_are_checked_against_what_is_read() -> None:
     with pytest.raises(fusible.FusibleError, match="out of range"):
         exe.run({"x": x, "ids": np.asarray([4, 0])})  # row 4 of what is joined, of which a has only 4
     assert any("checked against the end" in reason for reason, _ in entries(exe, "refused"))
+
+
+def test_recurrent_layers_keep_buffers_of_their_own() -> None:
+    node = helper.make_node
+    nodes = [
+        node("Relu", ["x"], ["a"], name="a"),
+        node("LSTM", ["a", "w", "r"], ["", "h"], name="lstm", hidden_size=6),
+        node("Sigmoid", ["x"], ["b"], name="b"),
+        node("Concat", ["a", "b"], ["wide"], name="wide", axis=2),
+        node("Neg", ["wide"], ["y"], name="y"),
+        node("Exp", ["wide"], ["z"], name="z"),
+        node("Neg", ["b"], ["v"], name="v"),
+        node("Concat", ["h", "h2"], ["states"], name="states", axis=2),
+        node("Neg", ["states"], ["s"], name="s"),
+        node("Exp", ["states"], ["t"], name="t"),
+        node("LSTM", ["b", "w", "r"], ["", "h2"], name="lstm2", hidden_size=6),
+    ]
+    nodes.insert(7, nodes.pop())
+    random = np.random.default_rng(0)
+    weights = {"w": random.standard_normal((1, 24, 5)) / 3, "r": random.standard_normal((1, 24, 6)) / 3}
+    value = helper.make_tensor_value_info
+    outputs = [value(name, FLOAT, None) for name in ("y", "z", "v", "s", "t")]
+    constants = [numpy_helper.from_array(w.astype(np.float32), n) for n, w in weights.items()]
+    graph = helper.make_graph(nodes, "recurrent", [value("x", FLOAT, (7, 2, 5))], outputs, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    exe = compiled(model)
+    given = {"x": random.standard_normal((7, 2, 5)).astype(np.float32)}
+    session = exe.session()
+    session._poison = True
+    assert_outputs_close(session.run(given), fusible.compile(model, target="numpy").run(given))
+    assert ("lstm reads and writes whole buffers", "a") in entries(exe, "refused")

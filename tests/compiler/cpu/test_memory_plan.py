@@ -85,7 +85,7 @@ def test_sums_take_the_place_of_their_residuals(channels: int, side: int, thread
     made = residual_convolutions(channels, side)
     exe = fusible.compile(made, target="cpu", options=fusible.Options(threads=threads))
     check(made, exe)
-    assert in_place(exe) == 5 and exe.report.host == ()
+    assert in_place(exe) == 4 and exe.report.host == ()  # the last sum never is in memory: the next kernel reads it
 
 
 @pytest.mark.parametrize("rows", [1, 3, 50])

@@ -12,14 +12,14 @@ import pytest
 
 from fusible.compiler.backends.cpu.c_convolution import Convolution
 from fusible.compiler.backends.cpu.c_gemm import Product
-from fusible.compiler.backends.cpu.kernel import PLACEHOLDER, NativeKernel, NotPrintable, packed, print_region
+from fusible.compiler.backends.cpu.kernel import PLACEHOLDER, NativeKernel, NotPrintable, print_region
 from fusible.compiler.ir.symbols import Symbol
 from fusible.compiler.region.evaluate import run_region
 from fusible.compiler.region.parse import parse_region
 from fusible.compiler.region.region import Contract, Load, Region, operands_of
 from fusible.compiler.region.reorder import reordered
+from tests.compiler.cpu.calls import call
 from tests.kernels.cpu.harness import INSTRUCTION_SETS, compile_c
-from tests.kernels.cpu.layers import guarded
 from tests.region.fusion_cases import CASES
 from tests.region.test_fusions import arrays_of, built
 from tests.tolerance import assert_close, poisoned
@@ -27,9 +27,8 @@ from tests.tolerance import assert_close, poisoned
 ORDER = (0, 2, 3, 1)
 # What the printer does not take yet, in whatever order images are stored, and what it says last.
 REFUSED = {
-    "rms_norm_half": "it has an operand of f16",
     "sibling_gemms": "it has several contractions",
-    "gemm_transposed_cast_operands": "it has an operand of bf16",
+    "gemm_transposed_cast_operands": "an operand of its product is bf16",
     "gated_mlp": "what its products have between them is no softmax",
     "arg_max_of_logits": "its reductions run over different axes",
     "cumulative_positions": "it has a running fold",
@@ -52,9 +51,8 @@ class Step:
 
     def operands(self, kernel: NativeKernel) -> list[np.ndarray]:
         arrays = [np.ascontiguousarray(a) for a in self.inputs]
-        if kernel.anchor is not None:
-            buffer = kernel.anchor.buffer
-            arrays[buffer] = packed(self.region, kernel, arrays[buffer])
+        for buffer, packing in kernel.packings.items():
+            arrays[buffer] = packing.packed(arrays[buffer])
         return arrays
 
 
@@ -110,16 +108,6 @@ def library(instruction_set: str) -> ctypes.CDLL:
     """All of them in one library."""
     texts = [kernel.text.replace(PLACEHOLDER, f"k{n}") for n, (_, kernel) in enumerate(printed().values())]
     return compile_c('#include "printed.h"\n' + "\n".join(texts), instruction_set)
-
-
-def call(function: object, operands: list[np.ndarray], outputs: list[np.ndarray], dims: tuple[int, ...] = ()) -> int:
-    """Run a kernel on the caller's thread; the error that it noted."""
-    held = [*(guarded(a) for a in operands), *outputs]
-    buffers = (ctypes.c_void_p * len(held))(*(a.ctypes.data for a in held))
-    error = ctypes.c_int(0)
-    numbers = (ctypes.c_int64 * (len(dims) + 1))(*dims)
-    function(None, buffers, numbers, ctypes.byref(error))  # type: ignore[operator]
-    return error.value
 
 
 def terms(region: Region) -> int:

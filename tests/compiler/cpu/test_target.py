@@ -321,14 +321,6 @@ def test_profile_goes_step_by_step() -> None:
     assert [row["kernel"] for row in rows] == [row["kernel"] for row in exe.report.kernels]
 
 
-def test_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(fusible.FusibleError, match=r"fusible\[cc\]"):
-        fusible.compile(block(), target="cpu")
-
-
 def test_what_has_no_native_form_calls_numpy_and_says_so() -> None:
     exe = fusible.compile(models.cache_step(), target="cpu")
     assert all(row["reason"] for row in exe.report.host)

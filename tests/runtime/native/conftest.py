@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from fusible.runtime.native.compiler import Compiler, find_compiler
-from fusible.runtime.native.library import build_library, load_library
+from fusible.runtime.native.library import build_library
+from fusible.runtime.native.loading import load_library
 from fusible.runtime.native.pool import load_pool_library
 
 HERE = Path(__file__).parent

@@ -11,7 +11,8 @@ import pytest
 
 from fusible.errors import DeviceError
 from fusible.runtime.native.compiler import Compiler, CompilerKind, find_compiler, run_command
-from fusible.runtime.native.library import build_library, load_library
+from fusible.runtime.native.library import build_library
+from fusible.runtime.native.loading import load_library
 from tests.runtime.native.conftest import script, wrapped
 
 SOURCE = {"seven.c": '__attribute__((visibility("default"))) int seven(void) { return 7; }\n'}

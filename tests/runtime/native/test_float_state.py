@@ -14,9 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fusible
 from fusible.runtime.native.compiler import Compiler, CompilerKind
-from fusible.runtime.native.library import build_library, load_library
+from fusible.runtime.native.library import build_library
+from fusible.runtime.native.loading import load_library
 from fusible.runtime.native.pool import Pool
+from tests.runtime import models
 
 SOURCE = '__attribute__((visibility("default"))) float halved(float x) { return x / 2.0f; }\n'
 PLANTED = "#include <fenv.h>\n__attribute__((constructor)) static void planted(void) { fesetround(FE_UPWARD); }\n"
@@ -60,6 +63,34 @@ def test_loading_and_running_change_nothing(
             checks.halve(pool.handle, values.ctypes.data, values.size)
 
     assert not changed(run_on_a_pool)
+
+
+def test_a_model_changes_nothing_when_it_is_loaded_and_run(
+    tmp_path: Path, changed: Callable[[Callable[[], object]], bool]
+) -> None:
+    """A convolution on a pool, over denormals: loaded from an artifact, and compiled."""
+    exe = fusible.compile(models.conv_relu_add(), target="cpu", options=fusible.Options(threads=2))
+    exe.save(tmp_path / "m.fusible")
+    x = {"x": np.full((2, 3, 40, 40), np.finfo(np.float32).tiny / 8, np.float32)}
+    loaded: list[fusible.Executable] = []
+    assert not changed(lambda: loaded.append(fusible.load(tmp_path / "m.fusible")))
+    assert not changed(lambda: loaded[0].run(x))
+    assert not changed(lambda: fusible.compile(models.conv_relu_add(), target="cpu").run(x))
+    assert loaded[0].run(x)["u"].any()  # denormals are computed with, not flushed
+
+
+def test_the_callers_state_is_used_and_kept(checks: ctypes.CDLL) -> None:
+    if not checks.knows_float_control():
+        pytest.skip("pool_checks.c does not know this processor")
+    exe = fusible.compile(models.conv_relu_add(), target="cpu", options=fusible.Options(threads=2))
+    x = {"x": np.full((2, 3, 40, 40), np.finfo(np.float32).tiny / 8, np.float32)}
+    usual = checks.float_control()
+    flushing = checks.flushing(usual)
+    exe.run(x)
+    checks.set_float_control(flushing)
+    found, after = exe.run(x)["u"], checks.float_control()
+    checks.set_float_control(usual)
+    assert after == flushing and not found.any()
 
 
 def test_a_library_that_does_is_noticed(

@@ -13,7 +13,8 @@ import pytest
 
 from fusible.errors import DeviceError, KernelBuildError, UsageError
 from fusible.runtime.native.compiler import Compiler, find_compiler
-from fusible.runtime.native.library import build_library, load_library
+from fusible.runtime.native.library import build_library
+from fusible.runtime.native.loading import load_library
 from tests.runtime.native.conftest import wrapped
 
 EXPORT = '__attribute__((visibility("default"))) '
@@ -235,7 +236,8 @@ PROCESS = """
 import errno, fcntl, sys
 from pathlib import Path
 from fusible.runtime.native.compiler import find_compiler
-from fusible.runtime.native.library import build_library, load_library
+from fusible.runtime.native.library import build_library
+from fusible.runtime.native.loading import load_library
 
 def refuse(*_):
     raise OSError(errno.ENOLCK, "no locks")

@@ -1,0 +1,173 @@
+"""Nodes as native kernels: their region, or their regions, over buffers as values are stored, and the C text of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from fusible.compiler.backends.cpu.kernel import Machine, NativeKernel, NotPrintable, print_group, print_region
+from fusible.compiler.backends.cpu.layout import channels_last
+from fusible.compiler.ir.graph import Node, Value
+from fusible.compiler.ir.symbols import Dim
+from fusible.compiler.ir.types import TensorType
+from fusible.compiler.region.build import Built, NoRegion, build_region
+from fusible.compiler.region.group import build_group, home_of
+from fusible.compiler.region.region import Group, Load, Region, operands_of
+from fusible.compiler.region.reorder import Order, reordered, widened
+
+__all__ = ["Storage", "kernel_of", "native_kernel", "native_refusal"]
+
+Shape = tuple[Dim, ...]
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How values are stored: orders of those that are not row-major, shapes of what some are blocks of."""
+
+    orders: Mapping[Value, Order] = field(default_factory=dict)
+    wholes: Mapping[Value, Shape] = field(default_factory=dict)
+
+    def of(self, values: Mapping[Value, Value]) -> Storage:
+        """The same for values that stand for others."""
+        orders = {v: self.orders[a] for v, a in values.items() if a in self.orders}
+        return Storage(orders, {v: self.wholes[a] for v, a in values.items() if a in self.wholes})
+
+    def region(self, region: Region, inputs: Sequence[Value], outputs: Sequence[Value]) -> Region:
+        """The region over buffers as they are stored. Raises NotPrintable."""
+        wide = [{n: self.wholes[v] for n, v in enumerate(vs) if v in self.wholes} for vs in (inputs, outputs)]
+        for stage in region.stages:
+            if isinstance(stage, Load) and stage.buffer in wide[0] and operands_of(stage):
+                raise NotPrintable("an index that data give is checked against the end of the operand's own memory")
+        orders = [{n: self.orders[v] for n, v in enumerate(vs) if v in self.orders} for vs in (inputs, outputs)]
+        return reordered(widened(region, *wide), *orders)
+
+
+def native_kernel(
+    node: Node,
+    orders: Mapping[Value, Order],
+    machine: Machine,
+    wholes: Mapping[Value, Shape] = MappingProxyType({}),
+) -> tuple[Built, NativeKernel]:
+    """The region of a node (or of a `fused` node's subgraph) and its kernel. Raises NoRegion, NotPrintable.
+
+    orders: how values are stored that are not row-major; wholes: the shapes of what some are blocks of.
+    """
+    storage = Storage(orders, wholes)
+    if node.op.name == "fused":
+        graph = node.subgraphs[0]
+        inputs, outputs = list(graph.inputs), list(graph.outputs)
+        given = dict(zip(inputs, node.inputs, strict=True)) | dict(zip(outputs, node.outputs, strict=True))
+        return kernel_of(list(graph), outputs, inputs, {f: v for f, v in given.items() if v}, storage, machine)
+    inputs = list(dict.fromkeys(v for v in node.inputs if v is not None))
+    return kernel_of([node], list(node.outputs), inputs, {}, storage, machine)
+
+
+def kernel_of(
+    nodes: Sequence[Node],
+    outputs: Sequence[Value],
+    inputs: Sequence[Value],
+    given: Mapping[Value, Value],
+    storage: Storage,
+    machine: Machine,
+) -> tuple[Built, NativeKernel]:
+    """The region of some nodes, and its kernel. given: the values that inputs and outputs of a group stand for.
+
+    Raises NoRegion, NotPrintable.
+    """
+    inside = {v for node in nodes for v in node.outputs}
+    outside = dict.fromkeys([*inputs, *(v for n in nodes for v in n.inputs if v is not None and v not in inside)])
+    actual = {v: given.get(v, v) for v in (*outside, *outputs)}
+    constants = {v for v in outside if actual[v].constant is not None}
+    return _printed(nodes, outputs, inputs, storage.of(actual), constants, machine)
+
+
+def _printed(
+    nodes: Sequence[Node],
+    outputs: Sequence[Value],
+    inputs: Sequence[Value],
+    storage: Storage,
+    constants: Collection[Value],
+    machine: Machine,
+) -> tuple[Built, NativeKernel]:
+    """The kernel of one region or, if there is none, of two or three with images between them."""
+    try:
+        built = build_region(nodes, outputs, inputs=inputs, home=home_of(nodes, outputs), inline_scalars=True)
+        region = storage.region(built.region, built.inputs, built.outputs)
+        known = [n for n, v in enumerate(built.inputs) if v in constants]
+        # A block is no reason to give up a kernel for loops.
+        kernel = print_region(region, known, machine, loops=len(nodes) == 1 and not storage.wholes)
+        return Built(region, built.inputs, built.outputs), kernel
+    except NotPrintable as refusal:
+        parts = chain_parts(nodes, outputs)
+        if len(parts) < 2:
+            raise
+        try:
+            return _printed_chain(parts, outputs, inputs, storage, constants, machine)
+        except (NoRegion, NotPrintable) as other:
+            raise NotPrintable(f"{refusal}; {other}") from other
+
+
+def _printed_chain(
+    parts: Sequence[Sequence[Node]],
+    outputs: Sequence[Value],
+    inputs: Sequence[Value],
+    storage: Storage,
+    constants: Collection[Value],
+    machine: Machine,
+) -> tuple[Built, NativeKernel]:
+    built = build_group(parts, outputs, inputs=inputs, inline_scalars=True)
+    between = [part[-1].outputs[0] for part in parts[:-1]]
+    storage = Storage({**storage.orders, **dict.fromkeys(between, channels_last(4))}, storage.wholes)
+    values = (*built.inputs, *built.outputs, *between)
+    buffers, steps = list(built.group.buffers), []
+    for step in built.group.steps:
+        region = storage.region(step.region, [values[n] for n in step.inputs], [values[n] for n in step.outputs])
+        steps.append(replace(step, region=region))
+        numbers = (*step.inputs, *step.outputs)
+        for number, buffer in zip(numbers, (*region.inputs, *region.outputs), strict=True):
+            buffers[number] = buffer
+    group = Group(built.group.inputs, built.group.outputs, tuple(buffers), tuple(steps))
+    kernel = print_group(group, [n for n, v in enumerate(built.inputs) if v in constants], machine)
+    return Built(group.steps[-1].region, built.inputs, built.outputs), kernel
+
+
+def chain_parts(nodes: Sequence[Node], outputs: Sequence[Value]) -> list[list[Node]]:
+    """The nodes in parts, one part for each convolution that reads what another computes; one if none does."""
+    home = home_of(nodes, outputs)
+    anchor = None if home is None else home.producer
+    image = anchor.inputs[0] if anchor is not None and anchor.op.name == "conv" else None
+    if image is None or not _is_image(image) or image.producer not in nodes or image in outputs:
+        return [list(nodes)]
+    if len(image.users) != 1:
+        return [list(nodes)]
+    inside = set(nodes)
+    before: set[Node] = set()
+    waiting = [image.producer]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node in inside and node not in before:
+            before.add(node)
+            waiting += [v.producer for v in node.inputs if v is not None]
+    return [*chain_parts([n for n in nodes if n in before], [image]), [n for n in nodes if n not in before]]
+
+
+def native_refusal(nodes: Sequence[Node], outputs: Sequence[Value]) -> str | None:
+    """Why no native kernel can be printed for some nodes together, or None.
+
+    Images around a convolution are taken to be stored channels last, as they will be.
+    """
+    inside = {v for node in nodes for v in node.outputs}
+    outside = dict.fromkeys(v for n in nodes for v in n.inputs if v is not None and v not in inside)
+    orders: dict[Value, Order] = {}
+    if any(node.op.name == "conv" for node in nodes):
+        orders = {v: channels_last(4) for v in (*outside, *outputs) if v.constant is None and _is_image(v)}
+    try:
+        kernel_of(nodes, outputs, [], {}, Storage(orders), Machine())
+    except (NoRegion, NotPrintable) as refusal:
+        return str(refusal)
+    return None
+
+
+def _is_image(value: Value) -> bool:
+    return isinstance(value.type, TensorType) and value.type.shape is not None and len(value.type.shape) == 4

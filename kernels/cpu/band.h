@@ -1,0 +1,79 @@
+/* What a 1x1 convolution reads, computed into scratch memory a band of output rows at a time just before it is read.
+ *
+ * The band, [pixels][stride] floats, stays in L2, where the whole image would leave it. `fill` makes it: a depthwise
+ * convolution, or element-wise code. The convolution takes the band for an image of one row, and its hooks see the
+ * band's pixels from 0 on; `base` is the number of the first one among all the pixels of all images.
+ */
+#ifndef FUSIBLE_BAND_H
+#define FUSIBLE_BAND_H
+
+#include "convolution.h"
+#include "depthwise.h"
+#include "lanes.h"
+
+#define BAND_BYTES (160 * 1024)   /* of the band: panels and the rows that fill reads share L2 with it */
+#define BAND_PIXELS 24            /* fewer do not pay for reading the panels once more */
+
+struct band {
+    long images, height, width;   /* of the output */
+    long stride;                  /* floats of a pixel in the band */
+    long rows;                    /* of a band, at most */
+};
+
+/* A pixel's floats: rows that lie a multiple of 4 KiB apart would displace each other in L1. */
+INLINE long band_stride(long channels) {
+    long stride = (channels + 7) / 8 * 8;
+    return stride % 1024 == 0 ? stride + 16 : stride;
+}
+
+INLINE struct band band_of(long images, long height, long width, long channels, long threads) {
+    struct band b = {images, height, width, band_stride(channels), 1};
+    b.rows = long_max(1, BAND_BYTES / long_max(1, width * b.stride * (long)sizeof(float)));
+    if (threads > 1) {
+        long least = ceiling_divide(BAND_PIXELS, long_max(1, width));
+        long shared = ceiling_divide(height * images, 4 * threads);
+        b.rows = long_min(b.rows, long_max(least, shared));
+    }
+    long bands = ceiling_divide(height, b.rows);
+    b.rows = bands > 0 ? ceiling_divide(height, bands) : 1;
+    return b;
+}
+
+INLINE long band_count(const struct band *b) { return ceiling_divide(b->height, b->rows); }
+INLINE long band_items(const struct band *b) { return b->width > 0 ? b->images * band_count(b) : 0; }
+INLINE long band_floats(const struct band *b) { return (b->rows * b->width * b->stride + 15) / 16 * 16; }
+
+/* The rows of an item: image, first and last row, the first pixel among those of all images, and their number. */
+struct band_rows {
+    long image, first, last, base, pixels;
+};
+INLINE struct band_rows band_rows_of(const struct band *b, long item) {
+    long image = item / band_count(b), first = item % band_count(b) * b->rows;
+    long last = long_min(first + b->rows, b->height);
+    return (struct band_rows){image, first, last, (image * b->height + first) * b->width, (last - first) * b->width};
+}
+
+/* All the channels of a band by a depthwise convolution, `channels_per_item` at a time. */
+INLINE void band_depthwise(const struct depthwise *d, const struct band_rows *r, start_hook *start, finish_hook *finish,
+                           const void *context) {
+    for (long first = 0; first < d->channels; first += d->channels_per_item) {
+        long end = long_min(first + d->channels_per_item, d->channels);
+        depthwise_rows(d, r->image, r->first, r->last, first, end, start, finish, context);
+    }
+}
+
+/* The 1x1 convolution of a band, for all its outputs. `c` has the sizes of the weights, panels, and room for the
+ * largest band; scratch as for convolution_item. */
+INLINE void band_convolution(const struct convolution *c, const struct band *b, const struct band_rows *r,
+                             const float *band, void *scratch, start_hook *start, finish_hook *finish,
+                             const void *context) {
+    struct convolution k = *c;
+    k.x = band, k.width = k.out_width = r->pixels;
+    k.images = k.height = k.out_height = k.groups = 1;
+    k.kernel_height = k.kernel_width = k.stride_y = k.stride_x = k.dilation_y = k.dilation_x = 1;
+    k.pad_top = k.pad_left = 0;
+    k.image_stride = k.row_stride = 0, k.pixel_stride = b->stride;
+    convolution_item(&k, 0, scratch, start, finish, context);
+}
+
+#endif

@@ -1,0 +1,101 @@
+"""What the target cpu once did wrong: one small graph each, as `python -m tests.differential` shrank them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx.parser
+import pytest
+
+import fusible
+from tests.fast_compiler import fast_compiler
+from tests.tolerance import assert_outputs_close
+
+HEADER = '<ir_version: 10, opset_import: ["": 23]>\n'
+# name -> (inputs -> outputs of the graph, its nodes, the extents of symbols)
+GRAPHS = {
+    "a_slice_of_the_last_by_a_symbolic_size": (
+        "(float[n, 4] x) => (float[4] y)",
+        """s = Shape(x) m = Constant<value_ints = [-1]>() i = Constant<value_ints = [0]>()
+        n1 = Gather(s, i) e = Add(n1, m) z = Constant<value_ints = [0]>()
+        p = Slice(x, e, n1, z) y0 = Squeeze(p, z) y = Relu(y0)""",
+        {"n": 3},
+    ),
+    "dimensions_named_like_axes_and_values": (
+        "(float[i0, w_0, w0_1, v1] x) => (float[i0, w_0, w0_1, v1] y)",
+        "e = Exp(x) y = Softmax<axis = -1>(e)",
+        {"i0": 2, "w_0": 3, "w0_1": 2, "v1": 5},
+    ),
+    "a_product_with_a_constant_of_one_row_over_a_symbolic_depth": (
+        "(float[2, n] x) => (float[2, 1] y) <float[1, 1] w = {2.0}>",
+        """o = Constant<value_ints = [1]>() s = Shape<start = 1>(x) t = Concat<axis = 0>(s, o)
+        e = Expand(w, t) y = MatMul(x, e)""",
+        {"n": 4},
+    ),
+    "convolutions_of_sequences_one_after_the_other": (
+        "(float[2, 1, 9] x, float[1, 1, 3] w) => (float[2, 1, 7] y)",
+        "a = Relu(w) b = Conv<pads = [1, 1]>(x, w) c = Conv(b, a) y = Relu(c)",
+        {},
+    ),
+    "a_depthwise_convolution_of_halves": (
+        "(float16[1, 2, 5, 4] x) => (float16[1, 2, 4, 3] y) <float16[2, 1, 2, 2] w = {1, 2, 3, 4, 5, 6, 7, 8}>",
+        "y = Conv<group = 2>(x, w)",
+        {},
+    ),
+    "attention_whose_result_meets_a_tensor_of_higher_rank": (
+        """(float[4, 8] q, float[5, 8] k, float[5, 8] v, float[1, 1, 8] z, float[3, 1, 8] b)
+        => (float[1, 4, 8] y, float[3, 4, 8] w)""",
+        """t = Transpose(k) s = MatMul(q, t) p = Softmax(s) o = MatMul(p, v) y = Mul(o, z)
+        n = Neg(s) r = Softmax(n) u = MatMul(r, v) w = Mul(u, b)""",
+        {},
+    ),
+    "a_quantisation_by_numbers_of_another_type": (
+        "(float[7] x) => (uint8[7] y) <float s = {0.25}, uint8 z = {3}>",
+        "y = QuantizeLinear(x, s, z)",
+        {},
+    ),
+    "products_of_which_the_first_columns_or_none_are_wanted": (
+        "(float[2, 3] x) => (float[2, 2] y, float[2, 0] z) <float[3, 4] w = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}>",
+        """o = Constant<value_ints = [0]>() i = Constant<value_ints = [1]>() t = Constant<value_ints = [2]>()
+        p = MatMul(x, w) y = Slice(p, o, t, i) q = MatMul(x, w) z = Slice(q, o, o, i)""",
+        {},
+    ),
+    "a_window_along_whose_first_axis_the_vectors_lie": (
+        "(float[2, 3, 1, 1] x) => (float[2, 3, 1, 2] y)",
+        "y = MaxPool<kernel_shape = [3, 2], pads = [1, 1, 1, 1], strides = [2, 1]>(x)",
+        {},
+    ),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Kernels built with -O1, in a cache of their own."""
+    folder = tmp_path_factory.mktemp("found")
+    with fast_compiler(folder, "-O1"):
+        yield folder / "cache"
+
+
+def random_inputs(exe: fusible.Executable, sizes: dict[str, int]) -> dict[str, np.ndarray]:
+    """Arrays of small whole numbers, which every type of element holds."""
+    random, feeds = np.random.default_rng(0), {}
+    for spec in exe.inputs:
+        assert spec.shape is not None
+        shape = [d if isinstance(d, int) else sizes[d] for d in spec.shape]
+        feeds[spec.name] = np.asarray(random.integers(0, 5, shape)).astype(spec.dtype)
+    return feeds
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_graphs_that_went_wrong(name: str, compiler: Path) -> None:
+    signature, nodes, sizes = GRAPHS[name]
+    model = onnx.parser.parse_model(f"{HEADER}g {signature} {{ {nodes} }}")
+    reference = fusible.compile(model, target="numpy")
+    feeds = random_inputs(reference, sizes)
+    for exactness in (fusible.Exactness.EXACT, fusible.Exactness.REASSOCIATING):
+        options = fusible.Options(exactness=exactness, threads=2, cache_dir=compiler)
+        session = fusible.compile(model, target="cpu", options=options).session()
+        session._poison = True
+        assert_outputs_close(session.run(feeds), reference.run(feeds))

@@ -1,0 +1,157 @@
+"""What is wrong with the target cpu's answer to a sample, if anything.
+
+The target numpy is the reference. Where the two differ by more than the rows of `tests/tolerance.py` allow and the
+graph computes in float32 throughout, float64 decides: an output of which numpy's own error has the size of cpu's is
+ill-conditioned, and no finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+import fusible
+from fusible.compiler.accuracy import Bound, compare
+from fusible.passes.manager import Pipeline
+from tests.differential.builder import OPSET, Sample
+from tests.differential.tensors import F32, bound_of
+from tests.kernels.cpu.layers import guarded
+
+__all__ = ["Settings", "Verdict", "judge", "merged", "native", "plain", "reference", "without_symbols"]
+
+_WORSE = 8  # times numpy's error against float64 that cpu's may be where the former is large itself
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the target cpu compiles."""
+
+    cache: Path
+    threads: int = 1
+    exact: bool = False
+
+    @property
+    def options(self) -> fusible.Options:
+        """As `fusible.compile` takes them."""
+        exactness = fusible.Exactness.EXACT if self.exact else fusible.Exactness.REASSOCIATING
+        return fusible.Options(threads=self.threads, exactness=exactness, cache_dir=self.cache)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """reason: what is wrong, or "". refused: the target numpy does not take the model, so it proves nothing.
+
+    ill: outputs that no bound can be stated for.
+    """
+
+    reason: str = ""
+    refused: str = ""
+    ill: int = 0
+
+
+def reference(sample: Sample) -> dict[str, np.ndarray]:
+    """The answer of the target numpy. Raises FusibleError."""
+    return fusible.compile(sample.model, target="numpy").run(sample.feeds)
+
+
+def plain(sample: Sample) -> dict[str, np.ndarray]:
+    """The answer of the target numpy without any pass."""
+    return fusible.compile(sample.model, target="numpy", passes=Pipeline.of({})).run(sample.feeds)
+
+
+def native(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray], settings: Settings) -> dict[str, np.ndarray]:
+    """The answer of the target cpu; buffers start as NaN, inputs end where an unreadable page begins."""
+    session = fusible.compile(model, target="cpu", options=settings.options).session()
+    session._poison = True
+    return session.run({name: guarded(array) for name, array in feeds.items()})
+
+
+def without_symbols(sample: Sample) -> Sample:
+    """The sample with every size of its inputs literal."""
+    model = onnx.ModelProto()
+    model.CopyFrom(sample.model)
+    for value in model.graph.input:
+        for dim, extent in zip(value.type.tensor_type.shape.dim, sample.feeds[value.name].shape, strict=True):
+            dim.dim_value = extent
+    return Sample(model, sample.feeds, sample.known)
+
+
+def merged(samples: Sequence[Sample]) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """Samples with different prefixes side by side in one model, and all their inputs."""
+    graph = helper.make_graph(
+        [node for s in samples for node in s.model.graph.node],
+        "side_by_side",
+        [value for s in samples for value in s.model.graph.input],
+        [value for s in samples for value in s.model.graph.output],
+        [tensor for s in samples for tensor in s.model.graph.initializer],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    return model, {name: array for s in samples for name, array in s.feeds.items()}
+
+
+def judge(sample: Sample, expected: Mapping[str, np.ndarray], got: Mapping[str, np.ndarray]) -> Verdict:
+    """Compare the outputs of a sample."""
+    ill = 0
+    for name in sample.outputs:
+        known = sample.known[name]
+        outcome = compare(expected[name], got[name], bound_of(known))
+        if outcome:
+            continue
+        if not known.exact and _ill_conditioned(sample, name, expected[name], got[name]):
+            ill += 1
+            continue
+        where = f"output {name!r} ({known.dtype}{list(np.shape(expected[name]))}"
+        kind = "exact" if known.exact else f"{known.terms} terms"
+        return Verdict(f"{where}, {kind}): {outcome.reason}", ill=ill)
+    return Verdict(ill=ill)
+
+
+def _ill_conditioned(sample: Sample, name: str, expected: np.ndarray, got: np.ndarray) -> bool:
+    wide = _widened(sample)
+    if wide is None or expected.dtype != F32:
+        return False
+    try:
+        exact = reference(wide)[name]
+    except fusible.FusibleError:
+        return False
+    loose = Bound(np.inf, np.inf)
+    theirs, ours = (compare(exact, np.asarray(side, np.float64), loose) for side in (expected, got))
+    return bool(theirs and ours) and ours.max_error <= _WORSE * theirs.max_error + 1e-6
+
+
+def _widened(sample: Sample) -> Sample | None:
+    """The sample in float64, None if it holds shorter floats, whose roundings belong to its meaning."""
+    model = onnx.ModelProto()
+    model.CopyFrom(sample.model)
+    for tensor in model.graph.initializer:
+        if tensor.data_type in (TensorProto.FLOAT16, TensorProto.BFLOAT16):
+            return None
+        if tensor.data_type == TensorProto.FLOAT and not _fixed(model, tensor.name):
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Cast" and attribute.i in (TensorProto.FLOAT16, TensorProto.BFLOAT16):
+                return None
+            if node.op_type == "Cast" and attribute.i == TensorProto.FLOAT:
+                attribute.i = TensorProto.DOUBLE
+    feeds = {}
+    for value in model.graph.input:
+        array = sample.feeds[value.name]
+        if array.dtype.itemsize == 2:
+            return None
+        feeds[value.name] = array.astype(np.float64) if array.dtype == F32 else array
+        if array.dtype == F32:
+            value.type.tensor_type.elem_type = TensorProto.DOUBLE
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("elem_type")
+    return Sample(model, feeds, sample.known)
+
+
+def _fixed(model: onnx.ModelProto, name: str) -> bool:
+    """True for operands that are float32 whatever the others are: the scales of Resize."""
+    return any(node.op_type == "Resize" and name in list(node.input)[1:] for node in model.graph.node)
