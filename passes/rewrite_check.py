@@ -13,7 +13,7 @@ import numpy as np
 from fusible.compiler.ir.evaluate import RuntimeValue, evaluate_graph
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.symbol_values import evaluate, symbols_of
-from fusible.compiler.ir.symbols import Dim, Symbol
+from fusible.compiler.ir.symbols import Dim, Symbol, SymInt
 from fusible.compiler.ir.text import print_graph
 from fusible.compiler.ir.types import DType, TensorType, type_symbols
 from fusible.errors import FusibleError, PassError, UsageError
