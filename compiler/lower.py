@@ -67,7 +67,7 @@ def lower(
         program=program,
     )
     report = _report(executable, graph, planned, outcome, [*notes, *_failing_branches(graph)], backend)
-    object.__setattr__(executable, "report", report)
+    object.__setattr__(executable, "made_report", report)
     if options.standalone and (steps := host_steps(executable)):
         raise LoweringError("a standalone model", {"cpu": "; ".join(steps)})
     return executable

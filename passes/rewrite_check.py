@@ -13,7 +13,7 @@ import numpy as np
 from fusible.compiler.ir.evaluate import RuntimeValue, evaluate_graph
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.symbol_values import evaluate, symbols_of
-from fusible.compiler.ir.symbols import Dim, Symbol
+from fusible.compiler.ir.symbols import Dim, Symbol, SymInt
 from fusible.compiler.ir.text import print_graph
 from fusible.compiler.ir.types import DType, TensorType, type_symbols
 from fusible.errors import FusibleError, PassError, UsageError
@@ -135,7 +135,7 @@ def random_inputs(values: Sequence[Value], seed: int) -> tuple[list[RuntimeValue
     for value in values:
         needed = dict(type_symbols(value.type))
         if value.content is not None:
-            needed.update({s: None for item in value.content.flat for s in symbols_of(item)})
+            needed.update({s: None for d in value.content.flat if isinstance(d, SymInt) for s in symbols_of(d)})
         _choose(needed, env)
     return [_random(value, rng, env) for value in values], env
 
@@ -153,7 +153,7 @@ def _random(value: Value, rng: np.random.Generator, env: Mapping[str, int]) -> R
     sizes: Sequence[Dim] = (2, 3) if type_.shape is None else type_.shape
     shape = tuple(max(0, int(evaluate(d, env))) for d in sizes)
     if value.content is not None:
-        known = [evaluate(item, env) for item in value.content.flat]
+        known = [evaluate(item, env) if isinstance(item, SymInt) else item for item in value.content.flat]
         return np.asarray(known, dtype=object).reshape(shape).astype(type_.dtype.numpy)
     return random_array(type_.dtype, shape, rng)
 

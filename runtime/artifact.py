@@ -15,7 +15,7 @@ import json
 import mmap
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
@@ -58,10 +58,9 @@ def save_artifact(executable: Executable, path: str | PathLike[str]) -> None:
         blob = _constant_bytes(array)
         sections.append({"name": f"constant {number}", "dtype": _name(array.dtype), "shape": list(array.shape)})
         blobs.append(blob)
-    if executable.program is not None:
-        library = np.frombuffer(executable.program.path.read_bytes(), np.uint8)
-        sections.append({"name": "library", "dtype": _name(library.dtype), "shape": list(library.shape)})
-        blobs.append(_constant_bytes(library))
+    for name, data in _byte_sections(executable).items():
+        sections.append({"name": name, "dtype": "u8", "shape": [len(data)]})
+        blobs.append(data)
     header = {
         "native": _native_json(executable.program),
         "inputs": [_spec_json(s) for s in executable.inputs],
@@ -72,25 +71,67 @@ def save_artifact(executable: Executable, path: str | PathLike[str]) -> None:
         "limits": asdict(executable.limits),
         "provenance": dict(executable.provenance),
         "custom": [asdict(k) for k in executable.custom],
-        "report": _report_json(executable.report),
         "sections": sections,
     }
     _write(Path(path), header, sections, blobs)
 
 
+def _byte_sections(executable: Executable) -> dict[str, bytes]:
+    """What stands beside the constants: the report and native sources as JSON, which most loads never look at; code."""
+    found = {"report": _json_bytes(_report_json(executable.report))}
+    if executable.program is not None:
+        found["sources"] = _json_bytes(dict(executable.program.code.sources))
+        found["library"] = executable.program.path.read_bytes()
+    return found
+
+
+def _json_bytes(data: Mapping[str, Any]) -> bytes:
+    return json.dumps(data, sort_keys=True, separators=(",", ":")).encode()
+
+
 def _native_json(program: Program | None) -> dict[str, Any] | None:
-    """The sources of native code, and for which processor the library in the file was built."""
+    """The kernels of native code, and for which processor the library in the file was built."""
     if program is None:
         return None
-    code = program.code
-    facts = {"sources": dict(code.sources), "functions": list(code.functions), "threads": program.threads}
-    return {**facts, "processor": processor_key()}
+    functions = list(program.code.functions)
+    return {"functions": functions, "threads": program.threads, "processor": processor_key()}
 
 
-def _program(data: Mapping[str, Any], library: np.ndarray, digest: str) -> Program:
-    code = NativeCode(data["sources"], tuple(data["functions"]))
-    cache, processor = default_cache_dir(os.environ), data["processor"]
-    return unpack_program(code, library.data, digest, processor, cache_dir=cache, threads=data["threads"])
+class _Sources(Mapping[str, str]):
+    """Sources of native code, out of their JSON when they are first wanted."""
+
+    def __init__(self, data: np.ndarray) -> None:
+        self._data = data
+        self._texts: dict[str, str] | None = None
+
+    @property
+    def texts(self) -> Mapping[str, str]:
+        if self._texts is None:
+            self._texts = _from_json(self._data, "sources")
+        return self._texts
+
+    def __getitem__(self, name: str) -> str:
+        return self.texts[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.texts)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+def _from_json(data: np.ndarray, what: str) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(data.tobytes())
+    except ValueError as error:
+        raise ArtifactError(f"the {what} in the artifact cannot be read: {error}; compile the model again") from error
+    return found
+
+
+def _program(data: Mapping[str, Any], parts: Mapping[str, np.ndarray], digest: str) -> Program:
+    code = NativeCode(_Sources(parts["sources"]), tuple(data["functions"]))
+    cache, processor, library = default_cache_dir(os.environ), data["processor"], parts["library"].data
+    return unpack_program(code, library, digest, processor, cache_dir=cache, threads=data["threads"])
 
 
 def _report_json(report: Report) -> dict[str, Any]:
@@ -163,8 +204,7 @@ def load_artifact(path: str | PathLike[str], *, check: bool = False) -> Executab
     except OSError as error:
         raise ArtifactError(f"the artifact {str(file)!r} cannot be read: {error.strerror or error}") from error
     try:
-        constants = tuple(_constant(s, mapped, start, size, check) for s in header["sections"])
-        return _executable(header, constants)
+        return _executable(header, {s["name"]: _constant(s, mapped, start, size, check) for s in header["sections"]})
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"the artifact {str(file)!r} is damaged: {error!r}") from error
 
@@ -202,25 +242,25 @@ def _constant(section: Mapping[str, Any], mapped: Any, start: int, size: int, ch
     return np.frombuffer(raw, dtype=np.uint8).view(dtype).reshape(shape)
 
 
-def _executable(header: Mapping[str, Any], constants: tuple[np.ndarray, ...]) -> Executable:
+def _executable(header: Mapping[str, Any], parts: Mapping[str, np.ndarray]) -> Executable:
     from fusible.runtime.executable import CustomKernel, Executable  # noqa: PLC0415 - it imports this module
 
     custom = tuple(CustomKernel(**k) for k in header["custom"])
     program = None
     if header["native"] is not None:
-        program = _program(header["native"], constants[-1], header["sections"][-1]["sha256"])
-        constants = constants[:-1]
+        (digest,) = (s["sha256"] for s in header["sections"] if s["name"] == "library")
+        program = _program(header["native"], parts, digest)
     return Executable(
         tuple(_spec(s) for s in header["inputs"]),
         tuple(_spec(s) for s in header["outputs"]),
         Plan.from_json(header["plan"]),
-        constants,
+        tuple(array for name, array in parts.items() if name.startswith("constant ")),
         header["source"],
         header["target"],
         RunLimits(**header["limits"]),
         header["provenance"],
         custom,
-        _report(header["report"]),
+        lambda: _report(_from_json(parts["report"], "report")),
         tuple(_custom_function(k.path, k.version) for k in custom),
         program,
     )

@@ -44,18 +44,24 @@ class Executable:
     limits: RunLimits = field(default_factory=RunLimits)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     custom: tuple[CustomKernel, ...] = ()
-    report: Report = field(default_factory=Report)
+    made_report: Report | Callable[[], Report] = field(default_factory=Report)  # what gives `report`
     functions: tuple[Callable[..., Any], ...] = ()  # the custom kernels themselves, in the order of `custom`
     program: Program | None = None  # native code, if the target has some
 
     def __post_init__(self) -> None:
-        names = {f"custom_{n}": f for n, f in enumerate(self.functions)}
-        kernels = _load_module(self.source, names)
-        if self.program is not None:
-            kernels.update({name: self.program.kernel(name) for name in self.program.code.functions})
-        object.__setattr__(self, "_kernels", kernels)
+        # Beside native code there are few Python kernels, and what they import takes longer than the rest of loading:
+        # their module waits until the first of them is called.
+        object.__setattr__(self, "_kernels", {} if self.program is not None else self._python_kernels())
         object.__setattr__(self, "_constant_numbers", _constant_numbers(self.plan))
         object.__setattr__(self, "_idle", deque[Session]())
+
+    @property
+    def report(self) -> Report:
+        """What the compilation did. Raises ArtifactError if it comes out of a damaged artifact."""
+        if not isinstance(self.made_report, Report):
+            object.__setattr__(self, "made_report", self.made_report())
+        assert isinstance(self.made_report, Report)
+        return self.made_report
 
     @property
     def sources(self) -> dict[str, str]:
@@ -65,8 +71,16 @@ class Executable:
 
     def kernel(self, name: str) -> Callable[..., Any]:
         """A function of the generated module or of the native library."""
-        found: Callable[..., Any] = self._kernels[name]  # type: ignore[attr-defined]
-        return found
+        kernels: dict[str, Callable[..., Any]] = self._kernels  # type: ignore[attr-defined]
+        if name not in kernels:
+            if self.program is not None and name in self.program.names:
+                kernels[name] = self.program.kernel(name)
+            else:
+                kernels.update(self._python_kernels())
+        return kernels[name]
+
+    def _python_kernels(self) -> dict[str, Any]:
+        return _load_module(self.source, {f"custom_{n}": f for n, f in enumerate(self.functions)})
 
     def is_native(self, name: str) -> bool:
         """True for a function of the native library."""

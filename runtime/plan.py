@@ -142,7 +142,7 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`."""
         return {
-            "values": [asdict(v) for v in self.values],
+            "values": [_value_json(v) for v in self.values],
             "buffers": [asdict(b) for b in self.buffers],
             "inputs": list(self.inputs),
             "outputs": list(self.outputs),
@@ -159,6 +159,17 @@ class Plan:
             raise ArtifactError(f"the plan is damaged: {error!r}") from error
 
 
+def _value_json(value: PlanValue) -> dict[str, Any]:
+    """The fields of a value, without those that few values have."""
+    return {name: item for name, item in asdict(value).items() if item is not None or name == "shape"}
+
+
+def _value_from(data: Mapping[str, Any]) -> PlanValue:
+    get = data.get
+    places = (_tuple(get(name)) for name in ("order", "whole", "corner")) if len(data) > 5 else ()
+    return PlanValue(data["name"], data["kind"], data["dtype"], _tuple(data["shape"]), data["index"], *places)
+
+
 def _step_json(step: Step) -> dict[str, Any]:
     data: dict[str, Any] = {"step": type(step).__name__.lower()}
     for name in step.__dataclass_fields__:
@@ -171,10 +182,8 @@ _STEPS: dict[str, type] = {c.__name__.lower(): c for c in (Launch, Call, Alloc, 
 
 
 def _plan_from(data: Mapping[str, Any]) -> Plan:
-    tuples = ("shape", "order", "whole", "corner")
-    values = tuple(PlanValue(**{**v, **{name: _tuple(v[name]) for name in tuples}}) for v in data["values"])
     plan = Plan(
-        values,
+        tuple(_value_from(v) for v in data["values"]),
         tuple(Buffer(**b) for b in data["buffers"]),
         tuple(data["inputs"]),
         tuple(data["outputs"]),
@@ -208,6 +217,8 @@ def _check_numbers(plan: Plan) -> None:
 
 
 def _numbers(step: Step) -> list[int]:
+    if isinstance(step, Launch):
+        return [*step.free, *(n for n in step.inputs if n is not None), *step.outputs]
     found: list[int | None] = list(step.free)
     for name in ("inputs", "outputs"):
         found.extend(getattr(step, name, ()))

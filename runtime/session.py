@@ -14,7 +14,7 @@ import numpy as np
 from fusible.errors import ExecutionError, FusibleError, LimitExceeded, SignatureError
 from fusible.runtime.dims import evaluate_dim, single_symbol
 from fusible.runtime.memory import Placement, aligned_bytes, place
-from fusible.runtime.native.program import Segment, segments
+from fusible.runtime.native.program import Segment, address_of, segments
 from fusible.runtime.plan import Alloc, Call, Copy, If, Launch, Loop, Plan, PlanValue, Step
 from fusible.runtime.profile import Observer, profile_steps
 from fusible.runtime.signature import DTYPES, bind_dims, check_input
@@ -89,6 +89,9 @@ class Session:
         self._state: dict[str, str] = {}
         self._observer: Observer | None = None
         self._poison = False
+        self._names = tuple(spec.name for spec in executable.inputs)
+        launches = [step for step in executable.plan.steps if not isinstance(step, Copy | Alloc)]
+        self._native = all(isinstance(s, Launch) and executable.is_native(s.kernel) for s in launches)
 
     def bind(
         self,
@@ -147,11 +150,13 @@ class Session:
             for i, spec in enumerate(self._executable.outputs)
             if spec.name in self._bound_outputs
         }
-        with np.errstate(all="ignore"):
-            try:
-                return self._execute(self._frame, list(arguments), {}, owned, [s.name for s in self._executable.inputs])
-            except MemoryError as error:
-                raise ExecutionError("a run", f"out of memory: {error}") from error
+        try:
+            if self._native:
+                return self._execute(self._frame, list(arguments), {}, owned, self._names)
+            with np.errstate(all="ignore"):
+                return self._execute(self._frame, list(arguments), {}, owned, self._names)
+        except MemoryError as error:
+            raise ExecutionError("a run", f"out of memory: {error}") from error
 
     def profile(self, inputs: Mapping[str, Any], repeat: int = 3) -> list[dict[str, Any]]:
         """Time each step: rows with kernel, op, origin, seconds (least of `repeat` runs), calls and bytes moved."""
@@ -244,7 +249,7 @@ class Session:
                 if number in segment.written:
                     copied.append((array, held[-1]))
                 array = held[-1]
-            pointers[number] = array.__array_interface__["data"][0]
+            pointers[number] = address_of(array)
         segment.run(program, pointers, dims)
         for target, source in copied:
             np.copyto(target, source)

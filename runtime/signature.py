@@ -48,6 +48,9 @@ class TensorSpec:
 
 def check_input(spec: TensorSpec, given: Any) -> Any:
     """An input as the array (list, None) that a plan takes. Raises SignatureError with what was expected."""
+    if type(given) is np.ndarray and given.dtype is spec.dtype and given.dtype != object:
+        if spec.shape is None or given.ndim == len(spec.shape):
+            return given
     if spec.kind != "tensor":
         allowed = (list, tuple) if spec.kind == "sequence" else (list, tuple, np.ndarray, type(None))
         if not isinstance(given, allowed):

@@ -42,7 +42,7 @@ def default_cache_dir(environment: Mapping[str, str]) -> Path:
 def matches_hash(path: Path) -> bool:
     """Return whether a file is the one whose SHA-256 stands beside it."""
     try:
-        stated = _hash_path(path).read_text(encoding="ascii", errors="replace").strip()
+        stated = _hash_path(path).read_text(encoding="utf-8", errors="replace").strip()
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == stated
     except FileNotFoundError:

@@ -29,6 +29,7 @@ __all__ = [
     "NativeCode",
     "Program",
     "Segment",
+    "address_of",
     "build_program",
     "open_program",
     "processor_key",
@@ -162,6 +163,13 @@ class Program:
 
 def _contiguous(array: np.ndarray) -> np.ndarray:
     return array if array.flags.c_contiguous else np.ascontiguousarray(array)
+
+
+def address_of(array: np.ndarray) -> int:
+    """Where a contiguous array begins. The buffer protocol tells fastest, of memory that may be written."""
+    if array.flags.writeable and array.dtype.isbuiltin == 1 and array.size:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
+    return int(array.__array_interface__["data"][0])
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ import pytest
 
 import fusible
 from fusible.compiler.ir.evaluate import evaluate_graph
+from fusible.errors import SignatureError
 from tests.runtime import models
 
 
@@ -145,3 +146,15 @@ def test_a_kernel_that_refuses_names_the_node() -> None:
     exe = fusible.compile(gather, target="numpy")
     with pytest.raises(fusible.ExecutionError, match="lookup"):
         exe(np.zeros(3, np.float32), np.asarray([7]))
+
+
+def test_shapes_that_were_checked_do_not_hide_wrong_ones(convolution: fusible.Executable) -> None:
+    session = convolution.session()
+    (spec,) = convolution.inputs
+    right = np.ones((1, 3, 6, 5), np.float32)
+    expected = session.run({spec.name: right})
+    for wrong in (np.ones((1, 2, 6, 5), np.float32), np.ones((3, 6, 5), np.float32), right.astype(np.float64)):
+        with pytest.raises(SignatureError):
+            session.run({spec.name: wrong})
+    again = session.run({spec.name: right})
+    assert all(np.array_equal(again[name], expected[name]) for name in expected)

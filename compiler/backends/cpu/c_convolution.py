@@ -260,9 +260,10 @@ class ConvolutionPrinter:
         return {n: v for n, v in sizes.items() if not self.convolution.winograd or n in _WINOGRAD_FIELDS} | self._plan()
 
     def _plan(self) -> dict[str, Dim]:
-        """How the work is cut, from sizes that are literal; a symbolic one counts as 1."""
+        """How the work is cut, from sizes that are literal; one that is symbolic or 0 counts as 1."""
         g, threads, lanes = self.geometry, self.machine.threads, self.machine.lanes
-        images, oh, ow, width = (d if isinstance(d, int) else 1 for d in (g.images, g.out_height, g.out_width, g.width))
+        sizes = (g.images, g.out_height, g.out_width, g.width)
+        images, oh, ow, width = (d if isinstance(d, int) and d > 0 else 1 for d in sizes)
         if g.depthwise:
             cut = plan_depthwise(oh, width, g.groups, g.kernel[0], images=images, threads=threads)
             return {"rows_per_item": cut.rows, "channels_per_item": cut.channels}
@@ -271,7 +272,7 @@ class ConvolutionPrinter:
             plan = plan_winograd(m, tiles, g.channels, g.outputs, images=images, threads=threads, lanes=lanes)
             return {"tiles_per_item": plan.band, "panels_per_item": plan.panels}
         if taps := self.convolution.line:
-            tiles = line_tiles(g)
+            tiles = max(line_tiles(g), 1)
             plan = plan_winograd_line(taps, tiles, g.channels, g.outputs, images=images, threads=threads, lanes=lanes)
             return {"tiles_per_item": plan.band, "panels_per_item": plan.panels}
         depth = g.kernel[0] * g.kernel[1] * g.channels

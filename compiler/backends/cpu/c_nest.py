@@ -14,7 +14,7 @@ from math import prod
 
 from fusible.compiler.backends.cpu.c_body import Body, axis_names, shape_symbols
 from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements
-from fusible.compiler.backends.cpu.c_dims import Names, c_dim, coefficient
+from fusible.compiler.backends.cpu.c_dims import Names, c_dim, coefficient, mentions
 from fusible.compiler.backends.cpu.c_expr import print_expr
 from fusible.compiler.backends.cpu.c_kinds import Code, Kind, kind_of, literal, promoted, rounded
 from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of, vector_axes, vector_cost
@@ -123,11 +123,22 @@ class _Printer:
         """True for stages that vary over the folded axes."""
         return bool(self.nest.spaces[self.region.first_values[position]] & set(self.nest.folded))
 
+    def _stored_in_row(self, number: int) -> bool:
+        """True for stores that are made for every point of the folded axes: of such values, or to such places."""
+        access = self.nest.stores[number]
+        places = [access.offset, *access.conditions()]
+        along = any(mentions(d, f"i{a}") for a in self.nest.folded for d in places)
+        return along or self._in_row(self.positions[self.region.stores[number].value])
+
+    def _store_level(self, number: int) -> int:
+        """The reductions that must be complete before a store."""
+        return self._after(self.positions[self.region.stores[number].value], self.levels)
+
     def _phases(self) -> list[_Phase]:
         if not self.nest.folded:
             return [_Phase(tuple(range(len(self.region.stages))), (), tuple(range(len(self.region.stores))))]
         count = 1 + max(
-            [self.levels[self.positions[s.value]] for s in self.region.stores if self._in_row(self.positions[s.value])]
+            [self._store_level(n) for n in range(len(self.region.stores)) if self._stored_in_row(n)]
             + [self.levels[p] for p, s in enumerate(self.region.stages) if isinstance(s, Reduce)]
         )
         return [self._phase(level) for level in range(count)]
@@ -138,8 +149,8 @@ class _Printer:
         )
         stores = tuple(
             n
-            for n, s in enumerate(self.region.stores)
-            if self._in_row(self.positions[s.value]) and self.levels[self.positions[s.value]] == level
+            for n in range(len(self.region.stores))
+            if self._stored_in_row(n) and self._store_level(n) == level
         )
         needed: set[int] = set()
         waiting = [self.positions[v] for p in reductions for v in operands_of(self.region.stages[p])]
@@ -323,8 +334,8 @@ class _Printer:
         if self.nest.folded:
             lines += self._row_stages(last)
             body = Body(self.nest, self._row_values(last + 1), self.names)
-            for number, store in enumerate(self.region.stores):
-                if not self._in_row(self.positions[store.value]):
+            for number in range(len(self.region.stores)):
+                if not self._stored_in_row(number):
                     body.store(number)
             lines += body.lines
         return "\n".join([head, *_indented(lines), "}"])

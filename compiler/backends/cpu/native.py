@@ -120,6 +120,8 @@ def _printed_chain(
     between = [part[-1].outputs[0] for part in parts[:-1]]
     storage = Storage({**storage.orders, **dict.fromkeys(between, channels_last(4))}, storage.wholes)
     values = (*built.inputs, *built.outputs, *between)
+    if len(values) != len(built.group.buffers):
+        raise NotPrintable("its convolutions have more between them than one image each")
     buffers, steps = list(built.group.buffers), []
     for step in built.group.steps:
         region = storage.region(step.region, [values[n] for n in step.inputs], [values[n] for n in step.outputs])

@@ -151,6 +151,8 @@ def _channel_groups(
         raise NotPrintable("its channels are not contracted as one axis")
     per_group = _literal(region.extents[inner[0]]) if inner else 1
     outputs = _literal(region.extents[column])
+    if per_group == 0 or outputs == 0:
+        raise NotPrintable("it has no channels")
     ends = [substitute(component, {f"i{column}": o} | {f"i{a}": 0 for a in inner}) for o in (0, outputs - 1)]
     first, last = (_literal(end) for end in ends)
     groups = (last - first) // per_group + 1

@@ -62,6 +62,21 @@ GRAPHS = {
         p = MatMul(x, w) y = Slice(p, o, t, i) q = MatMul(x, w) z = Slice(q, o, o, i)""",
         {},
     ),
+    "convolutions_without_images_channels_or_pixels": (
+        """(float[0, 8, 2, 1] x, float[2, 0, 4, 4] u, float[1, 8, 1, 0] v)
+        => (float[0, 4, 4, 3] y, float[2, 3, 4, 4] z, float[1, 4, 1, 0] p, float[0, 8, 2, 1] r)
+        <float[4, 2, 1, 1] w = {1, 2, 3, 4, 5, 6, 7, 8}, float[3, 0, 1, 1] e = {}>""",
+        """y = Conv<group = 4, pads = [1, 1, 1, 1]>(x, w) z = Conv(u, e) p = Conv<group = 4>(v, w)
+        d = Constant<value_ints = [8, 1, 1, 1]>() q = Reshape(w, d) r = Conv<group = 8>(x, q)""",
+        {},
+    ),
+    "a_fold_whose_result_is_spread_again": (
+        "(float[1, 2] x, float[3, 1, 9] u) => (float[1, 2, 1] y, float[3, 9, 4] v)",
+        """a = Constant<value_ints = [1]>() s = Constant<value_ints = [1, 2, 1]>() p = ReduceProd(x, a) y = Expand(p, s)
+        b = Constant<value_ints = [-1]>() t = Constant<value_ints = [3, 9, 4]>() q = ReduceMax(u, b)
+        v = Expand(q, t)""",
+        {},
+    ),
     "a_window_along_whose_first_axis_the_vectors_lie": (
         "(float[2, 3, 1, 1] x) => (float[2, 3, 1, 2] y)",
         "y = MaxPool<kernel_shape = [3, 2], pads = [1, 1, 1, 1], strides = [2, 1]>(x)",
