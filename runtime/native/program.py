@@ -73,9 +73,9 @@ def build_program(
     return open_program(code, library, threads=threads)
 
 
-def open_program(code: NativeCode, library: Path, *, threads: int | None) -> Program:
-    """Load a library that was built of the code. Raises DeviceError."""
-    return Program(code, library, load_library(library), threads)
+def open_program(code: NativeCode, library: Path, *, threads: int | None, checked: bool = False) -> Program:
+    """Load a library that was built of the code. checked: as for `load_library`. Raises DeviceError."""
+    return Program(code, library, load_library(library, checked=checked), threads)
 
 
 def unpack_program(
@@ -95,13 +95,14 @@ def unpack_program(
     name = f"{digest[:40]}.so"
     with cache.explained():
         path = cache.get(name)
+        found = path is not None
         if path is None:
             if hashlib.sha256(library).hexdigest() != digest:
                 raise ArtifactError("the native library in the artifact is damaged: its hash differs")
             with cache.scratch() as folder:
                 (folder / name).write_bytes(library)
                 path = cache.put(name, folder / name)
-    return open_program(code, path, threads=threads)
+    return open_program(code, path, threads=threads, checked=found)
 
 
 def processor_key() -> str:
