@@ -101,8 +101,8 @@ def test_signatures() -> None:
 
 def test_members() -> None:
     fields = {field.name for field in dataclasses.fields(fusible.Executable)}
-    assert fields >= {"inputs", "outputs", "report"}
-    for name in ("run", "__call__", "session", "save", "profile"):
+    assert fields >= {"inputs", "outputs"}
+    for name in ("report", "run", "__call__", "session", "save", "profile"):
         assert hasattr(fusible.Executable, name), name
     for name in ("run", "bind", "profile"):
         assert hasattr(fusible.Session, name), name

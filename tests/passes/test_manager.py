@@ -110,7 +110,8 @@ def test_the_deadline_is_kept() -> None:
 
 
 def test_the_default_pipeline() -> None:
-    assert {"fold-constants", "canonicalise", "dead-code", "fuse-elementwise"} <= set(pipeline().names)
+    assert {"fold-constants", "canonicalise", "dead-code", "fuse-elementwise"} <= set(pipeline("numpy").names)
+    assert {"fold-constants", "canonicalise", "dead-code", "fuse-regions"} <= set(pipeline("cpu").names)
     with pytest.raises(UsageError, match="unknown target"):
         pipeline("abacus")
 
