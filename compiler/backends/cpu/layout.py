@@ -7,8 +7,6 @@ row-major: the kernels at the border read or write them as they are, no copy is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.types import TensorType
 from fusible.compiler.region.reorder import Order
@@ -28,7 +26,7 @@ def channels_last(rank: int) -> Order:
 
 def stored_orders(graph: Graph) -> dict[Value, Order]:
     """The order of each value of one graph that is not row-major."""
-    waiting = [v for node in graph if _convolves(node) for v in _images(node)]
+    waiting = [v for node in graph for v in _convolved(node)]
     found: dict[Value, Order] = {}
     outside = {*graph.inputs, *graph.outputs}
     while waiting:
@@ -38,8 +36,7 @@ def stored_orders(graph: Graph) -> dict[Value, Order]:
             continue
         found[value] = channels_last(rank)
         for node in (value.producer, *value.users):
-            if _spreads(node):
-                waiting += [v for v in _images(node) if _rank(v) == rank]
+            waiting += [v for v in _linked(node, value) if _rank(v) == rank]
     return {v: order for v, order in found.items() if is_planned(v)}
 
 
@@ -55,19 +52,43 @@ def _images(node: Node) -> list[Value]:
     return [v for v in (*node.inputs, *node.outputs) if v is not None and _rank(v) is not None]
 
 
-def _ops(node: Node) -> Iterator[str]:
-    yield node.op.name
-    if node.op.name == "fused":
-        for inner in node.subgraphs[0]:
-            yield inner.op.name
+def _convolved(node: Node) -> list[Value]:
+    """The images that a node's convolutions read and write, and what has the same dimensions inside it."""
+    if node.op.name in _CONVOLUTIONS:
+        return _images(node)
+    if node.op.name != "fused":
+        return []
+    seeds = [v for inner in node.subgraphs[0] if inner.op.name in _CONVOLUTIONS for v in _images(inner)]
+    return _outer(node, _reached(node, seeds))
 
 
-def _convolves(node: Node) -> bool:
-    return any(name in _CONVOLUTIONS for name in _ops(node))
+def _linked(node: Node, value: Value) -> list[Value]:
+    """The operands and results of a node that have the dimensions of one of them, in the same places."""
+    if node.op.name in ("if", "loop", *_BREAKS):
+        return []
+    if node.op.name != "fused":
+        return _images(node)
+    graph = node.subgraphs[0]
+    pairs = (*zip(graph.inputs, node.inputs, strict=True), *zip(graph.outputs, node.outputs, strict=True))
+    return _outer(node, _reached(node, [inner for inner, actual in pairs if actual is value]))
 
 
-def _spreads(node: Node) -> bool:
-    """True for nodes whose results have the dimensions of their operands."""
-    if node.op.name in ("if", "loop"):
-        return False
-    return _convolves(node) or not any(name in _BREAKS for name in _ops(node))
+def _reached(group: Node, seeds: list[Value]) -> set[Value]:
+    """The values inside a group that lead to each other without a change of dimensions."""
+    found: set[Value] = set()
+    waiting = list(seeds)
+    while waiting:
+        value = waiting.pop()
+        if value in found or _rank(value) is None:
+            continue
+        found.add(value)
+        for node in (value.producer, *value.users):
+            if node is not None and node.op.name not in _BREAKS:
+                waiting += _images(node)
+    return found
+
+
+def _outer(group: Node, inside: set[Value]) -> list[Value]:
+    graph = group.subgraphs[0]
+    pairs = (*zip(graph.inputs, group.inputs, strict=True), *zip(graph.outputs, group.outputs, strict=True))
+    return [v for inner, v in pairs if inner in inside and v is not None]
