@@ -60,7 +60,9 @@ class Cost:
 
 
 class Costs:
-    """Costs of many nodes: what two of the same op, attributes and types cost is computed once."""
+    """Costs of many nodes of graphs that do not change meanwhile: what two of the same op, attributes and types cost is
+    computed once, and that of any node once.
+    """
 
     def __init__(self) -> None:
         self._known: dict[Hashable, Cost] = {}
@@ -78,11 +80,10 @@ class Costs:
             case "loop":
                 return self._loop(node)
         key = _key(node)
-        if key is None or key not in self._known:
-            cost = self._counted(node)
-            if key is None:
-                return cost
-            self._known[key] = cost
+        if key is None:
+            key = node  # like no other
+        if key not in self._known:
+            self._known[key] = self._counted(node)
         return self._known[key]
 
     def _loop(self, node: Node) -> Cost:

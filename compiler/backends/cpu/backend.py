@@ -42,7 +42,6 @@ __all__ = ["CpuBackend"]
 
 _WHOLE = frozenset({*RECURRENT, "require"})  # calls of kernels that take operands without gaps
 _UNITS = 8  # translation units at most; each compiles on its own
-_LARGEST_PACKED = 2**28  # floats
 
 
 class CpuBackend(NumpyBackend):
