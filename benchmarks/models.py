@@ -146,12 +146,17 @@ class _Bench:
         return [ratio_interval(e.group(subject)) for e in peers]
 
     def _launch(self, task: Task, number: int) -> None:
-        """Start everybody, then time the rounds. The first launches start one after the other: they time the start."""
+        """Start everybody, then time the rounds. The first launches start one after the other: they time the start.
+
+        In an order drawn by chance: whoever starts later finds the machine otherwise (free memory, clock), which makes
+        a difference of half a per cent that no number of launches in one order would show.
+        """
+        order = self.chance.sample(self.running, len(self.running))
         workers: list[tuple[_Entry, Worker]] = []
         with ExitStack() as stack:
-            together = self.running if number >= COLD_LAUNCHES else ()
+            together = order if number >= COLD_LAUNCHES else ()
             begun = {id(entry): stack.enter_context(Worker(entry.who, self.threads)) for entry in together}
-            for entry in self.running:
+            for entry in order:
                 self.progress(f"{self.work.name}: launch {number + 1}, {entry.who.label} loads")
                 worker = begun.get(id(entry)) or stack.enter_context(Worker(entry.who, self.threads))
                 try:
