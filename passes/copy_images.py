@@ -1,18 +1,22 @@
 """Give each convolution an image that can be stored channels last:  conv(x)  ->  conv(copy(x)).
 
 Inputs of the model, and results whose memory a kernel does not choose, are row-major; the copy is where the order of
-dimensions changes. It runs only for targets that store images channels last.
+dimensions changes. Images of few channels stay as they are: kernels read their planes. It runs only for targets that
+store images channels last.
 """
 
 from __future__ import annotations
 
 from fusible.compiler.ir.graph import Graph, Node, Value
-from fusible.compiler.ir.types import TensorType
+from fusible.compiler.ir.types import DType, TensorType
 from fusible.passes.base import GraphPass, PassContext
 from fusible.passes.exactness import Exactness
 from fusible.passes.fusion import graphs_outside_groups
 
-__all__ = ["CopyImages", "convolutions_in", "copy_before", "is_planned"]
+__all__ = ["MOST_PLANES", "CopyImages", "convolutions_in", "copy_before", "is_planned"]
+
+MOST_PLANES = 4
+"""Channels of an image that a convolution reads as it is, channels first."""
 
 
 class CopyImages(GraphPass):
@@ -41,13 +45,13 @@ class CopyImages(GraphPass):
 
 
 def convolutions_in(node: Node) -> list[int]:
-    """The positions of a node's operands that are images of convolutions with four dimensions."""
+    """The positions of a node's operands that convolutions of images want channels last."""
     if node.op.name == "conv":
-        return [0] if _is_image(node.inputs[0]) else []
+        return [0] if _is_image(node.inputs[0]) and not _reads_planes(node) else []
     if node.op.name != "fused":
         return []
     inner = node.subgraphs[0]
-    images = {n.inputs[0] for n in inner if n.op.name == "conv" and _is_image(n.inputs[0])}
+    images = {n.inputs[0] for n in inner if n.op.name == "conv" and _is_image(n.inputs[0]) and not _reads_planes(n)}
     return [position for position, formal in enumerate(inner.inputs) if formal in images]
 
 
@@ -62,6 +66,18 @@ def is_planned(value: Value) -> bool:
 def _is_image(value: Value | None) -> bool:
     type_ = None if value is None else value.type
     return isinstance(type_, TensorType) and type_.shape is not None and len(type_.shape) == 4
+
+
+def _reads_planes(node: Node) -> bool:
+    """True for a convolution of few channels whose windows are rows of several elements: these lie side by side."""
+    image, weights = (None if v is None else v.type for v in node.inputs[:2])
+    if not isinstance(image, TensorType) or not isinstance(weights, TensorType):
+        return False
+    if image.shape is None or weights.static_shape is None or image.dtype is not DType.F32:
+        return False
+    _, channels, *kernel = weights.static_shape
+    plain = node.attrs.group == 1 and set(node.attrs.dilations) <= {1}
+    return plain and 1 < channels <= MOST_PLANES and channels == image.shape[1] and min(kernel) > 1
 
 
 def copy_before(graph: Graph, before: Node, value: Value) -> Value:

@@ -1,7 +1,7 @@
 """A region around one convolution: convolution.h, winograd.h, depthwise.h; the rest of the region in their hook.
 
 What kind of convolution it is, and its geometry, is read off the index map of the left operand, which must be stored
-channels last; the weights are constant and packed when the model is compiled.
+channels last, or have few channels; the weights are constant and packed when the model is compiled.
 """
 
 from __future__ import annotations
@@ -124,6 +124,8 @@ def packed_weights(convolution: Convolution, array: np.ndarray) -> np.ndarray:
         return pack_winograd(array, convolution.winograd)
     if convolution.line:
         return pack_winograd_line(array.reshape(*array.shape[:2], convolution.line))
+    if convolution.geometry.planes > 1:
+        return pack_convolution(array.reshape(array.shape[0], 1, -1, array.shape[3]))
     return pack_convolution(array, convolution.geometry.groups)
 
 
@@ -275,8 +277,7 @@ class ConvolutionPrinter:
             tiles = max(line_tiles(g), 1)
             plan = plan_winograd_line(taps, tiles, g.channels, g.outputs, images=images, threads=threads, lanes=lanes)
             return {"tiles_per_item": plan.band, "panels_per_item": plan.panels}
-        depth = g.kernel[0] * g.kernel[1] * g.channels
-        plan = plan_convolution(oh * ow, depth, g.outputs, images=images * g.groups, threads=threads, lanes=lanes)
+        plan = plan_convolution(oh * ow, g.depth, g.outputs, images=images * g.groups, threads=threads, lanes=lanes)
         return {"band": plan.band, "panels_per_item": plan.panels}
 
 
