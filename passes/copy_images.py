@@ -13,7 +13,7 @@ from fusible.passes.base import GraphPass, PassContext
 from fusible.passes.exactness import Exactness
 from fusible.passes.fusion import graphs_outside_groups
 
-__all__ = ["MOST_PLANES", "CopyImages", "convolutions_in", "copy_before", "is_planned"]
+__all__ = ["MOST_PLANES", "CopyImages", "convolutions_in", "copy_before", "is_planned", "reads_planes"]
 
 MOST_PLANES = 4
 """Channels of an image that a convolution reads as it is, channels first."""
@@ -47,11 +47,11 @@ class CopyImages(GraphPass):
 def convolutions_in(node: Node) -> list[int]:
     """The positions of a node's operands that convolutions of images want channels last."""
     if node.op.name == "conv":
-        return [0] if _is_image(node.inputs[0]) and not _reads_planes(node) else []
+        return [0] if _is_image(node.inputs[0]) and not reads_planes(node) else []
     if node.op.name != "fused":
         return []
     inner = node.subgraphs[0]
-    images = {n.inputs[0] for n in inner if n.op.name == "conv" and _is_image(n.inputs[0]) and not _reads_planes(n)}
+    images = {n.inputs[0] for n in inner if n.op.name == "conv" and _is_image(n.inputs[0]) and not reads_planes(n)}
     return [position for position, formal in enumerate(inner.inputs) if formal in images]
 
 
@@ -68,7 +68,7 @@ def _is_image(value: Value | None) -> bool:
     return isinstance(type_, TensorType) and type_.shape is not None and len(type_.shape) == 4
 
 
-def _reads_planes(node: Node) -> bool:
+def reads_planes(node: Node) -> bool:
     """True for a convolution of few channels whose windows are rows of several elements: these lie side by side."""
     image, weights = (None if v is None else v.type for v in node.inputs[:2])
     if not isinstance(image, TensorType) or not isinstance(weights, TensorType):

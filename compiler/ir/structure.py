@@ -26,7 +26,7 @@ def structure(
             return "-"
         if value not in numbers:
             numbers[value] = len(numbers)
-            parts.append(f"{numbers[value]}:{value.type}:{len(value.users)}{_content(value)}")
+            parts.append(f"{numbers[value]}:{value.type}:{len(value.users)}{_content(value)}{_origin(value)}")
         return str(numbers[value])
 
     for value in inputs:
@@ -37,6 +37,11 @@ def structure(
         parts.append(f"{node.op.name}({operands})->{results} {node.attrs!r}")
     text = "\n".join([*parts, ",".join(number(v) for v in outputs)])
     return text, list(numbers)
+
+
+def _origin(value: Value) -> str:
+    """What decides how a value may be stored."""
+    return " given" if value.producer is None and value.constant is None else ""
 
 
 def _content(value: Value) -> str:

@@ -14,6 +14,7 @@ from fusible.compiler.region.build import Built, NoRegion, build_region
 from fusible.compiler.region.group import build_group, home_of
 from fusible.compiler.region.region import Group, Load, Region, operands_of
 from fusible.compiler.region.reorder import Order, reordered, widened
+from fusible.passes.copy_images import is_planned, reads_planes
 
 __all__ = ["Shape", "Storage", "kernel_of", "native_refusal"]
 
@@ -139,13 +140,17 @@ def chain_parts(nodes: Sequence[Node], outputs: Sequence[Value]) -> list[list[No
 def native_refusal(nodes: Sequence[Node], outputs: Sequence[Value]) -> str | None:
     """Why no native kernel can be printed for some nodes together, or None.
 
-    Images around a convolution are taken to be stored channels last, as they will be.
+    Images around a convolution are taken to be stored as they will be: channels last, but for few channels of an input.
     """
     inside = {v for node in nodes for v in node.outputs}
     outside = dict.fromkeys(v for n in nodes for v in n.inputs if v is not None and v not in inside)
     orders: dict[Value, Order] = {}
-    if any(node.op.name == "conv" for node in nodes):
-        orders = {v: channels_last(4) for v in (*outside, *outputs) if v.constant is None and _is_image(v)}
+    convolutions = [node for node in nodes if node.op.name == "conv"]
+    if convolutions:
+        firsts = [(n, n.inputs[0]) for n in convolutions]
+        planar = {v for n, v in firsts if v is not None and reads_planes(n) and not is_planned(v)}
+        images = [v for v in (*outside, *outputs) if v.constant is None and _is_image(v) and v not in planar]
+        orders = dict.fromkeys(images, channels_last(4))
     try:
         kernel_of(nodes, outputs, [], {}, Storage(orders), Machine())
     except (NoRegion, NotPrintable) as refusal:
