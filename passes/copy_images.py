@@ -7,6 +7,7 @@ store images channels last.
 
 from __future__ import annotations
 
+from fusible.compiler.ir.definition import View
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.types import DType, TensorType
 from fusible.passes.base import GraphPass, PassContext
@@ -33,26 +34,44 @@ class CopyImages(GraphPass):
         """Copy each such image once."""
         copies: dict[Value, Value] = {}
         for node in list(graph):
-            for position in convolutions_in(node):
+            for position, planes in convolutions_in(node).items():
                 value = node.inputs[position]
                 if value is None or value.constant is not None or is_planned(value):
+                    continue
+                if planes and value.producer is None:  # a view's elements may lie anyhow
                     continue
                 if value not in copies and context.take():
                     copies[value] = copy_before(graph, node, value)
                 if value in copies:
                     graph.set_input(node, position, copies[value])
+        for value in copies:
+            _erase_views(graph, value)
         return len(copies)
 
 
-def convolutions_in(node: Node) -> list[int]:
-    """The positions of a node's operands that convolutions of images want channels last."""
+def _erase_views(graph: Graph, value: Value | None) -> None:
+    """Erase views that nothing reads any more, backwards from a value."""
+    while value is not None and not value.uses and value not in graph.outputs:
+        node = value.producer
+        if node is None or len(node.outputs) != 1 or not node.op.view:
+            return
+        value = node.inputs[0]
+        graph.erase(node)
+
+
+def convolutions_in(node: Node) -> dict[int, bool]:
+    """The positions of a node's operands that are images of convolutions; True if these can read planes."""
     if node.op.name == "conv":
-        return [0] if _is_image(node.inputs[0]) and not reads_planes(node) else []
+        return {0: reads_planes(node)} if _is_image(node.inputs[0]) else {}
     if node.op.name != "fused":
-        return []
+        return {}
     inner = node.subgraphs[0]
-    images = {n.inputs[0] for n in inner if n.op.name == "conv" and _is_image(n.inputs[0]) and not reads_planes(n)}
-    return [position for position, formal in enumerate(inner.inputs) if formal in images]
+    found: dict[int, bool] = {}
+    for part in inner:
+        if part.op.name == "conv" and _is_image(part.inputs[0]) and part.inputs[0] in inner.inputs:
+            position = inner.inputs.index(part.inputs[0])
+            found[position] = found.get(position, True) and reads_planes(part)
+    return found
 
 
 def is_planned(value: Value) -> bool:
@@ -81,9 +100,34 @@ def reads_planes(node: Node) -> bool:
 
 
 def copy_before(graph: Graph, before: Node, value: Value) -> Value:
-    """A copy of a value, made in front of a node: a result of its own, stored as the backend wishes."""
+    """A copy of a value, made in front of a node: a result of its own, stored as the backend wishes.
+
+    Views that lead to the value are part of it: the copy reads what they are views of.
+    """
     inner = Graph("copy", graph.symbols)
-    formal = inner.input(value.type, value.name)
-    inner.set_outputs([inner.add("identity", formal)])
-    with graph.inserting_before(before, before.origin):
-        return graph.add_node("fused", [value], {}, outputs=1, subgraphs=[inner]).outputs[0]
+    views = _views_to(value)
+    base = views[0].inputs[0] if views else value
+    assert base is not None
+    result = inner.input(base.type, base.name)
+    for view in views:
+        attrs = {attribute: getattr(view.attrs, attribute) for attribute in view.op.attribute_names}
+        result = inner.add_node(view.op, [result], attrs, origin=view.origin, types=[view.output.type]).output
+    inner.set_outputs([inner.add("identity", result)])
+    origin = tuple(dict.fromkeys([*(o for view in views for o in view.origin), *before.origin]))
+    with graph.inserting_before(before, origin):
+        return graph.add_node("fused", [base], {}, outputs=1, subgraphs=[inner]).outputs[0]
+
+
+def _views_to(value: Value) -> list[Node]:
+    """The views of one operand each, first to last, that a value is of something else."""
+    found: list[Node] = []
+    while value.producer is not None and len(value.producer.outputs) == 1:
+        node, operand = value.producer, value.producer.inputs[0] if value.producer.inputs else None
+        definition = node.op.definition(node) if node.op.view else None
+        if operand is None or operand.constant is not None or len(node.inputs) != 1:
+            break
+        if not isinstance(definition, View) or len(definition.maps) != 1 or definition.maps[0].indirect:
+            break
+        found.append(node)
+        value = operand
+    return found[::-1]

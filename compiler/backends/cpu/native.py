@@ -14,7 +14,7 @@ from fusible.compiler.region.build import Built, NoRegion, build_region
 from fusible.compiler.region.group import build_group, home_of
 from fusible.compiler.region.region import Group, Load, Region, operands_of
 from fusible.compiler.region.reorder import Order, reordered, widened
-from fusible.passes.copy_images import is_planned, reads_planes
+from fusible.passes.copy_images import reads_planes
 
 __all__ = ["Shape", "Storage", "kernel_of", "native_refusal"]
 
@@ -148,7 +148,7 @@ def native_refusal(nodes: Sequence[Node], outputs: Sequence[Value]) -> str | Non
     convolutions = [node for node in nodes if node.op.name == "conv"]
     if convolutions:
         firsts = [(n, n.inputs[0]) for n in convolutions]
-        planar = {v for n, v in firsts if v is not None and reads_planes(n) and not is_planned(v)}
+        planar = {v for n, v in firsts if v is not None and v.producer is None and reads_planes(n)}
         images = [v for v in (*outside, *outputs) if v.constant is None and _is_image(v) and v not in planar]
         orders = dict.fromkeys(images, channels_last(4))
     try:

@@ -53,3 +53,14 @@ def test_first_layer(
     sizes = {"n": 2, "h": 13, "w": 22}
     x = np.random.default_rng(6).standard_normal([sizes.get(d, d) for d in image]).astype(np.float32)  # type: ignore[call-overload]
     assert_outputs_close(exe.run({"x": x}), fusible.compile(model, target="numpy").run({"x": x}))
+
+
+def test_an_image_that_comes_channels_last_is_copied() -> None:
+    model = first_layer([1, 3, 20, 22], 8, (3, 3))
+    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 20, 22, 3]))
+    model.graph.node[0].input[0] = "turned"
+    model.graph.node.insert(0, helper.make_node("Transpose", ["x"], ["turned"], perm=[0, 3, 1, 2]))
+    exe = fusible.compile(model, target="cpu")
+    assert exe.report.host == () and len(exe.report.kernels) == 2
+    x = np.random.default_rng(6).standard_normal((1, 20, 22, 3)).astype(np.float32)
+    assert_outputs_close(exe.run({"x": x}), fusible.compile(model, target="numpy").run({"x": x}))
