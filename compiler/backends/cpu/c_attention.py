@@ -220,11 +220,12 @@ class _Printer:
         self.attention, self.region, self.name = attention, attention.region, name
         check_elements(self.region)
         hidden = (attention.q, attention.k, attention.v)
-        self.loads = flat_nest(self.region, ()).loads
+        self.whole = flat_nest(self.region, ())
+        self.loads = self.whole.loads
         self.by_query = flat_nest(self.region, hidden, attention.query)
         self.by_column = flat_nest(self.region, hidden, attention.column)
         self.others = self._other_axes()
-        self.symbols = shape_symbols(flat_nest(self.region, ()))
+        self.symbols = shape_symbols(self.whole)
         self.numbers: list[int] = []
 
     def _other_axes(self) -> list[int]:
@@ -320,7 +321,7 @@ class _Printer:
 
     def _export(self) -> str:
         a = self.attention
-        names = Names(axis_names(self.by_query, "call."), "call.n", self.numbers)
+        names = Names(axis_names(self.whole, "call."), "call.n", self.numbers)
         extents = self.region.extents
         batch: Dim = extents[a.leading[0]] if len(a.leading) == 2 else 1
         heads: Dim = extents[a.leading[-1]] if a.leading else 1

@@ -109,6 +109,9 @@ def convolution_of(region: Region, constants: Collection[int], *, exact: bool = 
     geometry = geometry_of(region, left, right, contract)
     hidden = (left, right)
     nest = nest_of(region, contraction=position, aside=hidden, vector=geometry.column, rows=geometry.rows)
+    known = {geometry.column, *geometry.rows}
+    if any(a not in known and nest.extents[a] not in (None, 1) for a in nest.outer):
+        raise NotPrintable("its result is broadcast along an axis that is none of the image's")
     winograd, line = (0, 0) if exact else (_winograd(geometry), line_taps(geometry))
     return Convolution(nest, position, left, right, geometry, weights.buffer, winograd, line)
 

@@ -82,6 +82,18 @@ GRAPHS = {
         "y = MaxPool<kernel_shape = [3, 2], pads = [1, 1, 1, 1], strides = [2, 1]>(x)",
         {},
     ),
+    "an_image_of_one_column_times_a_row": (
+        """(float[2, 2, 1, 1] x) => (float[2, 2, 1, 2] y)
+        <float[2, 2, 2, 1] w = {1, 2, 3, 4, 5, 6, 7, 8}, float[1, 2] r = {2, -2}>""",
+        "c = Conv<pads = [1, 0, 0, 0]>(x, w) y = MatMul(c, r)",
+        {},
+    ),
+    "attention_over_keys_whose_number_is_a_symbol_until_they_are_reshaped": (
+        "(float[3, 1, 4, 16] q, float[3, n, 16] k, float[3, 1, 5, 16] v) => (float[3, 1, 4, 16] y)",
+        """t = Constant<value_ints = [3, 5, 1, 16]>() k1 = Reshape(k, t) k2 = Transpose<perm = [0, 2, 3, 1]>(k1)
+        s = MatMul(q, k2) p = Softmax(s) y = MatMul(p, v)""",
+        {"n": 5},
+    ),
 }
 
 
