@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -155,15 +155,24 @@ def _print_ring(group: Group, constants: Collection[int], machine: Machine) -> N
 def _print_serial(group: Group, constants: Collection[int], machine: Machine) -> NativeKernel:
     serial = check_serial(group)
     steps: list[NativeKernel] = []
-    packings: dict[int, Packing] = {}
+    packings: list[tuple[int, Packing]] = []
     for step in group.steps:
         known = [n for n, number in enumerate(step.inputs) if number in constants]
         kernel = print_region(step.region, known, machine)
         steps.append(kernel)
-        packings |= {step.inputs[buffer]: packing for buffer, packing in kernel.packings.items()}
+        packings += [(step.inputs[buffer], packing) for buffer, packing in kernel.packings.items()]
     text, dims = print_serial(serial, [kernel.dims for kernel in steps], PLACEHOLDER)
-    return NativeKernel(text, dims, serial, packings, tuple(kernel.text for kernel in steps))
+    return NativeKernel(text, dims, serial, _by_buffer(packings), tuple(kernel.text for kernel in steps))
 
 
 def _packings(parts: Band | Ring) -> dict[int, Packing]:
-    return {anchor.buffer: Packing(anchor.nest.region, anchor) for anchor in parts.anchors}
+    return _by_buffer([(anchor.buffer, Packing(anchor.nest.region, anchor)) for anchor in parts.anchors])
+
+
+def _by_buffer(packings: Sequence[tuple[int, Packing]]) -> dict[int, Packing]:
+    """The packing of each input. Raises NotPrintable if two parts of a kernel want one constant laid out differently."""
+    found: dict[int, Packing] = {}
+    for buffer, packing in packings:
+        if found.setdefault(buffer, packing).key != packing.key:
+            raise NotPrintable("two of its parts read one constant, each in a layout of its own")
+    return found

@@ -82,6 +82,11 @@ GRAPHS = {
         "y = MaxPool<kernel_shape = [3, 2], pads = [1, 1, 1, 1], strides = [2, 1]>(x)",
         {},
     ),
+    "one_constant_in_two_products": (
+        "(float[1, 2] x) => (float[1, 2] y) <float[3, 2] w = {-2, 0, 0, 2, -2, -1}>",
+        "a = Gemm<transB = 1>(x, w) y = MatMul(a, w)",
+        {},
+    ),
     "an_image_of_one_column_times_a_row": (
         """(float[2, 2, 1, 1] x) => (float[2, 2, 1, 2] y)
         <float[2, 2, 2, 1] w = {1, 2, 3, 4, 5, 6, 7, 8}, float[1, 2] r = {2, -2}>""",
