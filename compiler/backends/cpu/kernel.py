@@ -170,7 +170,7 @@ def _packings(parts: Band | Ring) -> dict[int, Packing]:
 
 
 def _by_buffer(packings: Sequence[tuple[int, Packing]]) -> dict[int, Packing]:
-    """The packing of each input. Raises NotPrintable if two parts of a kernel want one constant laid out differently."""
+    """The packing of each input. Raises NotPrintable if two parts of a kernel want one constant in two layouts."""
     found: dict[int, Packing] = {}
     for buffer, packing in packings:
         if found.setdefault(buffer, packing).key != packing.key:
