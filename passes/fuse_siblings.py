@@ -17,6 +17,9 @@ from fusible.passes.ledger import Cost, Entry, Kind
 __all__ = ["FuseSiblings"]
 
 
+_NEAR = 16  # nodes between two groups, at most: the second result is kept from the first one's place on
+
+
 class FuseSiblings(GraphPass):
     """The pass `fuse-siblings`. The target says what it can print: `context.target["printable"]`."""
 
@@ -33,14 +36,16 @@ class FuseSiblings(GraphPass):
         if not callable(printable):
             return 0
         done = 0
-        before: dict[tuple[object, ...], Node] = {}
-        for node in list(graph):
+        before: dict[tuple[object, ...], tuple[int, Node]] = {}
+        for place, node in enumerate(list(graph)):
             if not _is_light(node):
                 continue
             key = (tuple(dict.fromkeys(node.inputs)), node.outputs[0].type)
-            merged = self._merged(graph, before[key], node, printable, context) if key in before else None
+            other = before.get(key)
+            near = other is not None and (place - other[0] <= _NEAR or set(node.outputs) <= set(graph.outputs))
+            merged = self._merged(graph, other[1], node, printable, context) if other is not None and near else None
             done += merged is not None
-            before[key] = merged or node
+            before[key] = (place, node) if other is None or merged is None else (other[0], merged)
         return done
 
     def _merged(
