@@ -238,7 +238,8 @@ class _Printer:
             for position, slot in self.stash.items():
                 if position in phase.stages and not self._made_before(position, number):
                     value = self.region.first_values[position]
-                    body.lines.append(f"vf_store(r->stash[{slot}] + {self._at()}, {body.values[value].text});")
+                    kept = promoted(body.values[value]).text
+                    body.lines.append(f"vf_store(r->stash[{slot}] + {self._at()}, {kept});")
             for position in phase.reductions:
                 body.lines += self._accumulate(position, body)
             for store in phase.stores:

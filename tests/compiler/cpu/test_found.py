@@ -82,6 +82,11 @@ GRAPHS = {
         "y = MaxPool<kernel_shape = [3, 2], pads = [1, 1, 1, 1], strides = [2, 1]>(x)",
         {},
     ),
+    "a_softmax_over_copies_of_one_number": (
+        "(float[2, 1, 1] x) => (float[2, 1, 3] y) <float[3] s = {1, 1, 3}>",
+        'r = Resize(x, "", s) y = Softmax<axis = 0>(r)',
+        {},
+    ),
     "one_constant_in_two_products": (
         "(float[1, 2] x) => (float[1, 2] y) <float[3, 2] w = {-2, 0, 0, 2, -2, -1}>",
         "a = Gemm<transB = 1>(x, w) y = MatMul(a, w)",
