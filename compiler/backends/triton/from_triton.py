@@ -25,12 +25,13 @@ def ttir_of(
     *,
     divisible: Collection[str] = (),
     capability: int = 90,
+    assertions: bool = False,
 ) -> str:
     """Return the TTIR of a `@triton.jit` function after Triton's TTIR passes, with source locations.
 
     signature: the type of each parameter that is no constant; constants: the values of the others, functions for
     epilogues included. divisible: the parameters whose value or address is a multiple of 16. capability: the GPU whose
-    features the front end may use, as in sm_90.
+    features the front end may use, as in sm_90. assertions: keep `tl.device_assert`, which is dropped otherwise.
 
     Raises DeviceError if Triton is not installed, UsageError for names that are not the kernel's parameters,
     KernelBuildError with what Triton says if it refuses the kernel.
@@ -53,7 +54,7 @@ def ttir_of(
     aligned = {(names.index(name),): [["tt.divisibility", _ALIGNED]] for name in divisible}
     source = ASTSource(function, kinds, constexprs={(names.index(k),): v for k, v in constants.items()}, attrs=aligned)
     backend: Any = make_backend(GPUTarget("cuda", capability, 32))
-    options = backend.parse_options({})
+    options = backend.parse_options({"debug": assertions, "sanitize_overflow": False})
     context = ir.context()
     ir.load_dialects(context)
     backend.load_dialects(context)

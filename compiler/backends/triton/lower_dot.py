@@ -48,7 +48,9 @@ def _dot(state: Lowering, operation: Operation) -> None:
             )
             state.code.line(f"for (long {b} = 0; {b} < {batch[0]}; {b}++)")
             state.code.line(f"    {_FUNCTIONS[kind]}({sizes}, {', '.join(places)});")
-    state.define(operation.results[0], _converted(sum_tile, result, lambda text: narrowed(result, text)))
+    if result is not sum_tile.element:
+        sum_tile = _converted(sum_tile, result, lambda text: narrowed(result, text))
+    state.define(operation.results[0], sum_tile)
 
 
 def _accumulator(state: Lowering, value: Value, start: Tile, kind: str) -> Tile:
@@ -78,9 +80,6 @@ def _as(state: Lowering, tile: Tile, kind: str, convert: Callable[[str], str]) -
 
 
 def _converted(tile: Tile, element: Element, convert: Callable[[str], str]) -> Tile:
-    if tile.element is element:
-        return tile
-
     def text(arguments: Sequence[str]) -> str:
         return convert(arguments[0])
 

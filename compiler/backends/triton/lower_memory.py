@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fusible.compiler.backends.triton.elements import c_type, narrowed, widened
 from fusible.compiler.backends.triton.state import Handler, Lowering
-from fusible.compiler.backends.triton.tiles import Index, Loop, Tile, flat_index, stored, uniform
+from fusible.compiler.backends.triton.tiles import Index, Loop, Tile, flat_index, loop_shape, stored, uniform
 from fusible.compiler.backends.triton.ttir import (
     Descriptor,
     Element,
@@ -99,7 +99,8 @@ def _load(state: Lowering, operation: Operation) -> None:
             with state.code.braces(f"for (long {column} = 0; {column} < {addresses.shape[-1]}; {column}++)"):
                 write(Loop(state.code), (*first, column), f"{row}[{column}]", "")
     else:
-        with state.code.loops(addresses.shape) as (loop, index):
+        shape = loop_shape(addresses, other, *rest) if other.shape else loop_shape(addresses, *rest)
+        with state.code.loops(shape) as (loop, index):
             address = loop.at(addresses, index)
             write(loop, index, f"*(const {kind} *){address}", address)
     _bind(state, result, target)
@@ -140,7 +141,7 @@ def _store(state: Lowering, operation: Operation) -> None:
             with state.code.braces(f"for (long {column} = 0; {column} < {addresses.shape[-1]}; {column}++)"):
                 write(Loop(state.code), (*first, column), f"{row}[{column}]", "")
     else:
-        with state.code.loops(addresses.shape, vector=False) as (loop, index):
+        with state.code.loops(loop_shape(addresses, values, *masks), vector=False) as (loop, index):
             address = loop.at(addresses, index)
             write(loop, index, f"*({kind} *){address}", address)
 

@@ -69,7 +69,7 @@ def _range(state: Lowering, operation: Operation) -> None:
     def at(_: Loop, index: Index) -> str:
         return f"((int32_t)({offset}{index[0]}))"
 
-    state.define(result, Tile(shape_of(result.type), Element.I32, at))
+    state.define(result, Tile(shape_of(result.type), Element.I32, at, flat=True))
 
 
 def _splat(state: Lowering, operation: Operation) -> None:
@@ -97,7 +97,8 @@ def _broadcast(state: Lowering, operation: Operation) -> None:
 def _expand(state: Lowering, operation: Operation) -> None:
     axis = int(operation.attributes["axis"])
     result, tile = operation.results[0], state.tile(operation.operands[0])
-    state.define(result, viewed(tile, shape_of(result.type), lambda index: index[:axis] + index[axis + 1 :]))
+    shape = shape_of(result.type)
+    state.define(result, viewed(tile, shape, lambda index: index[:axis] + index[axis + 1 :], in_order=True))
 
 
 def _transpose(state: Lowering, operation: Operation) -> None:

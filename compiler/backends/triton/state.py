@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from fusible.compiler.backends.triton.elements import c_type
-from fusible.compiler.backends.triton.tiles import Code, Loop, Tile, stored, uniform
+from fusible.compiler.backends.triton.tiles import Code, Loop, Tile, loop_shape, stored, uniform
 from fusible.compiler.backends.triton.ttir import (
     Block,
     Descriptor,
@@ -144,7 +144,7 @@ class Lowering:
 
     def write(self, target: Tile, tile: Tile) -> None:
         """Write the elements of a tile into the array of another of the same shape."""
-        with self.code.loops(tile.shape) as (loop, index):
+        with self.code.loops(loop_shape(target, tile)) as (loop, index):
             self.code.line(f"{target.at(loop, index)} = {loop.at(tile, index)};")
 
     def lower_block(self, block: Block) -> Operation:
@@ -160,7 +160,10 @@ class Lowering:
         handler = self.handlers.get(operation.name)
         if handler is None:
             raise self.refuse(operation, "this operation is not known")
-        handler(self, operation)
+        try:
+            handler(self, operation)
+        except (ArithmeticError, AssertionError, AttributeError, LookupError, ValueError) as error:
+            raise self.refuse(operation, f"it has a form that is not known ({error!r})") from error
 
 
 Handler = Callable[[Lowering, Operation], None]

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from fusible.compiler.backends.triton.elements import c_type
 from fusible.compiler.backends.triton.ttir import Scalar
 
-__all__ = ["Code", "Index", "Loop", "Tile", "computed", "flat_index", "stored", "uniform", "viewed"]
+__all__ = ["Code", "Index", "Loop", "Tile", "computed", "flat_index", "loop_shape", "stored", "uniform", "viewed"]
 
 Index = tuple[str, ...]
 """A C expression for each dimension; `0` where the extent is 1."""
 
 _ALIGNMENT = 64
+_WORTH_A_VECTOR = 8
 
 
 @dataclass(slots=True)
@@ -73,7 +74,7 @@ class Code:
         ]
         for head in heads[:-1]:
             self.line(head)
-        if heads and vector:
+        if heads and vector and max(shape[-1:]) >= _WORTH_A_VECTOR:
             self.line("INDEPENDENT")
         with self.braces(heads[-1] if heads else ""):
             yield Loop(self), index
@@ -105,7 +106,8 @@ class Loop:
 class Tile:
     """A tensor: `at` prints one element.
 
-    cost: about how many operations that takes. buffer: the array in which all elements lie by rows, or None. reads: the
+    cost: about how many operations that takes. flat: `at` takes also the place among all elements as the only index.
+    buffer: the array in which all elements lie by rows, or None. reads: the
     arrays it reads; elsewhere: those that it reads at another place than that of the element.
     """
 
@@ -113,6 +115,7 @@ class Tile:
     element: Scalar
     at: Callable[[Loop, Index], str]
     cost: int = 0
+    flat: bool = False
     buffer: str | None = None
     reads: frozenset[str] = frozenset()
     elsewhere: frozenset[str] = frozenset()
@@ -124,7 +127,9 @@ class Tile:
 
 
 def flat_index(shape: Sequence[int], index: Index) -> str:
-    """Return the place of an element among all, by rows."""
+    """Return the place of an element among all, by rows; one index into several extents is that already."""
+    if len(index) == 1 and len(shape) > 1:
+        return index[0]
     text = ""
     for extent, each in zip(shape, index, strict=True):
         if text:
@@ -137,12 +142,12 @@ def flat_index(shape: Sequence[int], index: Index) -> str:
 def stored(buffer: str, shape: tuple[int, ...], element: Scalar) -> Tile:
     """A tile whose elements lie in an array."""
     reads = frozenset({buffer})
-    return Tile(shape, element, lambda _, index: f"{buffer}[{flat_index(shape, index)}]", 1, buffer, reads)
+    return Tile(shape, element, lambda _, index: f"{buffer}[{flat_index(shape, index)}]", 1, True, buffer, reads)
 
 
 def uniform(text: str, shape: tuple[int, ...], element: Scalar) -> Tile:
     """A tile whose elements all are one scalar (a name or a literal)."""
-    return Tile(shape, element, lambda _, __: text)
+    return Tile(shape, element, lambda _, __: text, flat=True)
 
 
 def computed(
@@ -154,14 +159,24 @@ def computed(
         element,
         lambda loop, index: text([loop.at(each, index) for each in operands]),
         max(cost, 1) + sum(each.cost for each in operands),
+        all(each.flat for each in operands),
         None,
         frozenset().union(*(each.reads for each in operands)),
         frozenset().union(*(each.elsewhere for each in operands)),
     )
 
 
-def viewed(tile: Tile, shape: tuple[int, ...], place: Callable[[Index], Index]) -> Tile:
-    """A tile whose element at an index is that of another tile at `place(index)`."""
-    return Tile(
-        shape, tile.element, lambda loop, index: loop.at(tile, place(index)), tile.cost, None, tile.reads, tile.reads
-    )
+def viewed(tile: Tile, shape: tuple[int, ...], place: Callable[[Index], Index], *, in_order: bool = False) -> Tile:
+    """A tile whose element at an index is that of another tile at `place(index)`; in_order: both count alike."""
+
+    def at(loop: Loop, index: Index) -> str:
+        return loop.at(tile, index if in_order and len(index) < len(shape) else place(index))
+
+    elsewhere = tile.elsewhere if in_order else tile.reads
+    return Tile(shape, tile.element, at, tile.cost, in_order and tile.flat, None, tile.reads, elsewhere)
+
+
+def loop_shape(*tiles: Tile) -> tuple[int, ...]:
+    """Return the extents of the loops that go through tiles of one shape: one loop, if all are flat."""
+    one = len(tiles[0].shape) > 1 and all(tile.flat for tile in tiles)
+    return (tiles[0].size,) if one else tiles[0].shape

@@ -52,6 +52,7 @@ _BINDER = re.compile(r"%([\w$.-]+) = (?=%)")
 _SUCCESSOR = re.compile(r"\^(\w+)(?:\(([^)]*)\))?")
 _KEYWORD = re.compile(r"\b([A-Za-z]\w*) = ([\w.-]+)")
 _WORD = re.compile(r"(?<![%\w#.])[A-Za-z_]\w*")
+_YIELDING = ("scf.for", "scf.if")  # where nothing is yielded, no line says so
 _CONTINUES = ("} else {", "} do {", "}, {")
 
 
@@ -199,6 +200,8 @@ class _Parser:
         regions = []
         while True:
             blocks, line = self.region_blocks(arguments)
+            if name in _YIELDING and not (blocks[-1].operations and blocks[-1].operations[-1].name == "scf.yield"):
+                blocks[-1].operations.append(Operation("scf.yield", (), (), {}, (), (), (), self.next, ""))
             regions.append(Region(blocks))
             if line not in _CONTINUES:
                 return tuple(regions), line[1:].removeprefix(")").strip()
