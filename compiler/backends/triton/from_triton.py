@@ -63,7 +63,16 @@ def ttir_of(
         module = source.make_ir(GPUTarget("cuda", capability, 32), options, generators, modules, context)
         return str(backend.make_ttir(module, {}, options, capability))
     except (CompilationError, RuntimeError) as error:
-        raise KernelBuildError(function.__name__, ("triton", function.__name__), str(error)) from error
+        raise KernelBuildError(function.__name__, ("triton", function.__name__), _told(error)) from error
+
+
+def _told(error: BaseException) -> str:
+    """What Triton says: of a function that the kernel calls, the innermost error has the reason."""
+    told = [str(error)]
+    while error.__cause__ is not None:
+        error = error.__cause__
+        told.append(str(error))
+    return "\n".join(told)
 
 
 def _check_names(
