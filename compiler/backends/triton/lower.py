@@ -8,6 +8,7 @@ from fusible.compiler.backends.triton.elements import c_type
 from fusible.compiler.backends.triton.lower_control import CONTROL_HANDLERS, lower_body
 from fusible.compiler.backends.triton.lower_dot import DOT_HANDLERS
 from fusible.compiler.backends.triton.lower_fold import FOLD_HANDLERS
+from fusible.compiler.backends.triton.lower_functions import FUNCTION_HANDLERS
 from fusible.compiler.backends.triton.lower_memory import MEMORY_HANDLERS
 from fusible.compiler.backends.triton.lower_shape import SHAPE_HANDLERS
 from fusible.compiler.backends.triton.pointers import pointed_arguments, row_strides
@@ -20,7 +21,14 @@ __all__ = ["HANDLERS", "LAUNCH_SYMBOL", "LoweredKernel", "Parameter", "lower_tti
 LAUNCH_SYMBOL = "fusible_triton_launch"
 """The function of the built library that runs a grid; it takes a `struct launch *` of tile.h."""
 
-HANDLERS: dict[str, Handler] = SHAPE_HANDLERS | FOLD_HANDLERS | DOT_HANDLERS | MEMORY_HANDLERS | CONTROL_HANDLERS
+HANDLERS: dict[str, Handler] = {
+    **SHAPE_HANDLERS,
+    **FUNCTION_HANDLERS,
+    **FOLD_HANDLERS,
+    **DOT_HANDLERS,
+    **MEMORY_HANDLERS,
+    **CONTROL_HANDLERS,
+}
 """Every operation that can be lowered, but those that end blocks."""
 
 
@@ -60,6 +68,7 @@ def lower_ttir(text: str, *, checked: bool = False) -> LoweredKernel:
     for number, (value, parameter) in enumerate(zip(function.arguments, parameters, strict=True)):
         state.scalars[value] = _argument(state, number, parameter)
     lower_body(state, function.body)
+    body, scratch_bytes = state.code.placed()
     lines = [
         f"/* Triton kernel {function.name}, one program. */",
         "#define _GNU_SOURCE",
@@ -67,14 +76,14 @@ def lower_ttir(text: str, *, checked: bool = False) -> LoweredKernel:
         "",
         "static void body(const struct launch *launch, const int32_t *program, char *scratch) {",
         "    (void)launch, (void)program, (void)scratch;",
-        *state.code.lines,
+        *body,
         "}",
         "",
         f"EXPORT void {LAUNCH_SYMBOL}(const struct launch *launch) {{ launch_programs(launch, body); }}",
         "",
     ]
     source = "\n".join(lines)
-    return LoweredKernel(function.name, parameters, source, state.code.peak, checked, tuple(state.sites))
+    return LoweredKernel(function.name, parameters, source, scratch_bytes, checked, tuple(state.sites))
 
 
 def _parameter(function: Function, value: Value) -> Parameter:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fusible.compiler.backends.triton.elements import c_type
 from fusible.compiler.backends.triton.state import Handler, Lowering, Slot
 from fusible.compiler.backends.triton.tiles import Tile
-from fusible.compiler.backends.triton.ttir import Element, Operation, Region, Tensor, Value
+from fusible.compiler.backends.triton.ttir import Block, Element, Operation, Region, Tensor, Value
 
 __all__ = ["CONTROL_HANDLERS", "lower_body"]
 
@@ -101,12 +101,20 @@ def lower_body(state: Lowering, region: Region) -> None:
     for block in region.blocks[1:]:
         slots = tuple(Slot.declare(state, value.type) for value in block.arguments)
         targets[block.label] = _Target(state.code.fresh("block"), slots)
-    for block in region.blocks:
+    for number, block in enumerate(region.blocks):
+        _refuse_jumps_back(state, block, {each.label for each in region.blocks[: number + 1]})
         if block.label in targets:
             state.code.line(f"{targets[block.label].label}:;")
             for slot, value in zip(targets[block.label].slots, block.arguments, strict=True):
                 slot.bind(state, value)
         _end(state, state.lower_block(block), targets)
+
+
+def _refuse_jumps_back(state: Lowering, block: Block, passed: set[str]) -> None:
+    """Triton's early returns jump forward only, and where tiles lie relies on that (scratch.py)."""
+    end = block.operations[-1]
+    if any(label in passed for label, _ in end.successors):
+        raise state.refuse(end, "it jumps back, where scf.for or scf.while was expected")
 
 
 def _end(state: Lowering, operation: Operation, targets: dict[str, _Target]) -> None:

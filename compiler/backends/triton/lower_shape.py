@@ -12,12 +12,13 @@ from fusible.compiler.backends.triton.tiles import Index, Loop, Tile, computed, 
 from fusible.compiler.backends.triton.ttir import Element, Operation, Tensor, Value, element_of, shape_of
 from fusible.compiler.backends.triton.ttir_text import BadText
 
-__all__ = ["SHAPE_HANDLERS"]
+__all__ = ["SHAPE_HANDLERS", "lower_elementwise"]
 
 _DENSE = re.compile(r"dense<(.*)>", re.DOTALL)
 
 
-def _elementwise(state: Lowering, operation: Operation) -> None:
+def lower_elementwise(state: Lowering, operation: Operation) -> None:
+    """Bind the result to the expression of one of its elements."""
     result, operands = operation.results[0], [state.tile(value) for value in operation.operands]
     shape = shape_of(result.type)
     operands = [each if each.shape else viewed(each, shape, lambda _: ()) for each in operands]
@@ -184,7 +185,7 @@ def _histogram(state: Lowering, operation: Operation) -> None:
 
 
 SHAPE_HANDLERS: dict[str, Handler] = {
-    **dict.fromkeys(SCALAR_OPS, _elementwise),
+    **dict.fromkeys(SCALAR_OPS, lower_elementwise),
     "arith.constant": _constant,
     "ub.poison": _poison,
     "tt.get_program_id": _program_id,

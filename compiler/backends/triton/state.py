@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 
 from fusible.compiler.backends.triton.elements import c_type
 from fusible.compiler.backends.triton.tiles import Code, Loop, Tile, loop_shape, stored, uniform
@@ -28,6 +30,7 @@ __all__ = ["CHEAP", "Handler", "Lowering", "Slot"]
 CHEAP = 4
 """What may be computed again at each use rather than stored: a mask of two comparisons, an address."""
 
+_PLAIN = re.compile(r"/\* [\w.-]+:\d+ \*/")
 _MOST_IN_ONE_LOOP = 48
 
 
@@ -55,6 +58,7 @@ class Lowering:
     inner: set[Value] = field(default_factory=set)
     shared: set[Value] = field(default_factory=set)
     blocks: list[Block] = field(default_factory=list)
+    shown: str = ""
 
     def __post_init__(self) -> None:
         self._study(self.function.body)
@@ -157,6 +161,7 @@ class Lowering:
 
     def lower(self, operation: Operation) -> None:
         """Write one operation."""
+        self._show_line(operation)
         handler = self.handlers.get(operation.name)
         if handler is None:
             raise self.refuse(operation, "this operation is not known")
@@ -164,6 +169,14 @@ class Lowering:
             handler(self, operation)
         except (ArithmeticError, AssertionError, AttributeError, LookupError, ValueError) as error:
             raise self.refuse(operation, f"it has a form that is not known ({error!r})") from error
+
+    def _show_line(self, operation: Operation) -> None:
+        """Write a comment where another line of the kernel's source begins."""
+        file, _, number = operation.location.rpartition(":")
+        shown = f"/* {PurePath(file).name}:{number} */"
+        if _PLAIN.fullmatch(shown) and shown != self.shown:
+            self.code.line(shown)
+            self.shown = shown
 
 
 Handler = Callable[[Lowering, Operation], None]

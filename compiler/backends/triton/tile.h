@@ -12,8 +12,8 @@
 #include <string.h>
 
 #include "pool.h"
+#include "vector_math.h"
 
-#define INLINE static inline __attribute__((always_inline, unused))
 #define OUTLINED static __attribute__((noinline, unused))
 #define EXPORT __attribute__((visibility("default")))
 #ifdef __clang__
@@ -152,36 +152,50 @@ PRODUCT(product_f64, double)
 PRODUCT(product_i32, int32_t)
 PRODUCT(product_narrow_f32, float)
 
-#ifdef __AVX512F__
-#define PRODUCT_LANES 16
-#else
-#define PRODUCT_LANES 8
-#endif
-typedef float product_vector __attribute__((vector_size(PRODUCT_LANES * 4), aligned(4), may_alias));
-
 #define PRODUCT_ROWS 4
 INLINE void product_f32(long m, long n, long k, const float *restrict a, const float *restrict b, float *restrict c) {
-    if (n % (2 * PRODUCT_LANES) != 0 || m % PRODUCT_ROWS != 0) {
+    if (n % (2 * VL) != 0 || m % PRODUCT_ROWS != 0) {
         product_narrow_f32(m, n, k, a, b, c);
         return;
     }
-    for (long j = 0; j < n; j += 2 * PRODUCT_LANES)
+    for (long j = 0; j < n; j += 2 * VL)
         for (long i = 0; i < m; i += PRODUCT_ROWS) {
-            product_vector sum[PRODUCT_ROWS][2];
+            vf sum[PRODUCT_ROWS][2];
             for (int r = 0; r < PRODUCT_ROWS; r++)
-                for (int v = 0; v < 2; v++)
-                    sum[r][v] = *(const product_vector *)(c + (i + r) * n + j + v * PRODUCT_LANES);
+                for (int v = 0; v < 2; v++) sum[r][v] = vf_load(c + (i + r) * n + j + v * VL);
             for (long p = 0; p < k; p++) {
-                const product_vector left = *(const product_vector *)(b + p * n + j);
-                const product_vector right = *(const product_vector *)(b + p * n + j + PRODUCT_LANES);
+                const vf left = vf_load(b + p * n + j), right = vf_load(b + p * n + j + VL);
                 for (int r = 0; r < PRODUCT_ROWS; r++) {
                     sum[r][0] += a[(i + r) * k + p] * left;
                     sum[r][1] += a[(i + r) * k + p] * right;
                 }
             }
             for (int r = 0; r < PRODUCT_ROWS; r++)
-                for (int v = 0; v < 2; v++) *(product_vector *)(c + (i + r) * n + j + v * PRODUCT_LANES) = sum[r][v];
+                for (int v = 0; v < 2; v++) vf_store(c + (i + r) * n + j + v * VL, sum[r][v]);
         }
+}
+
+/* ---- Functions of whole tiles ---- */
+
+/* values[i] = function(values[i]) for a function of vectors. */
+#define MAP(function, values, count)                                                                       \
+    for (long m_ = 0; m_ < (count); m_ += VL) {                                                            \
+        long rest_ = (count) - m_;                                                                         \
+        if (rest_ >= VL) vf_store(values + m_, function(vf_load(values + m_)));                            \
+        else vf_store_first(values + m_, function(vf_load_first(values + m_, rest_)), rest_);              \
+    }
+
+/* 2^x: the whole part becomes the exponent, exactly, and the rest goes by exp. */
+INLINE vf tile_exp2(vf x) {
+    vi n;
+    x = vf_select(x > 129.0f, vf_all(129.0f), x);
+    x = vf_select(x < -151.0f, vf_all(-151.0f), x);
+    const vf magic = vf_all(12582912.0f);
+    vf shifted = x + magic;
+    vi whole = vf_bits(shifted) - vf_bits(magic);
+    vf less_one = vf_exp_reduced((x - (shifted - magic)) * 0.693147181f, &n);
+    vi half = (whole + n) >> 1;
+    return (less_one + 1.0f) * vf_power_of_two(half) * vf_power_of_two(whole + n - half);
 }
 
 /* ---- Launch ---- */

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from fusible.compiler.backends.triton.elements import c_type
+from fusible.compiler.backends.triton.scratch import place
 from fusible.compiler.backends.triton.ttir import Scalar
 
 __all__ = ["Code", "Index", "Loop", "Tile", "computed", "flat_index", "loop_shape", "stored", "uniform", "viewed"]
@@ -19,18 +20,17 @@ __all__ = ["Code", "Index", "Loop", "Tile", "computed", "flat_index", "loop_shap
 Index = tuple[str, ...]
 """A C expression for each dimension; `0` where the extent is 1."""
 
-_ALIGNMENT = 64
+_OFFSET = "OFFSET"
 _WORTH_A_VECTOR = 8
 
 
 @dataclass(slots=True)
 class Code:
-    """The text of one C function so far. peak: the bytes of scratch memory that it needs."""
+    """The text of one C function so far. arrays: those in scratch memory, and their bytes."""
 
     lines: list[str] = field(default_factory=list)
     depth: int = 1
-    peak: int = 0
-    _top: int = 0
+    arrays: dict[str, int] = field(default_factory=dict)
     _names: int = 0
 
     def line(self, text: str) -> None:
@@ -44,24 +44,27 @@ class Code:
 
     @contextmanager
     def braces(self, head: str) -> Iterator[None]:
-        """Write what follows in braces after `head`; scratch memory taken inside is free again after it."""
-        top = self._top
+        """Write what follows in braces after `head`."""
         self.line(f"{head} {{".lstrip())
         self.depth += 1
         yield
         self.depth -= 1
         self.line("}")
-        self._top = top
 
     def buffer(self, element: Scalar | str, size: int) -> str:
-        """Declare an array in scratch memory that lives to the end of the present braces; element: a type, or C's."""
+        """Declare an array in scratch memory, known to the end of the present braces; element: a type, or C's."""
         name = self.fresh("t")
         kind = element if isinstance(element, str) else c_type(element)
         item = {"float": 4, "int32_t": 4, "double": 8}[kind] if isinstance(element, str) else element.bytes
-        self.line(f"{kind} *restrict const {name} = ({kind} *)(scratch + {self._top});")
-        self._top += -(-size * item // _ALIGNMENT) * _ALIGNMENT
-        self.peak = max(self.peak, self._top)
+        self.line(f"{kind} *restrict const {name} = ({kind} *)(scratch + {_OFFSET});")
+        self.arrays[name] = size * item
         return name
+
+    def placed(self) -> tuple[list[str], int]:
+        """Return the lines with every array at its place, and the bytes of scratch memory that they need."""
+        offsets, peak = place(self.lines, self.arrays)
+        found = iter(offsets.values())  # in the order of the declarations
+        return [line.replace(_OFFSET, str(next(found))) if _OFFSET in line else line for line in self.lines], peak
 
     @contextmanager
     def loops(self, shape: Sequence[int], *, vector: bool = True) -> Iterator[tuple[Loop, Index]]:

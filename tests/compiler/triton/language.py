@@ -141,7 +141,7 @@ def squares_reused(x, out, N: tl.constexpr):
     """A sum that starts from a value which is used again: it must not be overwritten."""
     at = tl.arange(0, N)[:, None] * N + tl.arange(0, N)[None, :]
     v = tl.load(x + at)
-    flat = tl.reshape(v, (N * N,))
+    flat = tl.load(x + tl.arange(0, N * N)) * 2.0
     product = tl.dot(v, v, v, input_precision="ieee")
     again = tl.dot(v, v, tl.reshape(flat, (N, N)), input_precision="ieee")
     tl.store(out + at, product + again + v)
