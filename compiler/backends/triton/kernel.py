@@ -27,6 +27,7 @@ Argument = np.ndarray | np.generic | float | int
 
 _TILE_HEADER = Path(__file__).with_name("tile.h")
 _FLAGS = ("-fwrapv", "-fno-strict-aliasing")  # TTIR's integers wrap; pointers may be cast
+_CHECKED_FLAGS = ("-O1",)  # every access is a call anyway, and a quarter of the time to compile matters more
 _FINDINGS = 256
 _LINE_BYTES, _PAGE_BYTES = 64, 4096
 _MAX_PROGRAMS = 2**31 - 2
@@ -71,7 +72,8 @@ def build_kernel(
     compiler: Compiler = find_compiler(known)
     sources = {"kernel.c": lowered.source, "tile.h": _TILE_HEADER.read_text(encoding="utf-8")}
     folder = default_cache_dir(known) if cache_dir is None else cache_dir
-    return CpuKernel(lowered, load_library(build_library(sources, compiler, cache_dir=folder, flags=_FLAGS)))
+    flags = _FLAGS + _CHECKED_FLAGS if lowered.checked else _FLAGS
+    return CpuKernel(lowered, load_library(build_library(sources, compiler, cache_dir=folder, flags=flags)))
 
 
 class CpuKernel:
