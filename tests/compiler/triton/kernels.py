@@ -173,14 +173,14 @@ def conv3x3(x, w, bias, out, H, W, C, F, BP: tl.constexpr, BF: tl.constexpr, BC:
 
 
 @triton.jit
-def depthwise(x, w, out, H, W, C, STRIDE: tl.constexpr, OH, OW, BP: tl.constexpr, BC: tl.constexpr):
+def depthwise(x, w, out, H, W, C, stride, OH, OW, BP: tl.constexpr, BC: tl.constexpr):
     pixel = tl.program_id(0) * BP + tl.arange(0, BP)
     c = tl.program_id(1) * BC + tl.arange(0, BC)
     row, column = pixel // OW, pixel % OW
     acc = tl.zeros((BP, BC), tl.float32)
-    for i in tl.static_range(3):
+    for i in range(3):
         for j in tl.static_range(3):
-            r, q = row * STRIDE + i - 1, column * STRIDE + j - 1
+            r, q = row * stride + i - 1, column * stride + j - 1
             inside = (pixel < OH * OW) & (r >= 0) & (r < H) & (q >= 0) & (q < W)
             v = tl.load(x + (r * W + q)[:, None] * C + c[None, :], mask=inside[:, None] & (c < C)[None, :], other=0.0)
             acc += v * tl.load(w + (i * 3 + j) * C + c, mask=c < C, other=0.0)[None, :]

@@ -10,6 +10,13 @@ from tests.compiler.triton.harness import BF16, run
 from tests.tolerance import assert_close, poisoned
 
 FLOATS = [np.dtype(np.float32), np.dtype(np.float16), BF16]
+TYPED = pytest.mark.parametrize(
+    ("dtype", "checked"),
+    [
+        pytest.param(dtype, checked, id=f"{dtype}-{'checked' if checked else 'plain'}")
+        for dtype, checked in zip([*FLOATS, FLOATS[0]], (False, False, True, True), strict=True)
+    ],
+)
 CHECKED = pytest.mark.parametrize("checked", [False, True], ids=["plain", "checked"])
 
 
@@ -21,8 +28,7 @@ def wide(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float64)
 
 
-@CHECKED
-@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@TYPED
 @pytest.mark.parametrize("n", [1, 127, 1001])
 def test_elementwise(n: int, dtype: np.dtype, checked: bool) -> None:
     x, y, out = random(n, dtype=dtype), random(n, dtype=dtype, seed=1), poisoned((n,), dtype)
@@ -45,8 +51,7 @@ def test_broadcast(checked: bool) -> None:
     assert_close(out, np.exp(wide(x))[:, None] + wide(y)[None] * wide(x)[:, None], accumulation=2)
 
 
-@CHECKED
-@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@TYPED
 def test_softmax(dtype: np.dtype, checked: bool) -> None:
     x, out = random(5, 77, dtype=dtype), poisoned((5, 77), dtype)
     run(kernels.softmax_rows, (5,), {"x": x, "out": out, "columns": 77}, {"BLOCK": 128}, checked=checked)
@@ -54,8 +59,7 @@ def test_softmax(dtype: np.dtype, checked: bool) -> None:
     assert_close(out, e / e.sum(1, keepdims=True), accumulation=77)
 
 
-@CHECKED
-@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@TYPED
 def test_layer_norm(dtype: np.dtype, checked: bool) -> None:
     x, gain, bias = random(3, 333, dtype=dtype), random(333, dtype=dtype, seed=1), random(333, dtype=dtype, seed=2)
     out = poisoned((3, 333), dtype)

@@ -17,7 +17,7 @@ from fusible.runtime.native.compiler import find_compiler
 from fusible.runtime.native.pool import Pool, load_pool_library
 from tests.compiler.triton import kernels
 from tests.compiler.triton.harness import F8E4M3, F8E5M2, prepared, run
-from tests.compiler.triton.test_elementwise import CHECKED, FLOATS, random, wide
+from tests.compiler.triton.test_elementwise import CHECKED, FLOATS, TYPED, random, wide
 from tests.tolerance import assert_close, poisoned
 
 TILES = {"BM": 16, "BN": 32, "BK": 32}
@@ -37,8 +37,11 @@ def multiplied(a: np.ndarray, b: np.ndarray, out: np.ndarray, acc: object, preci
     run(kernels.matmul, (-(-m // 16), -(-n // 32)), arguments, constants, checked=checked)
 
 
-@CHECKED
-@pytest.mark.parametrize("dtype", [*FLOATS, np.dtype(np.float64), F8E4M3, F8E5M2], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "checked"),
+    [*zip([*FLOATS, np.dtype(np.float64), F8E4M3, F8E5M2], [False, True] * 3, strict=True), (FLOATS[0], True)],
+    ids=str,
+)
 def test_matmul(dtype: np.dtype, checked: bool) -> None:
     a, b = random(33, 71, dtype=dtype), random(71, 45, dtype=dtype, seed=1)
     result = dtype if dtype.itemsize > 1 else FLOATS[0]
@@ -90,8 +93,7 @@ def test_descriptors_and_an_epilogue_with_more_pointers(checked: bool) -> None:
     assert_close(out, product * 0.5 * (1 + erf(product / np.sqrt(2))) * 0.5 + wide(residual), accumulation=k)
 
 
-@CHECKED
-@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@TYPED
 def test_split_k_adds_atomically(dtype: np.dtype, checked: bool, pool: Pool) -> None:
     a, b, out = random(20, 100), random(100, 17, seed=1), np.zeros((20, 17), dtype)
     arguments = {"a": a, "b": b, "out": out, "M": 20, "N": 17, "K": 100}
@@ -133,16 +135,14 @@ def test_depthwise(stride: int, checked: bool) -> None:
     h, w, c = 9, 11, 21
     oh, ow = -(-h // stride), -(-w // stride)
     x, weights, out = random(h, w, c), random(3, 3, c, seed=1), poisoned((oh, ow, c), np.float32)
-    arguments = {"x": x, "w": weights, "out": out, "H": h, "W": w, "C": c, "OH": oh, "OW": ow}
-    constants = {"STRIDE": stride, "BP": 16, "BC": 16}
-    run(kernels.depthwise, (-(-oh * ow // 16), 2), arguments, constants, checked=checked)
+    arguments = {"x": x, "w": weights, "out": out, "H": h, "W": w, "C": c, "stride": stride, "OH": oh, "OW": ow}
+    run(kernels.depthwise, (-(-oh * ow // 16), 2), arguments, {"BP": 16, "BC": 16}, checked=checked)
     padded = np.pad(wide(x), ((1, 1), (1, 1), (0, 0)))
     parts = [padded[i : i + h : stride, j : j + w : stride] * wide(weights[i, j]) for i in range(3) for j in range(3)]
     assert_close(out, np.sum(parts, 0), accumulation=9)
 
 
-@CHECKED
-@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@TYPED
 def test_causal_attention(dtype: np.dtype, checked: bool) -> None:
     heads, t, d = 2, 37, 16
     q, k, v = (random(heads, t, d, dtype=dtype, seed=seed) for seed in range(3))

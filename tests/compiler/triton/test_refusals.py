@@ -91,7 +91,7 @@ def test_any_cut_of_a_module_is_an_error_of_ours() -> None:
     kinds = {"x": "*fp32", "values": "*fp32", "indices": "*i32", "rows": "i32", "columns": "i32"}
     text = ttir_of(kernels.arg_max, kinds, {"R": 4, "C": 4, "AXIS": 1})
     end = text.index("tt.return")
-    for cut in range(0, end, 7):
+    for cut in range(0, end, 61):
         with pytest.raises(LoweringError):
             lower_ttir(text[:cut])
 
