@@ -11,7 +11,7 @@ import numpy as np
 
 from fusible.compiler.backends.triton.elements import DTYPES
 from fusible.compiler.backends.triton.findings import FIELDS, describe_findings
-from fusible.compiler.backends.triton.lower import LAUNCH_SYMBOL, LoweredKernel, Parameter
+from fusible.compiler.backends.triton.lower import LoweredKernel, Parameter
 from fusible.compiler.backends.triton.ttir import Pointer
 from fusible.errors import ExecutionError, SignatureError, UsageError
 from fusible.runtime.native.cache import default_cache_dir
@@ -82,7 +82,7 @@ class CpuKernel:
     def __init__(self, lowered: LoweredKernel, library: ctypes.CDLL) -> None:
         """Take a kernel and the library built of it."""
         self.lowered = lowered
-        self._run = library[LAUNCH_SYMBOL]
+        self._run = library[lowered.symbol]
         self._run.argtypes = [ctypes.c_void_p]
         self._run.restype = None
 

@@ -19,7 +19,7 @@ from fusible.compiler.backends.triton.ttir_parse import parse_ttir
 __all__ = ["HANDLERS", "LAUNCH_SYMBOL", "LoweredKernel", "Parameter", "lower_ttir"]
 
 LAUNCH_SYMBOL = "fusible_triton_launch"
-"""The function of the built library that runs a grid; it takes a `struct launch *` of tile.h."""
+"""By default the function that runs a grid; it takes a `struct launch *` of tile.h."""
 
 HANDLERS: dict[str, Handler] = {
     **SHAPE_HANDLERS,
@@ -45,22 +45,25 @@ class LoweredKernel:
     """A kernel as C.
 
     source: the translation unit; it includes tile.h. scratch_bytes: the memory that each thread needs for tiles.
-    checked: whether it checks accesses. sites: the operations that checks name by number.
+    symbol: the function that runs a grid. checked: whether it checks accesses. sites: the operations that checks name
+    by number.
     """
 
     name: str
     parameters: tuple[Parameter, ...]
     source: str
+    symbol: str
     scratch_bytes: int
     checked: bool
     sites: tuple[Operation, ...]
 
 
-def lower_ttir(text: str, *, checked: bool = False) -> LoweredKernel:
+def lower_ttir(text: str, *, checked: bool = False, symbol: str = LAUNCH_SYMBOL) -> LoweredKernel:
     """Lower the one kernel of a TTIR module.
 
-    checked: whether the C checks loads and stores (slow). Raises LoweringError that names the kernel, the operation and
-    its line, for text that cannot be read and for operations, types or forms that are not known.
+    checked: whether the C checks loads and stores (slow). symbol: the C name of the function that runs a grid, by which
+    kernels of one library are told apart. Raises LoweringError that names the kernel, the operation and its line, for
+    text that cannot be read and for operations, types or forms that are not known.
     """
     function = parse_ttir(text)
     parameters = tuple(_parameter(function, value) for value in function.arguments)
@@ -79,11 +82,11 @@ def lower_ttir(text: str, *, checked: bool = False) -> LoweredKernel:
         *body,
         "}",
         "",
-        f"EXPORT void {LAUNCH_SYMBOL}(const struct launch *launch) {{ launch_programs(launch, body); }}",
+        f"EXPORT void {symbol}(const struct launch *launch) {{ launch_programs(launch, body); }}",
         "",
     ]
     source = "\n".join(lines)
-    return LoweredKernel(function.name, parameters, source, scratch_bytes, checked, tuple(state.sites))
+    return LoweredKernel(function.name, parameters, source, symbol, scratch_bytes, checked, tuple(state.sites))
 
 
 def _parameter(function: Function, value: Value) -> Parameter:

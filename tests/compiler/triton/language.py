@@ -109,6 +109,15 @@ def doubles(x, out, n, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def exponentials(x, out, n, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    v = tl.load(x + at, mask=at < n, other=0.0)
+    tl.store(out + at, tl.exp2(v), mask=at < n)
+    tl.store(out + n + at, tl.exp(v), mask=at < n)
+    tl.store(out + 2 * n + at, tl.log(v), mask=at < n)
+
+
+@triton.jit
 def pointer_table(rows, out, n, BLOCK: tl.constexpr):
     """Addresses of rows, read from memory as integers."""
     at = tl.arange(0, BLOCK)

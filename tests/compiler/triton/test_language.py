@@ -92,6 +92,21 @@ def test_doubles(checked: bool) -> None:
     assert_close(out, np.exp(x) / (1 + np.exp(x)) + np.sqrt(np.abs(x)) * np.log(np.abs(x) + 1), accumulation=4)
 
 
+@pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value", "ignore:overflow")
+@pytest.mark.parametrize("block", [2, 64])
+def test_exponentials(block: int) -> None:
+    """By vectors, and where a tile is smaller than a vector: within 2 ulp, subnormal results and special values too."""
+    special = np.float32([np.inf, -np.inf, np.nan, 0, -0.0, 1e-40, 127.99999, 128, -126.5, -149, -149.5, -150.5, 88.7])
+    x = np.concatenate([special, np.float32(40) * random(500), np.linspace(-160, 130, 301, dtype=np.float32)])
+    out = poisoned((3, len(x)), np.float32)
+    run(language.exponentials, (-(-len(x) // block),), {"x": x, "out": out, "n": len(x)}, {"BLOCK": block})
+    for got, exact in zip(out, (np.exp2(wide(x)), np.exp(wide(x)), np.log(wide(x))), strict=True):
+        expected = exact.astype(np.float32)
+        finite = np.isfinite(expected)
+        np.testing.assert_array_equal(got[~finite], expected[~finite])
+        assert (np.abs(got - exact) <= 2 * np.spacing(np.abs(expected)))[finite].all()
+
+
 @CHECKED
 def test_pointers_out_of_memory(checked: bool) -> None:
     """In checking mode such a pointer may point into any argument; here into the result itself."""
