@@ -146,6 +146,18 @@ def transposed_in_a_loop(x, out, turns, N: tl.constexpr):
 
 
 @triton.jit
+def steps_grow(x, out, turns, N: tl.constexpr):
+    """Pointers that a loop carries: neighbours at first, further apart after each turn."""
+    at = tl.arange(0, N)
+    p = x + at
+    total = tl.zeros((N,), tl.float32)
+    for _ in range(turns):
+        total += tl.load(p)
+        p += at
+    tl.store(out + at, total)
+
+
+@triton.jit
 def squares_reused(x, out, N: tl.constexpr):
     """A sum that starts from a value which is used again: it must not be overwritten."""
     at = tl.arange(0, N)[:, None] * N + tl.arange(0, N)[None, :]

@@ -133,6 +133,13 @@ def test_a_loop_that_transposes_what_it_carries(checked: bool) -> None:
 
 
 @CHECKED
+def test_pointers_whose_steps_grow(checked: bool) -> None:
+    x, out = random(64), poisoned((16,), np.float32)
+    run(language.steps_grow, (1,), {"x": x, "out": out, "turns": 3}, {"N": 16}, checked=checked)
+    assert_close(out, wide(x)[:16] + wide(x)[:32:2] + wide(x)[:48:3], accumulation=3)
+
+
+@CHECKED
 def test_what_sums_start_from_is_kept(checked: bool) -> None:
     x, out = random(16, 16), poisoned((2, 16, 16), np.float32)
     run(language.squares_reused, (1,), {"x": x, "out": out}, {"N": 16}, checked=checked)
