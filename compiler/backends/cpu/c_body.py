@@ -228,7 +228,7 @@ class Body:
         self.lines.append(f"{condition}v{value}[lane] = {element};")
         outer += [f"    {line}" for line in self.lines] + ["}"]
         self.lines = outer
-        self.values[value] = Code(f"v{value}", kind, True)
+        self._know(value, Code(f"v{value}", kind, True))
 
     def _settled(self, access: Access) -> Access:
         """The access without indices that data gave, if these are the same for all lanes: they are checked here."""

@@ -21,10 +21,13 @@ _NONE: Mapping[Value, Shape] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class _Known:
-    """A kernel, and its operands and results as numbers of the values that the structure mentions."""
+    """A kernel, and its operands and results as numbers of the values that the structure mentions.
+
+    A constant that a definition made, which equal structures have equal, is there itself.
+    """
 
     region: Region
-    inputs: tuple[int, ...]
+    inputs: tuple[int | Value, ...]
     outputs: tuple[int, ...]
     kernel: NativeKernel
 
@@ -68,7 +71,8 @@ class Kernels:
         known = self._known[key]
         if isinstance(known, str):
             raise NotPrintable(known)
-        operands, results = (tuple(values[n] for n in numbers) for numbers in (known.inputs, known.outputs))
+        operands = tuple(values[n] if isinstance(n, int) else n for n in known.inputs)
+        results = tuple(values[n] for n in known.outputs)
         return Built(known.region, operands, results), known.kernel
 
     def _printed(
@@ -85,7 +89,8 @@ class Kernels:
         except (NoRegion, NotPrintable) as refusal:
             return str(refusal)
         number = {v: n for n, v in enumerate(values)}
-        operands, results = tuple(number[v] for v in built.inputs), tuple(number[v] for v in built.outputs)
+        operands = tuple(number.get(v, v) for v in built.inputs)
+        results = tuple(number[v] for v in built.outputs)
         return _Known(built.region, operands, results, kernel)
 
 

@@ -87,6 +87,20 @@ GRAPHS = {
         'r = Resize(x, "", s) y = Softmax<axis = 0>(r)',
         {},
     ),
+    "rows_of_tables_where_a_half_of_the_lanes_reads_them": (
+        """(float[1, 2, 3, 8] x) => (float[1, 2, 3, 8] y)
+        <float[3, 4] c = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}, int64[1, 3] p = {0, 2, 1}>""",
+        "s = Neg(c) y = RotaryEmbedding(x, c, s, p)",
+        {},
+    ),
+    "scales_of_blocks": (
+        "(float[4, 2] x) => (float[4, 2] y, float[4, 2] z) <float[2, 2] s = {1, 2, 4, 8}>",
+        """q = QuantizeLinear<axis = 0, block_size = 2, output_dtype = 3>(x, s)
+        y = DequantizeLinear<axis = 0, block_size = 2>(q, s) n = Neg(x)
+        r = QuantizeLinear<axis = 0, block_size = 2, output_dtype = 3>(n, s)
+        z = DequantizeLinear<axis = 0, block_size = 2>(r, s)""",
+        {},
+    ),
     "one_constant_in_two_products": (
         "(float[1, 2] x) => (float[1, 2] y) <float[3, 2] w = {-2, 0, 0, 2, -2, -1}>",
         "a = Gemm<transB = 1>(x, w) y = MatMul(a, w)",
