@@ -26,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "runtime": {"ml_dtypes", "numpy"},
     "compiler": {"ml_dtypes", "numpy"},
     "compiler/api": {"onnx"},
+    "compiler/backends/triton": {"ml_dtypes", "numpy", "triton"},
     "compiler/frontend": {"google", "ml_dtypes", "numpy", "onnx"},
     "passes": {"ml_dtypes", "numpy"},
     "benchmarks": {"ml_dtypes", "numpy", "onnx", "onnxruntime", "rich"},

@@ -1,0 +1,1 @@
+"""Regions as Triton kernels, and what is known of GPUs without one at hand."""
