@@ -8,12 +8,12 @@ import re
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.printer import PrintedKernel
@@ -64,9 +64,9 @@ def build(kernel: PrintedKernel, target: GpuTarget) -> BuiltKernel:
     options = {"num_warps": kernel.rule.warps, "num_stages": kernel.rule.stages}
     with _source(kernel) as (source, folder), _own_cache(folder):
         try:
-            made = triton_compile(source, target=wanted, options=options)
+            made = triton_compile(source, target=wanted, options=options)  # type: ignore[no-untyped-call]
         except Exception as error:  # the compiler raises whatever its stages raise
-            raise KernelBuildError(_refused(kernel, target, error)) from error
+            raise _refused(kernel, target, error) from error
         text, binary = ("ptx", "cubin") if target.backend == "cuda" else ("amdgcn", "hsaco")
         assembly, shared = made.asm[text], int(made.metadata.shared)
         read = _cuda_report if target.backend == "cuda" else _hip_report
@@ -77,29 +77,29 @@ def build(kernel: PrintedKernel, target: GpuTarget) -> BuiltKernel:
 def ttir_text(kernel: PrintedKernel, target: GpuTarget) -> str:
     """The kernel in Triton's first intermediate form, which the compiler has checked. Raises as `build` does."""
     _triton()
-    from triton._C.libtriton import ir  # noqa: PLC0415
+    from triton._C.libtriton import ir  # type: ignore[attr-defined]  # noqa: PLC0415
     from triton.backends.compiler import GPUTarget  # noqa: PLC0415
     from triton.compiler.compiler import make_backend  # noqa: PLC0415
 
     wanted = GPUTarget(target.backend, target.architecture, target.warp)
-    backend = make_backend(wanted)
+    backend: Any = make_backend(wanted)  # what backends share is not in the class that they share
     options = backend.parse_options({"num_warps": kernel.rule.warps, "num_stages": kernel.rule.stages})
     context = ir.context()
     ir.load_dialects(context)
     backend.load_dialects(context)
     with _source(kernel) as (source, _):
-        stages: dict[str, object] = {}
+        stages: dict[str, Callable[[object, dict[str, object]], object]] = {}
         backend.add_stages(stages, options, source.language)
         try:
             functions, modules = backend.get_codegen_implementation(options), backend.get_module_map()
             made = source.make_ir(wanted, options, functions, modules, context)
-            return str(stages["ttir"](made, {}))  # type: ignore[operator]
+            return str(stages["ttir"](made, {}))
         except Exception as error:
-            raise KernelBuildError(_refused(kernel, target, error)) from error
+            raise _refused(kernel, target, error) from error
 
 
-def _refused(kernel: PrintedKernel, target: GpuTarget, error: Exception) -> str:
-    return f"Triton does not compile {kernel.rule.kernel} for {target.target}: {error}; its source is\n{kernel.source}"
+def _refused(kernel: PrintedKernel, target: GpuTarget, error: Exception) -> KernelBuildError:
+    return KernelBuildError(kernel.source, ["triton", kernel.rule.kernel, target.target], str(error))
 
 
 def _triton() -> ModuleType:
@@ -110,7 +110,7 @@ def _triton() -> ModuleType:
 
     if triton.knobs.runtime.interpret:
         raise UsageError("TRITON_INTERPRET is set: kernels are interpreted and cannot be built; unset it")
-    return triton  # type: ignore[no-any-return]
+    return triton
 
 
 @contextmanager
@@ -172,7 +172,7 @@ def _hip_report(assembly: str, binary: bytes, shared: int, folder: Path) -> Stat
 def _number(assembly: str, name: str) -> int:
     found = re.search(rf"\.{name}:\s*(\d+)", assembly)
     if found is None:
-        raise KernelBuildError(f"the assembly does not say its {name}; is this version of Triton supported?")
+        raise KernelBuildError(assembly, ["triton"], f"the assembly does not say its {name}; expected .{name}: NUMBER")
     return int(found[1])
 
 

@@ -8,13 +8,13 @@ from dataclasses import replace
 from fusible.compiler.backends.cpu.nest import Access
 from fusible.compiler.backends.triton.combine import combine_function, combine_name
 from fusible.compiler.backends.triton.launch import AccessFact
-from fusible.compiler.backends.triton.print_dim import DimPrinter
+from fusible.compiler.backends.triton.print_dim import MODULO, DimPrinter
 from fusible.compiler.backends.triton.print_expr import Code, carried, full, literal_text, print_expr, rounded
 from fusible.compiler.backends.triton.tile import ELEMENT_TYPES, Tile
 from fusible.compiler.ir.symbols import Dim, bounds_of
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.index import Bound
-from fusible.compiler.region.region import Index, Load, Map, Test
+from fusible.compiler.region.region import Index, Load, Map, Test, operands_of
 
 __all__ = ["Body", "Spread", "shape_text"]
 
@@ -48,6 +48,7 @@ class Body:
         self.dims = DimPrinter()
         self.functions: dict[str, str] = {}
         self.values: dict[int, Code] = {}
+        self.spreads: dict[int, Spread] = {}  # of the tile that a value is; a region may say more than comes true
         self.lines: list[str] = []
         self.indent = 1
         self.facts: dict[tuple[str, int], AccessFact] = {}
@@ -81,27 +82,45 @@ class Body:
     def stage(self, position: int) -> None:
         """A load, an index, a test or a map."""
         stage, value = self.region.stages[position], self.region.first_values[position]
+        spread = self._joined(operands_of(stage))
         match stage:
             case Load():
-                code = self._load(position)
+                code, spread = self._load(position)
             case Index(expr, dtype):
                 known = self.tile.known(expr)
                 if isinstance(known, int):
                     code = Code(literal_text(known, dtype), dtype, known)
                 else:
+                    spread = self._spread((known,))
                     code = Code(f"{self.dim(known)}.to(tl.{ELEMENT_TYPES[dtype]})", dtype)
             case Test(bounds):
                 code = self._test(bounds)
+                spread = self._spread(tuple(d for b in bounds for d in (b.expr, b.low, b.high)))
             case Map(expr, dtype):
                 code = rounded(print_expr(expr, self.values, carried(dtype)), dtype)
-                if "libdevice." in code.text:
-                    self.functions.setdefault("libdevice", "")
+                self._called(code.text)
             case _:
                 raise AssertionError(f"{stage} is printed elsewhere")
-        self.define(value, code)
+        self.define(value, code, spread)
 
-    def define(self, value: int, code: Code) -> None:
+    def _spread(self, dims: tuple[Dim, ...]) -> Spread:
+        return self.tile.spread(dims, self.spreads.__getitem__)
+
+    def _joined(self, values: Sequence[int]) -> Spread:
+        """How something differs that is computed of values."""
+        found = [self.spreads[v] for v in values]
+        return any(rows for rows, _ in found), any(columns for _, columns in found)
+
+    def _called(self, text: str) -> None:
+        """Keep the functions that an expression calls."""
+        if "libdevice." in text:
+            self.functions.setdefault("libdevice", "")
+        if "modulo(" in text:
+            self.functions.setdefault("modulo", MODULO)
+
+    def define(self, value: int, code: Code, spread: Spread) -> None:
         """Give a value its name; numbers stand where they are read."""
+        self.spreads[value] = spread if not code.is_literal else (False, False)
         if code.is_literal:
             self.values[value] = code
             self.names[f"v{value}"] = code.text
@@ -120,7 +139,7 @@ class Body:
             return Code("False", DType.BOOL, False)
         return Code(f"({' & '.join(texts)})", DType.BOOL) if texts else Code("True", DType.BOOL, True)
 
-    def _load(self, position: int) -> Code:
+    def _load(self, position: int) -> tuple[Code, Spread]:
         stage = self.region.stages[position]
         assert isinstance(stage, Load)
         dtype = self.region.inputs[stage.buffer].dtype
@@ -128,10 +147,10 @@ class Body:
         conditions = self._conditions(access.bounds)
         fill = access.fill if access.fill is not None else 0
         if conditions is None:
-            return rounded(Code("", dtype, fill), dtype)
-        place = self._place(access, conditions)
-        masks = [*self._masks(place[1]), *conditions]
-        arguments = [f"x{stage.buffer} + {place[0]}"]
+            return rounded(Code("", dtype, fill), dtype), (False, False)
+        offset, spread = self._place(access, conditions)
+        masks = [*self._masks(spread), *conditions]
+        arguments = [f"x{stage.buffer} + {offset}"]
         if masks:
             arguments.append(f"mask={' & '.join(masks)}")
         if conditions:
@@ -139,7 +158,9 @@ class Body:
             arguments.append(f"other={literal_text(int(fill) if dtype is DType.BOOL else fill, plain)}")
         self._note(f"x{stage.buffer}", dtype, False, access, bool(masks))
         text = f"tl.load({', '.join(arguments)})"
-        return Code(f"{text}.to(tl.float32)", DType.F32, None, dtype) if dtype.is_small_float else Code(text, dtype)
+        if dtype.is_small_float:
+            return Code(f"{text}.to(tl.float32)", DType.F32, None, dtype), spread
+        return Code(text, dtype), spread
 
     def store(self, number: int) -> None:
         """A store of the region."""
@@ -148,7 +169,9 @@ class Body:
         if conditions is None:
             return
         code, dtype = self.values[store.value], self.region.outputs[store.buffer].dtype
-        spread = self.tile.varies(store.value) if not code.is_literal else (False, False)
+        spread = self.spreads[store.value]
+        if self.tile.folds and not spread[1]:  # what was folded is a tile of one column, and one element must be too
+            spread = True, False
         offset, place = self._place(access, conditions, spread)
         masks = [*self._masks(place), *conditions]
         text = full(code.value, dtype) if code.value is not None else code.text
@@ -182,13 +205,13 @@ class Body:
             self.names[name] = name
             conditions += [f"({name} >= 0)", f"({name} < {self.dim(size)})"]
         indices = tuple(index for _, index, _ in access.checked)
-        own = self.tile.spread((access.offset, *indices))
-        checks = self.tile.spread(tuple(access.conditions()))
+        own = self._spread((access.offset, *indices))
+        checks = self._spread(tuple(access.conditions()))
         wanted = (own[0] or checks[0] or least[0], own[1] or checks[1] or least[1])
         text = self.dim(access.offset)
         for variable, has, wants in zip(("r", "c"), own, wanted, strict=True):
             if wants and not has:
-                text = f"{text} + {variable} * 0"
+                text = f"{variable} * 0" if text == "0" else f"{text} + {variable} * 0"
         return text, wanted
 
     def _conditions(self, bounds: Sequence[Bound]) -> list[str] | None:
@@ -219,8 +242,8 @@ class Body:
         if code.value is not None:
             return full(code.value, carried(dtype), shape_text(spread))
         text = code.text if code.dtype is carried(dtype) else rounded(code, carried(dtype)).text
-        return text if self.tile.varies(value) == spread else f"tl.broadcast_to({text}, {shape_text(spread)})"
+        return text if self.spreads[value] == spread else f"tl.broadcast_to({text}, {shape_text(spread)})"
 
     def spread_of(self, args: Sequence[int]) -> Spread:
-        """How folded arguments differ together; always among columns."""
+        """The tile that folded arguments are made to be: every column, and rows if the region's values differ there."""
         return any(self.tile.varies(a)[0] for a in args), True

@@ -28,18 +28,22 @@ def combine_function(combiner: str, dtypes: Sequence[DType]) -> str:
     width = COMBINERS[combiner].width
     names = [f"{side}{n}" for side in "ab" for n in range(width)]
     values = {n: Code(name, carried(dtypes[n % width])) for n, name in enumerate(names)}
+    head = f"@triton.jit\ndef {combine_name(combiner, dtypes)}({', '.join(names)}):"
+    lines = [head, f'    """Merge two states of {combiner}."""']
+    merges = COMBINERS[combiner].merge
+    if combiner in _PLACES:
+        lines.append(f"    take = {print_expr(_takes(*_PLACES[combiner]), values, DType.BOOL).text}")
+        values[2 * width] = Code("take", DType.BOOL)
+        merges = tuple(apply("select", Arg(2 * width), Arg(width + n), Arg(n)) for n in range(width))
     merged = [
         rounded(print_expr(merge, values, carried(dtype)), carried(dtype)).text
-        for merge, dtype in zip(_merges(combiner), dtypes, strict=True)
+        for merge, dtype in zip(merges, dtypes, strict=True)
     ]
-    head = f"@triton.jit\ndef {combine_name(combiner, dtypes)}({', '.join(names)}):"
-    return "\n".join([head, f'    """Merge two states of {combiner}."""', f"    return {', '.join(merged)}", ""])
+    return "\n".join([*lines, f"    return {', '.join(merged)}", ""])
 
 
-def _merges(combiner: str) -> tuple[Expr, ...]:
-    if combiner not in _PLACES:
-        return COMBINERS[combiner].merge
-    better, nearer = _PLACES[combiner]
+def _takes(better: str, nearer: str) -> Expr:
+    """When the right (value, index) replaces the left one; NaN wins, as in NumPy."""
     left_value, left_index, right_value, right_index = (Arg(n) for n in range(4))
     left_nan, right_nan = apply("isnan", left_value), apply("isnan", right_value)
     both_nan = apply("logical_and", left_nan, right_nan)
@@ -47,5 +51,4 @@ def _merges(combiner: str) -> tuple[Expr, ...]:
     wins = apply("logical_and", tied, apply(nearer, right_index, left_index))
     ahead = apply("logical_and", apply(better, right_value, left_value), apply("logical_not", left_nan))
     alone = apply("logical_and", right_nan, apply("logical_not", left_nan))
-    take = apply("logical_or", apply("logical_or", ahead, alone), wins)
-    return apply("select", take, right_value, left_value), apply("select", take, right_index, left_index)
+    return apply("logical_or", apply("logical_or", ahead, alone), wins)

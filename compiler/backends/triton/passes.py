@@ -35,18 +35,29 @@ class Passes:
             for value in range(first, first + len(self.region.results(self.region.stages[position])))
         }
         self.levels: list[int] = []
-        for stage in self.region.stages:
+        self._columns: list[bool] = []
+        for position, stage in enumerate(self.region.stages):
             self.levels.append(max((self._after(v) for v in operands_of(stage)), default=0))
+            self._columns.append(self._made_in_columns(position))
 
     def _after(self, value: int) -> int:
         position = self.positions[value]
         return self.levels[position] + isinstance(self.region.stages[position], Reduce)
 
     def in_columns(self, position: int) -> bool:
-        """True for stages that vary over the columns."""
-        if isinstance(self.region.stages[position], Scan):
+        """True for stages that are computed for every column: of what varies there, or of running results."""
+        return self._columns[position]
+
+    def _made_in_columns(self, position: int) -> bool:
+        stage = self.region.stages[position]
+        match stage:
+            case Reduce():
+                return False
+            case Scan():
+                return True
+        if self.tile.varies(self.region.first_values[position])[1]:
             return True
-        return self.tile.varies(self.region.first_values[position])[1]
+        return any(self._columns[self.positions[v]] for v in operands_of(stage))
 
     def stored_in_columns(self, number: int) -> bool:
         """True for stores that are made for every column: of such values, or to such places."""

@@ -44,7 +44,8 @@ class DimPrinter:
             else:
                 parts.append(body if coefficient > 0 else f"{body} * -1")
         text = "".join(parts)
-        return f"({text})" if " " in text else text
+        alone = len(dim.terms) == 1 and dim.terms[0][1] == 1 and len(dim.terms[0][0]) == 1
+        return text if alone or " " not in text else f"({text})"
 
     def _atom(self, atom: Symbol | Call, names: Mapping[str, str]) -> str:
         if isinstance(atom, Symbol):

@@ -213,8 +213,7 @@ def _quotient(function: str, args: list[Code], texts: list[str]) -> str:
     elif function == "fmod" or not args[0].dtype.is_signed:
         found = f"({a} % {safe})"
     else:
-        rest = f"({a} % {safe})"
-        found = f"tl.where(({rest} != 0) & (({rest} < 0) != ({b} < 0)), {rest} + {b}, {rest})"
+        found = f"modulo({a}, {safe})"
     return f"tl.where({b} == 0, 0, {found})" if checked else found
 
 
@@ -232,13 +231,13 @@ def _float(function: str, args: list[Code], texts: list[str]) -> str:
         case "abs":
             return f"tl.abs({texts[0]})"
         case "sqrt":
-            return f"tl.sqrt_rn({_tensor(args[0])})"
+            return _root(args[0])
         case "div":
-            return f"tl.div_rn({_tensor(args[0])}, {_tensor(args[1])})"
+            return _ratio(dtype, _tensor(args[0]), _tensor(args[1]))
         case "reciprocal":
-            return f"tl.div_rn({full(1.0, dtype)}, {_tensor(args[0])})"
+            return _ratio(dtype, full(1.0, dtype), _tensor(args[0]))
         case "sigmoid":
-            return f"tl.div_rn({full(1.0, dtype)}, 1.0 + tl.exp(0.0 - {_tensor(args[0])}))"
+            return _ratio(dtype, full(1.0, dtype), f"(1.0 + tl.exp(0.0 - {_tensor(args[0])}))")
         case "sign":
             x = texts[0]
             return f"tl.where({x} > 0, {full(1.0, dtype)}, tl.where({x} < 0, {full(-1.0, dtype)}, {x}))"
@@ -250,7 +249,17 @@ def _float(function: str, args: list[Code], texts: list[str]) -> str:
         case "pow" if args[1].value == 2:
             return f"({texts[0]} * {texts[0]})"
         case "pow" if args[1].value == 0.5:
-            return f"tl.sqrt_rn({_tensor(args[0])})"
+            return _root(args[0])
     if function not in _LIBRARY:
         raise NotPrintable(f"{function} of floats is not printed")
     return f"libdevice.{_LIBRARY[function]}({', '.join(_tensor(a) for a in args)})"
+
+
+def _root(code: Code) -> str:
+    """The rounded root; in double precision the language's only one is."""
+    return f"tl.sqrt{'' if code.dtype is DType.F64 else '_rn'}({_tensor(code)})"
+
+
+def _ratio(dtype: DType, a: str, b: str) -> str:
+    """The rounded quotient; in double precision the operator gives it, in single precision an approximation."""
+    return f"({a} / {b})" if dtype is DType.F64 else f"tl.div_rn({a}, {b})"

@@ -118,7 +118,7 @@ class _Printer:
             match stage:
                 case Reduce():
                     spread, tensors = self._folded(stage.args, stage.combiner, stage.dtypes)
-                    self._reduced(position, tensors)
+                    self._reduced(position, tensors, spread)
                 case Scan():
                     spread, tensors = self._folded(stage.args, stage.combiner, stage.dtypes)
                     self._scanned(position, stage, tensors, spread)
@@ -136,34 +136,29 @@ class _Printer:
             tensors = [f"tl.where(in_columns, {t}, {s})" for t, s in zip(tensors, starts, strict=True)]
         return spread, tensors
 
-    def _reduced(self, position: int, tensors: Sequence[str]) -> None:
+    def _reduced(self, position: int, tensors: Sequence[str], spread: Spread) -> None:
         """The results of a reduction of tiles along their columns."""
         stage = self.region.stages[position]
         assert isinstance(stage, Reduce)
-        function = self._sum(stage.combiner, stage.dtypes)
-        if function is not None:
-            self._results(position, stage.dtypes, [f"tl.{function}({tensors[0]}, 1, keep_dims=True)"])
+        folded = (spread[0], False)
+        if _is_sum(stage.combiner, stage.dtypes):
+            self._results(position, stage.dtypes, [f"tl.sum({tensors[0]}, 1, keep_dims=True)"], folded)
             return
         combiner = self.body.combiner(stage.combiner, stage.dtypes)
         if len(tensors) == 1:
-            self._results(position, stage.dtypes, [f"tl.reduce({tensors[0]}, 1, {combiner}, keep_dims=True)"])
+            text = f"tl.reduce({tensors[0]}, 1, {combiner}, keep_dims=True)"
+            self._results(position, stage.dtypes, [text], folded)
             return
         names = [f"f{self.region.first_values[position] + n}" for n in range(len(tensors))]
         call = f"tl.reduce(({', '.join(tensors)}), 1, {combiner}, keep_dims=True)"
         self.body.line(f"{', '.join(names)} = {call}")
-        self._results(position, stage.dtypes, names)
+        self._results(position, stage.dtypes, names, folded)
 
-    @staticmethod
-    def _sum(combiner: str, dtypes: Sequence[DType]) -> str | None:
-        return "sum" if combiner == "sum" and carried(dtypes[0]) in _SUMMED else None
-
-    def _results(self, position: int, dtypes: Sequence[DType], texts: Sequence[str]) -> None:
+    def _results(self, position: int, dtypes: Sequence[DType], texts: Sequence[str], spread: Spread) -> None:
         """Name results, rounded to their own types."""
         for number, (text, dtype) in enumerate(zip(texts, dtypes, strict=True)):
-            code = Code(text, carried(dtype))
-            self.body.define(
-                self.region.first_values[position] + number, rounded(code, dtype) if dtype.is_small_float else code
-            )
+            code = rounded(Code(text, carried(dtype)), dtype)
+            self.body.define(self.region.first_values[position] + number, code, spread)
 
     def _scanned(self, position: int, stage: Scan, tensors: Sequence[str], spread: Spread) -> None:
         """Running results of tiles that hold whole rows."""
@@ -172,11 +167,11 @@ class _Printer:
         texts = list(names)
         if stage.exclusive:
             texts = self._shifted(stage, names, spread)
-        self._results(position, stage.dtypes, texts)
+        self._results(position, stage.dtypes, texts, spread)
 
     def _scan(self, stage: Scan, tensors: Sequence[str], names: Sequence[str]) -> None:
         reverse = ", reverse=True" if stage.reverse else ""
-        if self._sum(stage.combiner, stage.dtypes):
+        if _is_sum(stage.combiner, stage.dtypes):
             self.body.line(f"{names[0]} = tl.cumsum({tensors[0]}, 1{reverse})")
             return
         combiner = self.body.combiner(stage.combiner, stage.dtypes)
@@ -230,7 +225,9 @@ class _Printer:
         self.body.indent -= 1
         for position in reductions:
             stage, first = self.region.stages[position], self.region.first_values[position]
-            self._reduced(position, [f"a{first + n}" for n in range(len(self.region.results(stage)))])
+            assert isinstance(stage, Reduce)
+            accumulators = [f"a{first + n}" for n in range(len(stage.dtypes))]
+            self._reduced(position, accumulators, self.body.spread_of(stage.args))
 
     def _open_loop(self, reverse: bool) -> None:
         points, columns = self.tile.column_points, self.schedule.columns
@@ -278,7 +275,7 @@ class _Printer:
         self._scan(stage, [f"t{first}"], [f"f{first}"])
         text = self._shifted(stage, [f"f{first}"], spread)[0] if stage.exclusive else f"f{first}"
         merged = Code(f"{combiner}(k{first}, {text})", carried(dtype))
-        self.body.define(first, rounded(merged, dtype) if dtype.is_small_float else merged)
+        self.body.define(first, rounded(merged, dtype), spread)
         self.body.line(f"k{first} = {combiner}(k{first}, tl.reduce(t{first}, 1, {combiner}, keep_dims=True))")
 
 
@@ -291,6 +288,11 @@ def _check(tile: Tile, schedule: Schedule) -> None:
     points = tile.column_points
     if schedule.form is Form.PERSISTENT and not (isinstance(points, int) and points <= schedule.columns):
         raise NotPrintable(f"a row of {points} does not fit {schedule.columns} columns")
+
+
+def _is_sum(combiner: str, dtypes: Sequence[DType]) -> bool:
+    """True if the language's own sum does it, in the same type."""
+    return combiner == "sum" and carried(dtypes[0]) in _SUMMED
 
 
 def _divides(block: int, points: Dim) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from fusible.compiler.backends.cpu.c_dims import coefficient
@@ -74,14 +74,16 @@ class Tile:
         space = self.nest.spaces[value]
         return bool(space & set(self.rows)), bool(space & set(self.columns))
 
-    def spread(self, dims: tuple[Dim, ...]) -> tuple[bool, bool]:
-        """Whether expressions, which may mention values, differ among rows, and among columns."""
-        found = [self._spread(symbol.name) for dim in dims for symbol in symbols_of(self.known(dim))]
+    def spread(
+        self, dims: tuple[Dim, ...], values: Callable[[int], tuple[bool, bool]] | None = None
+    ) -> tuple[bool, bool]:
+        """Whether expressions differ among rows, and among columns. values: how those that they mention do."""
+        found = [self._spread(s.name, values or self.varies) for dim in dims for s in symbols_of(self.known(dim))]
         return any(rows for rows, _ in found), any(columns for _, columns in found)
 
-    def _spread(self, name: str) -> tuple[bool, bool]:
+    def _spread(self, name: str, values: Callable[[int], tuple[bool, bool]]) -> tuple[bool, bool]:
         if is_value(name):
-            return self.varies(int(name[1:]))
+            return values(int(name[1:]))
         if name[0] == "i" and name[1:].isdigit():
             return int(name[1:]) in self.rows, int(name[1:]) in self.columns
         return False, False

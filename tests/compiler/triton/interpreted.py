@@ -54,7 +54,7 @@ class _Memory:
 def run_job(folder: Path, name: str) -> None:
     """Launch one kernel and keep what it wrote."""
     job = json.loads((folder / f"{name}.json").read_text())
-    arrays = {n: np.ascontiguousarray(a) for n, a in np.load(folder / f"{name}.npz").items()}
+    arrays = {n: np.array(a, order="C") for n, a in np.load(folder / f"{name}.npz").items()}
     spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
