@@ -15,11 +15,12 @@ from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.passes import Passes
 from fusible.compiler.backends.triton.tile import Tile, tile_of
 from fusible.compiler.ir.symbols import Dim
-from fusible.compiler.region.region import Region
+from fusible.compiler.region.region import Reduce, Region, operands_of
 
 __all__ = ["Form", "Schedule", "schedule"]
 
 _ACCESS_BYTES = 16  # the widest load and store of a thread
+_REGISTER_BYTES = 4
 _MOST_WARPS = 16
 _TILE = 1024  # points of a tile of short rows
 _LONGEST_ROW = 16384  # columns of a persistent tile, whatever the registers
@@ -115,14 +116,24 @@ def _across(tile: Tile, target: GpuTarget, vector: int) -> Schedule:
 
 
 def _longest(tile: Tile, target: GpuTarget) -> int:
-    """The columns for which the values that live across reductions take half of a multiprocessor's registers."""
-    passes = Passes(tile)
-    again: dict[int, int] = {}
-    for one in passes.passes:
-        for position in one.stages:
-            again[position] = again.get(position, 0) + 1
-    sizes = [max(4, tile.region.dtypes[tile.region.first_values[p]].numpy.itemsize) for p, n in again.items() if n > 1]
-    return int(min(_LONGEST_ROW, target.registers * 4 // 2 // max(8, sum(sizes[:4]))))
+    """The columns for which what is kept while a reduction runs takes half of a multiprocessor's registers."""
+    return min(_LONGEST_ROW, target.registers * _REGISTER_BYTES // 2 // max(_REGISTER_BYTES, _kept(tile)))
+
+
+def _kept(tile: Tile) -> int:
+    """Bytes a column: of the values that are made before a reduction and read after it, where they are most."""
+    region, passes = tile.region, Passes(tile)
+    last = {v: position for position, stage in enumerate(region.stages) for v in operands_of(stage)}
+    last.update({store.value: len(region.stages) for store in region.stores})
+    most = 0
+    for reduction, stage in enumerate(region.stages):
+        if isinstance(stage, Reduce):
+            live = [
+                v for v, position in passes.positions.items()
+                if position < reduction < last.get(v, -1) and passes.in_columns(position)
+            ]  # fmt: skip
+            most = max(most, sum(max(_REGISTER_BYTES, region.dtypes[v].numpy.itemsize) for v in live))
+    return most
 
 
 def _filling(tile: Tile, target: GpuTarget, rows: int, least: int) -> int:

@@ -111,8 +111,11 @@ def tile_of(region: Region) -> Tile:
     nest = nest_of(region, scans=True)
     names: dict[str, Dim] = {}
     for axis, extent in enumerate(nest.extents):
-        if isinstance(extent, int):
-            names[f"i{axis}"] = SymInt.of(Symbol(f"i{axis}", 0, extent - 1)) if extent > 1 else 0
+        most = bounds_of(extent)[1] if extent is not None else None
+        if extent in (0, 1):
+            names[f"i{axis}"] = 0
+        elif most is not None:
+            names[f"i{axis}"] = SymInt.of(Symbol(f"i{axis}", 0, max(most - 1, 0)))
     rows = tuple(a for a in nest.outer if nest.extents[a] not in (None, 1))
     columns = tuple(a for a in nest.folded if nest.extents[a] not in (None, 1))
     row_points, column_points = _points(nest, rows), _points(nest, columns)

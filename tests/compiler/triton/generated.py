@@ -214,16 +214,16 @@ def _points(text: _Text) -> tuple[int, Schedule | None]:
     if text.chance(0.3) and dtype is not DType.BOOL:
         index = text.stage("i64", f"index i{axes[-1]} + 2")
         text.store(text.stage("bool", f"gt(f32({value}), f32({index}))"), DType.BOOL, axes)
-    rows = int(text.random.choice([1, 4, 32]))
+    rows = int(text.random.choice([8, 32]))
     return 1, Schedule(Form.POINTS, rows, 1, 1, 1, 2) if text.chance(0.5) else None
 
 
 def _loops(text: _Text, count: int) -> Schedule | None:
     """The schedule for a region that folds: its own, or one that has masks and steps."""
-    rows = int(text.random.choice([1, 2, 4]))
-    if text.chance(0.5):
+    rows = int(text.random.choice([1, 4, 16]))
+    if text.env or text.chance(0.5):  # the interpreter is slow on wide blocks, which unknown extents get
         return Schedule(Form.LOOPED, rows, int(text.random.choice([1, 2, 8])), 1, 1, 2)
-    if text.env or text.chance(0.3):
+    if text.chance(0.3):
         return None
     return Schedule(Form.PERSISTENT, rows, 1 << max(count - 1, 0).bit_length(), 1, 1, 2)
 
