@@ -137,7 +137,9 @@ class Body:
         texts = self._conditions(bounds)
         if texts is None:
             return Code("False", DType.BOOL, False)
-        return Code(f"({' & '.join(texts)})", DType.BOOL) if texts else Code("True", DType.BOOL, True)
+        if not texts:
+            return Code("True", DType.BOOL, True)
+        return Code(f"({' & '.join(texts)})" if len(texts) > 1 else texts[0], DType.BOOL)
 
     def _load(self, position: int) -> tuple[Code, Spread]:
         stage = self.region.stages[position]

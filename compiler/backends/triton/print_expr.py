@@ -6,7 +6,7 @@ fp16 and bf16 are carried as float32 numbers that the type can hold: each stage 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -41,6 +41,7 @@ _COMPARE = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="
 _LOGICAL = {"logical_and": "&", "logical_or": "|", "logical_xor": "^", "max": "|", "min": "&"}
 _BITWISE = {"bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^", "shift_left": "<<", "shift_right": ">>"}
 _OWN = frozenset({"exp", "log", "sin", "cos", "erf", "floor", "ceil"})  # functions of the language itself
+_EXACT = frozenset({"max", "min", "select", "neg", "abs", "sign", "floor", "ceil", "round", "trunc"})
 _LIBRARY = {
     "round": "rint",
     **{n: n for n in ("tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh")},
@@ -104,7 +105,8 @@ def print_expr(expr: Expr, values: Mapping[int, Code], dtype: DType) -> Code:
         case Apply(function, args):
             if not arguments(expr):
                 return _computed(expr, dtype)
-            return _applied(function, _operands(function, args, values, dtype))
+            operands = _operands(function, args, values, dtype)
+            return replace(_applied(function, operands), held=_held(function, operands))
 
 
 def _computed(expr: Expr, dtype: DType) -> Code:
@@ -149,6 +151,18 @@ def _applied(function: str, args: list[Code]) -> Code:
     if own.is_integer:
         return Code(_integer(function, args, texts), own)
     return Code(_float(function, args, texts), own)
+
+
+def _held(function: str, args: list[Code]) -> DType | None:
+    """The small type that holds a result without rounding, as it holds what the function chooses from."""
+    if function not in _EXACT or args[-1].dtype is not DType.F32:
+        return None
+    numbers = args[1:] if function == "select" else args
+    held = {code.held for code in numbers if not code.is_literal}
+    kind = held.pop() if len(held) == 1 else None
+    if kind is None or any(rounded(code, kind).value != code.value for code in numbers if code.is_literal):
+        return None
+    return kind
 
 
 def _operand(code: Code) -> str:

@@ -111,8 +111,9 @@ def _across(tile: Tile, target: GpuTarget, vector: int) -> Schedule:
     if columns is not None and columns <= _ACROSS and (passes > 1 or tile.scans):
         rows = max(1, min(rows, 4 * _TILE // columns))
         return Schedule(Form.PERSISTENT, rows, columns, _warps(rows * columns, target), 1, vector)
-    columns = 1 if columns is not None and columns <= 16 else 16
-    return Schedule(Form.LOOPED, rows, columns, _warps(rows * columns, target), 3, vector)
+    if columns is not None and columns <= 16:  # a window: what threads of a warp read lies side by side
+        return Schedule(Form.LOOPED, rows, 1, max(1, rows // target.warp), 3, vector)
+    return Schedule(Form.LOOPED, rows, 16, _warps(rows * 16, target), 3, vector)
 
 
 def _longest(tile: Tile, target: GpuTarget) -> int:

@@ -87,7 +87,7 @@ def test_neighbours_along_the_rows_make_tiles_of_many_rows() -> None:
     long = softmax(5000, 65536, axis="i0")
     assert (long.form, long.rows, long.columns) == (Form.LOOPED, 128, 16)
     pool = schedule(parse_region(POOL), H100)
-    assert (pool.form, pool.rows, pool.columns) == (Form.LOOPED, 128, 1)
+    assert (pool.form, pool.rows, pool.columns, pool.warps) == (Form.LOOPED, 128, 1, 4)  # a row a thread
 
 
 def test_empty_extents_have_a_schedule() -> None:
