@@ -11,16 +11,20 @@ from fusible.passes.common_subexpressions import CommonSubexpressions
 from fusible.passes.copy_images import CopyImages
 from fusible.passes.dead_code import DeadCode
 from fusible.passes.fold_batch_norm import fold_batch_norm
+from fusible.passes.fold_channel_constants import fold_channel_constants
 from fusible.passes.fold_constants import FoldConstants
 from fusible.passes.fuse_elementwise import FuseElementwise
 from fusible.passes.fuse_regions import FuseRegions
+from fusible.passes.fuse_siblings import FuseSiblings
 from fusible.passes.gather_tables import gather_tables
 from fusible.passes.inline_constant_if import InlineConstantIf
 from fusible.passes.inline_guarded_if import InlineGuardedIf
 from fusible.passes.manager import Pipeline
+from fusible.passes.merge_siblings import MergeSiblings
 from fusible.passes.recompose import recompose
 from fusible.passes.shape_convolutions import shape_convolutions
 from fusible.passes.simplify_shapes import SimplifyShapes
+from fusible.passes.split_slices import SplitSlices
 
 __all__ = ["pipeline"]
 
@@ -31,6 +35,7 @@ def pipeline(target: str = "auto", *, plugins: bool = True) -> Pipeline:
     Raises UsageError for an unknown target or a plugin that fails.
     """
     target, _ = resolve_target(target)
+    native = target == "cpu"
     made = Pipeline.of(
         {
             Phase.IMPORT: [DeadCode()],
@@ -49,13 +54,16 @@ def pipeline(target: str = "auto", *, plugins: bool = True) -> Pipeline:
             Phase.OPTIMISE: [
                 recompose(),
                 fold_batch_norm,
+                fold_channel_constants,
                 gather_tables(),
                 FoldConstants(),
                 CommonSubexpressions(),
                 DeadCode(),
             ],
-            Phase.FUSE: [shape_convolutions(), FuseRegions()] if target == "cpu" else [FuseElementwise()],
-            Phase.LOWER: [CopyImages()] if target == "cpu" else [],
+            Phase.FUSE: [shape_convolutions(), MergeSiblings(), SplitSlices(), FuseRegions(), FuseSiblings()]
+            if native
+            else [FuseElementwise()],
+            Phase.LOWER: [CopyImages()] if native else [],
         },
         cycles=[Phase.CANONICAL],
     )

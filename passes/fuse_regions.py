@@ -111,12 +111,24 @@ class _Search:
                 scores = self._only_reader(operand, *weights)
                 if scores is None or not _has_product(scores):
                     continue
-                core = {node, *weights, *scores}
-                for members in (core | self._views_before(core), core):
-                    found = sorted(members, key=self.order.__getitem__)
-                    if self.printable(found, [node.outputs[0]]) is None:
-                        self._claim(found)
-                        return found
+                found = self._printable_attention(node, {node, *weights, *scores})
+                if found is not None:
+                    self._claim(found)
+                    return found
+        return None
+
+    def _printable_attention(self, node: Node, core: set[Node]) -> list[Node] | None:
+        """The members of attention, with all of what leads to its operands that a kernel can do by the way."""
+        reasons: dict[str, None] = {}
+        for members in (core | self._before(core, scales=True), core | self._before(core), core):
+            found = sorted(members, key=self.order.__getitem__)
+            reason = self.printable(found, [node.outputs[0]])
+            if reason is None:
+                return found
+            reasons[reason] = None
+        nodes = tuple(dict.fromkeys(o for n in sorted(core, key=self.order.__getitem__) for o in n.origin))
+        cost = Cost(sum(2 * literal_bytes(n.output) for n in core if n is not node), len(core) - 1)
+        self.context.ledger.add(Entry(Kind.REFUSED, self.name, "attention", nodes, "; ".join(reasons), cost=cost))
         return None
 
     def _claim(self, members: list[Node]) -> None:
@@ -133,16 +145,23 @@ class _Search:
         made = self.group.get(producer)
         return made if made is not None and made[-1] is producer else None
 
-    def _views_before(self, members: set[Node]) -> set[Node]:
-        """The views that lead to what members read."""
+    def _before(self, members: set[Node], *, scales: bool = False) -> set[Node]:
+        """The views that lead to what members read; scales: and products with a number that nobody else reads."""
         found: set[Node] = set()
         waiting = [v.producer for n in members for v in n.inputs if v is not None]
         while waiting:
             producer = waiting.pop()
-            if producer is not None and producer in self.group and producer not in members | found:
-                if _is_view(producer) and all(_is_view(n) for n in self.group[producer]):
-                    found.add(producer)
-                    waiting += [v.producer for v in producer.inputs if v is not None]
+            if producer is None or producer not in self.group or producer in members | found:
+                continue
+            if _is_view(producer):
+                taken = all(_is_view(n) for n in self.group[producer])
+            else:
+                alone = all(_is_view(n) or _is_scale(n) for n in self.group[producer])
+                taken = scales and alone and producer.output not in self.results
+                taken = taken and set(producer.output.users) <= members | found
+            if taken:
+                found.add(producer)
+                waiting += [v.producer for v in producer.inputs if v is not None]
         return found
 
     def _refusal(self, value: Value, node: Node, drawn: Sequence[Node], members: Sequence[Node]) -> str | None:
@@ -160,6 +179,12 @@ class _Search:
         if len(drawn) + len(members) > _LARGEST:
             return f"the group would have more than {_LARGEST} nodes"
         return None if views else _repetition(value, node, drawn)
+
+
+def _is_scale(node: Node) -> bool:
+    """True for a product with a constant of one element."""
+    numbers = [v for v in node.inputs if v is not None and v.constant is not None and v.constant.size == 1]
+    return node.op.name == "mul" and len(numbers) == 1
 
 
 def _has_product(nodes: Sequence[Node]) -> bool:
@@ -283,4 +308,4 @@ def ungroup(graph: Graph, group: Node) -> None:
             types = [v.type for v in node.outputs]
             copy = graph.add_node(node.op, inputs, attrs, origin=node.origin, types=types, outputs=len(types))
             mapped.update(zip(node.outputs, copy.outputs, strict=True))
-    graph.replace(group, mapped[inner.outputs[0]])
+    graph.replace(group, [mapped[v] for v in inner.outputs])

@@ -9,7 +9,7 @@ from fusible.benchmarks.peers.protocol import Job, PeerError
 from fusible.runtime.executable import Executable
 from fusible.runtime.plan import Alloc, If, Loop, Plan
 
-__all__ = ["System"]
+__all__ = ["System", "steps_of"]
 
 
 class System:
@@ -49,18 +49,19 @@ class _Model:
         return {k: v for k, v in self._session.run(self._inputs).items() if isinstance(v, np.ndarray)}
 
     def kernels(self) -> int | None:
-        """Steps of the plan that compute; of an If the longer branch, of a Loop its body once."""
-        return _steps(self._executable.plan)
+        """See `steps_of`."""
+        return steps_of(self._executable.plan)
 
 
-def _steps(plan: Plan) -> int:
+def steps_of(plan: Plan) -> int:
+    """Steps of a plan that compute; of an If the longer branch, of a Loop its body once."""
     total = 0
     for step in plan.steps:
         match step:
             case If():
-                total += max(_steps(step.then), _steps(step.otherwise))
+                total += max(steps_of(step.then), steps_of(step.otherwise))
             case Loop():
-                total += _steps(step.body)
+                total += steps_of(step.body)
             case Alloc():
                 pass
             case _:

@@ -77,7 +77,7 @@ class Peer(Protocol):
 # name -> (module: a class `System` that is a Peer, what to install, what it is)
 PEERS: Mapping[str, tuple[str, str, str]] = {
     "fusible": ("fusible_peer", "fusible", "this compiler; fusible:TARGET chooses the target"),
-    "onnxruntime": ("onnxruntime_peer", "onnxruntime", "ONNX Runtime, all optimisations"),
+    "onnxruntime": ("onnxruntime_peer", "onnxruntime", "ONNX Runtime, all optimisations; :ort loads an .ort file"),
     "onnxruntime-unoptimised": ("onnxruntime_peer", "onnxruntime", "ONNX Runtime, optimisations disabled"),
     "openvino": ("openvino_peer", "openvino", "OpenVINO, fp32, latency hint"),
     "torch-inductor": ("inductor_peer", "torch", "torch.compile of the zoo's own torch module, weights frozen"),

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from fusible.compiler.backends.base import Block, CustomFunction, Emitted, Support
-from fusible.compiler.backends.numpy_expr import print_region
+from fusible.compiler.backends.numpy_expr import PrintedRegion, print_region
 from fusible.compiler.ir.facts import replacement_kernel
 from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.ir.ops import kernel_arguments, kernel_module
+from fusible.compiler.ir.structure import structure
 from fusible.compiler.ir.symbols import Dim, SymInt
 from fusible.compiler.ir.types import DType, OptionalType, SequenceType, TensorType
-from fusible.compiler.region.build import region_of
+from fusible.compiler.region.build import is_elementwise, region_of
 from fusible.errors import LoweringError
 
 __all__ = ["NumpyBackend", "writes_buffers"]
@@ -32,6 +33,7 @@ class NumpyBackend:
     def __init__(self) -> None:
         self.custom: list[CustomFunction] = []
         self._modules: dict[str, None] = {}
+        self._printed_statements: dict[str, PrintedRegion | None] = {}
 
     def supports(self, node: Node) -> Support:
         """Every op with a NumPy meaning, and control flow, works here."""
@@ -55,18 +57,28 @@ class NumpyBackend:
         """The function for one node."""
         fixed = writes_buffers(node)
         # A registered kernel goes before the printed definition.
-        region = region_of(node) if fixed and replacement_kernel(node, self.target) is None else None
-        if region is not None:
-            printed = print_region(region)
-            if printed is not None:
-                parameters = [f"x{i}" for i in range(len(node.inputs))] + [f"out{i}" for i in range(len(node.outputs))]
-                body = [f"    {line}" for line in printed.lines]
-                return self._function(node, name, parameters, body, (), True, printed.inplace)
+        printed = self._statements(node) if fixed and replacement_kernel(node, self.target) is None else None
+        if printed is not None:
+            parameters = [f"x{i}" for i in range(len(node.inputs))] + [f"out{i}" for i in range(len(node.outputs))]
+            body = [f"    {line}" for line in printed.lines]
+            return self._function(node, name, parameters, body, (), True, printed.inplace)
         if node.op.name == "fused":
             raise LoweringError(
                 f"the group at {node.where}", {"numpy": "one of its element types has no direct printing"}
             )
         return self._call(node, name, fixed)
+
+    def _statements(self, node: Node) -> PrintedRegion | None:
+        """Element-wise work as statements, None for other work; nodes of the same structure share the answer."""
+        group = node.subgraphs[0] if node.op.name == "fused" else None
+        if group is None and not is_elementwise(node):
+            return None
+        parts = ([node], node.outputs, ()) if group is None else (list(group), group.outputs, group.inputs)
+        key, _ = structure(*parts)
+        if key not in self._printed_statements:
+            region = region_of(node)
+            self._printed_statements[key] = None if region is None else print_region(region)
+        return self._printed_statements[key]
 
     def module(self, kernels: list[Emitted]) -> str:
         """The generated module."""

@@ -154,13 +154,15 @@ class _ModelWriter:
 
     @staticmethod
     def _define(scope: _Scope, value: Value, symbols: set[str]) -> None:
-        """The symbols that stand alone in the type of a value are read from it."""
+        """The symbols that stand alone in the type of a value are read from it, and so are expressions."""
         assert scope.dims is not None
         if isinstance(value.type, TensorType):
             for axis, dim in enumerate(value.type.shape or ()):
                 symbol = bare_symbol(dim)
                 if symbol is not None and symbol.name in symbols:
                     scope.dims.define(symbol.name, scope.names[value], axis)
+                elif symbol is None and isinstance(dim, SymInt):
+                    scope.dims.note(dim, scope.names[value], axis)
 
     def _emit(self, scope: _Scope, operator: str, inputs: Sequence[str], **attributes: Any) -> str:
         name = self._fresh(operator.lower())

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from fusible.compiler.ir.symbols import Dim, Symbol, SymInt
+from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, bounds_of
 from fusible.errors import UsageError
 
 __all__ = ["DimWriter"]
@@ -21,11 +21,16 @@ class DimWriter:
     def __init__(self, emit: Emit, constant: Callable[[np.ndarray], str], outer: DimWriter | None = None) -> None:
         self._emit, self._constant, self._outer = emit, constant, outer
         self._sources: dict[str, tuple[str, int]] = {}
+        self._expressions: dict[str, tuple[str, int]] = {}
         self._written: dict[str, str] = {}
 
     def define(self, symbol: str, value: str, axis: int) -> None:
         """From here on `symbol` is dimension `axis` of the ONNX value."""
         self._sources.setdefault(symbol, (value, axis))
+
+    def note(self, dim: SymInt, value: str, axis: int) -> None:
+        """From here on the expression may be read off dimension `axis` of the ONNX value: one node, no arithmetic."""
+        self._expressions.setdefault(dim.text, (value, axis))
 
     def knows(self, symbol: str) -> bool:
         """True if the symbol has a source here or outside."""
@@ -44,8 +49,17 @@ class DimWriter:
             return self._constant(np.asarray([dim], dtype=np.int64))
         found = self._find(dim.text)
         if found is None:
-            found = self._written[dim.text] = self._sum(dim)
+            noted = self._noted(dim.text)
+            found = self._sum(dim) if noted is None else self._shape(*noted)
+            self._written[dim.text] = found
         return found
+
+    def _noted(self, text: str) -> tuple[str, int] | None:
+        found = self._expressions.get(text)
+        return self._outer._noted(text) if found is None and self._outer is not None else found
+
+    def _shape(self, value: str, axis: int) -> str:
+        return self._emit("Shape", [value], start=axis, end=axis + 1)
 
     def _find(self, text: str) -> str | None:
         found = self._written.get(text)
@@ -75,8 +89,7 @@ class DimWriter:
 
     def _atom(self, atom: Any) -> str:
         if isinstance(atom, Symbol):
-            value, axis = self._source(atom.name)
-            return self._emit("Shape", [value], start=axis, end=axis + 1)
+            return self._shape(*self._source(atom.name))
         a, b = (self.dim(x) for x in atom.args)
         match atom.function:
             case "max" | "min":
@@ -85,6 +98,8 @@ class DimWriter:
                 return self._emit("Mod", [a, b])
             case "floordiv":
                 # ONNX divides towards zero; what remains after the modulus divides exactly.
+                if all((bounds_of(x)[0] or 0) >= 0 and bounds_of(x)[0] is not None for x in atom.args):
+                    return self._emit("Div", [a, b])
                 return self._emit("Div", [self._emit("Sub", [a, self._emit("Mod", [a, b])]), b])
         is_one = self._emit("Equal", [a, self.dim(1)])
         return self._emit("Where", [is_one, b, a])

@@ -13,6 +13,7 @@ from typing import Any
 import onnx
 from onnx import AttributeProto, defs, helper
 
+from fusible.compiler.frontend.export_reshape import short_reshape
 from fusible.compiler.frontend.load import onnx_dtype
 from fusible.compiler.ir.graph import Node
 from fusible.compiler.ir.ops import attribute_values
@@ -84,6 +85,10 @@ def spell(node: Node) -> Spelling:
             raise _unsupported(node, "the contributed operator has one layout")
         _add_hidden_size(node, spelling)
         return spelling
+    short = short_reshape(node) if name == "reshape" else None
+    if short is not None:
+        schema = _schemas()[short[0].lower()]
+        return Spelling(short[0], "", [0, (schema.inputs[1].name, short[1])], schema=schema)
     schema = _schema_of(node, values)
     spelling = Spelling(schema.name, schema.domain, schema=schema)
     parameters: dict[str, Any] = {}

@@ -16,7 +16,7 @@ import numpy as np
 
 from fusible.compiler.ir.constant import Constant
 from fusible.compiler.ir.ops import CONTENT_LIMIT, OPS, Content, Infer, Op, SymbolTable, kernel_arguments
-from fusible.compiler.ir.symbols import Symbol, SymInt
+from fusible.compiler.ir.symbols import Symbol, SymInt, product
 from fusible.compiler.ir.types import DType, TensorType, Type, type_symbols
 from fusible.errors import InvalidNode, LimitExceeded, UsageError
 
@@ -243,10 +243,16 @@ class Graph:
         for value in node.outputs:
             if value.uses or any(v is value for v in self._outputs):
                 raise UsageError(f"{node!r} is still used")
-        for index, operand in enumerate(node.inputs):
-            if operand is not None:
-                operand.uses.pop((node, index), None)
+        _forget_uses(node)
+        for inner in node.subgraphs:
+            inner.release()
         self._unlink(node)
+
+    def release(self) -> None:
+        """Forget what the nodes of a graph that belongs to no node any more use: constants of other graphs."""
+        for inner in self.all_graphs():
+            for node in inner:
+                _forget_uses(node)
 
     def move_before(self, node: Node, position: Node | None) -> None:
         """Move a node (None: to the end)."""
@@ -305,6 +311,12 @@ def check_arity(infer: Infer) -> None:
         infer.fail(f"takes {allowed} inputs, got {given}")
 
 
+def _forget_uses(node: Node) -> None:
+    for index, operand in enumerate(node.inputs):
+        if operand is not None:
+            operand.uses.pop((node, index), None)
+
+
 def standing_symbols(fresh: Sequence[Symbol], types: Sequence[Type]) -> tuple[Symbol, ...]:
     """Those of the fresh symbols that the inferred types kept."""
     kept = {s.name for t in types for s in type_symbols(t)} if fresh else set()
@@ -338,7 +350,10 @@ def known_content(infer: Infer, type_: Type) -> Content | None:
     """The elements of the only output of a node where the contents of its inputs determine them; type_: its type."""
     if not isinstance(type_, TensorType) or type_.dtype is DType.STRING or not infer.op.pure or infer.subgraphs:
         return None
-    elements = type_.elements
+    shape = type_.shape
+    if shape is None or (0 not in shape and not all(isinstance(d, int) for d in shape)):
+        return None
+    elements = product(shape)
     if not isinstance(elements, int) or elements > CONTENT_LIMIT:
         return None
     contents = [None if v is None else v.content for v in infer.inputs]

@@ -14,6 +14,7 @@ import keyword
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import gcd
 from operator import attrgetter
 from typing import TypeAlias
@@ -90,7 +91,7 @@ class SymInt:
 
     @staticmethod
     def of(symbol: Symbol) -> SymInt:
-        return SymInt((((symbol,), 1),))
+        return _lone(symbol)
 
     def __repr__(self) -> str:
         return self.text
@@ -102,10 +103,23 @@ class SymInt:
         return isinstance(other, SymInt) and self.text == other.text
 
     def __add__(self, other: Dim) -> Dim:
+        if not isinstance(other, SymInt):
+            return self._plus(int(other)) if other else self
         return _from_dict(_add(_terms(self), _terms(other)))
 
     def __mul__(self, other: Dim) -> Dim:
+        if not isinstance(other, SymInt):
+            return self._times(int(other)) if other != 1 else self
         return _from_dict(_multiply(_terms(self), _terms(other)))
+
+    def _plus(self, number: int) -> SymInt:
+        """A constant more: the other terms keep their form and order."""
+        last, rest = (self.terms[-1][1], self.terms[:-1]) if not self.terms[-1][0] else (0, self.terms)
+        return SymInt((*rest, ((), last + number)) if last + number else rest)
+
+    def _times(self, number: int) -> Dim:
+        """A multiple: every term keeps its form and place."""
+        return SymInt(tuple((monomial, number * c) for monomial, c in self.terms)) if number else 0
 
     __radd__ = __add__
     __rmul__ = __mul__
@@ -136,6 +150,11 @@ class SymInt:
 
 
 Dim: TypeAlias = int | SymInt
+
+
+@lru_cache(maxsize=4096)
+def _lone(symbol: Symbol) -> SymInt:
+    return SymInt((((symbol,), 1),))
 
 
 def _terms(value: Dim) -> dict[_Monomial, int]:
@@ -203,6 +222,8 @@ def _joined(terms: dict[_Monomial, int], monomial: _Monomial) -> dict[_Monomial,
 
 
 def _print_terms(terms: tuple[tuple[_Monomial, int], ...]) -> str:
+    if len(terms) == 1 and terms[0][1] == 1 and len(terms[0][0]) == 1:
+        return terms[0][0][0].text
     parts: list[str] = []
     for monomial, coefficient in terms:
         factors = [a.text for a in monomial]
@@ -388,9 +409,15 @@ def _broadcast_parts(value: SymInt) -> list[SymInt]:
 
 def product(dims: Iterable[Dim]) -> Dim:
     """The product of dimensions (1 for none)."""
-    result: Dim = 1
+    number, symbolic = 1, list[SymInt]()
     for dim in dims:
-        result = result * dim
+        if isinstance(dim, SymInt):
+            symbolic.append(dim)
+        else:
+            number *= int(dim)
+    result: Dim = number
+    for dim in symbolic:  # one expression for all the literals
+        result = dim * result
     return result
 
 

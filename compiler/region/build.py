@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fusible.compiler.ir.definition import Elementwise, View
+from fusible.compiler.ir.definition import Composite, Elementwise, View
 from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.ir.types import TensorType
@@ -67,7 +67,7 @@ def build_region(
     others follow as they are met. inline_scalars: constants of one element become literals. Raises NoRegion.
     """
     made = Derivation(nodes, inputs, inline_scalars)
-    places = _Places(made, home if home is not None else outputs[0])
+    places = _Places(made, home if home is not None else outputs[0], outputs)
     for node in nodes:
         places.follow(node)
     stores = tuple(places.store(number, output) for number, output in enumerate(outputs))
@@ -79,11 +79,29 @@ def build_region(
 class _Places:
     """Where the point of the home value lands in each value downstream of it."""
 
-    def __init__(self, made: Derivation, home: Value) -> None:
+    def __init__(self, made: Derivation, home: Value, outputs: Sequence[Value]) -> None:
         self.made, self.home = made, home
         index: list[Dim] = [0 if d == 1 else made.axis(made.new_axis(d)) for d in shape_of(home)]
         made.home = tuple(index)
         self.known: dict[Value, IndexMap] = {home: IndexMap(made.home)}
+        self.upstream = self._upstream([home, *outputs])
+
+    def _upstream(self, values: Sequence[Value]) -> set[Value]:
+        """What values are made from at their own index: no contraction, fold or view stands between.
+
+        A value beyond one may have the home's shape by chance (attention with as many keys as elements of a head).
+        """
+        found: set[Value] = set(values)
+        waiting = list(values)
+        while waiting:
+            node = waiting.pop().producer
+            if node is None or node not in self.made.inside:
+                continue
+            if isinstance(node.op.definition(node), Elementwise | Composite):
+                new = [v for v in node.inputs if v is not None and v not in found]
+                found.update(new)
+                waiting += new
+        return found
 
     def follow(self, node: Node) -> None:
         """Place the node's output; derive element-wise values in order, which keeps the recursion flat."""
@@ -101,7 +119,9 @@ class _Places:
         for operand in node.inputs:
             if operand is not None and operand in self.known and shape_of(operand) == shape_of(output):
                 return self.known.setdefault(output, self.known[operand])
-        return self.known[self.home] if shape_of(output) == shape_of(self.home) else None
+        if output in self.upstream and shape_of(output) == shape_of(self.home):
+            return self.known[self.home]
+        return None
 
     def _follow_view(self, node: Node, definition: View) -> None:
         operand = node.inputs[definition.operands[0]]

@@ -45,6 +45,7 @@ class Derivation:
         self.expanded: dict[Node, Graph] = {}
         self.home: tuple[Dim, ...] = ()  # the index of the value whose axes the loops run over
         self.contracted: list[int] = []  # axes that contractions brought
+        self.summed: tuple[int, ...] = ()  # axes of the contractions whose operands are being derived
         self.depth = 0
 
     def axis(self, number: int) -> SymInt:
@@ -61,6 +62,7 @@ class Derivation:
             return 0
         free = [n for n, e in enumerate(self.extents) if e == extent and n not in around]
         wished = [n for n in free if wish is not None and self.axis(n) == wish]
+        wished = [n for n in free if n in self.summed] or wished
         number = wished[0] if wished else free[-1] if free else self.new_axis(extent)
         return self.axis(number)
 

@@ -1,7 +1,8 @@
 """Reductions, scans and contractions as stages, and the axes that they run over.
 
 A reduction takes over an axis of its extent over which nothing around it varies: it is a bound variable, any name will
-do, and so the loops of softmax and norms are shared. Contractions share axes among themselves only (sibling products).
+do, and so the loops of softmax and norms are shared. Within an operand of a contraction it is the contraction's axis,
+if there is a choice (the softmax of attention). Contractions share axes among themselves only (sibling products).
 """
 
 from __future__ import annotations
@@ -135,10 +136,12 @@ def derive_contraction(
     axes = tuple(sorted(made.around(folded, ())))
     result = type_of(node.outputs[0]).dtype
     own = DType.F32 if result.is_small_float else result
+    before, made.summed = made.summed, (*made.summed, *axes)
     factors = [
         _factor(made, node, which, map_, (*index, *folded), guard, own)
         for map_, which in zip(contraction.maps, contraction.operands, strict=True)
     ]
+    made.summed = before
     if axes:
         total = made.emit(parts.Contract(axes, tuple(factors), own), own)
     else:

@@ -7,6 +7,9 @@
  * [K][width] floats each, K in the order (ky, kx, c); y is the finish hook's business, row (n * OH + oy) * OW + ox and
  * column group * outputs + o. Any kernel, stride, dilation and padding; 1x1 is the case of a single tap.
  *
+ * An image of few channels may be stored channels first (a model's input is): as several planes of one channel each, K
+ * then in the order (plane, ky, kx). The kernel's rows in all the planes are one list of rows.
+ *
  * An implicit GEMM without im2col, after Dukhan 2019 ("The Indirect Convolution Algorithm"): for a band of output
  * pixels a table holds a pointer for each tap and pixel, at the input pixel or, in the padding, at a row of zeros. The
  * taps of one kernel row are adjacent in memory, if pixels are contiguous and the dilation is 1: tiles whose pixels
@@ -27,7 +30,8 @@ struct convolution {
     long groups, channels, outputs;                       /* channels and outputs of one group */
     long kernel_height, kernel_width, stride_y, stride_x, dilation_y, dilation_x;
     long pad_top, pad_left, out_height, out_width;        /* padding at the bottom and right follows from the sizes */
-    long image_stride, row_stride, pixel_stride;          /* floats */
+    long planes, plane_stride;                            /* 1 plane of all channels, or one for each */
+    long image_stride, row_stride, pixel_stride;          /* floats, as plane_stride */
     long band, panels_per_item;                           /* output pixels and panels of an item */
 };
 
@@ -43,7 +47,12 @@ INLINE long convolution_items(const struct convolution *c) {
     return c->images * c->groups * convolution_bands(c) * convolution_panel_groups(c);
 }
 
-INLINE int convolution_single_tap(const struct convolution *c) { return c->kernel_height * c->kernel_width == 1; }
+/* Rows of the kernel, in all planes; taps; K. */
+INLINE long convolution_kernel_rows(const struct convolution *c) { return c->planes * c->kernel_height; }
+INLINE long convolution_taps(const struct convolution *c) { return convolution_kernel_rows(c) * c->kernel_width; }
+INLINE long convolution_depth(const struct convolution *c) { return convolution_taps(c) * c->channels; }
+
+INLINE int convolution_single_tap(const struct convolution *c) { return convolution_taps(c) == 1; }
 
 /* Floats of K in a block, more or less; 128 bytes of a panel each. */
 #define CONVOLUTION_DEPTH 1536
@@ -64,18 +73,17 @@ INLINE long convolution_zeros(const struct convolution *c) { return (c->kernel_w
 INLINE long convolution_slots(const struct convolution *c) { return (c->band + TILE_ROWS + 7) / 8 * 8; }
 /* Tiles of a band for a chunk, at most, and room for four chunks of a panel if K has several blocks. */
 INLINE long convolution_tiles(const struct convolution *c) {
-    long depth = c->kernel_height * c->kernel_width * c->channels;
-    return depth > CONVOLUTION_DEPTH ? c->band / 3 + 1 : 1;
+    return convolution_depth(c) > CONVOLUTION_DEPTH ? c->band / 3 + 1 : 1;
 }
 INLINE long convolution_scratch_bytes(const struct convolution *c) {
-    long taps = c->kernel_height * c->kernel_width, slots = convolution_slots(c);
+    long taps = convolution_taps(c), slots = convolution_slots(c);
     return 4 * convolution_tiles(c) * TILE_SIZE * (long)sizeof(vf) +
            slots * (taps * (long)sizeof(float *) + (long)sizeof(long) + 1) + convolution_zeros(c) * (long)sizeof(float);
 }
 
 INLINE struct convolution_band convolution_band_of(const struct convolution *c, long image, long group, long band,
                                                    void *scratch) {
-    long taps = c->kernel_height * c->kernel_width, pixels = c->out_height * c->out_width;
+    long taps = convolution_taps(c), pixels = c->out_height * c->out_width;
     struct convolution_band b = {.slots = convolution_slots(c), .first = band * c->band};
     b.count = pixels - b.first < c->band ? pixels - b.first : c->band;
     b.accumulators = scratch;
@@ -115,12 +123,12 @@ INLINE void convolution_point_run(const struct convolution *c, const struct conv
     long inside = convolution_first_from(left, c->stride_x, 0, run);
     long end = convolution_first_from(right, c->stride_x, c->width, run);
     for (long i = 0; i < run; i++) b->clipped[slot + i] = i < inside || i >= end;
-    for (long ky = 0; ky < c->kernel_height; ky++) {
-        long iy = oy * c->stride_y - c->pad_top + ky * c->dilation_y;
-        const float *row = iy < 0 || iy >= c->height ? 0 : b->x + iy * c->row_stride;
+    for (long r = 0; r < convolution_kernel_rows(c); r++) {
+        long plane = r / c->kernel_height, iy = oy * c->stride_y - c->pad_top + r % c->kernel_height * c->dilation_y;
+        const float *row = iy < 0 || iy >= c->height ? 0 : b->x + plane * c->plane_stride + iy * c->row_stride;
         for (long kx = 0; kx < c->kernel_width; kx++)
             convolution_point_tap(c, b->zeros, row, left + kx * c->dilation_x, run,
-                                  b->table + (ky * c->kernel_width + kx) * b->slots + slot);
+                                  b->table + (r * c->kernel_width + kx) * b->slots + slot);
     }
 }
 
@@ -137,7 +145,7 @@ static __attribute__((noinline, unused)) void convolution_point(const struct con
     }
     for (long slot = b->count; slot < b->count + TILE_ROWS; slot++) {
         b->clipped[slot] = b->clipped[b->count - 1];
-        for (long tap = 0; tap < c->kernel_height * c->kernel_width; tap++)
+        for (long tap = 0; tap < convolution_taps(c); tap++)
             b->table[tap * b->slots + slot] = b->table[tap * b->slots + b->count - 1];
     }
 }
@@ -161,19 +169,20 @@ struct convolution_block {
 
 /* The channels of a tap, or the kernel rows, that a block has. */
 INLINE long convolution_block_size(const struct convolution *c) {
-    long whole = convolution_single_tap(c) ? c->channels : c->kernel_height;
+    long whole = convolution_single_tap(c) ? c->channels : convolution_kernel_rows(c);
     long floats = convolution_single_tap(c) ? 1 : c->kernel_width * c->channels;
     long blocks = ceiling_divide(whole * floats, CONVOLUTION_DEPTH);
     return ceiling_divide(whole, blocks < 1 ? 1 : blocks < whole ? blocks : whole);
 }
 INLINE long convolution_blocks(const struct convolution *c) {
     long size = convolution_block_size(c);
-    return size ? ceiling_divide(convolution_single_tap(c) ? c->channels : c->kernel_height, size) : 1;
+    return size ? ceiling_divide(convolution_single_tap(c) ? c->channels : convolution_kernel_rows(c), size) : 1;
 }
 
 INLINE struct convolution_block convolution_block_of(const struct convolution *c, long block) {
     long size = convolution_block_size(c), from = block * size;
-    struct convolution_block b = {0, c->kernel_height, 0, c->channels, block == 0, block == convolution_blocks(c) - 1};
+    struct convolution_block b = {0, convolution_kernel_rows(c), 0, c->channels,
+                                  block == 0, block == convolution_blocks(c) - 1};
     long *first = convolution_single_tap(c) ? &b.channel : &b.kernel_row;
     long *count = convolution_single_tap(c) ? &b.channels : &b.kernel_rows;
     *count = *count - from < size ? *count - from : size;
@@ -230,7 +239,7 @@ INLINE void convolution_chunk(const struct convolution *c, const struct convolut
 /* A panel for a band: `first` is its first column among the group's. */
 INLINE void convolution_panel(const struct convolution *c, const struct convolution_band *b, long group, long first,
                               start_hook *start, finish_hook *finish, const void *context) {
-    long depth = c->kernel_height * c->kernel_width * c->channels;
+    long depth = convolution_depth(c);
     long width = panels_width(c->outputs, first / PANEL_COLUMNS);
     const float *panel = c->panels + group * panels_size(depth, c->outputs) + depth * first;
     for (long k = 0; k < convolution_blocks(c); k++) {

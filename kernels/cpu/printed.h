@@ -16,6 +16,7 @@
 #include "gemm.h"
 #include "gemv.h"
 #include "lanes.h"
+#include "planar.h"
 #include "pool.h"
 #include "recurrent.h"
 #include "ring.h"

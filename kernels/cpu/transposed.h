@@ -56,7 +56,7 @@ INLINE struct convolution transposed_phase(const struct transposed *t, const str
         .x = t->x, .panels = t->panels, .images = t->images, .height = t->height, .width = t->width,
         .groups = t->groups, .channels = t->channels, .outputs = t->outputs, .kernel_height = y->taps,
         .kernel_width = x->taps, .stride_y = 1, .stride_x = 1, .dilation_y = y->dilation, .dilation_x = x->dilation,
-        .pad_top = y->pad, .pad_left = x->pad, .out_height = y->count, .out_width = x->count,
+        .pad_top = y->pad, .pad_left = x->pad, .out_height = y->count, .out_width = x->count, .planes = 1,
         .image_stride = t->image_stride, .row_stride = t->row_stride, .pixel_stride = t->pixel_stride,
         .band = t->band, .panels_per_item = t->panels_per_item};
 }

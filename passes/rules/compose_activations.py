@@ -1,6 +1,6 @@
 """Put back together activations that exporters write out:
 
-x * sigmoid(x)                                              ->  swish(x)
+x * sigmoid(x),  x * sigmoid(a * x)                         ->  swish(x)
 x * hard_sigmoid(x, 1/6, 1/2),  x * clip(x + 3, 0, 6) / 6   ->  hard_swish(x)
 x * tanh(softplus(x))                                       ->  mish(x)
 0.5 * x * (1 + erf(x / sqrt 2))                             ->  gelu(x)
@@ -17,7 +17,7 @@ from typing import Any
 from fusible.compiler.ir.graph import Graph, Value
 from fusible.passes.exactness import Exactness
 from fusible.passes.pattern import any_of, approx, op
-from fusible.passes.rewrite import rule
+from fusible.passes.rewrite import Reject, rule
 
 __all__ = ["RULES"]
 
@@ -33,6 +33,18 @@ def compose_swish(x: Any) -> Any:
         return graph.add("swish", x, alpha=1.0)
 
     return op.mul(x, op.sigmoid(x)), build
+
+
+@rule(exactness=Exactness.REASSOCIATING)
+def compose_scaled_swish(x: Any, a: Any) -> Any:
+    """x * sigmoid(a * x)  ->  swish(x) with alpha = a."""
+
+    def build(graph: Graph, x: Value, a: Value) -> Value | Reject:
+        if a.constant is None or a.constant.size != 1:
+            return Reject("what x is multiplied by is not a constant number", a)
+        return graph.add("swish", x, alpha=float(a.constant.array.reshape(())))
+
+    return op.mul(x, op.sigmoid(op.mul(x, a))), build
 
 
 @rule(exactness=Exactness.REASSOCIATING)
@@ -104,4 +116,4 @@ def compose_gelu_tanh(x: Any) -> Any:
     return _halved(x, op.add(op.tanh(op.mul(inner, approx(sqrt(2 / pi), rtol=_TOLERANCE))), 1.0)), build
 
 
-RULES = (compose_swish, compose_hard_swish, compose_mish, compose_gelu, compose_gelu_tanh)
+RULES = (compose_swish, compose_scaled_swish, compose_hard_swish, compose_mish, compose_gelu, compose_gelu_tanh)

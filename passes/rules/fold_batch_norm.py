@@ -21,7 +21,7 @@ from fusible.passes.exactness import Exactness
 from fusible.passes.pattern import op, optional
 from fusible.passes.rewrite import Reject, attributes, rule
 
-__all__ = ["RULES"]
+__all__ = ["RULES", "along_outputs", "along_transposed_outputs"]
 
 Array = np.ndarray
 
@@ -47,12 +47,12 @@ def _shifted(graph: Graph, b: Value | None, s: Array, t: Array, dtype: np.dtype)
     return graph.constant((old * s + t).astype(dtype))
 
 
-def _along_outputs(s: Array, weight: Array, group: int) -> Array:
+def along_outputs(s: Array, weight: Array, group: int) -> Array:
     """weight [out, in / group, ...] times s, in float64."""
     return np.asarray(weight.astype(np.float64) * s.reshape(-1, *(1,) * (weight.ndim - 1)))
 
 
-def _along_transposed_outputs(s: Array, weight: Array, group: int) -> Array:
+def along_transposed_outputs(s: Array, weight: Array, group: int) -> Array:
     """weight [in, out / group, ...] times s, in float64: the outputs of each group stand along axis 1."""
     grouped = weight.astype(np.float64).reshape(group, -1, *weight.shape[1:])
     return np.asarray((grouped * s.reshape(group, 1, -1, *(1,) * (weight.ndim - 2))).reshape(weight.shape))
@@ -95,9 +95,9 @@ def _folding(convolution: str, scaled: Callable[[Array, Array, int], Array]) -> 
     return fold
 
 
-fold_batch_norm_into_conv = rule(exactness=Exactness.REASSOCIATING)(_folding("conv", _along_outputs))
+fold_batch_norm_into_conv = rule(exactness=Exactness.REASSOCIATING)(_folding("conv", along_outputs))
 fold_batch_norm_into_conv_transpose = rule(exactness=Exactness.REASSOCIATING)(
-    _folding("conv_transpose", _along_transposed_outputs)
+    _folding("conv_transpose", along_transposed_outputs)
 )
 
 

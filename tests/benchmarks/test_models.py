@@ -35,7 +35,7 @@ def test_rows_hold_everything_that_was_measured(tmp_path: Path, expected: dict[s
     subject, peer, broken = rows
     assert [r.role for r in rows] == ["subject", "peer", "peer"]
     assert [r.status for r in rows] == ["ok", "ok", "failed"]
-    assert "has no option" in broken.reason and broken.latency is None
+    assert "has the option ort" in broken.reason and broken.latency is None
     for row in (subject, peer):
         assert row.latency is not None and row.latency.blocks >= 8
         assert row.throughput == pytest.approx(3 / row.latency.p50)

@@ -35,6 +35,8 @@ ALLOWED: dict[str, set[str]] = {
     "benchmarks/zoo/to_onnx": {"google", "onnx", "torch"},
     "benchmarks/zoo/torch_modules": {"torch"},
     "benchmarks/peers": {"numpy", "onnx", "onnxruntime", "openvino", "torch"},
+    "benchmarks/inductor_counts": {"torch"},
+    "benchmarks/node_counts": {"onnx", "onnxslim"},
     "benchmarks/report": {"rich"},
     "benchmarks/report/plots": {"matplotlib", "numpy"},
     "benchmarks/report/svg": {"matplotlib"},

@@ -33,6 +33,7 @@ def _relu6(g: Graph, x: Value) -> Value:
 
 ACTIVATIONS: dict[str, tuple[str, Build]] = {
     "silu": ("swish", lambda g, x: g.add("mul", g.add("sigmoid", x), x)),
+    "quick gelu": ("swish", lambda g, x: g.add("mul", x, g.add("sigmoid", g.add("mul", x, scalar(g, 1.702))))),
     "mish": ("mish", lambda g, x: g.add("mul", x, g.add("tanh", g.add("softplus", x)))),
     "gelu, half first": ("gelu", lambda g, x: g.add("mul", g.add("mul", x, scalar(g, 0.5)), _erf(g, x, False))),
     "gelu, half last": ("gelu", lambda g, x: g.add("mul", g.add("mul", x, _erf(g, x, True)), scalar(g, 0.5))),

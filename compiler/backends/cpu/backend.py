@@ -15,6 +15,7 @@ from fusible.compiler.backends.cpu.c_band import Band
 from fusible.compiler.backends.cpu.c_library import LibraryCall, requirement_call
 from fusible.compiler.backends.cpu.c_recurrent import RECURRENT, recurrent_call
 from fusible.compiler.backends.cpu.c_ring import Ring
+from fusible.compiler.backends.cpu.c_serial import Serial, step_name
 from fusible.compiler.backends.cpu.joins import Blocks, find_blocks
 from fusible.compiler.backends.cpu.joins_in_groups import Printers, joins_to_take_out
 from fusible.compiler.backends.cpu.kernel import (
@@ -24,12 +25,13 @@ from fusible.compiler.backends.cpu.kernel import (
     NotPrintable,
 )
 from fusible.compiler.backends.cpu.layout import stored_orders
-from fusible.compiler.backends.cpu.native import Storage, kernel_of, native_kernel
+from fusible.compiler.backends.cpu.memo import Kernels
+from fusible.compiler.backends.cpu.native import Storage
 from fusible.compiler.backends.numpy import NumpyBackend, writes_buffers
 from fusible.compiler.ir.facts import replacement_kernel
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.symbols import Dim, SymInt
-from fusible.compiler.region.build import Built, NoRegion
+from fusible.compiler.region.build import Built
 from fusible.compiler.region.overwrite import overwritable
 from fusible.compiler.region.reorder import Order
 from fusible.passes.copy_images import copy_before
@@ -59,8 +61,9 @@ class CpuBackend(NumpyBackend):
         self._blocks: dict[Value, Block] = {}
         self._done: set[Node] = set()
         self.entries: list[Entry] = []  # for the ledger
-        self._kernels: dict[Node, tuple[Built, NativeKernel] | NoRegion | NotPrintable] = {}
-        self._machine = Machine(threads or usable_threads(), 16 if "avx512f" in instruction_sets() else 8, exact)
+        self._kernels: dict[Node, tuple[Built, NativeKernel] | NotPrintable] = {}
+        machine = Machine(threads or usable_threads(), 16 if "avx512f" in instruction_sets() else 8, exact)
+        self._memo = Kernels(machine)
 
     def supports(self, node: Node) -> Support:
         """As NumPy; a group that only C can print is taken too."""
@@ -128,8 +131,8 @@ class CpuBackend(NumpyBackend):
         if not self._is_native(node):
             return node.op.name not in _WHOLE
         try:
-            native_kernel(node, self._of_graph(node.graph), self._machine, {value: whole})
-        except (NoRegion, NotPrintable):
+            self._memo.of_node(node, self._of_graph(node.graph), {value: whole})
+        except NotPrintable:
             return False
         return True
 
@@ -140,8 +143,8 @@ class CpuBackend(NumpyBackend):
         given.update(zip(inner.outputs, group.outputs, strict=True))
         orders = {**self._of_graph(group.graph), **({} if order is None else {join.output: order})}
         try:
-            kernel_of([n for n in inner if n is not join], inner.outputs, [], given, Storage(orders), self._machine)
-        except (NoRegion, NotPrintable):
+            self._memo.of([n for n in inner if n is not join], inner.outputs, [], given, Storage(orders))
+        except NotPrintable:
             return False
         return True
 
@@ -183,8 +186,8 @@ class CpuBackend(NumpyBackend):
                 refused.update(dict.fromkeys(touched, f"{node.op.name} reads and writes whole buffers"))
                 continue
             try:
-                printed[node] = native_kernel(node, orders, self._machine, wholes)
-            except (NoRegion, NotPrintable) as refusal:
+                printed[node] = self._memo.of_node(node, orders, wholes)
+            except NotPrintable as refusal:
                 if self._is_native(node):
                     refused.update({v: f"{_word(node)} cannot be printed with it: {refusal}" for v in touched})
         return printed if len(refused) == before else None
@@ -209,13 +212,13 @@ class CpuBackend(NumpyBackend):
     def _is_group(self, graph: Graph) -> bool:
         return graph.name in ("fused", "copy")
 
-    def _printed(self, node: Node) -> tuple[Built, NativeKernel] | NoRegion | NotPrintable:
+    def _printed(self, node: Node) -> tuple[Built, NativeKernel] | NotPrintable:
         """The kernel of a node, or why there is none."""
         if node not in self._kernels:
             assert node.graph is not None
             try:
-                self._kernels[node] = native_kernel(node, self._of_graph(node.graph), self._machine)
-            except (NoRegion, NotPrintable) as refusal:
+                self._kernels[node] = self._memo.of_node(node, self._of_graph(node.graph))
+            except NotPrintable as refusal:
                 self._kernels[node] = refusal
         return self._kernels[node]
 
@@ -235,7 +238,7 @@ class CpuBackend(NumpyBackend):
             printed = self._printed(node)
             if isinstance(printed, Exception):
                 raise printed
-        except (NoRegion, NotPrintable) as refusal:
+        except NotPrintable as refusal:
             self.host[name] = str(refusal)
             return super().emit(node, name)
         return self._native(node, *printed)
@@ -249,18 +252,25 @@ class CpuBackend(NumpyBackend):
         return recurrent_call(node, PLACEHOLDER)
 
     def _library(self, node: Node, call: LibraryCall) -> Emitted:
-        known = self.kernels.setdefault(call.text, f"k{len(self.kernels):03d}_{_word(node)}")
+        known = self._named(call.text, _word(node))
         return Emitted(known, "", True, call.dims, native=True, inputs=call.inputs, constants=call.constants)
 
     def _native(self, node: Node, built: Built, kernel: NativeKernel) -> Emitted:
-        known = self.kernels.setdefault(kernel.text, f"k{len(self.kernels):03d}_{_word(node)}")
+        text = kernel.text
+        for number, step in enumerate(kernel.steps):
+            text = text.replace(step_name(number), self._named(step, f"{_word(node)}_step"))
+        known = self._named(text, _word(node))
         assert node.graph is not None
         symbols: Mapping[str, Dim] = {s.name: SymInt.of(s) for s in node.graph.symbols}
         inputs, constants = self._operands(node, built, kernel)
         dims = tuple(symbols[d] if isinstance(d, str) else d for d in kernel.dims)
         anchor = kernel.anchor
-        inplace = anchor.overwritable if isinstance(anchor, Band | Ring) else overwritable(built.region)
+        inplace = anchor.overwritable if isinstance(anchor, Band | Ring | Serial) else overwritable(built.region)
         return Emitted(known, "", True, dims, inplace, native=True, inputs=inputs, constants=constants)
+
+    def _named(self, text: str, word: str) -> str:
+        """The name of the function with this text."""
+        return self.kernels.setdefault(text, f"k{len(self.kernels):03d}_{word}")
 
     def _operands(
         self, node: Node, built: Built, kernel: NativeKernel

@@ -248,5 +248,5 @@ def band_sizes(g: Geometry) -> dict[str, Dim]:
     """The members of the struct of a 1x1 convolution of a band of at most `most` pixels."""
     most = SymInt.of(Symbol("most"))
     sizes: dict[str, Dim] = {"channels": g.channels, "outputs": g.outputs, "groups": 1, "images": 1}
-    sizes |= dict.fromkeys(("kernel_height", "kernel_width", "out_height"), 1)
+    sizes |= dict.fromkeys(("kernel_height", "kernel_width", "out_height", "planes"), 1)
     return sizes | {"band": most, "out_width": most, "panels_per_item": 2**30}

@@ -1,7 +1,7 @@
-"""A region around one convolution: convolution.h, winograd.h, depthwise.h; the rest of the region in their hook.
+"""A region around one convolution: convolution.h, planar.h, winograd.h, depthwise.h; the rest of it in their hook.
 
 What kind of convolution it is, and its geometry, is read off the index map of the left operand, which must be stored
-channels last; the weights are constant and packed when the model is compiled.
+channels last, or have few channels; the weights are constant and packed when the model is compiled.
 """
 
 from __future__ import annotations
@@ -21,7 +21,13 @@ from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, check_product
 from fusible.compiler.backends.cpu.windows import Geometry, geometry_of
 from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.region.region import Contract, Load, Region, operands_of
-from fusible.kernels.cpu.convolution_plan import plan_convolution, plan_depthwise, plan_winograd, plan_winograd_line
+from fusible.kernels.cpu.convolution_plan import (
+    plan_convolution,
+    plan_depthwise,
+    plan_rows,
+    plan_winograd,
+    plan_winograd_line,
+)
 from fusible.kernels.cpu.convolution_weights import pack_convolution, pack_depthwise
 from fusible.kernels.cpu.winograd import pack_winograd, pack_winograd_line
 
@@ -40,7 +46,9 @@ _WINOGRAD_FIELDS = frozenset(
     {"images", "height", "width", "channels", "outputs", "pad_top", "pad_left", "out_height", "out_width",
      "image_stride", "row_stride", "pixel_stride"}
 )  # fmt: skip
+_NOT_PLANAR = frozenset({"groups", "channels", "dilation_y", "dilation_x", "pixel_stride"})
 _LEAST_CHANNELS = 16  # below, the transforms cost more than the products that they save
+_PLANAR_ROWS = 8  # output rows of an item: the image rows under them stay in L2
 _LARGE_IMAGE, _SMALL_IMAGE = 100, 36  # output pixels from which tiles of 4 x 4, and of 2 x 2, pay
 
 
@@ -124,6 +132,8 @@ def packed_weights(convolution: Convolution, array: np.ndarray) -> np.ndarray:
         return pack_winograd(array, convolution.winograd)
     if convolution.line:
         return pack_winograd_line(array.reshape(*array.shape[:2], convolution.line))
+    if convolution.geometry.planes > 1:
+        return pack_convolution(array.reshape(array.shape[0], 1, -1, array.shape[3]))
     return pack_convolution(array, convolution.geometry.groups)
 
 
@@ -137,6 +147,8 @@ def print_convolution(
     check_elements(region)
     symbols, numbers = shape_symbols(convolution.nest), list[int]()
     printer = ConvolutionPrinter(convolution, name, machine, numbers)
+    if printer.kind == "convolution" and convolution.geometry.planes > 1 and convolution.geometry.dilations == (1, 1):
+        printer.kind = "planar"
     context = [f"const struct {name}_call *c = context;"]
     hooks = [printer.start_hook(context), printer.finish_hook(context)]
     export = _export(printer, symbols)
@@ -153,7 +165,7 @@ def _task(printer: ConvolutionPrinter) -> str:
     scratch = "" if kind == "depthwise" else ", c->scratch + pool_thread(c->pool) * c->scratch_size"
     lines = [f"const struct {name}_call *c = context;"]
     operand = "&c->kernel"
-    if kind == "depthwise":
+    if kind in ("depthwise", "planar"):
         lines += printer.specialised("c->kernel")
         operand = "&kernel"
     lines.append(f"{kind}_item({printer.tile}{operand}, item{scratch}, {printer.start_name}, {name}_finish, c);")
@@ -234,11 +246,12 @@ class ConvolutionPrinter:
         return row_axes(self.nest, self.geometry.column, self.names)
 
     def specialised(self, source: str) -> list[str]:
-        """Statements for a local copy `kernel` of a depthwise struct whose kernel the compiler knows."""
+        """Statements for a local copy `kernel` of a struct whose kernel the compiler knows."""
         g = self.geometry
-        sizes = {"kernel_width": g.kernel[1], "stride_x": g.strides[1], "dilation_x": g.dilations[1]}
+        sizes = {"kernel_width": g.kernel[1], "stride_x": g.strides[1]}
+        sizes |= {"planes": g.planes} if self.kind == "planar" else {"dilation_x": g.dilations[1]}
         known = [f"kernel.{member} = {value};" for member, value in sizes.items()]
-        return [f"struct depthwise kernel = {source};", *known]
+        return [f"struct {self.kind} kernel = {source};", *known]
 
     def kernel(self, names: Names, image: str | None = None, sizes: Mapping[str, Dim] | None = None) -> str:
         """The struct as a C literal. image: what it reads, by default the left operand; sizes: instead of its own."""
@@ -249,7 +262,7 @@ class ConvolutionPrinter:
             left = self.nest.region.stages[self.convolution.left]
             assert isinstance(left, Load)
             image = f"call.x{left.buffer}" + (f" + {c_dim(g.first, names)}" if g.first else "")
-        weights = "panels" if kind == "convolution" else "weights"
+        weights = "panels" if kind in ("convolution", "planar") else "weights"
         return f"(struct {kind}){{.x = {image}, .{weights} = call.x{self.convolution.buffer}, {listed}}}"
 
     def sizes(self) -> dict[str, Dim]:
@@ -257,6 +270,8 @@ class ConvolutionPrinter:
         if self.convolution.line:
             return line_fields(self.geometry) | self._plan()
         sizes = self.geometry.fields()
+        if self.kind == "planar":
+            return {n: v for n, v in sizes.items() if n not in _NOT_PLANAR} | self._plan()
         return {n: v for n, v in sizes.items() if not self.convolution.winograd or n in _WINOGRAD_FIELDS} | self._plan()
 
     def _plan(self) -> dict[str, Dim]:
@@ -275,8 +290,9 @@ class ConvolutionPrinter:
             tiles = max(line_tiles(g), 1)
             plan = plan_winograd_line(taps, tiles, g.channels, g.outputs, images=images, threads=threads, lanes=lanes)
             return {"tiles_per_item": plan.band, "panels_per_item": plan.panels}
-        depth = g.kernel[0] * g.kernel[1] * g.channels
-        plan = plan_convolution(oh * ow, depth, g.outputs, images=images * g.groups, threads=threads, lanes=lanes)
+        if self.kind == "planar":
+            return {"rows_per_item": min(plan_rows(oh, images=images, threads=threads), _PLANAR_ROWS)}
+        plan = plan_convolution(oh * ow, g.depth, g.outputs, images=images * g.groups, threads=threads, lanes=lanes)
         return {"band": plan.band, "panels_per_item": plan.panels}
 
 

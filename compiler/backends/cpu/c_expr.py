@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fusible.compiler.backends.cpu.c_kinds import Code, Kind, kind_of, literal, promoted, rounded
+from fusible.compiler.backends.cpu.c_steps import step_of
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.expr import Apply, Arg, Convert, Expr, Literal
@@ -55,7 +56,21 @@ def print_expr(expr: Expr, values: Mapping[int, Code], kind: Kind) -> Code:
         case Convert(arg, dtype):
             return _converted(print_expr(arg, values, kind), dtype)
         case Apply(function, args):
-            return _applied(function, _operands(function, args, values, kind))
+            return _step(expr, values, kind) or _applied(function, _operands(function, args, values, kind))
+
+
+def _step(expr: Expr, values: Mapping[int, Code], kind: Kind) -> Code | None:
+    """The code of x times a step, in floats, or None."""
+    found = step_of(expr)
+    if found is None:
+        return None
+    function, x, argument = found
+    factor, code = print_expr(x, values, kind), print_expr(argument, values, kind)
+    if factor.kind is not Kind.FLOAT:
+        return None
+    text = code.text if code.vector else f"vf_all({code.text})"
+    text = f"vf_{function}({text})" if code.vector else f"vf_{function}({text})[0]"
+    return Code(f"({factor.text} * {text})" if function == "sigmoid_step" else text, Kind.FLOAT, code.vector)
 
 
 def _operands(function: str, args: tuple[Expr, ...], values: Mapping[int, Code], kind: Kind) -> list[Code]:

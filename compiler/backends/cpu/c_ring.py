@@ -77,6 +77,8 @@ def ring_of(group: Group, constants: Collection[int]) -> Ring:
 def _check(wide: Geometry, deep: Geometry, last: Geometry | None) -> None:
     if wide.depthwise or wide.groups != 1 or not deep.depthwise or deep.kernel[0] > _TAPS:
         raise NotPrintable("it is no convolution with a depthwise one after it")
+    if wide.planes > 1:
+        raise NotPrintable("its first convolution reads the planes of an image, which has a kernel of its own")
     size = deep.height * deep.width * deep.groups * 4
     if not isinstance(size, int):
         raise NotPrintable("the size of the image between its convolutions is not literal")

@@ -63,7 +63,7 @@ def joins_to_take_out(graph: Graph, orders: Mapping[Value, Order], printers: Pri
 def _inside(graph: Graph, orders: Mapping[Value, Order], printers: Printers) -> Iterator[tuple[Node, Join]]:
     """The first concatenation of each group that computes with it, if its operands are the group's."""
     for group in graph:
-        if group.op.name != "fused" or not printers.native(group):
+        if group.op.name != "fused" or len(group.outputs) != 1 or not printers.native(group):
             continue
         inner = group.subgraphs[0]
         given = {f: v for f, v in zip(inner.inputs, group.inputs, strict=True) if v is not None}

@@ -20,6 +20,7 @@ from fusible.compiler.backends.cpu.c_convolution import (
 from fusible.compiler.backends.cpu.c_gemm import Product, packed_operand, print_product, product_of
 from fusible.compiler.backends.cpu.c_nest import print_nest
 from fusible.compiler.backends.cpu.c_ring import Ring, print_ring, ring_of
+from fusible.compiler.backends.cpu.c_serial import Serial, check_serial, print_serial
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.ir.symbols import product
 from fusible.compiler.region.region import Contract, Group, Region
@@ -66,12 +67,14 @@ class NativeKernel:
     and numbers that were kept out of the text.
 
     packings: of the constant operands of products and convolutions, by input. anchor: what the kernel is built around.
+    steps: the texts of kernels that it calls, by the names of `step_name`.
     """
 
     text: str
     dims: tuple[str | int, ...]
-    anchor: Product | Convolution | Band | Ring | None = None
+    anchor: Product | Convolution | Band | Ring | Serial | None = None
     packings: Mapping[int, Packing] = field(default_factory=dict)
+    steps: tuple[str, ...] = ()
 
 
 def print_region(
@@ -130,15 +133,36 @@ def _along_lines(region: Region, constants: Collection[int]) -> Convolution | No
 
 def print_group(group: Group, constants: Collection[int], machine: Machine = _ONE_THREAD) -> NativeKernel:
     """The kernel of regions with buffers of their own between them. Raises NotPrintable."""
-    try:
-        band = band_of(group, constants, exact=machine.exact)
-        return NativeKernel(*print_band(band, PLACEHOLDER, machine), band, _packings(band))
-    except NotPrintable as no_band:
+    reasons = []
+    for printer in (_print_band, _print_ring, _print_serial):
         try:
-            ring = ring_of(group, constants)
-            return NativeKernel(*print_ring(ring, PLACEHOLDER, machine), ring, _packings(ring))
-        except NotPrintable as no_ring:
-            raise NotPrintable(f"{no_band}; {no_ring}") from no_ring
+            return printer(group, constants, machine)
+        except NotPrintable as refusal:
+            reasons.append(str(refusal))
+    raise NotPrintable("; ".join(reasons))
+
+
+def _print_band(group: Group, constants: Collection[int], machine: Machine) -> NativeKernel:
+    band = band_of(group, constants, exact=machine.exact)
+    return NativeKernel(*print_band(band, PLACEHOLDER, machine), band, _packings(band))
+
+
+def _print_ring(group: Group, constants: Collection[int], machine: Machine) -> NativeKernel:
+    ring = ring_of(group, constants)
+    return NativeKernel(*print_ring(ring, PLACEHOLDER, machine), ring, _packings(ring))
+
+
+def _print_serial(group: Group, constants: Collection[int], machine: Machine) -> NativeKernel:
+    serial = check_serial(group)
+    steps: list[NativeKernel] = []
+    packings: dict[int, Packing] = {}
+    for step in group.steps:
+        known = [n for n, number in enumerate(step.inputs) if number in constants]
+        kernel = print_region(step.region, known, machine)
+        steps.append(kernel)
+        packings |= {step.inputs[buffer]: packing for buffer, packing in kernel.packings.items()}
+    text, dims = print_serial(serial, [kernel.dims for kernel in steps], PLACEHOLDER)
+    return NativeKernel(text, dims, serial, packings, tuple(kernel.text for kernel in steps))
 
 
 def _packings(parts: Band | Ring) -> dict[int, Packing]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 
 from fusible.compiler.backends.cpu.kernel import Machine, NativeKernel, NotPrintable, print_group, print_region
 from fusible.compiler.backends.cpu.layout import channels_last
@@ -15,8 +14,9 @@ from fusible.compiler.region.build import Built, NoRegion, build_region
 from fusible.compiler.region.group import build_group, home_of
 from fusible.compiler.region.region import Group, Load, Region, operands_of
 from fusible.compiler.region.reorder import Order, reordered, widened
+from fusible.passes.copy_images import reads_planes
 
-__all__ = ["Storage", "kernel_of", "native_kernel", "native_refusal"]
+__all__ = ["Shape", "Storage", "kernel_of", "native_refusal"]
 
 Shape = tuple[Dim, ...]
 
@@ -41,26 +41,6 @@ class Storage:
                 raise NotPrintable("an index that data give is checked against the end of the operand's own memory")
         orders = [{n: self.orders[v] for n, v in enumerate(vs) if v in self.orders} for vs in (inputs, outputs)]
         return reordered(widened(region, *wide), *orders)
-
-
-def native_kernel(
-    node: Node,
-    orders: Mapping[Value, Order],
-    machine: Machine,
-    wholes: Mapping[Value, Shape] = MappingProxyType({}),
-) -> tuple[Built, NativeKernel]:
-    """The region of a node (or of a `fused` node's subgraph) and its kernel. Raises NoRegion, NotPrintable.
-
-    orders: how values are stored that are not row-major; wholes: the shapes of what some are blocks of.
-    """
-    storage = Storage(orders, wholes)
-    if node.op.name == "fused":
-        graph = node.subgraphs[0]
-        inputs, outputs = list(graph.inputs), list(graph.outputs)
-        given = dict(zip(inputs, node.inputs, strict=True)) | dict(zip(outputs, node.outputs, strict=True))
-        return kernel_of(list(graph), outputs, inputs, {f: v for f, v in given.items() if v}, storage, machine)
-    inputs = list(dict.fromkeys(v for v in node.inputs if v is not None))
-    return kernel_of([node], list(node.outputs), inputs, {}, storage, machine)
 
 
 def kernel_of(
@@ -118,7 +98,8 @@ def _printed_chain(
 ) -> tuple[Built, NativeKernel]:
     built = build_group(parts, outputs, inputs=inputs, inline_scalars=True)
     between = [part[-1].outputs[0] for part in parts[:-1]]
-    storage = Storage({**storage.orders, **dict.fromkeys(between, channels_last(4))}, storage.wholes)
+    images = dict.fromkeys((v for v in between if _is_image(v)), channels_last(4))
+    storage = Storage({**storage.orders, **images}, storage.wholes)
     values = (*built.inputs, *built.outputs, *between)
     if len(values) != len(built.group.buffers):
         raise NotPrintable("its convolutions have more between them than one image each")
@@ -135,11 +116,13 @@ def _printed_chain(
 
 
 def chain_parts(nodes: Sequence[Node], outputs: Sequence[Value]) -> list[list[Node]]:
-    """The nodes in parts, one part for each convolution that reads what another computes; one if none does."""
+    """The nodes in parts, one for each convolution or product whose operand others compute; one if there is none."""
     home = home_of(nodes, outputs)
     anchor = None if home is None else home.producer
-    image = anchor.inputs[0] if anchor is not None and anchor.op.name == "conv" else None
-    if image is None or not _is_image(image) or image.producer not in nodes or image in outputs:
+    image = anchor.inputs[0] if anchor is not None else None
+    if anchor is None or image is None or image.producer not in nodes or image in outputs:
+        return [list(nodes)]
+    if anchor.op.name == "conv" and not _is_image(image):
         return [list(nodes)]
     if len(image.users) != 1:
         return [list(nodes)]
@@ -157,13 +140,17 @@ def chain_parts(nodes: Sequence[Node], outputs: Sequence[Value]) -> list[list[No
 def native_refusal(nodes: Sequence[Node], outputs: Sequence[Value]) -> str | None:
     """Why no native kernel can be printed for some nodes together, or None.
 
-    Images around a convolution are taken to be stored channels last, as they will be.
+    Images around a convolution are taken to be stored as they will be: channels last, but for few channels of an input.
     """
     inside = {v for node in nodes for v in node.outputs}
     outside = dict.fromkeys(v for n in nodes for v in n.inputs if v is not None and v not in inside)
     orders: dict[Value, Order] = {}
-    if any(node.op.name == "conv" for node in nodes):
-        orders = {v: channels_last(4) for v in (*outside, *outputs) if v.constant is None and _is_image(v)}
+    convolutions = [node for node in nodes if node.op.name == "conv"]
+    if convolutions:
+        firsts = [(n, n.inputs[0]) for n in convolutions]
+        planar = {v for n, v in firsts if v is not None and v.producer is None and reads_planes(n)}
+        images = [v for v in (*outside, *outputs) if v.constant is None and _is_image(v) and v not in planar]
+        orders = dict.fromkeys(images, channels_last(4))
     try:
         kernel_of(nodes, outputs, [], {}, Storage(orders), Machine())
     except (NoRegion, NotPrintable) as refusal:

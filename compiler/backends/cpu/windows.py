@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fusible.compiler.backends.cpu.c_dims import coefficient
 from fusible.compiler.backends.cpu.nest import NotPrintable
@@ -12,13 +12,18 @@ from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, floordiv, product
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.index import IndexMap
 from fusible.compiler.region.region import Contract, Load, Region, axes_of
+from fusible.passes.copy_images import MOST_PLANES
 
 __all__ = ["Geometry", "geometry_of"]
 
 
+
 @dataclass(frozen=True)
 class Geometry:
-    """Sizes as in `struct convolution`. column: the axis of the output channels. groups: channels, if depthwise."""
+    """Sizes as in `struct convolution`. column: the axis of the output channels. groups: channels, if depthwise.
+
+    planes: 1, or the image's channels if it is stored channels first; `channels` is 1 then.
+    """
 
     depthwise: bool
     images: Dim
@@ -37,6 +42,12 @@ class Geometry:
     out_width: Dim
     column: int
     rows: tuple[int, ...]  # the axes of image, row and column of an output pixel, as far as there are some
+    planes: int = 1
+
+    @property
+    def depth(self) -> int:
+        """K: the terms of an output, of one group."""
+        return self.planes * self.kernel[0] * self.kernel[1] * self.channels
 
     def fields(self) -> dict[str, Dim]:
         """The members of the C struct that are sizes."""
@@ -54,20 +65,37 @@ class Geometry:
             "pad_left": self.pads[1],
             "out_height": self.out_height,
             "out_width": self.out_width,
-            "image_stride": self.height * self.width * self.pixel,
+            "image_stride": self.planes * self.height * self.width * self.pixel,
             "row_stride": self.width * self.pixel,
             "pixel_stride": self.pixel,
         }
         if self.depthwise:
             return {**shared, "channels": self.groups}
+        shared |= {"planes": self.planes, "plane_stride": self.height * self.width if self.planes > 1 else 0}
         return {**shared, "groups": self.groups, "channels": self.channels, "outputs": self.outputs}
 
 
 def geometry_of(region: Region, left: int, right: int, contract: Contract) -> Geometry:
-    """The geometry, if the contraction is a convolution of an image stored channels last. Raises NotPrintable."""
+    """The geometry, if the contraction is a convolution of an image stored channels last, or of few planes.
+
+    Raises NotPrintable.
+    """
     x, w = region.stages[left], region.stages[right]
     assert isinstance(x, Load) and isinstance(w, Load)
     shape, map_ = region.inputs[x.buffer].shape, x.map
+    try:
+        return _geometry(region, shape, map_, w, contract)
+    except NotPrintable:
+        if not _is_planar(shape, map_, contract):
+            raise
+    found = _geometry(region, (*shape[:1], *shape[2:], shape[1]), _channels_last(map_), w, contract)
+    if found.groups != 1 or found.channels != found.pixel:
+        raise NotPrintable("it reads only some planes of its image")
+    return replace(found, planes=found.channels, channels=1, pixel=1)
+
+
+def _geometry(region: Region, shape: Sequence[Dim], map_: IndexMap, w: Load, contract: Contract) -> Geometry:
+    """The geometry for an image of this shape, read at these indices, if they are those of channels last."""
     if contract.dtype is not DType.F32 or len(shape) != 4 or (map_.bounds and map_.fill != 0):
         raise NotPrintable("its contraction is no convolution of images in f32")
     outer = [a for a in range(len(region.extents)) if a not in contract.axes]
@@ -91,6 +119,19 @@ def geometry_of(region: Region, left: int, right: int, contract: Contract) -> Ge
         first, channels, y.extent, across.extent, column,
         tuple(a for a in (image, y.place, across.place) if a is not None),
     )  # fmt: skip
+
+
+def _is_planar(shape: Sequence[Dim], map_: IndexMap, contract: Contract) -> bool:
+    """True for an image stored channels first that the kernel reads so: of few channels, all of them summed over."""
+    if len(shape) != 4 or not isinstance(shape[1], int) or not 1 < shape[1] <= MOST_PLANES:
+        return False
+    channel = _axes(map_.components[1])
+    return len(channel) == 1 and channel[0] in contract.axes
+
+
+def _channels_last(map_: IndexMap) -> IndexMap:
+    first, channel, *rest = map_.components
+    return replace(map_, components=(first, *rest, channel))
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,10 @@ def _gelu(attrs: GeluAttrs) -> Apply:
     return apply("mul", apply("mul", apply("add", bell, 1.0), 0.5), _X)
 
 
+GELU, GELU_TANH = (_gelu(GeluAttrs(approximate)) for approximate in ("none", "tanh"))
+"""The expressions of both forms, of argument 0."""
+
+
 def _mish() -> Apply:
     """tanh(ln(1 + e)) = n / (n + 2) with n = e (e + 2); from x = 20 on it is 1, which bounds e = e^x."""
     e = apply("exp", apply("min", _X, 20.0))

@@ -34,14 +34,19 @@ def test_a_peer_loads_runs_and_tells_about_itself(peer: str, task: Task) -> None
         assert 10e6 < facts["peak_memory"] < 4e9
 
 
-def test_the_artifact_of_an_earlier_launch_is_loaded(task: Task, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("who", "file"), [(("fusible", "numpy"), "numpy-1.fusible"), (("onnxruntime", "ort"), "model.ort")]
+)
+def test_what_an_earlier_launch_compiled_is_loaded(
+    task: Task, tmp_path: Path, who: tuple[str, str], file: str
+) -> None:
     cache = tmp_path / "cache"
     cache.mkdir()
     for _ in range(2):
-        with Worker(Contestant("fusible", "numpy"), threads=1) as worker:
+        with Worker(Contestant(*who), threads=1) as worker:
             worker.load(task, cache=cache)
             assert worker.outputs(task)["y"].shape == (3, 8)
-    assert [p.name for p in cache.iterdir()] == ["numpy-1.fusible"]
+    assert [p.name for p in cache.iterdir()] == [file]
 
 
 def test_a_plain_loop_gives_the_mean_of_a_block(task: Task) -> None:
@@ -60,7 +65,7 @@ def test_a_slowed_run_takes_longer_than_it_would(task: Task) -> None:
 
 def test_errors_of_the_peer_become_reasons_and_it_serves_on(task: Task) -> None:
     with Worker(Contestant("onnxruntime", "fast"), threads=1) as worker:
-        with pytest.raises(PeerError, match="has no option, got 'fast'"):
+        with pytest.raises(PeerError, match="has the option ort, got 'fast'"):
             worker.load(task, cache=None)
         with pytest.raises(PeerError, match="no model is loaded"):
             worker.block(1)

@@ -22,7 +22,7 @@ static struct convolution shape(const long *s, const float *const *operands) {{
         .width = s[2], .groups = s[3], .channels = s[4], .outputs = s[5], .kernel_height = s[6], .kernel_width = s[7],
         .stride_y = s[8], .stride_x = s[9], .dilation_y = s[10], .dilation_x = s[11], .pad_top = s[12],
         .pad_left = s[13], .out_height = s[14], .out_width = s[15], .image_stride = s[16], .row_stride = s[17],
-        .pixel_stride = s[18], .band = s[19], .panels_per_item = s[20]}};
+        .pixel_stride = s[18], .band = s[19], .panels_per_item = s[20], .planes = s[21], .plane_stride = s[22]}};
 }}
 long items(const long *s) {{ struct convolution c = shape(s, 0); return convolution_items(&c); }}
 long scratch(const long *s) {{ struct convolution c = shape(s, 0); return convolution_scratch_bytes(&c); }}
@@ -110,7 +110,7 @@ def convolution_sizes(case: Case, strides: tuple[int, int, int]) -> list[int]:
     """The fields of `struct convolution`."""
     return [
         case.images, *case.size, case.groups, case.channels, case.outputs, *case.kernel, *case.stride, *case.dilation,
-        *case.pads[:2], *case.out, *strides, case.band, case.panels,
+        *case.pads[:2], *case.out, *strides, case.band, case.panels, 1, 0,
     ]  # fmt: skip
 
 
@@ -124,6 +124,31 @@ def test_convolution(variant: str, case: Case) -> None:
     bias, residual = random((columns,), seed=2), random(shape, seed=3)
     packed = [flat, pack_convolution(weights, case.groups)]
     got = Layer(SOURCE, variant)(convolution_sizes(case, strides), packed, bias, shape, residual)
+    wanted = reference(case).reshape(shape) + bias.astype(np.float64) + residual
+    assert_close(got, wanted, accumulation=weights[0].size)
+
+
+PLANAR = (
+    Case((9, 7), 3, 32, stride=(2, 2), pads=(1, 1, 1, 1), images=2),
+    Case((12, 20), 3, 40, kernel=(7, 7), stride=(2, 2), pads=(3, 3, 3, 3), band=30, panels=2),
+    Case((6, 11), 2, 24, kernel=(2, 3), dilation=(1, 2), pads=(0, 2, 1, 2)),
+    Case((5, 5), 4, 9, kernel=(5, 1), pads=(2, 0, 2, 0), band=25),
+    Case((30, 31), 4, 16, kernel=(21, 20), band=99),  # K in blocks that span planes
+)
+
+
+@pytest.mark.parametrize("case", PLANAR, ids=str)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_planes(variant: str, case: Case) -> None:
+    x, weights = operands(case)
+    height, width = case.size
+    planes = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+    sizes = convolution_sizes(case, (case.channels * height * width, width, 1))
+    sizes[4], sizes[-2:] = 1, [case.channels, height * width]
+    packed = [planes.reshape(-1), pack_convolution(weights.reshape(case.outputs, 1, -1, case.kernel[1]))]
+    shape = (case.images * case.out[0] * case.out[1], case.outputs)
+    bias, residual = random((case.outputs,), seed=2), random(shape, seed=3)
+    got = Layer(SOURCE, variant)(sizes, packed, bias, shape, residual)
     wanted = reference(case).reshape(shape) + bias.astype(np.float64) + residual
     assert_close(got, wanted, accumulation=weights[0].size)
 

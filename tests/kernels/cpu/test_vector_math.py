@@ -22,9 +22,9 @@ FUNCTIONS = {
     "erf": ("erf(x)", "result", 1.25),
     "sigmoid": ("sigmoid(x)", "result", 2.5),
     "softplus": ("fmax(x, 0) + log1p(exp(-fabs(x)))", "result", 2.0),
-    "silu": ("x * sigmoid(x)", "argument", 2.1),
-    "gelu": ("x * erfc(-x * 0.70710678118654752440) / 2", "argument", 1.3),
-    "gelu_tanh": ("gelu_tanh(x)", "argument", 2.1),
+    "silu": ("x * sigmoid(x)", "argument", 2.9),
+    "gelu": ("x * erfc(-x * 0.70710678118654752440) / 2", "argument", 3.4),
+    "gelu_tanh": ("gelu_tanh(x)", "argument", 2.9),
 }
 
 _SOURCE = """

@@ -1,0 +1,66 @@
+"""A model's image comes channels first: convolutions of few channels read its planes, others get a copy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import fusible
+from tests.tolerance import assert_outputs_close
+
+
+def first_layer(image: list[int | str], outputs: int, kernel: tuple[int, int], **attrs: Any) -> onnx.ModelProto:
+    """conv -> bias -> relu of the model's input."""
+    random = np.random.default_rng(5)
+    channels = image[1]
+    assert isinstance(channels, int)
+    shape = (outputs, channels // attrs.get("group", 1), *kernel)
+    w = random.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
+    weights = {"w": w.astype(np.float32), "b": random.standard_normal(outputs).astype(np.float32)}
+    nodes = [helper.make_node("Conv", ["x", "w", "b"], ["c"], **attrs), helper.make_node("Relu", ["c"], ["y"])]
+    graph = helper.make_graph(
+        nodes,
+        "first",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, image)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+
+
+CASES = (
+    ([2, 3, 19, 23], 32, (3, 3), {"strides": [2, 2], "pads": [1, 1, 1, 1]}, 1),
+    (["n", 3, 32, 31], 24, (7, 7), {"strides": [2, 2], "pads": [3, 3, 3, 3]}, 1),
+    (["n", 4, "h", "w"], 17, (2, 5), {"pads": [0, 2, 1, 2]}, 1),
+    ([1, 3, 5, 9], 8, (5, 9), {}, 1),  # a single window
+    ([1, 2, 3, 16], 8, (3, 3), {"group": 2, "pads": [0, 1, 0, 1]}, 2),
+    ([1, 5, 12, 12], 8, (3, 3), {}, 2),
+    ([1, 3, 12, 12], 8, (1, 1), {}, 2),
+)
+
+
+@pytest.mark.parametrize(("image", "outputs", "kernel", "attrs", "kernels"), CASES, ids=str)
+def test_first_layer(
+    image: list[int | str], outputs: int, kernel: tuple[int, int], attrs: dict[str, Any], kernels: int
+) -> None:
+    model = first_layer(image, outputs, kernel, **attrs)
+    exe = fusible.compile(model, target="cpu", options=fusible.Options(threads=2))
+    assert exe.report.host == () and len(exe.report.kernels) == kernels
+    sizes = {"n": 2, "h": 13, "w": 22}
+    x = np.random.default_rng(6).standard_normal([sizes.get(d, d) for d in image]).astype(np.float32)  # type: ignore[call-overload]
+    assert_outputs_close(exe.run({"x": x}), fusible.compile(model, target="numpy").run({"x": x}))
+
+
+def test_an_image_that_comes_channels_last_is_copied() -> None:
+    model = first_layer([1, 3, 20, 22], 8, (3, 3))
+    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 20, 22, 3]))
+    model.graph.node[0].input[0] = "turned"
+    model.graph.node.insert(0, helper.make_node("Transpose", ["x"], ["turned"], perm=[0, 3, 1, 2]))
+    exe = fusible.compile(model, target="cpu")
+    assert exe.report.host == () and len(exe.report.kernels) == 2
+    x = np.random.default_rng(6).standard_normal((1, 20, 22, 3)).astype(np.float32)
+    assert_outputs_close(exe.run({"x": x}), fusible.compile(model, target="numpy").run({"x": x}))

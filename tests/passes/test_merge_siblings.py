@@ -1,0 +1,57 @@
+"""merge-sibling-products: queries, keys and values by one product; everything else stays, with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from fusible.compiler.ir.graph import Graph, Value
+from fusible.passes.ledger import Kind
+from fusible.passes.merge_siblings import MergeSiblings
+from tests.passes.rewriting import apply, graph_of
+
+RNG = np.random.default_rng(11)
+
+
+def _projected(g: Graph, x: Value, size: int, form: str) -> Value:
+    w = RNG.standard_normal((12, size)).astype(np.float32)
+    b = g.constant(RNG.standard_normal(size).astype(np.float32))
+    if form == "gemm":
+        return g.add("gemm", x, g.constant(np.ascontiguousarray(w.T)), b, transB=True)
+    product = g.add("matmul", x, g.constant(w))
+    return product if form == "plain" else g.add("add", b, product)
+
+
+def _attention(forms: tuple[str, str, str], size: int = 8) -> Callable[[Graph, Value], Value]:
+    def build(g: Graph, x: Value) -> Value:
+        if "gemm" in forms:
+            x = g.add("reshape", x, shape=(14, 12))
+        q, k, v = (g.add("reshape", _projected(g, x, size, form), shape=(2, 7, size)) for form in forms)
+        scaled = g.add("mul", q, g.constant(np.asarray(0.25, np.float32)))
+        scores = g.add("matmul", scaled, g.add("transpose", k, perm=(0, 2, 1)))
+        return g.add("matmul", g.add("softmax", scores, axis=-1), v)
+
+    return build
+
+
+FORMS = [("plain",) * 3, ("added", "plain", "added"), ("gemm",) * 3, ("gemm", "plain", "gemm")]
+
+
+@pytest.mark.parametrize("forms", FORMS)
+def test_queries_keys_and_values(forms: tuple[str, str, str]) -> None:
+    ops, context = apply(MergeSiblings(), graph_of(_attention(forms), (2, 7, 12)))
+    assert ops.count("slice") == 3 and ops.count("gemm") == 0
+    assert ops.count("matmul") == 3  # the one product, scores, result
+    assert len(context.ledger.select(Kind.FUSED)) == 1
+
+
+def test_what_something_else_reads_stays() -> None:
+    def build(g: Graph, x: Value) -> Value:
+        gate = g.add("sigmoid", _projected(g, x, 8, "plain"))
+        return g.add("mul", gate, _projected(g, x, 8, "added"))
+
+    ops, context = apply(MergeSiblings(), graph_of(build, (2, 7, 12)))
+    assert "slice" not in ops and ops.count("matmul") == 2
+    assert any("more than views" in e.reason for e in context.ledger.select(Kind.REFUSED))
