@@ -51,7 +51,7 @@ class Body:
         self.spreads: dict[int, Spread] = {}  # of the tile that a value is; a region may say more than comes true
         self.lines: list[str] = []
         self.indent = 1
-        self.facts: dict[tuple[str, int], AccessFact] = {}
+        self.facts: list[AccessFact] = []
 
     def line(self, text: str) -> None:
         """Add a statement."""
@@ -172,7 +172,7 @@ class Body:
             return
         code, dtype = self.values[store.value], self.region.outputs[store.buffer].dtype
         spread = self.spreads[store.value]
-        if self.tile.folds and not spread[1]:  # what was folded is a tile of one column, and one element must be too
+        if self.tile.blocks and not spread[1]:  # what was folded is a tile of one column, and one element must be too
             spread = True, False
         offset, place = self._place(access, conditions, spread)
         masks = [*self._masks(place), *conditions]
@@ -184,11 +184,15 @@ class Body:
         self.line(f"tl.store({', '.join(arguments)})")
 
     def _note(self, name: str, dtype: DType, stores: bool, access: Access, masked: bool) -> None:
-        axes = self.tile.columns or self.tile.rows
-        if self.tile.folds and not self.tile.spread((access.offset,))[1]:
-            axes = self.tile.rows
-        step = self.tile.step(access, axes[-1]) if axes else 0
-        self.facts[(name, len(self.facts))] = AccessFact(name, dtype, stores, step, masked)
+        axes = (self.tile.rows[-1:], self.tile.columns[-1:])
+        steps = [self.tile.step(access, a) for group in axes for a in group if self._crosses(access, a)]
+        adjacent: Dim | None = 1 if 1 in steps else next(iter(steps[::-1]), 0)
+        self.facts.append(AccessFact(name, dtype, stores, adjacent, masked))
+
+    def _crosses(self, access: Access, axis: int) -> bool:
+        """True if an access may move along an axis."""
+        step = self.tile.step(access, axis)
+        return not isinstance(step, int) or step != 0
 
     # Places and masks
 

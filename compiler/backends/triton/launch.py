@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fusible.compiler.ir.symbol_values import evaluate
-from fusible.compiler.ir.symbols import Dim, ceildiv
+from fusible.compiler.ir.symbols import Dim, ceildiv, product
 from fusible.compiler.ir.types import DType
 
 __all__ = ["POINTER_TYPES", "AccessFact", "Argument", "LaunchRule"]
@@ -46,8 +46,8 @@ class Argument:
 class AccessFact:
     """What is known of one load or store.
 
-    step: elements between neighbours along the tile's fastest axis, 1 if they are adjacent; None where data or a
-    division decide. masked: it has a mask.
+    step: elements between neighbours along the fastest axis of rows or of columns, 1 if either has them adjacent, 0 if
+    it does not move; None where data or a division decide. masked: it has a mask.
     """
 
     argument: str
@@ -59,21 +59,20 @@ class AccessFact:
 
 @dataclass(frozen=True, slots=True)
 class LaunchRule:
-    """Everything that a launch needs beside addresses. `points` are divided among programs of `block` points each."""
+    """Everything that a launch needs beside addresses. blocks: (points, how many of them a program takes)."""
 
     kernel: str
     arguments: tuple[Argument, ...]
     constants: Mapping[str, int]
-    points: Dim
-    block: int
+    accesses: tuple[AccessFact, ...]
+    blocks: tuple[tuple[Dim, int], ...]
     warps: int
     stages: int
-    accesses: tuple[AccessFact, ...]
 
     @property
     def grid(self) -> Dim:
-        """The number of programs. Nothing is launched for 0."""
-        return ceildiv(self.points, self.block)
+        """The number of programs, in one dimension. Nothing is launched for 0."""
+        return product(ceildiv(points, block) for points, block in self.blocks)
 
     def programs(self, env: Mapping[str, int]) -> int:
         """The number of programs for values of the shape symbols."""

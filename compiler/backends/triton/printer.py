@@ -41,7 +41,10 @@ class PrintedKernel:
 def print_region(region: Region, schedule: Schedule, name: str = "kernel") -> PrintedKernel:
     """The kernel of a region by a schedule. Raises NotPrintable, with the reason, for one that it does not take."""
     renamed, symbols = anonymous(region)
-    return _Printer(tile_of(renamed), schedule, name, symbols).printed()
+    tile = tile_of(renamed)
+    if schedule.form is Form.TRANSPOSED:
+        tile = tile.across(schedule.across)
+    return _Printer(tile, schedule, name, symbols).printed()
 
 
 class _Printer:
@@ -52,7 +55,7 @@ class _Printer:
         self.symbols = symbols
         _check(tile, schedule)
         row_mask = schedule.rows > 1 and not _divides(schedule.rows, tile.row_points)
-        self.body = Body(tile, (row_mask, tile.folds and not _divides(schedule.columns, tile.column_points)))
+        self.body = Body(tile, (row_mask, tile.blocks and not _divides(schedule.columns, tile.column_points)))
 
     def printed(self) -> PrintedKernel:
         """Text and rule."""
@@ -61,6 +64,9 @@ class _Printer:
         match self.schedule.form:
             case Form.POINTS:
                 self._straight()
+            case Form.TRANSPOSED:
+                self._columns(f"{self._program()} % across * COLUMNS + tl.arange(0, COLUMNS)")
+                self._straight()
             case Form.PERSISTENT:
                 self._columns("tl.arange(0, COLUMNS)")
                 self._straight()
@@ -68,11 +74,11 @@ class _Printer:
                 self._passes()
         arguments = self._arguments()
         constants = {"ROWS": self.schedule.rows}
-        if self.tile.folds:
+        if self.tile.blocks:
             constants["COLUMNS"] = self.schedule.columns
         rule = LaunchRule(
-            self.name, arguments, constants, substitute(self.tile.row_points, self.symbols), self.schedule.rows,
-            self.schedule.warps, self.schedule.stages, tuple(body.facts.values()),
+            self.name, arguments, constants, tuple(dict.fromkeys(body.facts)), self._blocks(),
+            self.schedule.warps, self.schedule.stages,
         )  # fmt: skip
         return PrintedKernel(self._source(arguments, constants), rule)
 
@@ -86,6 +92,13 @@ class _Printer:
         head = ['"""One kernel, printed from this region:', "", region_text(self.region), '"""', "", *imports]
         return "\n".join(["\n".join(head), "", "", *(f"{f}\n" for f in functions.values()), "\n".join(kernel), ""])
 
+    def _blocks(self) -> tuple[tuple[Dim, int], ...]:
+        """Points and the points of a program: of the rows, and of columns that programs share out."""
+        found: list[tuple[Dim, int]] = [(self.tile.row_points, self.schedule.rows)]
+        if self.schedule.form is Form.TRANSPOSED:
+            found.append((self.tile.column_points, self.schedule.columns))
+        return tuple((substitute(points, self.symbols), block) for points, block in found)
+
     def _arguments(self) -> tuple[Argument, ...]:
         found = [Argument(f"x{n}", POINTER_TYPES[b.dtype], None, 16) for n, b in enumerate(self.region.inputs)]
         found += [Argument(f"y{n}", POINTER_TYPES[b.dtype], None, 16) for n, b in enumerate(self.region.outputs)]
@@ -96,12 +109,18 @@ class _Printer:
     # Indices
 
     def _rows(self) -> None:
-        program = "tl.program_id(0).to(tl.int64)" if self.tile.wide else "tl.program_id(0)"
+        program = self._program()
+        if self.schedule.form is Form.TRANSPOSED:
+            self.body.line(f"across = ({self.body.dim(self.tile.column_points)} + COLUMNS - 1) // COLUMNS")
+            program = f"{program} // across"
         points = f"{program} * ROWS + tl.arange(0, ROWS)"
-        self.body.line(f"r = ({points})[:, None]" if self.tile.folds else f"r = {points}")
+        self.body.line(f"r = ({points})[:, None]" if self.tile.blocks else f"r = {points}")
         if self.body.masks[0]:
             self.body.line(f"in_rows = r < {self.body.dim(self.tile.row_points)}")
         self.body.axes(self.tile.rows, "r")
+
+    def _program(self) -> str:
+        return "tl.program_id(0).to(tl.int64)" if self.tile.wide else "tl.program_id(0)"
 
     def _columns(self, points: str) -> None:
         text = f"({points})[None, :]" if "+" in points else f"{points}[None, :]"
@@ -281,7 +300,7 @@ class _Printer:
 
 def _check(tile: Tile, schedule: Schedule) -> None:
     """Raise NotPrintable for a schedule that does not fit."""
-    if tile.folds == (schedule.form is Form.POINTS):
+    if tile.folds == (schedule.form in (Form.POINTS, Form.TRANSPOSED)):
         raise NotPrintable(
             f"the schedule is for {schedule.form.value}, the region {'folds' if tile.folds else 'does not'}"
         )

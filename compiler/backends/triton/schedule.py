@@ -1,8 +1,9 @@
 """How a region is spread over programs and threads: a pure function of shapes, element types and what a GPU is.
 
-Without folds all points are one row of blocks. With them a tile has rows and columns (`tile.py`): the columns of a
-whole row are held in registers where they fit (persistent), so that operands are read once; else passes loop over them.
-Where neighbours in memory lie along the rows, as in pooling, a tile is many rows wide and loops over few columns.
+Without folds all points are one row of blocks, but for what is read across the order in which it is written: tiles of
+two dimensions keep both sides adjacent (transposed). With folds a tile has rows and columns (`tile.py`): the columns of
+a whole row are held in registers where they fit (persistent), so that operands are read once; else passes loop over
+them. Where neighbours in memory lie along the rows, as in pooling, a tile is many rows wide and loops over few columns.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ __all__ = ["Form", "Schedule", "schedule"]
 _ACCESS_BYTES = 16  # the widest load and store of a thread
 _REGISTER_BYTES = 4
 _MOST_WARPS = 16
+_SQUARE = 32  # rows and columns of a transposed tile
 _TILE = 1024  # points of a tile of short rows
 _LONGEST_ROW = 16384  # columns of a persistent tile, whatever the registers
 _RUN, _CLOSE = 32, 4  # neighbours that count, and how far apart they may be
@@ -32,13 +34,17 @@ class Form(Enum):
     """How a tile meets the folded axes."""
 
     POINTS = "points"
+    TRANSPOSED = "transposed"
     PERSISTENT = "persistent"
     LOOPED = "looped"
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """rows, columns: the points of a tile, powers of two (columns is 1 without folds); vector: elements an access."""
+    """rows, columns: the points of a tile, powers of two (columns is 1 for points); vector: elements an access.
+
+    across: the axis that is the columns of a transposed tile, else -1.
+    """
 
     form: Form
     rows: int
@@ -46,6 +52,7 @@ class Schedule:
     warps: int
     stages: int
     vector: int
+    across: int = -1
 
 
 def schedule(region: Region, target: GpuTarget) -> Schedule:
@@ -53,6 +60,9 @@ def schedule(region: Region, target: GpuTarget) -> Schedule:
     tile = tile_of(region)
     vector = _vector(tile)
     if not tile.folds:
+        across = _read_across(tile)
+        if across is not None:
+            return Schedule(Form.TRANSPOSED, _SQUARE, _SQUARE, 4, 1, vector, across)
         return _points(tile, target, vector)
     if neighbours_are_rows(tile):
         return _across(tile, target, vector)
@@ -80,6 +90,28 @@ def _vector(tile: Tile) -> int:
     buffers = (*tile.region.inputs, *tile.region.outputs)
     smallest = min((b.dtype.numpy.itemsize for b in buffers), default=4)
     return max(2, min(8, _ACCESS_BYTES // smallest))
+
+
+def _read_across(tile: Tile) -> int | None:
+    """The axis along which something read is adjacent that lies apart along the last axis, along which is written.
+
+    Only where both are long enough for tiles, whose turn through shared memory the compiler makes.
+    """
+    if len(tile.rows) < 2 or not all(_is_long(tile, a) for a in tile.rows[-1:]):
+        return None
+    last = tile.rows[-1]
+    if not all(tile.step(store, last) == 1 for store in tile.nest.stores):
+        return None
+    apart = [a for a in tile.nest.loads.values() if (step := tile.step(a, last)) is not None and step not in (0, 1)]
+    for axis in tile.rows[:-1]:
+        if _is_long(tile, axis) and any(tile.step(access, axis) == 1 for access in apart):
+            return axis
+    return None
+
+
+def _is_long(tile: Tile, axis: int) -> bool:
+    extent = tile.nest.extents[axis]
+    return not isinstance(extent, int) or extent >= _SQUARE
 
 
 def _points(tile: Tile, target: GpuTarget, vector: int) -> Schedule:

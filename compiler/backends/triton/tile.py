@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fusible.compiler.backends.cpu.c_dims import coefficient
 from fusible.compiler.backends.cpu.nest import Access, Nest, NotPrintable, nest_of
@@ -59,6 +59,24 @@ class Tile:
     def folds(self) -> bool:
         """True if something is folded or scanned."""
         return bool(self.nest.folded)
+
+    @property
+    def blocks(self) -> bool:
+        """True if it has two dimensions."""
+        return self.folds or bool(self.columns)
+
+    def across(self, axis: int) -> Tile:
+        """The tile of a region without folds, with one axis as its columns. Raises NotPrintable if it has none such."""
+        if self.folds or axis not in self.rows or len(self.rows) < 2:
+            raise NotPrintable(f"i{axis} cannot be the columns of its tile")
+        rows = tuple(a for a in self.rows if a != axis)
+        return replace(
+            self,
+            rows=rows,
+            columns=(axis,),
+            row_points=_points(self.nest, rows),
+            column_points=_points(self.nest, (axis,)),
+        )
 
     @property
     def scans(self) -> bool:

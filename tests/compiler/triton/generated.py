@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fusible.compiler.backends.triton.schedule import Form, Schedule
+from fusible.compiler.backends.triton.tile import tile_of
 from fusible.compiler.ir.symbols import Symbol
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.parse import parse_region
@@ -215,7 +216,15 @@ def _points(text: _Text) -> tuple[int, Schedule | None]:
         index = text.stage("i64", f"index i{axes[-1]} + 2")
         text.store(text.stage("bool", f"gt(f32({value}), f32({index}))"), DType.BOOL, axes)
     rows = int(text.random.choice([8, 32]))
+    if text.chance(0.3) and _open_rows(text.region(), axes[0]):
+        return 1, Schedule(Form.TRANSPOSED, rows, 8, 1, 1, 2, axes[0])
     return 1, Schedule(Form.POINTS, rows, 1, 1, 1, 2) if text.chance(0.5) else None
+
+
+def _open_rows(region: Region, axis: int) -> bool:
+    """True if a tile can have the axis as its columns."""
+    rows = tile_of(region).rows
+    return axis in rows and len(rows) > 1
 
 
 def _loops(text: _Text, count: int) -> Schedule | None:

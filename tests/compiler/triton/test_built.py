@@ -41,6 +41,14 @@ region [i0=512, i1=1024]
   v9: {0} = {0}(v8)
   store y0[i0, i1] = v9
 """
+TURNED = """
+region [i0=1024, i1=4096]
+  in x0: f32[4096, 1024]
+  out y0: f32[1024, 4096]
+  v0: f32 = load x0[i1, i0]
+  v1: f32 = abs(v0)
+  store y0[i0, i1] = v1
+"""
 LONG = NORM.replace("1024", "65536")
 LIBRARY = ("tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "log1p", "expm1", "round")
 
@@ -68,6 +76,12 @@ def test_rows_are_read_by_128_bits_and_nothing_spills(dtype: str, text: str) -> 
     found = report(text.format(dtype), "h100")
     assert set(found.loads) == set(found.stores) == {128}
     assert found.spilled == 0
+
+
+def test_a_transposition_reads_and_writes_adjacent_elements() -> None:
+    found = report(TURNED, "h100")
+    assert set(found.loads) == set(found.stores) == {128} and found.spilled == 0
+    assert found.shared >= 32 * 32 * 4  # turned there
 
 
 def test_without_alignment_accesses_are_narrow() -> None:

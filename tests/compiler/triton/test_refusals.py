@@ -57,6 +57,12 @@ def test_a_schedule_that_does_not_fit_is_refused() -> None:
         print_region(region, Schedule(Form.POINTS, 128, 1, 1, 1, 4))
 
 
+def test_columns_that_are_no_axis_are_refused() -> None:
+    region = parse_region(HEAD.format("f32", "f32[4, 300, 6]") + "  store y0[i0, i1, i2] = v0")
+    with pytest.raises(NotPrintable, match="i0 cannot be the columns of its tile"):  # collapsed into i2
+        print_region(region, Schedule(Form.TRANSPOSED, 32, 32, 4, 1, 4, 0))
+
+
 def test_an_unknown_gpu_is_refused() -> None:
     with pytest.raises(UsageError, match="unknown GPU 'cuda:sm_70'; known are the targets cuda:sm_80, cuda:sm_89"):
         gpu_target("cuda:sm_70")

@@ -90,6 +90,13 @@ def test_neighbours_along_the_rows_make_tiles_of_many_rows() -> None:
     assert (pool.form, pool.rows, pool.columns, pool.warps) == (Form.LOOPED, 128, 1, 4)  # a row a thread
 
 
+def test_what_is_read_across_is_turned_in_tiles_of_two_dimensions() -> None:
+    turned = POINTS.replace("in x0: {2}[{0}, {1}]", "in x0: {2}[{1}, {0}]").replace("x0[i0, i1]", "x0[i1, i0]")
+    made = schedule(parse_region(turned.format(1024, 4096, "f32")), H100)
+    assert made == Schedule(Form.TRANSPOSED, 32, 32, 4, 1, 4, 0)
+    assert schedule(parse_region(turned.format(1024, 8, "f32")), H100).form is Form.POINTS
+
+
 def test_empty_extents_have_a_schedule() -> None:
     assert softmax(0, 7).columns == 8
     assert softmax(7, 0).columns == 1
