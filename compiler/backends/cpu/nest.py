@@ -77,21 +77,24 @@ def nest_of(
     aside: tuple[int, ...] = (),
     vector: int | None = None,
     rows: tuple[int, ...] | None = None,
+    scans: bool = False,
 ) -> Nest:
     """The nest of a region whose folds all run over the same axes. Raises NotPrintable.
 
     contraction: the stage of the contraction that a kernel will compute; other regions have none. aside: loads of it
     that the kernel makes in its own way, so that they do not keep axes apart. vector: the axis that vectors lie along,
     if that is decided. rows: the other parallel axes in the order in which a kernel numbers them, if it does.
+    scans: the printer takes running folds, whose axis counts as folded.
     """
-    if any(isinstance(stage, Scan) for stage in region.stages):
+    if not scans and any(isinstance(stage, Scan) for stage in region.stages):
         raise NotPrintable("it has a running fold")
     if any(position != contraction for position in region.contractions):
         raise NotPrintable("it has a contraction")
     folds = [stage for stage in region.stages if isinstance(stage, (Reduce, Contract))]
-    if len({frozenset(fold.axes) for fold in folds}) > 1 or (contraction is not None and len(folds) > 1):
+    axes = {frozenset(f.axes) for f in folds} | {frozenset((s.axis,)) for s in region.stages if isinstance(s, Scan)}
+    if len(axes) > 1 or (contraction is not None and len(folds) > 1):
         raise NotPrintable("its reductions run over different axes")
-    folded = tuple(sorted(folds[0].axes)) if folds else ()
+    folded = tuple(sorted(next(iter(axes), ())))
     outer = tuple(n for n in range(len(region.extents)) if n not in folded)
     loads = {
         n: _access(s.buffer, s.map, region.inputs[s.buffer].shape, n)

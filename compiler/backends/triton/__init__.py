@@ -1,1 +1,1 @@
-"""Triton kernels: their TTIR is read, lowered to C and run on the CPU (docs/decisions/011)."""
+"""Regions as Triton kernels, built with no GPU at hand, and Triton kernels run on the CPU (docs/decisions/011, 012)."""

@@ -1,0 +1,180 @@
+"""Printed kernels built ahead of time: no GPU and no driver are asked. What the code shows is read off as a report."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from fusible.compiler.backends.triton.gpu_targets import GpuTarget
+from fusible.compiler.backends.triton.printer import PrintedKernel
+from fusible.errors import DeviceError, KernelBuildError, UsageError
+
+if TYPE_CHECKING:
+    from triton.compiler import ASTSource
+
+__all__ = ["BuiltKernel", "StaticReport", "build", "ttir_text"]
+
+_PTX_ACCESS = re.compile(r"\b(ld|st)\.global(?:\.[A-Za-z][\w:]*)*?(?:\.v(\d))?\.[bufs](\d+)\b")
+_AMD_ACCESS = re.compile(r"\b(?:global|buffer|flat)_(load|store)_(dwordx(\d)|dword|u?short|[us]?byte|b(\d+))")
+_RESOURCES = re.compile(r"\b(REG|STACK|LOCAL):(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class StaticReport:
+    """What a kernel's code shows. loads, stores: how many accesses of global memory have that many bits.
+
+    registers: of a thread. spilled: bytes (cuda), registers (hip). shared: bytes of a program.
+    """
+
+    registers: int
+    spilled: int
+    shared: int
+    loads: dict[int, int]
+    stores: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltKernel:
+    """A kernel for one architecture: `binary` is a cubin or hsaco, `assembly` PTX or AMD's."""
+
+    target: str
+    ttir: str
+    assembly: str
+    binary: bytes
+    report: StaticReport
+
+
+def build(kernel: PrintedKernel, target: GpuTarget) -> BuiltKernel:
+    """Compile for a GPU. Raises DeviceError if Triton is missing, KernelBuildError if it refuses the kernel."""
+    _triton()
+    from triton.backends.compiler import GPUTarget  # noqa: PLC0415  # Triton takes a second to import
+    from triton.compiler import compile as triton_compile  # noqa: PLC0415
+
+    wanted = GPUTarget(target.backend, target.architecture, target.warp)
+    options = {"num_warps": kernel.rule.warps, "num_stages": kernel.rule.stages}
+    with _source(kernel) as (source, folder), _own_cache(folder):
+        try:
+            made = triton_compile(source, target=wanted, options=options)  # type: ignore[no-untyped-call]
+        except Exception as error:  # the compiler raises whatever its stages raise
+            raise _refused(kernel, target, error) from error
+        text, binary = ("ptx", "cubin") if target.backend == "cuda" else ("amdgcn", "hsaco")
+        assembly, shared = made.asm[text], int(made.metadata.shared)
+        read = _cuda_report if target.backend == "cuda" else _hip_report
+        report = read(assembly, made.asm[binary], shared, folder)
+        return BuiltKernel(target.target, made.asm["ttir"], assembly, made.asm[binary], report)
+
+
+def ttir_text(kernel: PrintedKernel, target: GpuTarget) -> str:
+    """The kernel in Triton's first intermediate form, which the compiler has checked. Raises as `build` does."""
+    _triton()
+    from triton._C.libtriton import ir  # type: ignore[attr-defined]  # noqa: PLC0415
+    from triton.backends.compiler import GPUTarget  # noqa: PLC0415
+    from triton.compiler.compiler import make_backend  # noqa: PLC0415
+
+    wanted = GPUTarget(target.backend, target.architecture, target.warp)
+    backend: Any = make_backend(wanted)  # what backends share is not in the class that they share
+    options = backend.parse_options({"num_warps": kernel.rule.warps, "num_stages": kernel.rule.stages})
+    context = ir.context()
+    ir.load_dialects(context)
+    backend.load_dialects(context)
+    with _source(kernel) as (source, _):
+        stages: dict[str, Callable[[object, dict[str, object]], object]] = {}
+        backend.add_stages(stages, options, source.language)
+        try:
+            functions, modules = backend.get_codegen_implementation(options), backend.get_module_map()
+            made = source.make_ir(wanted, options, functions, modules, context)
+            return str(stages["ttir"](made, {}))
+        except Exception as error:
+            raise _refused(kernel, target, error) from error
+
+
+def _refused(kernel: PrintedKernel, target: GpuTarget, error: Exception) -> KernelBuildError:
+    return KernelBuildError(kernel.source, ["triton", kernel.rule.kernel, target.target], str(error))
+
+
+def _triton() -> ModuleType:
+    """Triton, if it is there and compiles. Raises DeviceError, or UsageError where its interpreter is chosen."""
+    if importlib.util.find_spec("triton") is None:
+        raise DeviceError("kernels for GPUs are built by Triton, which is not installed; install `fusible[gpu]`")
+    import triton  # noqa: PLC0415
+
+    if triton.knobs.runtime.interpret:
+        raise UsageError("TRITON_INTERPRET is set: kernels are interpreted and cannot be built; unset it")
+    return triton
+
+
+@contextmanager
+def _source(kernel: PrintedKernel) -> Iterator[tuple[ASTSource, Path]]:
+    """The kernel as Triton reads it, out of a real file in a folder of its own."""
+    from triton.compiler import ASTSource  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory(prefix="fusible-triton-") as name:
+        path = Path(name) / "kernels.py"
+        path.write_text(kernel.source, encoding="utf-8")
+        spec = importlib.util.spec_from_file_location("fusible_printed", path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        rule = kernel.rule
+        signature = {a.name: a.type for a in rule.arguments} | dict.fromkeys(rule.constants, "constexpr")
+        attributes = {
+            (n,): [["tt.divisibility", a.divisibility]] for n, a in enumerate(rule.arguments) if a.divisibility > 1
+        }
+        yield ASTSource(getattr(module, rule.kernel), signature, dict(rule.constants), attributes), Path(name)
+
+
+@contextmanager
+def _own_cache(folder: Path) -> Iterator[None]:
+    """A build neither reads nor leaves anything in the user's cache."""
+    from triton import knobs  # noqa: PLC0415
+
+    with knobs.cache.scope():
+        knobs.cache.dir = str(folder / "cache")
+        yield
+
+
+def _cuda_report(assembly: str, binary: bytes, shared: int, folder: Path) -> StaticReport:
+    from triton import knobs  # noqa: PLC0415
+
+    path = folder / "kernel.cubin"
+    path.write_bytes(binary)
+    command = [knobs.nvidia.cuobjdump.path, "--dump-resource-usage", os.fspath(path)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    used = {name: int(number) for name, number in _RESOURCES.findall(shown)}
+    counts = {"ld": Counter[int](), "st": Counter[int]()}
+    for kind, lanes, bits in _PTX_ACCESS.findall(assembly):
+        counts[kind][int(lanes or 1) * int(bits)] += 1
+    spilled = used.get("STACK", 0) + used.get("LOCAL", 0)
+    return StaticReport(used["REG"], spilled, shared, _sorted(counts["ld"]), _sorted(counts["st"]))
+
+
+def _hip_report(assembly: str, binary: bytes, shared: int, folder: Path) -> StaticReport:
+    del binary, folder  # everything stands in the text
+    counts = {"load": Counter[int](), "store": Counter[int]()}
+    for kind, name, words, bits in _AMD_ACCESS.findall(assembly):
+        width = 32 * int(words or 1) if name.startswith("dword") else int(bits or (16 if "short" in name else 8))
+        counts[kind][width] += 1
+    registers = _number(assembly, "vgpr_count")
+    spilled = _number(assembly, "vgpr_spill_count") + _number(assembly, "sgpr_spill_count")
+    return StaticReport(registers, spilled, shared, _sorted(counts["load"]), _sorted(counts["store"]))
+
+
+def _number(assembly: str, name: str) -> int:
+    found = re.search(rf"\.{name}:\s*(\d+)", assembly)
+    if found is None:
+        raise KernelBuildError(assembly, ["triton"], f"the assembly does not say its {name}; expected .{name}: NUMBER")
+    return int(found[1])
+
+
+def _sorted(counts: Counter[int]) -> dict[int, int]:
+    return dict(sorted(counts.items()))

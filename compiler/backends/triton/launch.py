@@ -1,0 +1,83 @@
+"""How a printed kernel is launched: grid, arguments with what may be assumed of them, numbers of warps and stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fusible.compiler.ir.symbol_values import evaluate
+from fusible.compiler.ir.symbols import Dim, ceildiv, product
+from fusible.compiler.ir.types import DType
+
+__all__ = ["POINTER_TYPES", "AccessFact", "Argument", "LaunchRule"]
+
+POINTER_TYPES = {
+    DType.F64: "*fp64",
+    DType.F32: "*fp32",
+    DType.F16: "*fp16",
+    DType.BF16: "*bf16",
+    DType.I64: "*i64",
+    DType.I32: "*i32",
+    DType.I16: "*i16",
+    DType.I8: "*i8",
+    DType.U64: "*u64",
+    DType.U32: "*u32",
+    DType.U16: "*u16",
+    DType.U8: "*u8",
+    DType.BOOL: "*i1",
+}
+"""The types of arguments that point to elements."""
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument: a buffer's address (`dim` None), or the number that an expression over shape symbols gives.
+
+    divisibility: what divides it for certain, 1 if nothing is known. Buffers lie at multiples of 16 bytes at least.
+    """
+
+    name: str
+    type: str
+    dim: Dim | None = None
+    divisibility: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class AccessFact:
+    """What is known of one load or store.
+
+    step: elements between neighbours along the fastest axis of rows or of columns, 1 if either has them adjacent, 0 if
+    it does not move; None where data or a division decide. masked: it has a mask.
+    """
+
+    argument: str
+    dtype: DType
+    stores: bool
+    step: Dim | None
+    masked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchRule:
+    """Everything that a launch needs beside addresses. blocks: (points, how many of them a program takes)."""
+
+    kernel: str
+    arguments: tuple[Argument, ...]
+    constants: Mapping[str, int]
+    accesses: tuple[AccessFact, ...]
+    blocks: tuple[tuple[Dim, int], ...]
+    warps: int
+    stages: int
+
+    @property
+    def grid(self) -> Dim:
+        """The number of programs, in one dimension. Nothing is launched for 0."""
+        return product(ceildiv(points, block) for points, block in self.blocks)
+
+    def programs(self, env: Mapping[str, int]) -> int:
+        """The number of programs for values of the shape symbols."""
+        return int(evaluate(self.grid, env))
+
+    def numbers(self, env: Mapping[str, int]) -> dict[str, int]:
+        """The arguments that are numbers, for values of the shape symbols."""
+        return {a.name: int(evaluate(a.dim, env)) for a in self.arguments if a.dim is not None}
