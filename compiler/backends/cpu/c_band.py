@@ -44,6 +44,12 @@ class Band:
         return (self.first, self.last) if isinstance(self.first, Convolution) else (self.last,)
 
     @property
+    def regions(self) -> tuple[Region, ...]:
+        """The regions of both parts."""
+        first = self.first.nest if isinstance(self.first, Convolution) else self.first
+        return first.region, self.last.nest.region
+
+    @property
     def overwritable(self) -> tuple[int, ...]:
         """The inputs whose place the result may take."""
         nest = self.first.nest if isinstance(self.first, Convolution) else self.first

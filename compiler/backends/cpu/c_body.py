@@ -39,8 +39,9 @@ def axis_names(nest: Nest, call: str = "c->") -> dict[str, str]:
 
 
 def shape_symbols(nest: Nest) -> list[str]:
-    """The shape symbols that the nest mentions, in order."""
+    """The shape symbols that the nest mentions, in order, and those of the strides of what a kernel reads itself."""
     dims: list[Dim] = [e for e in nest.extents if e is not None]
+    dims += [d for buffer in (*nest.region.inputs, *nest.region.outputs) for d in buffer.shape]
     for access in nest.accesses():
         dims += [access.offset, *access.conditions(), *(size for _, _, size in access.checked)]
     for stage in nest.region.stages:

@@ -17,7 +17,7 @@ from fusible.compiler.backends.cpu.c_dims import Names, c_dim
 from fusible.compiler.backends.cpu.c_kinds import Code, Kind
 from fusible.compiler.backends.cpu.c_start import print_start, start_of
 from fusible.compiler.backends.cpu.lines import line_fields, line_taps, line_tiles
-from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, check_products, nest_of
+from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, check_packed, check_products, nest_of
 from fusible.compiler.backends.cpu.windows import Geometry, geometry_of
 from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.region.region import Contract, Load, Region, operands_of
@@ -106,6 +106,7 @@ def convolution_of(region: Region, constants: Collection[int], *, exact: bool = 
     assert isinstance(weights, Load)
     if weights.buffer not in constants or weights.map.bounds:
         raise NotPrintable("the weights of its convolution are no constant")
+    check_packed(region, right)
     geometry = geometry_of(region, left, right, contract)
     hidden = (left, right)
     nest = nest_of(region, contraction=position, aside=hidden, vector=geometry.column, rows=geometry.rows)

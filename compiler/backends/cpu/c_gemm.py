@@ -17,7 +17,7 @@ from fusible.compiler.backends.cpu.c_call import call_fields, call_members, chec
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim, coefficient, mentions
 from fusible.compiler.backends.cpu.c_kinds import Code, Kind
 from fusible.compiler.backends.cpu.c_start import print_start, start_of
-from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, check_products, nest_of
+from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, check_packed, check_products, nest_of
 from fusible.compiler.ir.symbol_values import substitute, symbols_of
 from fusible.compiler.ir.symbols import Dim, Symbol, SymInt
 from fusible.compiler.ir.types import DType
@@ -62,6 +62,7 @@ def product_of(region: Region, constants: Collection[int]) -> Product:
     check_products(region)
     loads = [_load_of(region, value) for value in contract.args]
     left, right = _sides(region, loads, constants)
+    check_packed(region, right)
     column = _column(region, left, right, contract)
     if not all(isinstance(region.extents[axis], int) for axis in (*contract.axes, column)):
         raise NotPrintable("the sizes of its constant operand are not literal")

@@ -47,6 +47,11 @@ class Ring:
         return (self.wide, self.deep) if self.last is None else (self.wide, self.deep, self.last)
 
     @property
+    def regions(self) -> tuple[Region, ...]:
+        """The regions of all parts."""
+        return tuple(anchor.nest.region for anchor in self.anchors)
+
+    @property
     def overwritable(self) -> tuple[int, ...]:
         """The inputs whose place the result may take."""
         *before, last = (anchor.nest.region for anchor in self.anchors)

@@ -23,7 +23,7 @@ from fusible.compiler.backends.cpu.c_ring import Ring, print_ring, ring_of
 from fusible.compiler.backends.cpu.c_serial import Serial, check_serial, print_serial
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.ir.symbols import product
-from fusible.compiler.region.region import Contract, Group, Region
+from fusible.compiler.region.region import Contract, Group, Load, Region
 from fusible.compiler.region.sums import contractions_as_sums
 
 __all__ = ["PLACEHOLDER", "Machine", "NativeKernel", "NotPrintable", "Packing", "print_group", "print_region"]
@@ -156,23 +156,35 @@ def _print_serial(group: Group, constants: Collection[int], machine: Machine) ->
     serial = check_serial(group)
     steps: list[NativeKernel] = []
     packings: list[tuple[int, Packing]] = []
+    plain: set[int] = set()
     for step in group.steps:
         known = [n for n, number in enumerate(step.inputs) if number in constants]
         kernel = print_region(step.region, known, machine)
         steps.append(kernel)
         packings += [(step.inputs[buffer], packing) for buffer, packing in kernel.packings.items()]
+        plain.update(number for n, number in enumerate(step.inputs) if n not in kernel.packings)
     text, dims = print_serial(serial, [kernel.dims for kernel in steps], PLACEHOLDER)
-    return NativeKernel(text, dims, serial, _by_buffer(packings), tuple(kernel.text for kernel in steps))
+    return NativeKernel(text, dims, serial, _by_buffer(packings, plain), tuple(kernel.text for kernel in steps))
 
 
 def _packings(parts: Band | Ring) -> dict[int, Packing]:
-    return _by_buffer([(anchor.buffer, Packing(anchor.nest.region, anchor)) for anchor in parts.anchors])
+    anchors = {id(anchor.nest.region): anchor.right for anchor in parts.anchors}
+    plain = {
+        stage.buffer
+        for region in parts.regions
+        for position, stage in enumerate(region.stages)
+        if isinstance(stage, Load) and position != anchors.get(id(region))
+    }
+    return _by_buffer([(anchor.buffer, Packing(anchor.nest.region, anchor)) for anchor in parts.anchors], plain)
 
 
-def _by_buffer(packings: Sequence[tuple[int, Packing]]) -> dict[int, Packing]:
-    """The packing of each input. Raises NotPrintable if two parts of a kernel want one constant in two layouts."""
+def _by_buffer(packings: Sequence[tuple[int, Packing]], plain: Collection[int]) -> dict[int, Packing]:
+    """The packing of each input; `plain`: inputs that are read as they are.
+
+    Raises NotPrintable if two parts of a kernel want one constant in two layouts.
+    """
     found: dict[int, Packing] = {}
     for buffer, packing in packings:
-        if found.setdefault(buffer, packing).key != packing.key:
+        if found.setdefault(buffer, packing).key != packing.key or buffer in plain:
             raise NotPrintable("two of its parts read one constant, each in a layout of its own")
     return found

@@ -20,6 +20,7 @@ __all__ = [
     "Access",
     "Nest",
     "NotPrintable",
+    "check_packed",
     "check_products",
     "flat_nest",
     "nest_of",
@@ -119,6 +120,15 @@ def check_products(region: Region) -> None:
         for value in contract.args:
             if region.dtypes[value] is not DType.F32:
                 raise NotPrintable(f"an operand of its product is {region.dtypes[value].value}")
+
+
+def check_packed(region: Region, position: int) -> None:
+    """Raise NotPrintable if another load reads the constant that the load at `position` reads: it will be packed."""
+    load = region.stages[position]
+    assert isinstance(load, Load)
+    others = (s for n, s in enumerate(region.stages) if n != position and isinstance(s, Load))
+    if any(s.buffer == load.buffer for s in others):
+        raise NotPrintable("the constant that its product packs is read in another way as well")
 
 
 def flat_nest(region: Region, hidden: Collection[int], vector: int = -1) -> Nest:

@@ -219,6 +219,8 @@ def _check_weights(
 ) -> None:
     """The weights are [O, C / groups, KH, KW], each element read in its place."""
     expected = [column, inner, *taps]
+    if len(w.map.components) != len(expected):
+        raise NotPrintable("its weights have not four dimensions")
     for component, axis, size in zip(w.map.components, expected, region.inputs[w.buffer].shape, strict=True):
         wanted: Dim = 0 if axis is None else SymInt.of(Symbol(f"i{axis}"))
         if component != wanted or (axis is None and size != 1):

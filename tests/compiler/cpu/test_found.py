@@ -101,6 +101,24 @@ GRAPHS = {
         z = DequantizeLinear<axis = 0, block_size = 2>(r, s)""",
         {},
     ),
+    "a_constant_multiplied_by_and_compared_with": (
+        """(float[2, 2] x) => (float[2, 2] y, float[1, 3] z)
+        <float[2, 2] w = {1, 2, 3, 4}, float[3, 3] u = {1, 2, 3, 4, 5, 6, 7, 8, 9}>""",
+        "a = MatMul(x, w) y = Max(a, w) s = ReduceMax<keepdims = 1>(x) t = Concat<axis = 1>(s, s, s) b = MatMul(t, u) "
+        "z = MatMul(b, u)",
+        {},
+    ),
+    "a_convolution_of_a_height_known_from_its_result": (
+        "(float[1, 3, n, 7] x) => (float[1, 3, 1, 4, 7] y) <float[3, 3, 1, 1] w = {1, 2, 3, 4, 5, 6, 7, 8, 9}>",
+        "t = Constant<value_ints = [1, 3, 1, 4, 7]>() c = Conv(x, w) y = Reshape(c, t)",
+        {"n": 4},
+    ),
+    "a_product_with_a_mean_that_is_summed": (
+        "(float[1, 4, 3, 5] x) => (float[1] y) <float[3, 4] w = {1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3}>",
+        """o = Constant<value_ints = [1]>() m = GlobalAveragePool(x) f = Flatten(m) g = Gemm<transB = 1>(f, w)
+        y = ReduceSum<keepdims = 0>(g, o)""",
+        {},
+    ),
     "one_constant_in_two_products": (
         "(float[1, 2] x) => (float[1, 2] y) <float[3, 2] w = {-2, 0, 0, 2, -2, -1}>",
         "a = Gemm<transB = 1>(x, w) y = MatMul(a, w)",
