@@ -104,8 +104,8 @@ GRAPHS = {
     "a_constant_multiplied_by_and_compared_with": (
         """(float[2, 2] x) => (float[2, 2] y, float[1, 3] z)
         <float[2, 2] w = {1, 2, 3, 4}, float[3, 3] u = {1, 2, 3, 4, 5, 6, 7, 8, 9}>""",
-        "a = MatMul(x, w) y = Max(a, w) s = ReduceMax<keepdims = 1>(x) t = Concat<axis = 1>(s, s, s) b = MatMul(t, u) "
-        "z = MatMul(b, u)",
+        """a = MatMul(x, w) y = Max(a, w) s = ReduceMax<keepdims = 1>(x) t = Concat<axis = 1>(s, s, s) b = MatMul(t, u)
+        z = MatMul(b, u)""",
         {},
     ),
     "a_convolution_of_a_height_known_from_its_result": (
