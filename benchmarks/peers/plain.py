@@ -45,11 +45,12 @@ def _openvino(job: Job) -> Loop:
     settings = {"INFERENCE_NUM_THREADS": job.threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino.compile_model(model, "CPU", settings)
     request = compiled.create_infer_request()
-    for number, port in enumerate(model.inputs):
-        array = np.ascontiguousarray(job.inputs[port.get_any_name()])
+    held = [np.ascontiguousarray(job.inputs[port.get_any_name()]) for port in model.inputs]
+    for number, array in enumerate(held):
         request.set_input_tensor(number, openvino.Tensor(array, shared_memory=True))
 
     def loop(iterations: int) -> float:
+        assert held  # the request reads their memory, and does not keep them
         request.infer()
         started = time.perf_counter()
         for _ in range(iterations):
