@@ -12,7 +12,7 @@ from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.types import DType, TensorType
 from fusible.passes.base import GraphPass, PassContext
 from fusible.passes.exactness import Exactness
-from fusible.passes.fusion import graphs_outside_groups
+from fusible.passes.fusion import copy_node, graphs_outside_groups
 
 __all__ = ["MOST_PLANES", "CopyImages", "convolutions_in", "copy_before", "is_planned", "reads_planes"]
 
@@ -110,8 +110,9 @@ def copy_before(graph: Graph, before: Node, value: Value) -> Value:
     assert base is not None
     result = inner.input(base.type, base.name)
     for view in views:
-        attrs = {attribute: getattr(view.attrs, attribute) for attribute in view.op.attribute_names}
-        result = inner.add_node(view.op, [result], attrs, origin=view.origin, types=[view.output.type]).output
+        operand = view.inputs[0]
+        assert operand is not None
+        result = copy_node(inner, view, {operand: result}).output
     inner.set_outputs([inner.add("identity", result)])
     origin = tuple(dict.fromkeys([*(o for view in views for o in view.origin), *before.origin]))
     with graph.inserting_before(before, origin):

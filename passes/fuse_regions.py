@@ -18,7 +18,7 @@ from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.ir.types import DType, TensorType
 from fusible.passes.base import GraphPass, PassContext
 from fusible.passes.exactness import Exactness
-from fusible.passes.fusion import graphs_outside_groups, literal_bytes
+from fusible.passes.fusion import copy_node, graphs_outside_groups, is_scale, literal_bytes
 from fusible.passes.ledger import Cost, Entry, Kind
 
 __all__ = ["FuseRegions", "Printable", "ungroup"]
@@ -156,7 +156,7 @@ class _Search:
             if _is_view(producer):
                 taken = all(_is_view(n) for n in self.group[producer])
             else:
-                alone = all(_is_view(n) or _is_scale(n) for n in self.group[producer])
+                alone = all(_is_view(n) or is_scale(n) for n in self.group[producer])
                 taken = scales and alone and producer.output not in self.results
                 taken = taken and set(producer.output.users) <= members | found
             if taken:
@@ -179,12 +179,6 @@ class _Search:
         if len(drawn) + len(members) > _LARGEST:
             return f"the group would have more than {_LARGEST} nodes"
         return None if views else _repetition(value, node, drawn)
-
-
-def _is_scale(node: Node) -> bool:
-    """True for a product with a constant of one element."""
-    numbers = [v for v in node.inputs if v is not None and v.constant is not None and v.constant.size == 1]
-    return node.op.name == "mul" and len(numbers) == 1
 
 
 def _has_product(nodes: Sequence[Node]) -> bool:
@@ -274,15 +268,7 @@ def _replace(graph: Graph, members: Sequence[Node], context: PassContext, name: 
             elif value is not None and value not in mapped and (value.producer is None or value.producer not in inside):
                 mapped[value] = inner.input(value.type, value.name)
                 operands.append(value)
-        attrs = {attribute: getattr(node.attrs, attribute) for attribute in node.op.attribute_names}
-        copy = inner.add_node(
-            node.op,
-            [None if v is None else mapped[v] for v in node.inputs],
-            attrs,
-            names=[node.output.name],
-            origin=node.origin,
-            types=[node.output.type],
-        )
+        copy = copy_node(inner, node, mapped)
         mapped[node.output] = copy.output
         saved += 2 * literal_bytes(node.output) if node is not last and not _is_view(node) else 0
     inner.set_outputs([mapped[last.output]])
@@ -303,9 +289,6 @@ def ungroup(graph: Graph, group: Node) -> None:
     mapped: dict[Value, Value] = {f: v for f, v in zip(inner.inputs, group.inputs, strict=True) if v is not None}
     with graph.inserting_before(group, group.origin):
         for node in inner:
-            attrs = {attribute: getattr(node.attrs, attribute) for attribute in node.op.attribute_names}
-            inputs = [None if v is None else mapped.get(v, v) for v in node.inputs]
-            types = [v.type for v in node.outputs]
-            copy = graph.add_node(node.op, inputs, attrs, origin=node.origin, types=types, outputs=len(types))
+            copy = copy_node(graph, node, mapped)
             mapped.update(zip(node.outputs, copy.outputs, strict=True))
     graph.replace(group, [mapped[v] for v in inner.outputs])

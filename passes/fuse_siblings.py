@@ -11,7 +11,7 @@ from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.passes.base import GraphPass, PassContext
 from fusible.passes.exactness import Exactness
 from fusible.passes.fuse_regions import Printable
-from fusible.passes.fusion import graphs_outside_groups
+from fusible.passes.fusion import copy_node, graphs_outside_groups
 from fusible.passes.ledger import Cost, Entry, Kind
 
 __all__ = ["FuseSiblings"]
@@ -92,16 +92,7 @@ def _together(graph: Graph, nodes: tuple[Node, Node]) -> tuple[Graph, list[Value
         inner = node.subgraphs[0]
         mapped = {f: formal[v] for f, v in zip(inner.inputs, node.inputs, strict=True) if v is not None}
         for part in inner:
-            attrs = {attribute: getattr(part.attrs, attribute) for attribute in part.op.attribute_names}
-            copy = made.add_node(
-                part.op,
-                [None if v is None else mapped.get(v, v) for v in part.inputs],
-                attrs,
-                outputs=len(part.outputs),
-                names=[v.name for v in part.outputs],
-                origin=part.origin,
-                types=[v.type for v in part.outputs],
-            )
+            copy = copy_node(made, part, mapped)
             mapped.update(zip(part.outputs, copy.outputs, strict=True))
         results += [mapped[v] for v in inner.outputs]
     made.set_outputs(results)

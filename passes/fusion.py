@@ -1,11 +1,13 @@
-"""What the fusion passes share: which graphs they look at, and what a value weighs."""
+"""What the fusion passes share: which graphs they look at, how they copy nodes, what they take for scales, weights."""
 
 from __future__ import annotations
 
-from fusible.compiler.ir.graph import Graph, Value
+from collections.abc import Mapping
+
+from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.types import TensorType
 
-__all__ = ["graphs_outside_groups", "literal_bytes"]
+__all__ = ["copy_node", "graphs_outside_groups", "is_scale", "literal_bytes"]
 
 
 def graphs_outside_groups(graph: Graph) -> list[Graph]:
@@ -21,3 +23,23 @@ def literal_bytes(value: Value) -> int:
     for dim in value.type.shape or ():
         size *= dim if isinstance(dim, int) else 1
     return size
+
+
+def copy_node(graph: Graph, node: Node, mapped: Mapping[Value, Value]) -> Node:
+    """The same node at the graph's cursor over other operands; what `mapped` lacks, as free constants do, stays."""
+    attrs = {attribute: getattr(node.attrs, attribute) for attribute in node.op.attribute_names}
+    return graph.add_node(
+        node.op,
+        [None if v is None else mapped.get(v, v) for v in node.inputs],
+        attrs,
+        outputs=len(node.outputs),
+        names=[v.name for v in node.outputs],
+        origin=node.origin,
+        types=[v.type for v in node.outputs],
+    )
+
+
+def is_scale(node: Node) -> bool:
+    """True for a product with a constant of one element."""
+    numbers = [v for v in node.inputs if v is not None and v.constant is not None and v.constant.size == 1]
+    return node.op.name == "mul" and len(numbers) == 1

@@ -17,7 +17,7 @@ from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.types import DType, TensorType
 from fusible.passes.base import GraphPass, PassContext
 from fusible.passes.exactness import Exactness
-from fusible.passes.fusion import graphs_outside_groups
+from fusible.passes.fusion import graphs_outside_groups, is_scale
 from fusible.passes.ledger import Cost, Entry, Kind
 
 __all__ = ["MergeSiblings"]
@@ -156,7 +156,7 @@ def _feeds_attention(value: Value, graph: Graph) -> bool:
                 if any(v is None or v.constant is not None for v in user.inputs[:2]):
                     return False
                 reached = True
-            elif _is_plain_view(user, definition) or _is_scale(user):
+            elif _is_plain_view(user, definition) or is_scale(user):
                 waiting.append(user.output)
             else:
                 return False
@@ -165,8 +165,3 @@ def _feeds_attention(value: Value, graph: Graph) -> bool:
 
 def _is_plain_view(node: Node, definition: object) -> bool:
     return isinstance(definition, View) and len(definition.maps) == 1 and not definition.maps[0].indirect
-
-
-def _is_scale(node: Node) -> bool:
-    numbers = [v for v in node.inputs if v is not None and v.constant is not None and v.constant.size == 1]
-    return node.op.name in ("mul", "div") and len(numbers) == 1

@@ -6,6 +6,7 @@ What is left of the group stays one `fused` node, or becomes the one node that i
 from __future__ import annotations
 
 from fusible.compiler.ir.graph import Graph, Node, Value
+from fusible.passes.fusion import copy_node
 
 __all__ = ["take_out"]
 
@@ -16,26 +17,12 @@ def take_out(graph: Graph, group: Node, node: Node) -> Node:
     outside: dict[Value, Value] = {f: v for f, v in zip(inner.inputs, group.inputs, strict=True) if v is not None}
     rest = [n for n in inner if n is not node]
     with graph.inserting_before(group, node.origin):
-        made = _copy(graph, node, outside)
+        made = copy_node(graph, node, outside)
         outside.update(zip(node.outputs, made.outputs, strict=True))
     with graph.inserting_before(group, tuple(dict.fromkeys(o for n in rest for o in n.origin))):
-        left = _copy(graph, rest[0], outside) if len(rest) == 1 else _group(graph, rest, inner.outputs[0], outside)
+        left = copy_node(graph, rest[0], outside) if len(rest) == 1 else _group(graph, rest, inner.outputs[0], outside)
     graph.replace(group, left.outputs[0])
     return made
-
-
-def _copy(graph: Graph, node: Node, mapped: dict[Value, Value]) -> Node:
-    """The same node over other operands; constants that stand free in a group stay."""
-    attrs = {attribute: getattr(node.attrs, attribute) for attribute in node.op.attribute_names}
-    return graph.add_node(
-        node.op,
-        [None if v is None else mapped.get(v, v) for v in node.inputs],
-        attrs,
-        outputs=len(node.outputs),
-        names=[v.name for v in node.outputs],
-        origin=node.origin,
-        types=[v.type for v in node.outputs],
-    )
 
 
 def _group(graph: Graph, nodes: list[Node], result: Value, outside: dict[Value, Value]) -> Node:
@@ -47,6 +34,6 @@ def _group(graph: Graph, nodes: list[Node], result: Value, outside: dict[Value, 
             if value is not None and value not in mapped and value in outside:
                 mapped[value] = inner.input(value.type, value.name)
                 operands.append(outside[value])
-        mapped.update(zip(node.outputs, _copy(inner, node, mapped).outputs, strict=True))
+        mapped.update(zip(node.outputs, copy_node(inner, node, mapped).outputs, strict=True))
     inner.set_outputs([mapped[result]])
     return graph.add_node("fused", operands, {}, outputs=1, subgraphs=[inner])
