@@ -26,7 +26,7 @@ from fusible.compiler.run_passes import run_passes
 from fusible.passes.base import Phase
 from fusible.passes.manager import Pipeline
 
-__all__ = ["fixed_graph", "model_cost", "run_sizes"]
+__all__ = ["after_phases", "fixed_graph", "model_cost", "run_sizes"]
 
 
 def model_cost(path: Path, inputs: Mapping[str, np.ndarray]) -> tuple[float | None, float]:
@@ -50,7 +50,11 @@ def model_cost(path: Path, inputs: Mapping[str, np.ndarray]) -> tuple[float | No
 def fixed_graph(path: Path, inputs: Mapping[str, np.ndarray], phases: tuple[Phase, ...]) -> Graph:
     """The graph of a model with the shapes of its inputs fixed, after the default passes of these phases."""
     shapes = {name: array.shape for name, array in inputs.items()}
-    graph = import_graph(path, shapes=shapes)
+    return after_phases(import_graph(path, shapes=shapes), phases)
+
+
+def after_phases(graph: Graph, phases: tuple[Phase, ...]) -> Graph:
+    """The same graph, changed by the default passes of these phases."""
     selected = pipeline("numpy", plugins=False)
     stages = tuple(s if s.phase in phases else replace(s, passes=()) for s in selected.stages)
     run_passes(Pipeline(stages), graph, Options(), "numpy")

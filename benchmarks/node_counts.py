@@ -14,23 +14,20 @@ import csv
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 import onnxslim
 
+from fusible.benchmarks.costs import after_phases
 from fusible.benchmarks.peers.onnxruntime_peer import optimised_model
 from fusible.benchmarks.zoo.catalog import names, obtain
 from fusible.benchmarks.zoo.wheels import MODELS
 from fusible.compiler.api import import_graph
 from fusible.compiler.frontend.export import export_onnx
-from fusible.compiler.options import Options
-from fusible.compiler.pipeline import pipeline
-from fusible.compiler.run_passes import run_passes
 from fusible.errors import UsageError
 from fusible.passes.base import Phase
-from fusible.passes.manager import Pipeline
 
 __all__ = ["Counts", "counted", "counts_of", "main", "reduced"]
 
@@ -101,12 +98,7 @@ def _nodes(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
 
 def reduced(path: Path) -> onnx.ModelProto:
     """The model after all passes before fusion, as ONNX."""
-    options = Options()
-    graph = import_graph(path, options=options)
-    selected = pipeline("numpy", plugins=False)
-    stages = tuple(s if s.phase not in (Phase.FUSE, Phase.LOWER) else replace(s, passes=()) for s in selected.stages)
-    run_passes(Pipeline(stages), graph, options, "numpy")
-    return export_onnx(graph)
+    return export_onnx(after_phases(import_graph(path), (Phase.IMPORT, Phase.CANONICAL, Phase.OPTIMISE)))
 
 
 def _slimmed(path: Path) -> onnx.ModelProto:
