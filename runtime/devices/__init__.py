@@ -1,0 +1,1 @@
+"""Devices that run kernels of their own: what code they take, and sessions over their memory."""

@@ -1,0 +1,61 @@
+"""Code for a device, as plain data: kernels with their Triton source, and what was built of them.
+
+A step `Launch(kernel, inputs, outputs, dims)` of a plan runs one of these kernels: `dims[0]` is the number of programs
+(nothing runs for 0), the others are the kernel's numbers. Arguments are the addresses of inputs and outputs, then the
+numbers, in this order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fusible.runtime.native.program import NativeCode
+
+__all__ = ["DeviceCode", "DeviceImage", "DeviceKernel"]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceKernel:
+    """One Triton kernel as it can be built anywhere.
+
+    name: what plans call it. entry: the function in `source`, which is the text of a file. arguments: the names and
+    types, in Triton's spelling, of pointers and then numbers. constants: what is fixed when it is built.
+    divisibility: of an argument's address or value, where more than 1 is known.
+    """
+
+    name: str
+    entry: str
+    source: str
+    arguments: tuple[tuple[str, str], ...]
+    constants: Mapping[str, int] = field(default_factory=dict)
+    divisibility: Mapping[str, int] = field(default_factory=dict)
+    warps: int = 4
+    stages: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceImage:
+    """A kernel built for one architecture. data: cubin or hsaco; symbol: the function in it.
+
+    threads: of a program. shared: bytes of dynamic shared memory of a program. scratch: bytes of the two trailing
+    scratch arguments that Triton's calling convention has, per program; 0 for none.
+    """
+
+    symbol: str
+    data: bytes
+    threads: int
+    shared: int
+    scratch: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceCode:
+    """The kernels of an executable. images: by target (`cuda:sm_90`), then by kernel.
+
+    host: the kernels lowered to C, for the target triton-cpu: function name = kernel name.
+    """
+
+    kernels: tuple[DeviceKernel, ...]
+    images: Mapping[str, Mapping[str, DeviceImage]] = field(default_factory=dict)
+    host: NativeCode | None = None
