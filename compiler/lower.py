@@ -13,6 +13,8 @@ import numpy as np
 
 from fusible.compiler.backends.cpu.backend import CpuBackend
 from fusible.compiler.backends.numpy import NumpyBackend
+from fusible.compiler.backends.triton.backend import TritonBackend
+from fusible.compiler.backends.triton.device_code import gpu_code, host_code
 from fusible.compiler.costs import Cost, Costs, total_cost
 from fusible.compiler.ir.analysis import values
 from fusible.compiler.ir.graph import Graph, Node, Value
@@ -22,9 +24,11 @@ from fusible.compiler.options import Limits, Options
 from fusible.compiler.outcome import Outcome
 from fusible.compiler.planner import Planned, make_plan
 from fusible.compiler.schedule import schedule
+from fusible.compiler.targets import TRITON_CPU
 from fusible.errors import LimitExceeded, LoweringError
 from fusible.passes.fusion import graphs_outside_groups
 from fusible.passes.ledger import Kind
+from fusible.runtime.devices.code import DeviceCode
 from fusible.runtime.dims import evaluate_dim
 from fusible.runtime.executable import CustomKernel, Executable
 from fusible.runtime.memory import least_peak
@@ -46,8 +50,7 @@ def lower(
 ) -> Executable:
     """Plan the graph, emit its kernels and wrap both. Raises LoweringError, LimitExceeded."""
     check_sizes(graph, options.limits)
-    if isinstance(backend, CpuBackend):
-        backend.prepare(graph)
+    backend.prepare(graph)
     for inner in graphs_outside_groups(graph):
         schedule(inner, lambda value: _home(value, backend))
     planned = make_plan(graph, backend)
@@ -69,7 +72,7 @@ def lower(
     report = _report(executable, graph, planned, outcome, [*notes, *_failing_branches(graph)], backend)
     object.__setattr__(executable, "made_report", report)
     if options.standalone and (steps := host_steps(executable)):
-        raise LoweringError("a standalone model", {"cpu": "; ".join(steps)})
+        raise LoweringError("a standalone model", {backend.target: "; ".join(steps)})
     return executable
 
 
@@ -88,8 +91,17 @@ def _program(backend: CpuBackend, options: Options) -> Program | None:
     if not backend.kernels:
         return None
     code = NativeCode(backend.sources(), tuple(backend.kernels.values()))
-    cache = default_cache_dir(os.environ) if options.cache_dir is None else Path(options.cache_dir)
-    return build_program(code, find_compiler(os.environ), cache_dir=cache, threads=options.threads)
+    return build_program(code, find_compiler(os.environ), cache_dir=_cache_dir(options), threads=options.threads)
+
+
+def device_code(backend: TritonBackend, options: Options) -> DeviceCode:
+    """The code of a plan's Triton kernels. Raises DeviceError, KernelBuildError, LoweringError, UsageError."""
+    make = host_code if backend.target == TRITON_CPU else gpu_code
+    return make(list(backend.kernels.values()), backend.gpu, _cache_dir(options))
+
+
+def _cache_dir(options: Options) -> Path:
+    return default_cache_dir(os.environ) if options.cache_dir is None else Path(options.cache_dir)
 
 
 def check_sizes(graph: Graph, limits: Limits) -> None:
@@ -148,7 +160,7 @@ def _report(
     kernels = tuple(_kernel_rows(planned.plan, graph, costs, done))
     total = total_cost([_step_cost(step, node, costs) for step, node in _steps_of_nodes(planned.plan, graph, done)])
     constants = sum(int(c.nbytes) for c in planned.constants if c.dtype != object)
-    joins = [e.to_json() for e in backend.entries] if isinstance(backend, CpuBackend) else []
+    joins = [e.to_json() for e in backend.entries]
     return Report(
         fusions=(*outcome.fusions, *(e for e in joins if e["kind"] == str(Kind.FUSED))),
         refusals=(*outcome.refusals, *(e for e in joins if e["kind"] != str(Kind.FUSED))),
@@ -163,8 +175,6 @@ def _report(
 
 def _host_rows(plan: Plan, graph: Graph, backend: NumpyBackend, done: Set[Node]) -> Iterator[dict[str, Any]]:
     """The steps of a native target that call NumPy, and why; those of branches and loop bodies too."""
-    if not isinstance(backend, CpuBackend):
-        return
     for step, node in _steps_of_nodes(plan, graph, done):
         reason = backend.host.get(getattr(step, "kernel", ""))
         if reason is not None:

@@ -20,12 +20,12 @@ from fusible.runtime.native.library import build_library
 from fusible.runtime.native.loading import load_library
 from fusible.runtime.native.pool import Pool
 
-__all__ = ["Argument", "CpuKernel", "build_kernel"]
+__all__ = ["TILE_HEADER", "Argument", "CpuKernel", "build_kernel"]
 
 Argument = np.ndarray | np.generic | float | int
 """What a kernel takes: an array for a pointer, a number for a scalar."""
 
-_TILE_HEADER = Path(__file__).with_name("tile.h")
+TILE_HEADER = Path(__file__).with_name("tile.h")
 _FLAGS = ("-fwrapv", "-fno-strict-aliasing")  # TTIR's integers wrap; pointers may be cast
 _CHECKED_FLAGS = ("-O1",)  # every access is a call anyway, and a quarter of the time to compile matters more
 _FINDINGS = 256
@@ -70,7 +70,7 @@ def build_kernel(
     """
     known = os.environ if environment is None else environment
     compiler: Compiler = find_compiler(known)
-    sources = {"kernel.c": lowered.source, "tile.h": _TILE_HEADER.read_text(encoding="utf-8")}
+    sources = {"kernel.c": lowered.source, "tile.h": TILE_HEADER.read_text(encoding="utf-8")}
     folder = default_cache_dir(known) if cache_dir is None else cache_dir
     flags = _FLAGS + _CHECKED_FLAGS if lowered.checked else _FLAGS
     return CpuKernel(lowered, load_library(build_library(sources, compiler, cache_dir=folder, flags=flags)))

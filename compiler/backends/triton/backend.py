@@ -1,0 +1,62 @@
+"""The Triton backend: nodes whose region can be printed become Triton kernels, the others call NumPy on the host.
+
+One backend serves every target whose kernels are Triton: a GPU, and `triton-cpu`, which runs the kernels of a GPU as C.
+Nodes whose kernels are equal but for the numbers that a launch hands over share one.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from fusible.compiler.backends.base import Emitted, word_of
+from fusible.compiler.backends.regions import RegionBackend
+from fusible.compiler.backends.triton.device_code import device_kernel
+from fusible.compiler.backends.triton.gpu_targets import GpuTarget
+from fusible.compiler.backends.triton.printer import PrintedKernel
+from fusible.compiler.backends.triton.regions import kernel_of
+from fusible.compiler.ir.graph import Node
+from fusible.compiler.region.build import Built
+from fusible.compiler.region.overwrite import overwritable
+from fusible.runtime.devices.code import DeviceKernel
+
+__all__ = ["TritonBackend"]
+
+
+class TritonBackend(RegionBackend[PrintedKernel]):
+    """Emits Triton kernels where it can; collects them, and why other nodes became calls of NumPy."""
+
+    def __init__(self, target: str, gpu: GpuTarget) -> None:
+        """Emit for a target; gpu: what kernels are scheduled for."""
+        super().__init__(partial(kernel_of, target=gpu))
+        self.target = target
+        self.gpu = gpu
+        self.kernels: dict[str, DeviceKernel] = {}
+        self._names: dict[str, str] = {}
+
+    def emit(self, node: Node, name: str) -> Emitted:
+        """A launch of a Triton kernel if the node's region can be printed, else a NumPy call."""
+        reason = self._host_reason(node)
+        if reason is None:
+            printed = self._printed(node)
+            if not isinstance(printed, Exception):
+                return self._launch(node, *printed)
+            reason = str(printed)
+        self.host[name] = reason
+        return super().emit(node, name)
+
+    def _launch(self, node: Node, built: Built, kernel: PrintedKernel) -> Emitted:
+        formal = dict(zip(node.subgraphs[0].inputs, node.inputs, strict=True)) if node.op.name == "fused" else {}
+        inputs = tuple(formal.get(v, v) for v in built.inputs)
+        rule = kernel.rule
+        dims = (rule.grid, *(a.dim for a in rule.arguments if a.dim is not None))
+        name = self._named(kernel, word_of(node))
+        return Emitted(name, "", True, dims, overwritable(built.region), native=True, inputs=inputs)
+
+    def _named(self, kernel: PrintedKernel, word: str) -> str:
+        """The plan's name of a kernel: those that differ only in the numbers of a launch are one."""
+        key = repr(device_kernel("", kernel))
+        if key not in self._names:
+            made = f"k{len(self._names):03d}_{word}"
+            self._names[key] = made
+            self.kernels[made] = device_kernel(made, kernel)
+        return self._names[key]
