@@ -85,7 +85,7 @@ def compile_with(
 def _backend(target: str, options: Options) -> NumpyBackend:
     gpu = triton_gpu(target)
     if gpu is not None:
-        return TritonBackend(target, gpu)
+        return TritonBackend(target, gpu, options.products)
     if target == "cpu":
         return CpuBackend(options.threads, exact=options.exactness is Exactness.EXACT)
     return NumpyBackend()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from fusible.runtime.native.c_model import host_steps
 from fusible.runtime.native.cache import default_cache_dir
 from fusible.runtime.native.compiler import find_compiler
 from fusible.runtime.native.program import NativeCode, Program, build_program
-from fusible.runtime.plan import Alloc, Call, Copy, If, Loop, Plan, Step
+from fusible.runtime.plan import Alloc, Call, Copy, If, Launch, Loop, Plan, Step
 from fusible.runtime.report import Report
 from fusible.runtime.session import RunLimits, Session
 from fusible.runtime.signature import TensorSpec
@@ -157,7 +157,7 @@ def _report(
 ) -> Report:
     costs = Costs()
     done = planned.done
-    kernels = tuple(_kernel_rows(planned.plan, graph, costs, done))
+    kernels = tuple(_kernel_rows(planned.plan, graph, costs, done, backend.language))
     total = total_cost([_step_cost(step, node, costs) for step, node in _steps_of_nodes(planned.plan, graph, done)])
     constants = sum(int(c.nbytes) for c in planned.constants if c.dtype != object)
     joins = [e.to_json() for e in backend.entries]
@@ -192,8 +192,13 @@ def _sub_plans(step: Step) -> tuple[Plan, ...]:
     return ()
 
 
-def _kernel_rows(plan: Plan, graph: Graph, costs: Costs, done: Set[Node]) -> list[Mapping[str, Any]]:
-    """A row for each step; those that stand for a node have its static cost."""
+def _kernel_rows(
+    plan: Plan, graph: Graph, costs: Costs, done: Set[Node], language: Callable[[str], str]
+) -> list[Mapping[str, Any]]:
+    """A row for each step; those that stand for a node have its static cost.
+
+    language: what a kernel is written in.
+    """
     rows: list[Mapping[str, Any]] = []
     nodes = {id(step): node for step, node in _steps_of_nodes(plan, graph, done)}
     for step in plan.steps:
@@ -201,14 +206,16 @@ def _kernel_rows(plan: Plan, graph: Graph, costs: Costs, done: Set[Node]) -> lis
         op = getattr(step, "op", type(step).__name__.lower())
         row: dict[str, Any] = {"kernel": kernel, "op": op, "nodes": list(step.origin)}
         row["step"] = type(step).__name__.lower()
+        if isinstance(step, Launch | Call):
+            row["language"] = language(step.kernel)
         node = nodes.get(id(step))
         rows.append(row if node is None else row | _cost_facts(_step_cost(step, node, costs)))
         if node is not None and isinstance(step, If):
             then, otherwise = node.subgraphs
             for inner, branch in ((step.then, then), (step.otherwise, otherwise)):
-                rows += _kernel_rows(inner, branch, costs, done)
+                rows += _kernel_rows(inner, branch, costs, done, language)
         elif node is not None and isinstance(step, Loop):
-            rows += _kernel_rows(step.body, node.subgraphs[0], costs, done)
+            rows += _kernel_rows(step.body, node.subgraphs[0], costs, done, language)
     return rows
 
 

@@ -58,6 +58,11 @@ class Options:
     standalone: bool = False
     cache_dir: str | Path | None = None
 
+    @property
+    def products(self) -> str:
+        """How Triton kernels multiply f32, in Triton's words."""
+        return "tf32" if self.precision == "tf32" else "ieee"
+
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"threads must be at least 1, got {self.threads}")

@@ -52,7 +52,7 @@ def run_passes(
         compile_seconds=seconds,
         verify="passes" if options.verify == "kernels" else options.verify,
         compare=compare_rewrite,
-        target={"name": target, **_printable(target), **_precision(options)},
+        target={"name": target, **_printable(target, options), **_precision(options)},
         loop_iterations=options.limits.unbounded_iterations,
     )
     timing = Timing()
@@ -63,11 +63,11 @@ def run_passes(
     return _outcome(context.ledger, timing)
 
 
-def _printable(target: str) -> dict[str, Refusals]:
+def _printable(target: str, options: Options) -> dict[str, Refusals]:
     """What kernels of a target can be printed for, if passes shall ask."""
     gpu = triton_gpu(target)
     if gpu is not None:
-        return {"printable": Refusals(partial(triton_refusal, target=gpu))}
+        return {"printable": Refusals(partial(triton_refusal, target=gpu, precision=options.products))}
     return {"printable": Refusals(native_refusal)} if target == "cpu" else {}
 
 

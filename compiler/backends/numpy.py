@@ -63,6 +63,10 @@ class NumpyBackend:
         """True for a node that needs no step, because its operands lie where its result is: none does."""
         return False
 
+    def language(self, kernel: str) -> str:
+        """What an emitted kernel is written in: numpy, c or triton."""
+        return "numpy"
+
     def emit(self, node: Node, name: str) -> Emitted:
         """The function for one node."""
         fixed = writes_buffers(node)

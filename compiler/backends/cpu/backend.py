@@ -195,6 +195,10 @@ class CpuBackend(RegionBackend[NativeKernel]):
             return super().emit(node, name)
         return self._native(node, *printed)
 
+    def language(self, kernel: str) -> str:
+        """C or NumPy."""
+        return "numpy" if kernel in self.host else "c"
+
     def _recurrent(self, node: Node) -> LibraryCall:
         """The call of a recurrent layer. Raises NotPrintable."""
         assert node.graph is not None

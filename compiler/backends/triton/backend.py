@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
+
 from fusible.compiler.backends.base import Emitted, word_of
 from fusible.compiler.backends.regions import RegionBackend
 from fusible.compiler.backends.triton.device_code import device_kernel
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.printer import PrintedKernel
-from fusible.compiler.backends.triton.regions import kernel_of
-from fusible.compiler.ir.graph import Node
+from fusible.compiler.backends.triton.regions import IEEE, kernel_of
+from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.region.build import Built
 from fusible.compiler.region.overwrite import overwritable
+from fusible.compiler.region.reorder import Order
 from fusible.runtime.devices.code import DeviceKernel
 
 __all__ = ["TritonBackend"]
@@ -25,13 +28,14 @@ __all__ = ["TritonBackend"]
 class TritonBackend(RegionBackend[PrintedKernel]):
     """Emits Triton kernels where it can; collects them, and why other nodes became calls of NumPy."""
 
-    def __init__(self, target: str, gpu: GpuTarget) -> None:
-        """Emit for a target; gpu: what kernels are scheduled for."""
-        super().__init__(partial(kernel_of, target=gpu))
+    def __init__(self, target: str, gpu: GpuTarget, precision: str = IEEE) -> None:
+        """Emit for a target. gpu: what kernels are scheduled for. precision: of products, as `print_kernel` has it."""
+        super().__init__(partial(kernel_of, target=gpu, precision=precision))
         self.target = target
         self.gpu = gpu
         self.kernels: dict[str, DeviceKernel] = {}
         self._names: dict[str, str] = {}
+        self._packed: dict[tuple[int, Order], np.ndarray] = {}
 
     def emit(self, node: Node, name: str) -> Emitted:
         """A launch of a Triton kernel if the node's region can be printed, else a NumPy call."""
@@ -44,13 +48,28 @@ class TritonBackend(RegionBackend[PrintedKernel]):
         self.host[name] = reason
         return super().emit(node, name)
 
+    def language(self, kernel: str) -> str:
+        """Triton or NumPy."""
+        return "triton" if kernel in self.kernels else "numpy"
+
     def _launch(self, node: Node, built: Built, kernel: PrintedKernel) -> Emitted:
         formal = dict(zip(node.subgraphs[0].inputs, node.inputs, strict=True)) if node.op.name == "fused" else {}
         inputs = tuple(formal.get(v, v) for v in built.inputs)
         rule = kernel.rule
         dims = (rule.grid, *(a.dim for a in rule.arguments if a.dim is not None))
         name = self._named(kernel, word_of(node))
-        return Emitted(name, "", True, dims, overwritable(built.region), native=True, inputs=inputs)
+        inplace = overwritable(built.region)
+        constants = {n: self._stored(inputs[n], order) for n, order in kernel.repacked.items()}
+        return Emitted(name, "", True, dims, inplace, native=True, inputs=inputs, constants=constants)
+
+    def _stored(self, operand: Value | None, order: Order) -> np.ndarray:
+        """A constant in the order of dimensions in which a kernel reads it; made once for each order."""
+        assert operand is not None and operand.constant is not None
+        key = id(operand.constant), order
+        if key not in self._packed:
+            self._keep.append(operand.constant)
+            self._packed[key] = np.ascontiguousarray(operand.constant.array.transpose(order))
+        return self._packed[key]
 
     def _named(self, kernel: PrintedKernel, word: str) -> str:
         """The plan's name of a kernel: those that differ only in the numbers of a launch are one."""
