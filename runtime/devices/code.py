@@ -66,3 +66,9 @@ class DeviceCode:
     images: Mapping[str, Mapping[str, DeviceImage]] = field(default_factory=dict)
     host: NativeCode | None = None
     checked: bool = False
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The text of every kernel by file name: in Triton, and in C where it was lowered."""
+        lowered = {} if self.host is None else dict(self.host.sources)
+        return {f"{kernel.name}.triton.py": kernel.source for kernel in self.kernels} | lowered
