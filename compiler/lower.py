@@ -28,7 +28,7 @@ from fusible.compiler.targets import TRITON_CPU
 from fusible.errors import LimitExceeded, LoweringError
 from fusible.passes.fusion import graphs_outside_groups
 from fusible.passes.ledger import Kind
-from fusible.runtime.devices.code import DeviceCode
+from fusible.runtime.devices.program import DeviceProgram, open_device_program
 from fusible.runtime.dims import evaluate_dim
 from fusible.runtime.executable import CustomKernel, Executable
 from fusible.runtime.memory import least_peak
@@ -68,6 +68,7 @@ def lower(
         custom=tuple(CustomKernel(c.path, c.version) for c in backend.custom),
         functions=tuple(c.function for c in backend.custom),
         program=program,
+        device=_device(backend, options) if isinstance(backend, TritonBackend) else None,
     )
     report = _report(executable, graph, planned, outcome, [*notes, *_failing_branches(graph)], backend)
     object.__setattr__(executable, "made_report", report)
@@ -94,10 +95,19 @@ def _program(backend: CpuBackend, options: Options) -> Program | None:
     return build_program(code, find_compiler(os.environ), cache_dir=_cache_dir(options), threads=options.threads)
 
 
-def device_code(backend: TritonBackend, options: Options) -> DeviceCode:
-    """The code of a plan's Triton kernels. Raises DeviceError, KernelBuildError, LoweringError, UsageError."""
-    make = host_code if backend.target == TRITON_CPU else gpu_code
-    return make(list(backend.kernels.values()), backend.gpu, _cache_dir(options))
+def _device(backend: TritonBackend, options: Options) -> DeviceProgram | None:
+    """The Triton kernels of a plan, built and opened; None if every step is a host call.
+
+    Raises DeviceError, KernelBuildError, LoweringError, UsageError.
+    """
+    kernels, cache_dir = list(backend.kernels.values()), _cache_dir(options)
+    if not kernels:
+        return None
+    if backend.target == TRITON_CPU:
+        code = host_code(kernels, backend.gpu, cache_dir, checked=options.verify == "kernels")
+    else:
+        code = gpu_code(kernels, backend.gpu, cache_dir)
+    return open_device_program(code, backend.target, threads=options.threads, cache_dir=cache_dir)
 
 
 def _cache_dir(options: Options) -> Path:

@@ -43,9 +43,10 @@ Entry = dict[str, Any]
 
 
 class Form(Enum):
-    """What is made of a kernel: its C (source, scratch_bytes), or code for the GPU (the fields of a DeviceImage)."""
+    """What is made of a kernel: C (its source, scratch_bytes, sites), C that checks accesses, or a DeviceImage."""
 
     C = "c"
+    CHECKED = "checked"
     IMAGE = "image"
 
 
@@ -75,7 +76,7 @@ def printed_kernel(kernel: DeviceKernel) -> PrintedKernel:
 
 
 def _key(kernel: DeviceKernel, gpu: GpuTarget, form: Form) -> str:
-    known = asdict(replace(kernel, name="", scratch_bytes=0))
+    known = asdict(replace(kernel, name="", scratch_bytes=0, sites=()))
     return _digest(json.dumps([known, gpu.target, form.value, *_versions()], sort_keys=True))
 
 
@@ -102,7 +103,7 @@ def _read(files: FileCache, key: str) -> Entry | None:
 def _make(files: FileCache, kernel: DeviceKernel, gpu: GpuTarget, form: Form) -> Entry:
     """Build a kernel and keep what comes of it."""
     printed = printed_kernel(kernel)
-    entry = _lowered(printed, gpu) if form is Form.C else _image(printed, gpu)
+    entry = _image(printed, gpu) if form is Form.IMAGE else _lowered(printed, gpu, checked=form is Form.CHECKED)
     name = f"{_key(kernel, gpu, form)}.json"
     with files.explained(), files.scratch() as folder:
         (folder / name).write_text(json.dumps(entry), encoding="utf-8")
@@ -110,9 +111,9 @@ def _make(files: FileCache, kernel: DeviceKernel, gpu: GpuTarget, form: Form) ->
     return entry
 
 
-def _lowered(kernel: PrintedKernel, gpu: GpuTarget) -> Entry:
-    lowered = lower_ttir(ttir_text(kernel, gpu))
-    return {"source": lowered.source, "scratch_bytes": lowered.scratch_bytes}
+def _lowered(kernel: PrintedKernel, gpu: GpuTarget, *, checked: bool) -> Entry:
+    lowered = lower_ttir(ttir_text(kernel, gpu), checked=checked)
+    return {"source": lowered.source, "scratch_bytes": lowered.scratch_bytes, "sites": list(lowered.site_texts)}
 
 
 def _image(kernel: PrintedKernel, gpu: GpuTarget) -> Entry:

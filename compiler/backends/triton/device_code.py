@@ -39,22 +39,26 @@ def device_kernel(name: str, kernel: PrintedKernel) -> DeviceKernel:
     )
 
 
-def host_code(kernels: Sequence[DeviceKernel], gpu: GpuTarget, cache_dir: Path) -> DeviceCode:
-    """The kernels of a plan as C. gpu: whose TTIR is lowered.
+def host_code(
+    kernels: Sequence[DeviceKernel], gpu: GpuTarget, cache_dir: Path, *, checked: bool = False
+) -> DeviceCode:
+    """The kernels of a plan as C. gpu: whose TTIR is lowered. checked: whether the C checks each access.
 
     Raises DeviceError (no Triton), KernelBuildError (Triton refuses one), LoweringError (an operation has no C),
     UsageError for a cache that cannot be used.
     """
     sources = {TILE_HEADER.name: TILE_HEADER.read_text(encoding="utf-8")}
     wrappers, made = ["struct launch;", '#define EXPORT __attribute__((visibility("default")))'], []
-    for kernel, (key, found) in zip(kernels, build_kernels(kernels, gpu, Form.C, cache_dir), strict=True):
+    built = build_kernels(kernels, gpu, Form.CHECKED if checked else Form.C, cache_dir)
+    for kernel, (key, found) in zip(kernels, built, strict=True):
         symbol = f"triton_{key[:16]}"
         sources[f"{symbol}.c"] = found["source"].replace(LAUNCH_SYMBOL, symbol)
         wrappers.append(f"void {symbol}(const struct launch *launch);")
         wrappers.append(f"EXPORT void {kernel.name}(const struct launch *launch) {{ {symbol}(launch); }}")
-        made.append(replace(kernel, scratch_bytes=int(found["scratch_bytes"])))
+        made.append(replace(kernel, scratch_bytes=int(found["scratch_bytes"]), sites=tuple(found["sites"])))
     sources[_NAMES] = "\n".join([*wrappers, ""])
-    return DeviceCode(tuple(made), host=NativeCode(sources, tuple(kernel.name for kernel in kernels)))
+    host = NativeCode(sources, tuple(kernel.name for kernel in kernels))
+    return DeviceCode(tuple(made), host=host, checked=checked)
 
 
 def gpu_code(kernels: Sequence[DeviceKernel], gpu: GpuTarget, cache_dir: Path) -> DeviceCode:
