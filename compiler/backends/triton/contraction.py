@@ -21,7 +21,7 @@ from fusible.compiler.region.digits import divisors_of, with_digits
 from fusible.compiler.region.region import Contract, Load, Reduce, Region, Scan, operands_of
 from fusible.compiler.region.reorder import Order, reordered
 
-__all__ = ["Contraction", "Unsuited", "contraction_of", "stages_of"]
+__all__ = ["Contraction", "Unsuited", "contraction_of", "stages_of", "sum_orders"]
 
 _FLOATS = frozenset({DType.F32, DType.F16, DType.BF16})
 _ACCESS_BYTES = 16
@@ -196,6 +196,10 @@ def _loads(region: Region, value: int) -> list[Load]:
     return [s for n in stages_of(region, [value]) if isinstance(s := region.stages[n], Load)]
 
 
+def _offset(region: Region, load: Load) -> Dim:
+    return flat_offset(load.map.components, region.inputs[load.buffer].shape)
+
+
 def _depth_order(region: Region, position: int, left: int, right: int, constants: Collection[int]) -> tuple[int, ...]:
     """The axes of the depth, those along which an operand has its elements closest together last.
 
@@ -208,7 +212,7 @@ def _depth_order(region: Region, position: int, left: int, right: int, constants
     reading.sort(key=lambda s: s.buffer in constants)
     if not reading:
         return tuple(sorted(contract.axes))
-    offset = flat_offset(reading[0].map.components, region.inputs[reading[0].buffer].shape)
+    offset = _offset(region, reading[0])
 
     def apart(axis: int) -> tuple[int, int]:
         step = coefficient(offset, axis)
@@ -243,6 +247,22 @@ def _repacked(
     if depth_last or (_is_narrow(shape, outer, item) and not _is_narrow(shape, by_depth, item)):
         return {load.buffer: (*outer, *by_depth)}
     return {load.buffer: (*by_depth, *outer)}
+
+
+def sum_orders(region: Region, constants: Collection[int]) -> dict[int, Order]:
+    """The orders in which constants should be stored for a contraction that is printed as a sum.
+
+    The depth is last where the other operand has its neighbours along it (a matrix by a vector), else first.
+    """
+    (position,) = region.contractions
+    contract = region.stages[position]
+    assert isinstance(contract, Contract)
+    found: dict[int, Order] = {}
+    for value, other in (contract.args[:2], contract.args[1::-1]) if len(contract.args) == 2 else ():
+        depth = _depth_order(region, position, other, value, constants)
+        along = any(coefficient(_offset(region, s), a) == 1 for s in _loads(region, other) for a in depth)
+        found |= _repacked(region, value, depth, constants, along)
+    return {n: order for n, order in found.items() if order != tuple(range(len(order)))}
 
 
 def _is_narrow(shape: Sequence[Dim], dimensions: Sequence[int], item: int) -> bool:
