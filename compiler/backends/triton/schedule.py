@@ -145,9 +145,9 @@ def _across(tile: Tile, target: GpuTarget, vector: int) -> Schedule:
         rows = max(1, min(rows, 4 * _TILE // columns))
         return Schedule(Form.PERSISTENT, rows, columns, _warps(rows * columns, target), 1, vector)
     if columns is not None and columns <= _WINDOW:  # what threads of a warp read lies side by side
-        if _reads_vectors(tile, vector):
-            rows = _filling(tile, target, 4 * target.warp * vector, target.warp)
-        return Schedule(Form.LOOPED, rows, 1, max(1, min(4, rows // target.warp)), 3, vector)
+        held = vector if _reads_vectors(tile, vector) else 1
+        rows = _filling(tile, target, 4 * target.warp * held, target.warp)
+        return Schedule(Form.LOOPED, rows, 1, max(1, rows // (target.warp * held)), 3, vector)
     return Schedule(Form.LOOPED, rows, 16, _warps(rows * 16, target), 3, vector)
 
 
