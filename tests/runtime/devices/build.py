@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -63,7 +64,9 @@ def device_code(*, checked: bool = True) -> DeviceCode:
 @cache
 def program(*, checked: bool = True) -> DeviceProgram:
     """The kernels on the device triton-cpu, by two threads."""
-    return open_device_program(device_code(checked=checked), "triton-cpu", threads=2, cache_dir=default_cache_dir({}))
+    return open_device_program(
+        device_code(checked=checked), "triton-cpu", threads=2, cache_dir=default_cache_dir(os.environ)
+    )
 
 
 def tensor(kind: str, *shape: int | str, dtype: str = "f32", index: int = -1, name: str = "") -> PlanValue:
