@@ -117,7 +117,9 @@ class DeviceSession(PlanSession[_Frame, _Layout, DeviceSegment]):
         assert executable.device is not None
         self._program: DeviceProgram = executable.device
         self._device = self._program.device
-        self._stream = self._device.stream()
+        with self._device.active():
+            self._stream = self._device.stream()
+        self._given_outputs: dict[str, Any] = {}
         self._keeps_results = True
         self._held: frozenset[int] = frozenset()
         self.captures: list[Capture] = []
@@ -130,25 +132,42 @@ class DeviceSession(PlanSession[_Frame, _Layout, DeviceSegment]):
         Outputs are NumPy arrays that the caller owns; bound ones are the bound arrays, wherever they are. Raises
         SignatureError, BoundsError, LimitExceeded, ExecutionError, DeviceError.
         """
-        named = self._run_named(inputs, keeps_results=True)
-        found = {}
-        for name, result in named.items():
-            bound = self._bound_outputs.get(name)
-            if isinstance(bound, np.ndarray):
-                found[name] = _copied(name, self._host(result), bound)
-            else:
-                found[name] = result if bound is not None else self._host(result)
-        self._stream.synchronise()
+        with self._device.active():
+            named = self._run_named(inputs, keeps_results=True)
+            found = {name: self._given_back(name, result) for name, result in named.items()}
+            self._stream.synchronise()
         return found
+
+    def _given_back(self, name: str, result: Any) -> Any:
+        """An output as `run` returns it."""
+        bound = self._bound_outputs.get(name)
+        if isinstance(bound, np.ndarray):
+            return _copied(name, self._host(result), bound)
+        return self._host(result) if bound is None else self._given_outputs[name]
 
     def run_on_device(self, inputs: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Run once and leave the outputs where they are: arrays on the device (`__dlpack__`), owned by the caller.
 
         What the host computed is a NumPy array. Inputs and errors as for `run`.
         """
-        named = self._run_named(inputs, keeps_results=False)
-        self._stream.synchronise()
+        with self._device.active():
+            named = self._run_named(inputs, keeps_results=False)
+            self._stream.synchronise()
         return named
+
+    def bind(
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        outputs: Mapping[str, Any] | None = None,
+        state: Mapping[str, str] | None = None,
+    ) -> None:
+        """Fix inputs, outputs and state, as other sessions do; arrays may lie on the device (`__dlpack__`).
+
+        State never leaves the device.
+        """
+        with self._device.active():
+            super().bind(inputs, outputs, state)
+        self._given_outputs |= dict(outputs or {})
 
     def _run_named(self, inputs: Mapping[str, Any] | None, *, keeps_results: bool) -> dict[str, Any]:
         arguments = self._arguments(inputs)

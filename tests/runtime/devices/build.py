@@ -98,4 +98,4 @@ def executable(
     specs = [TensorSpec(v.name, DTYPES[v.dtype], v.shape) for v in made.values]
     inputs, outputs = (tuple(specs[n] for n in numbers) for numbers in (made.inputs, made.outputs))
     found = device or program()
-    return Executable(inputs, outputs, made, tuple(constants), source, found.device.target, device=found)
+    return Executable(inputs, outputs, made, tuple(constants), source, found.target, device=found)
