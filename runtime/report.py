@@ -20,8 +20,8 @@ class Report:
     memory: bytes (arena expression or number, constants, peak for the fixed part); cost: counts, and the sums over
     steps; notes: anything loud; host: steps of a native target that call NumPy, with the reason; gpu: of a GPU target,
     what its kernels' code shows and predicted times, {} for others. `flops` and `bytes` of kernels and cost are static:
-    a number, an expression over sizes as text, or None where operations are not known. The row of an `if` or `loop`
-    covers the rows of its sub-plans.
+    a number, an expression over sizes as text, or None where operations are not known; `language` says what a kernel is
+    written in: numpy, c or triton. The row of an `if` or `loop` covers the rows of its sub-plans.
     """
 
     fusions: tuple[Mapping[str, Any], ...] = ()

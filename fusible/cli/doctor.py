@@ -22,7 +22,7 @@ VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPEN
 
 
 def doctor(json_output: JsonOption = False) -> None:
-    """Show the toolchain, processor features, threads, memory and GPUs, and which targets can run here."""
+    """Show the toolchain, processor features, threads, memory and GPUs, and for which targets can be built here."""
     facts = examine()
     if json_output:
         print_json(facts)
