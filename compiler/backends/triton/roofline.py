@@ -62,12 +62,12 @@ class Reached:
 class Launching:
     """What launches cost, in seconds. host: of the thread that launches, for each kernel, where no graph replays.
 
-    gap: between two kernels that the device has both. graph: of replaying a graph, once. Assumed for launches through
-    the driver: NVIDIA's "Getting Started with CUDA Graphs" has 3.8 us for kernels of 2.9 us launched one after the
-    other, 3.4 us out of a graph.
+    gap: between two kernels that the device has both. graph: of replaying a graph, once. All are assumed: NVIDIA's
+    "Getting Started with CUDA Graphs" has 3.8 us for kernels of 2.9 us launched one after the other from C, and 3.4 us
+    out of a graph; a session in Python takes longer for a launch than C does.
     """
 
-    host: float = 4.0e-6
+    host: float = 10e-6
     gap: float = 0.8e-6
     graph: float = 5.0e-6
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
 
 from fusible.errors import KernelBuildError
 
@@ -50,6 +50,18 @@ class StaticReport:
     bulk_loads: int = 0
     bulk_stores: int = 0
     atomics: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON types only."""
+        found = asdict(self)
+        found["loads"], found["stores"] = ({str(bits): n for bits, n in w.items()} for w in (self.loads, self.stores))
+        return found
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> StaticReport:
+        """What `to_json` gave."""
+        loads, stores = ({int(bits): n for bits, n in data[name].items()} for name in ("loads", "stores"))
+        return StaticReport(**{**data, "loads": loads, "stores": stores})
 
 
 def cuda_report(ptx: str, usage: str, shared: int) -> StaticReport:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from onnx.parser import parse_model
 
+import fusible
 from fusible.cli.gpu_report import print_gpu_section
+from fusible.compiler import lower
 from fusible.compiler.backends.triton.aot import BuiltKernel, build
 from fusible.compiler.backends.triton.candidates import Candidate, prune
 from fusible.compiler.backends.triton.gpu_targets import GPUS, MatrixType, gpu_target
@@ -26,6 +30,7 @@ from fusible.compiler.backends.triton.roofline import Bound
 from fusible.compiler.backends.triton.schedule import schedule
 from fusible.compiler.backends.triton.static_report import StaticReport, cuda_report, hip_report
 from fusible.compiler.ir.types import DType
+from fusible.compiler.options import Options
 from fusible.compiler.region.parse import parse_region
 from fusible.errors import KernelBuildError
 
@@ -91,6 +96,17 @@ region [i0=1024, i1=4096]
 """
 
 
+MODEL = parse_model("""
+    <ir_version: 10, opset_import: ["": 18]>
+    model (float16[n, 256] x, float16[256, 512] w) => (float16[n, 512] y)
+    {
+        product = MatMul(x, w)
+        positive = Relu(product)
+        y = Softmax(positive)
+    }
+""")
+
+
 def product(gpu: str, rows: int = 128) -> BuiltKernel:
     arguments = tuple(Argument(name, "*fp16", None, 16) for name in ("x0", "x1", "y0"))
     constants = {"ROWS": rows, "COLUMNS": 128, "N": 1024, "K": 1024}
@@ -119,19 +135,31 @@ def test_amd_assembly_is_read() -> None:
         hip_report(ASSEMBLY.replace(".vgpr_spill_count: 2", ""), 64)
 
 
-@pytest.mark.parametrize(("gpu", "instruction"), [("h100", "wgmma"), ("a100", "mma")])
-def test_a_built_product_uses_the_matrix_units(gpu: str, instruction: str) -> None:
-    built = product(gpu)
-    assert built.report.matrix.keys() == {instruction} and built.report.spilled == 0
+def test_a_built_product_uses_the_matrix_units() -> None:
+    built = product("a100")
+    assert built.report.matrix.keys() == {"mma"} and built.report.spilled == 0
     assert built.report.loads.keys() == {128}
     expected = Expectation((1024, 1024, 1024), 128, MatrixType.FP16)
     found = kernel_report(
-        "k", built.report, gpu_target(gpu), threads=128, programs=64, operations=2.0 * 1024**3, nbytes=6 * 1024.0**2,
+        "k", built.report, A100, threads=128, programs=64, operations=2.0 * 1024**3, nbytes=6 * 1024.0**2,
         expected=expected,
     )  # fmt: skip
     assert found.findings == () and found.bound is Bound.MATRIX
-    assert found.roofline == pytest.approx(2.0 * 1024**3 / gpu_target(gpu).fp16)
+    assert found.roofline == pytest.approx(2.0 * 1024**3 / A100.fp16)
     assert found.roofline < found.seconds < 20 * found.roofline
+
+
+def test_a_compiled_model_has_the_report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The whole way: fp16, wgmma, nothing spills; what the plan launches is what is reported."""
+    monkeypatch.setattr(lower, "open_device_program", lambda *_, **__: None)  # no GPU is here
+    options = Options(cache_dir=tmp_path)
+    section = fusible.compile(MODEL.SerializeToString(), "cuda:sm_90", shapes={"n": 256}, options=options).report.gpu
+    first, second = section["kernels"]
+    assert first["matrix"].keys() == {"wgmma"} and not second["matrix"]
+    assert first["operations"] == 256 * 512 * (2 * 256 + 1) and first["programs"] >= 8
+    assert second["bytes"] == pytest.approx(256 * 512 * 4)
+    assert section["findings"] == [] and section["target"] == "cuda:sm_90"
+    assert section["predicted_us"]["roofline"] < section["predicted_us"]["graph"] < section["predicted_us"]["launches"]
 
 
 def test_a_built_sum_has_no_findings() -> None:
