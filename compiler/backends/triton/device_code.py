@@ -16,10 +16,11 @@ from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.kernel import TILE_HEADER
 from fusible.compiler.backends.triton.lower import LAUNCH_SYMBOL
 from fusible.compiler.backends.triton.printer import PrintedKernel
+from fusible.compiler.backends.triton.static_report import StaticReport
 from fusible.runtime.devices.code import DeviceCode, DeviceImage, DeviceKernel
 from fusible.runtime.native.program import NativeCode
 
-__all__ = ["device_kernel", "gpu_code", "host_code"]
+__all__ = ["device_kernel", "gpu_code", "host_code", "static_reports"]
 
 _NAMES = "names.c"
 
@@ -66,6 +67,12 @@ def gpu_code(kernels: Sequence[DeviceKernel], gpu: GpuTarget, cache_dir: Path) -
     built = build_kernels(kernels, gpu, Form.IMAGE, cache_dir)
     images = {kernel.name: _image(found) for kernel, (_, found) in zip(kernels, built, strict=True)}
     return DeviceCode(tuple(kernels), images={gpu.target: images})
+
+
+def static_reports(kernels: Sequence[DeviceKernel], gpu: GpuTarget, cache_dir: Path) -> dict[str, StaticReport]:
+    """What the code of kernels shows, by their names; built if need be. Raises as `host_code`."""
+    built = build_kernels(kernels, gpu, Form.IMAGE, cache_dir)
+    return {k.name: StaticReport.from_json(found["report"]) for k, (_, found) in zip(kernels, built, strict=True)}
 
 
 def _image(found: Mapping[str, Any]) -> DeviceImage:
