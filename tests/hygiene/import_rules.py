@@ -23,6 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "fusible/cli": {"ml_dtypes", "numpy", "onnx", "onnxruntime", "rich", "typer"},
     "fusible/onnx_backend": {"numpy", "onnx"},
     "kernels": {"ml_dtypes", "numpy"},
+    "kernels/triton": {"triton"},
     "runtime": {"ml_dtypes", "numpy"},
     "compiler": {"ml_dtypes", "numpy"},
     "compiler/api": {"onnx"},

@@ -13,7 +13,7 @@ from fusible.compiler.ir.types import DType
 from fusible.compiler.region.index import Bound
 from fusible.compiler.region.region import Index, Reduce, Region, Scan, Test
 
-__all__ = ["ELEMENT_TYPES", "Tile", "is_value", "tile_of"]
+__all__ = ["ELEMENT_TYPES", "Tile", "check_element_types", "is_value", "tile_of", "tile_over"]
 
 ELEMENT_TYPES = {
     DType.F64: "float64",
@@ -69,14 +69,12 @@ class Tile:
         """The tile of a region without folds, with one axis as its columns. Raises NotPrintable if it has none such."""
         if self.folds or axis not in self.rows or len(self.rows) < 2:
             raise NotPrintable(f"i{axis} cannot be the columns of its tile")
-        rows = tuple(a for a in self.rows if a != axis)
-        return replace(
-            self,
-            rows=rows,
-            columns=(axis,),
-            row_points=_points(self.nest, rows),
-            column_points=_points(self.nest, (axis,)),
-        )
+        return self.over(tuple(a for a in self.rows if a != axis), (axis,))
+
+    def over(self, rows: tuple[int, ...], columns: tuple[int, ...]) -> Tile:
+        """The tile of the same nest with other axes as its rows and columns."""
+        points = _points(self.nest, rows), _points(self.nest, columns)
+        return replace(self, rows=rows, columns=columns, row_points=points[0], column_points=points[1])
 
     @property
     def scans(self) -> bool:
@@ -120,13 +118,25 @@ def is_value(name: str) -> bool:
 
 def tile_of(region: Region) -> Tile:
     """The tile of a region without contractions whose folds run over the same axes. Raises NotPrintable."""
+    check_element_types(region)
+    nest = nest_of(region, scans=True)
+    tile = tile_over(nest, nest.outer, nest.folded)
+    _check_order(tile)
+    return tile
+
+
+def check_element_types(region: Region) -> None:
+    """Raise NotPrintable for element types that Triton lacks."""
     for buffer in (*region.inputs, *region.outputs):
         if buffer.dtype not in ELEMENT_TYPES:
             raise NotPrintable(f"a buffer holds {buffer.dtype.value}")
     for dtype in region.dtypes:
         if dtype not in ELEMENT_TYPES:
             raise NotPrintable(f"it computes in {dtype.value}")
-    nest = nest_of(region, scans=True)
+
+
+def tile_over(nest: Nest, outer: tuple[int, ...], folded: tuple[int, ...]) -> Tile:
+    """The tile of a nest with these axes as rows and columns; those of one index are left out."""
     names: dict[str, Dim] = {}
     for axis, extent in enumerate(nest.extents):
         most = bounds_of(extent)[1] if extent is not None else None
@@ -134,11 +144,10 @@ def tile_of(region: Region) -> Tile:
             names[f"i{axis}"] = 0
         elif most is not None:
             names[f"i{axis}"] = SymInt.of(Symbol(f"i{axis}", 0, max(most - 1, 0)))
-    rows = tuple(a for a in nest.outer if nest.extents[a] not in (None, 1))
-    columns = tuple(a for a in nest.folded if nest.extents[a] not in (None, 1))
+    rows = tuple(a for a in outer if nest.extents[a] not in (None, 1))
+    columns = tuple(a for a in folded if nest.extents[a] not in (None, 1))
     row_points, column_points = _points(nest, rows), _points(nest, columns)
     tile = Tile(nest, rows, columns, row_points, column_points, False, names)
-    _check_order(tile)
     wide = any(_exceeds(dim) for dim in (row_points, column_points, *_positions(tile)))
     return Tile(nest, rows, columns, row_points, column_points, wide, names)
 
