@@ -1,4 +1,4 @@
-"""Any region that can be one Triton kernel: which printer takes it."""
+"""Any region, and any node that has none, that can be one Triton kernel: which printer takes it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.backends.triton.attention import print_attention
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.printer import PrintedKernel, print_region
+from fusible.compiler.backends.triton.recurrent import RECURRENT, print_recurrent
 from fusible.compiler.backends.triton.schedule import schedule
+from fusible.compiler.ir.graph import Node
 from fusible.compiler.region.region import Region
 
-__all__ = ["print_kernel"]
+__all__ = ["print_kernel", "print_node"]
 
 
 def print_kernel(region: Region, target: GpuTarget, constants: Collection[int] = ()) -> PrintedKernel:
@@ -22,3 +24,13 @@ def print_kernel(region: Region, target: GpuTarget, constants: Collection[int] =
     if region.contractions:
         raise NotPrintable("it contains a contraction")
     return print_region(region, schedule(region, target))
+
+
+def print_node(node: Node, target: GpuTarget) -> PrintedKernel | None:
+    """The kernel of a node whose op has a template of its own; None for ops that have none. Raises NotPrintable.
+
+    Arguments are the inputs that are there, then the outputs, then numbers.
+    """
+    if node.op.name in RECURRENT:
+        return print_recurrent(node, target)
+    return None
