@@ -10,6 +10,7 @@ from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.printer import PrintedKernel, print_region
 from fusible.compiler.backends.triton.recurrent import RECURRENT, print_recurrent
 from fusible.compiler.backends.triton.schedule import schedule
+from fusible.compiler.backends.triton.top_k import print_top_k
 from fusible.compiler.ir.graph import Node
 from fusible.compiler.region.region import Region
 
@@ -33,4 +34,6 @@ def print_node(node: Node, target: GpuTarget) -> PrintedKernel | None:
     """
     if node.op.name in RECURRENT:
         return print_recurrent(node, target)
+    if node.op.name == "top_k":
+        return print_top_k(node)
     return None

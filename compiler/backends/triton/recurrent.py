@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
-from fusible.compiler.backends.triton.launch import POINTER_TYPES, AccessFact, Argument, LaunchRule
+from fusible.compiler.backends.triton.launch import AccessFact, Argument, LaunchRule
+from fusible.compiler.backends.triton.node_kernel import NodeKernel, kernel_source, tensor_of
 from fusible.compiler.backends.triton.print_expr import literal_text
 from fusible.compiler.backends.triton.printer import PrintedKernel
-from fusible.compiler.backends.triton.tile import exceeds_32_bits
 from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.ir.opset.recurrent import GruAttrs, LstmAttrs, RnnAttrs
-from fusible.compiler.ir.symbols import Dim, product
-from fusible.compiler.ir.types import DType, TensorType
+from fusible.compiler.ir.symbols import Dim
+from fusible.compiler.ir.types import DType
 from fusible.kernels.numpy.recurrent_activations import ActivationChoice, choose_activations
 
 __all__ = ["RECURRENT", "print_recurrent"]
@@ -55,8 +55,9 @@ def print_recurrent(node: Node, target: GpuTarget, name: str = "kernel") -> Prin
 
 
 def _shape(value: Value) -> tuple[Dim, ...]:
-    assert isinstance(value.type, TensorType) and value.type.shape is not None
-    return value.type.shape
+    shape = tensor_of(value).shape
+    assert shape is not None
+    return shape
 
 
 class _Printer:
@@ -71,24 +72,21 @@ class _Printer:
         steps, rows = (x[1], x[0]) if attrs.layout else (x[0], x[1])
         self.sizes = dict(zip(_SIZES, (steps, rows, x[2], recurrent[2]), strict=True))
         self.directions = 2 if attrs.direction == "bidirectional" else 1
-        shapes = [_shape(v) for v in (*self.operands.values(), *self.results.values())]
-        self.wide = any(exceeds_32_bits(product(shape)) for shape in shapes)
+        self.kernel = NodeKernel.of(node, self.sizes)
 
     def _checked(self) -> DType:
         for member, value in (*self.operands.items(), *self.results.items()):
-            type_ = value.type
-            if not isinstance(type_, TensorType) or type_.shape is None:
-                raise NotPrintable("the rank of an operand is not known")
-            if member != "lengths" and type_.dtype not in _ELEMENTS:
-                raise NotPrintable(f"it has an operand of {type_.dtype.value}")
-        found = {v.type.dtype for m, v in self.operands.items() if m != "lengths" and isinstance(v.type, TensorType)}
+            dtype = tensor_of(value).dtype
+            if member != "lengths" and dtype not in _ELEMENTS:
+                raise NotPrintable(f"it has an operand of {dtype.value}")
+        found = {tensor_of(v).dtype for m, v in self.operands.items() if m != "lengths"}
         if len(found) > 1:
             raise NotPrintable("its operands are of several types")
         return found.pop()
 
     def printed(self) -> PrintedKernel:
         """Text and rule."""
-        arguments = self._arguments()
+        arguments = self.kernel.arguments()
         constants = {"ROWS": _ROWS, "UNITS": _UNITS, "DEPTH": _DEPTH}
         blocks = ((self.directions, 1), (self.sizes["rows"], _ROWS))
         rule = LaunchRule(self.name, arguments, constants, self._facts(), blocks, _WARPS, 1)
@@ -99,15 +97,6 @@ class _Printer:
         inputs = {member: f"x{n}" for n, member in enumerate(self.operands)}
         return inputs | {member: f"y{n}" for n, member in enumerate(self.results)}
 
-    def _arguments(self) -> tuple[Argument, ...]:
-        names = self._names()
-        found = []
-        for member, value in (*self.operands.items(), *self.results.items()):
-            assert isinstance(value.type, TensorType)
-            found.append(Argument(names[member], POINTER_TYPES[value.type.dtype], None, 16))
-        kind = "i64" if self.wide else "i32"
-        return (*found, *(Argument(n, kind, d) for n, d in self.sizes.items() if not isinstance(d, int)))
-
     def _facts(self) -> tuple[AccessFact, ...]:
         names = self._names()
         found = [(m, False) for m in self.operands if m != "lengths"] + [(m, True) for m in self.results]
@@ -116,17 +105,12 @@ class _Printer:
     # Text
 
     def _source(self, arguments: Sequence[Argument], constants: Mapping[str, int]) -> str:
-        functions = list(self._functions())
-        template = self.node.op.name
-        imported = [template, *(n for n in ("sigmoid", "tanh") if any(f"{n}(x)" in text for text in functions))]
-        head = [f'"""One kernel: {template} in {self.dtype.value}."""', ""]
-        head += ["import triton", "import triton.language as tl"]
-        if any("libdevice." in text for text in functions):
-            head.append("from triton.language.extra import libdevice")
-        head += ["", f"from fusible.kernels.triton.recurrent import {', '.join(sorted(imported))}", "", ""]
-        parameters = ", ".join([*(a.name for a in arguments), *(f"{c}: tl.constexpr" for c in constants)])
-        kernel = [f"@triton.jit\ndef {self.name}({parameters}):", *(f"    {line}" for line in self._kernel()), ""]
-        return "\n".join([*head, *(f"{f}\n\n" for f in functions), *kernel])
+        functions, template = list(self._functions()), self.node.op.name
+        imported = [template, *(n for n in ("sigmoid", "tanh") if any(f" {n}(x)" in text for text in functions))]
+        parameters = [*(a.name for a in arguments), *(f"{c}: tl.constexpr" for c in constants)]
+        title = f"{template} in {self.dtype.value}"
+        body = list(self._kernel())
+        return kernel_source(title, "recurrent", imported, functions, parameters, body, self.name)
 
     def _functions(self) -> Iterator[str]:
         """The activations, of each direction; those of gates and candidates cut their argument first."""
@@ -147,9 +131,9 @@ class _Printer:
         return choose_activations(names[:count], self.attrs.activation_alpha, self.attrs.activation_beta)
 
     def _kernel(self) -> Iterator[str]:
-        rows, choices = self._size("rows"), self._choices()
+        rows, choices = self.kernel.size("rows"), self._choices()
         count = len(choices) // self.directions
-        yield f"program = tl.program_id(0){'.to(tl.int64)' if self.wide else ''}"
+        yield f"program = {self.kernel.program()}"
         yield f"blocks = ({rows} + ROWS - 1) // ROWS"
         yield "first = program % blocks * ROWS"
         if self.directions == 1:
@@ -163,10 +147,6 @@ class _Printer:
             yield f"if direction == {number}:"
             yield from (f"    {line}" for line in self._call("direction", "direction == 1", number))
 
-    def _size(self, name: str) -> str:
-        dim = self.sizes[name]
-        return str(dim) if isinstance(dim, int) else name
-
     def _call(self, direction: str | None, backward: str, number: int) -> Iterator[str]:
         """The call of the template for a direction, with the activations of direction `number`."""
         names, op = self._names(), self.node.op.name
@@ -178,7 +158,7 @@ class _Printer:
                 text = f"{text} + {direction} * ({offsets[member]})"
             yield f"    {member}={text},"
         yield from (f"    {stride}={text}," for stride, text in self._strides().items())
-        steps, rows, width, hidden = (self._size(n) for n in _SIZES)
+        steps, rows, width, hidden = (self.kernel.size(n) for n in _SIZES)
         yield f"    first=first, backward={backward}, steps={steps}, rows={rows}, width={width}, hidden={hidden},"
         hooks = [f"{letter}={_hook(number * count + n, count)}" for n, letter in enumerate("FGK"[:count])]
         yield f"    {', '.join([*hooks, *self._flags()])},"
@@ -186,7 +166,7 @@ class _Printer:
         yield ")"
 
     def _strides(self) -> dict[str, str]:
-        steps, rows, width, hidden = (self._size(n) for n in _SIZES)
+        steps, rows, width, hidden = (self.kernel.size(n) for n in _SIZES)
         line = f"{self.directions} * {hidden}"
         if self.attrs.layout:
             x = {"x_step": width, "x_row": f"{steps} * {width}"}
@@ -196,7 +176,7 @@ class _Printer:
 
     def _offsets(self) -> dict[str, str]:
         """From one direction to the next, by operand and result."""
-        _, rows, width, hidden = (self._size(n) for n in _SIZES)
+        _, rows, width, hidden = (self.kernel.size(n) for n in _SIZES)
         gates = RECURRENT[self.node.op.name]
         state = hidden if self.attrs.layout else f"{rows} * {hidden}"
         return {

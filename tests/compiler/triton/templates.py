@@ -17,6 +17,7 @@ from fusible.compiler.backends.triton.print_kernel import print_kernel
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.errors import FusibleError
 from tests.compiler.triton.attention_forms import NAMES, check_attention, made
+from tests.compiler.triton.node_cases import NODES, node_case
 from tests.compiler.triton.recurrent_layers import LAYERS, Layer
 
 TARGETS = ("cuda:sm_80", "cuda:sm_90", "cuda:sm_100", "cuda:sm_120", "hip:gfx942")
@@ -39,6 +40,9 @@ def templates() -> Iterator[tuple[str, Template]]:
     for name, given in LAYERS.items():
         layer = Layer(**given)
         yield f"recurrent/{name}", (lambda gpu, layer=layer: layer.printed(gpu), layer.check)  # type: ignore[misc]
+    for name in NODES:
+        case = node_case(name)
+        yield f"node/{name}", (lambda gpu, case=case: case.printed(gpu), case.check)  # type: ignore[misc]
 
 
 def built(kernel: PrintedKernel, target: GpuTarget) -> str:
