@@ -78,6 +78,7 @@ def nest_of(
     aside: tuple[int, ...] = (),
     vector: int | None = None,
     rows: tuple[int, ...] | None = None,
+    depths: tuple[int, ...] | None = None,
     scans: bool = False,
 ) -> Nest:
     """The nest of a region whose folds all run over the same axes. Raises NotPrintable.
@@ -85,6 +86,7 @@ def nest_of(
     contraction: the stage of the contraction that a kernel will compute; other regions have none. aside: loads of it
     that the kernel makes in its own way, so that they do not keep axes apart. vector: the axis that vectors lie along,
     if that is decided. rows: the other parallel axes in the order in which a kernel numbers them, if it does.
+    depths: the folded axes in the order in which a kernel goes through them, if it is not that of their numbers.
     scans: the printer takes running folds, whose axis counts as folded.
     """
     if not scans and any(isinstance(stage, Scan) for stage in region.stages):
@@ -95,7 +97,7 @@ def nest_of(
     axes = {frozenset(f.axes) for f in folds} | {frozenset((s.axis,)) for s in region.stages if isinstance(s, Scan)}
     if len(axes) > 1 or (contraction is not None and len(folds) > 1):
         raise NotPrintable("its reductions run over different axes")
-    folded = tuple(sorted(next(iter(axes), ())))
+    folded = depths if depths is not None else tuple(sorted(next(iter(axes), ())))
     outer = tuple(n for n in range(len(region.extents)) if n not in folded)
     loads = {
         n: _access(s.buffer, s.map, region.inputs[s.buffer].shape, n)

@@ -32,9 +32,17 @@ _EMPTY = {Guard.NONE: "NAN_IF_EMPTY", Guard.NEVER: "ZERO_IF_EMPTY", Guard.NAN: "
 
 
 def print_attention(
-    region: Region, target: GpuTarget, chosen: AttentionSchedule | None = None, name: str = "kernel"
+    region: Region,
+    target: GpuTarget,
+    chosen: AttentionSchedule | None = None,
+    *,
+    precision: str = "ieee",
+    name: str = "kernel",
 ) -> PrintedKernel:
-    """The kernel of a region that is attention, by a schedule or by the one for a GPU. Raises NotPrintable."""
+    """The kernel of a region that is attention, by a schedule or by the one for a GPU. Raises NotPrintable.
+
+    precision: how matrix units multiply f32: `ieee` or `tf32`.
+    """
     renamed, symbols = anonymous(region)
     check_element_types(renamed)
     attention = attention_of(renamed, _ELEMENTS)
@@ -44,8 +52,8 @@ def print_attention(
         raise NotPrintable("the operands of its products are of several types")
     if any(renamed.extents[n] != 1 for n in attention.others):
         raise NotPrintable("its result is broadcast")
-    found = chosen or schedule_attention(attention, dtypes.pop(), target)
-    return _Printer(attention, found, name, symbols).printed()
+    found = chosen or schedule_attention(attention, dtypes.pop(), target, precision)
+    return _Printer(attention, found, precision, name, symbols).printed()
 
 
 def _buffer(region: Region, position: int) -> int:
@@ -66,9 +74,11 @@ class _Operand:
 class _Printer:
     """Prints attention whose shape symbols are renamed; `symbols`: what they stand for."""
 
-    def __init__(self, attention: Attention, schedule: AttentionSchedule, name: str, symbols: dict[str, Dim]) -> None:
+    def __init__(
+        self, attention: Attention, schedule: AttentionSchedule, precision: str, name: str, symbols: dict[str, Dim]
+    ) -> None:
         self.attention, self.region, self.name = attention, attention.region, name
-        self.schedule, self.symbols = schedule, symbols
+        self.schedule, self.precision, self.symbols = schedule, precision, symbols
         hidden = (attention.q, attention.k, attention.v)
         self.whole = flat_nest(self.region, ())
         self.nest = flat_nest(self.region, hidden)
@@ -209,7 +219,7 @@ class _Printer:
         size, width = (self._extent(a) for a in (attention.size, attention.column))
         body.line(f"    first, {body.dim(queries)}, begin, end, {body.dim(keys)}, extra, score, finish,")
         body.line(f"    {size}, {width}, {_power(size)}, {_power(width)}, ROWS, KEYS,")
-        body.line(f'    {self.rows_fit}, {self.keys_fit}, {_EMPTY[attention.guard]}, "ieee",')
+        body.line(f'    {self.rows_fit}, {self.keys_fit}, {_EMPTY[attention.guard]}, "{self.precision}",')
         body.line(")")
 
     def _call(self, name: str) -> str:

@@ -11,7 +11,7 @@ from fusible.compiler.backends.triton.launch import AccessFact
 from fusible.compiler.backends.triton.print_dim import MODULO, DimPrinter
 from fusible.compiler.backends.triton.print_expr import Code, carried, full, literal_text, print_expr, rounded
 from fusible.compiler.backends.triton.tile import ELEMENT_TYPES, Tile
-from fusible.compiler.ir.symbols import Dim, bounds_of
+from fusible.compiler.ir.symbols import Dim, SymInt, bounds_of
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.index import Bound
 from fusible.compiler.region.region import Index, Load, Map, Test, operands_of
@@ -52,6 +52,7 @@ class Body:
         self.lines: list[str] = []
         self.indent = 1
         self.facts: list[AccessFact] = []
+        self.fills = False  # whether what a mask leaves out of a load must be its fill, or zero
 
     def line(self, text: str) -> None:
         """Add a statement."""
@@ -155,7 +156,7 @@ class Body:
         arguments = [f"x{stage.buffer} + {offset}"]
         if masks:
             arguments.append(f"mask={' & '.join(masks)}")
-        if conditions:
+        if conditions or (masks and self.fills):
             plain = DType.I8 if dtype is DType.BOOL else dtype
             arguments.append(f"other={literal_text(int(fill) if dtype is DType.BOOL else fill, plain)}")
         self._note(f"x{stage.buffer}", dtype, False, access, bool(masks))
@@ -214,11 +215,24 @@ class Body:
         own = self._spread((access.offset, *indices))
         checks = self._spread(tuple(access.conditions()))
         wanted = (own[0] or checks[0] or least[0], own[1] or checks[1] or least[1])
-        text = self.dim(access.offset)
+        text = self._offset(access.offset)
         for variable, has, wants in zip(("r", "c"), own, wanted, strict=True):
             if wants and not has:
                 text = f"{variable} * 0" if text == "0" else f"{text} + {variable} * 0"
         return text, wanted
+
+    def _offset(self, offset: Dim) -> str:
+        """An offset, summed up so that what is the same for a whole tile or row is added to few elements."""
+        known = self.tile.known(offset)
+        if not isinstance(known, SymInt):
+            return self.dim(offset)
+        parts: dict[Spread, Dim] = {}
+        for monomial, number in known.terms:
+            term: Dim = SymInt(((monomial, number),)) if monomial else number
+            spread = self._spread((term,))
+            parts[spread] = parts.get(spread, 0) + term
+        texts = [self.dim(parts[s]) for s in sorted(parts)]
+        return f"({' + '.join(texts)})" if len(texts) > 1 else texts[0]
 
     def _conditions(self, bounds: Sequence[Bound]) -> list[str] | None:
         """The conditions that do not hold for certain; None if one never holds."""

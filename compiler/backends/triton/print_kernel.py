@@ -3,28 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.backends.triton.attention import print_attention
+from fusible.compiler.backends.triton.contraction import Contraction, Unsuited, contraction_of, sum_orders
+from fusible.compiler.backends.triton.contraction_printer import print_product, sizes_of
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.printer import PrintedKernel, print_region
 from fusible.compiler.backends.triton.recurrent import RECURRENT, print_recurrent
 from fusible.compiler.backends.triton.schedule import schedule
+from fusible.compiler.backends.triton.schedule_contraction import Sizes, schedule_contraction
 from fusible.compiler.backends.triton.top_k import print_top_k
 from fusible.compiler.ir.graph import Node
-from fusible.compiler.region.region import Region
+from fusible.compiler.ir.symbols import Dim, product
+from fusible.compiler.ir.types import DType
+from fusible.compiler.region.region import Contract, Region
+from fusible.compiler.region.reorder import reordered
+from fusible.compiler.region.sums import contractions_as_sums
 
 __all__ = ["print_kernel", "print_node"]
 
+_FEWEST = 8  # rows, columns or terms for which a tile is worth its while
+_READ_AGAIN = 64  # how often a sum may read each element of its operands
+_FEW_TERMS = 2**18  # fewer may be summed up in any way
 
-def print_kernel(region: Region, target: GpuTarget, constants: Collection[int] = ()) -> PrintedKernel:
-    """The kernel of a region on a GPU; constants: the inputs whose content is known. Raises NotPrintable."""
-    del constants  # only contractions store them anew
+
+def print_kernel(
+    region: Region, target: GpuTarget, constants: Collection[int] = (), *, precision: str = "ieee"
+) -> PrintedKernel:
+    """The kernel of a region on a GPU.
+
+    constants: the inputs whose content is known, which may be stored anew (`PrintedKernel.repacked`). precision: how
+    matrix units multiply f32: `ieee` or `tf32`. Raises NotPrintable, with the reason.
+    """
+    if not region.contractions:
+        return print_region(region, schedule(region, target))
     if len(region.contractions) == 2:
-        return print_attention(region, target)
-    if region.contractions:
-        raise NotPrintable("it contains a contraction")
-    return print_region(region, schedule(region, target))
+        return print_attention(region, target, precision=precision)
+    if len(region.contractions) > 1:
+        raise NotPrintable("it contains several contractions")
+    try:
+        contraction = contraction_of(region, constants, depth_last=precision == "tf32")
+        _check_worth(contraction)
+    except Unsuited as unsuited:
+        return _summed(region, target, constants, unsuited)
+    made = schedule_contraction(sizes_of(contraction), contraction.kind, precision, target)
+    return print_product(contraction, made, precision)
 
 
 def print_node(node: Node, target: GpuTarget) -> PrintedKernel | None:
@@ -37,3 +62,32 @@ def print_node(node: Node, target: GpuTarget) -> PrintedKernel | None:
     if node.op.name == "top_k":
         return print_top_k(node)
     return None
+
+
+def _check_worth(contraction: Contraction) -> None:
+    """Raise Unsuited for products whose tiles would be mostly padding."""
+    sizes: Sizes = sizes_of(contraction)
+    for what, points in (("rows", sizes.rows), ("columns", sizes.columns), ("terms", sizes.depth)):
+        if isinstance(points, int) and points < _FEWEST:
+            raise Unsuited(f"its product has {points} {what}")
+    if sizes.batch == 0:
+        raise Unsuited("its product is empty")
+
+
+def _summed(region: Region, target: GpuTarget, constants: Collection[int], why: Unsuited) -> PrintedKernel:
+    """The contraction as a sum, if that does not read its operands all too often. Raises NotPrintable."""
+    (position,) = region.contractions
+    contract = region.stages[position]
+    assert isinstance(contract, Contract)
+    terms = product(region.extents)
+    read = sum(_literal(product(b.shape)) for b in (*region.inputs, *region.outputs))
+    exact = contract.dtype in (DType.F64, *(d for d in DType if d.is_integer))
+    if not exact and isinstance(terms, int) and terms > _FEW_TERMS and terms > _READ_AGAIN * read:
+        raise NotPrintable(f"{why}, and as a sum it would read each element {terms // max(read, 1)} times")
+    orders = sum_orders(region, constants)
+    summed = contractions_as_sums(reordered(region, orders, {}))
+    return replace(print_region(summed, schedule(summed, target)), repacked=orders)
+
+
+def _literal(dim: Dim) -> int:
+    return dim if isinstance(dim, int) else 0

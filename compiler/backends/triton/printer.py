@@ -6,8 +6,8 @@ values v0, ... as in the region. It is a file of its own, whose last function is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.backends.triton.anonymous import anonymous
@@ -22,6 +22,7 @@ from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.combiners import COMBINERS, start_value
 from fusible.compiler.region.region import Reduce, Region, Scan
+from fusible.compiler.region.reorder import Order
 from fusible.compiler.region.text import region_text
 
 __all__ = ["PrintedKernel", "print_region"]
@@ -32,10 +33,14 @@ _SUMMED = frozenset({DType.F64, DType.F32, DType.I64, DType.I32})  # what the la
 
 @dataclass(frozen=True, slots=True)
 class PrintedKernel:
-    """The text of a file that defines one kernel, and how it is launched."""
+    """The text of a file that defines one kernel, and how it is launched.
+
+    repacked: the inputs, constants all, that the kernel reads in another order of dimensions than the region has them.
+    """
 
     source: str
     rule: LaunchRule
+    repacked: Mapping[int, Order] = field(default_factory=dict)
 
 
 def print_region(region: Region, schedule: Schedule, name: str = "kernel") -> PrintedKernel:

@@ -29,13 +29,15 @@ class AttentionSchedule:
     stages: int
 
 
-def schedule_attention(attention: Attention, dtype: DType, target: GpuTarget) -> AttentionSchedule:
-    """The schedule for operands of a type."""
+def schedule_attention(
+    attention: Attention, dtype: DType, target: GpuTarget, precision: str = "ieee"
+) -> AttentionSchedule:
+    """The schedule for operands of a type; precision: how matrix units multiply f32, `ieee` or `tf32`."""
     extents = attention.region.extents
     size, width = (_power(extents[axis]) for axis in (attention.size, attention.column))
     queries: Dim = 1 if attention.query is None else extents[attention.query]
     most = _power(queries) if isinstance(queries, int) else 1 << 30
-    if dtype is DType.F32:
+    if dtype is DType.F32 and precision == "ieee":
         rows, keys, warps = (32, 32, 4) if max(size, width) <= 128 else (16, 32, 4)
     elif max(size, width) <= 128:
         rows, keys, warps = 128, 64, 4 if max(size, width) <= 64 else 8

@@ -1,0 +1,276 @@
+"""A region around one contraction as a kernel: the template of kernels/triton/contraction.py and its hooks, printed.
+
+What leads to an operand is printed into the hooks that load its blocks: what stays the same over the depth into one
+that runs before the loop, the rest into one that runs in each step. What follows is the epilogue.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import fusible.kernels
+from fusible.compiler.backends.triton.body import Body
+from fusible.compiler.backends.triton.contraction import Contraction, stages_of
+from fusible.compiler.backends.triton.launch import POINTER_TYPES, Argument, LaunchRule
+from fusible.compiler.backends.triton.print_expr import Code, carried, full, rounded
+from fusible.compiler.backends.triton.printer import PrintedKernel
+from fusible.compiler.backends.triton.schedule_contraction import ContractionSchedule, Sizes, steps_of
+from fusible.compiler.backends.triton.tile import ELEMENT_TYPES, Tile
+from fusible.compiler.ir.symbol_values import substitute
+from fusible.compiler.ir.symbols import Dim
+from fusible.compiler.ir.types import DType
+from fusible.compiler.region.region import Contract, Load, operands_of
+from fusible.compiler.region.text import region_text
+
+__all__ = ["print_product", "sizes_of"]
+
+_ASSIGNED = re.compile(r"^\s*(\w+) = ")
+_TEMPLATE = "contraction"
+
+
+def sizes_of(contraction: Contraction) -> Sizes:
+    """What the schedule is made for."""
+    tile = contraction.tile
+    depths = tuple(e for a in contraction.depth if (e := tile.nest.extents[a]) is not None)
+    return Sizes(contraction.points(contraction.batch), tile.row_points, tile.column_points, depths)
+
+
+def print_product(
+    contraction: Contraction, schedule: ContractionSchedule, precision: str, name: str = "kernel"
+) -> PrintedKernel:
+    """The kernel of a contraction by a schedule. Raises NotPrintable for stages that Triton has no words for."""
+    return _Printer(contraction, schedule, precision, name).printed()
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """How an operand is printed. along: whether the depth lies along (rows, columns) of its blocks."""
+
+    name: str
+    before: str
+    position: str  # the variable of the operand's own rows or columns
+    along: tuple[bool, bool]
+
+
+_LEFT = _Side("left", "left_rows", "r", (False, True))
+_RIGHT = _Side("right", "right_columns", "c", (True, False))
+
+
+class _Printer:
+    def __init__(self, contraction: Contraction, schedule: ContractionSchedule, precision: str, name: str) -> None:
+        self.contraction, self.schedule, self.precision, self.name = contraction, schedule, precision, name
+        self.tile, self.region = contraction.tile, contraction.region
+        self.sizes = sizes_of(contraction)
+        split = len(contraction.depth) - schedule.together
+        self.outer, self.inner = contraction.depth[:split], contraction.depth[split:]
+        self.masks = tuple(
+            not _divides(block, points)
+            for block, points in (
+                (schedule.block_m, self.tile.row_points),
+                (schedule.block_n, self.tile.column_points),
+                (schedule.block_k, contraction.points(self.inner)),
+            )
+        )
+        self.bodies: list[Body] = []
+
+    def printed(self) -> PrintedKernel:
+        """Text and rule."""
+        hooks = [*self._operand(_LEFT, self.contraction.left), *self._operand(_RIGHT, self.contraction.right)]
+        hooks.append(self._epilogue())
+        call = self._call()
+        arguments = self._arguments()
+        names = ", ".join(a.name for a in arguments)
+        texts = [f"{head}\n    {names} = arguments\n{lines}" for head, lines in hooks]
+        constants = {
+            "BLOCK_M": self.schedule.block_m, "BLOCK_N": self.schedule.block_n, "BLOCK_K": self.schedule.block_k,
+            "GROUP": self.schedule.group,
+        }  # fmt: skip
+        parameters = ", ".join([*(a.name for a in arguments), *(f"{c}: tl.constexpr" for c in constants)])
+        kernel = f"@triton.jit\ndef {self.name}({parameters}):\n    {_TEMPLATE}(\n        ({names}),\n{call}    )\n"
+        facts = tuple(dict.fromkeys(fact for body in self.bodies for fact in body.facts))
+        rule = LaunchRule(
+            self.name, arguments, constants, facts, self._blocks(), self.schedule.warps, self.schedule.stages
+        )
+        return PrintedKernel(self._source([*texts, kernel]), rule, self.contraction.repacked)
+
+    def _source(self, texts: Sequence[str]) -> str:
+        functions = {k: v for body in self.bodies for k, v in {**body.dims.functions, **body.functions}.items()}
+        imports = ["import triton", "import triton.language as tl"]
+        if functions.pop("libdevice", None) is not None:
+            imports.append("from triton.language.extra import libdevice")
+        imports += ["", f"from fusible.kernels.triton.{_TEMPLATE} import {_TEMPLATE}  # {_digest()}"]
+        head = ['"""One kernel, printed from this region:', "", region_text(self.region), '"""', "", *imports]
+        return "\n".join(["\n".join(head), "", "", "\n\n".join([*functions.values(), *texts])])
+
+    def _arguments(self) -> tuple[Argument, ...]:
+        found = [Argument(f"x{n}", POINTER_TYPES[b.dtype], None, 16) for n, b in enumerate(self.region.inputs)]
+        found += [Argument(f"y{n}", POINTER_TYPES[b.dtype], None, 16) for n, b in enumerate(self.region.outputs)]
+        kind = "i64" if self.tile.wide else "i32"
+        used = {name for body in self.bodies for name in body.names.shapes}
+        found += [Argument(name, kind, dim) for name, dim in self.contraction.symbols.items() if name in used]
+        return tuple(found)
+
+    def _blocks(self) -> tuple[tuple[Dim, int], ...]:
+        """Points and the points of a program: of the batch, the rows and the columns."""
+        sizes, s = self.sizes, self.schedule
+        found = [(sizes.batch, 1), (sizes.rows, s.block_m), (sizes.columns, s.block_n)]
+        return tuple((substitute(points, self.contraction.symbols), block) for points, block in found)
+
+    def _call(self) -> str:
+        """The lines of the call of the template but for the first argument."""
+        body = self._body(self.tile, (False, False))
+        program = "tl.program_id(0).to(tl.int64)" if self.tile.wide else "tl.program_id(0)"
+        inner, outer = steps_of(self.sizes, self.schedule)
+        numbers = [program, *(body.dim(d) for d in (self.sizes.rows, self.sizes.columns, inner * outer))]
+        hooks = [_LEFT.before, _LEFT.name, _RIGHT.before, _RIGHT.name, "epilogue"]
+        accumulator = self.contraction.accumulator
+        partial = DType.F32 if self.contraction.kind.is_float else accumulator
+        types = [f"tl.{ELEMENT_TYPES[dtype]}" for dtype in (partial, accumulator)]
+        lines = [numbers, hooks, [*types, f'"{self.precision}"'], ["BLOCK_M", "BLOCK_N", "BLOCK_K", "GROUP"]]
+        return "".join(f"        {', '.join(line)},\n" for line in lines)
+
+    def _body(self, tile: Tile, masks: tuple[bool, bool]) -> Body:
+        body = Body(tile, masks)
+        self.bodies.append(body)
+        return body
+
+    # Operands
+
+    def _operand(self, side: _Side, value: int) -> Iterator[tuple[str, str]]:
+        """The two hooks of an operand: head and lines of each."""
+        rows = self.tile.rows if side is _LEFT else self.inner
+        columns = self.inner if side is _LEFT else self.tile.columns
+        own_mask = self.masks[0] if side is _LEFT else self.masks[1]
+        masks = (own_mask, self.masks[2]) if side is _LEFT else (self.masks[2], own_mask)
+        body = self._body(self.tile.over(rows, columns), masks)
+        body.fills = True
+        self._own_positions(body, side)
+        stages = stages_of(self.region, [value])
+        moving = self._moving(stages)
+        for position in stages:
+            if position not in moving:
+                body.stage(position)
+        before, body.lines = body.lines, []
+        self._depth_positions(body, side)
+        for position in stages:
+            if position in moving:
+                body.stage(position)
+        body.line(f"return {self._block(body, value, side)}")
+        state = self._state(before, body.lines) or [side.position]
+        names = ", ".join(state)
+        packed = f"({names},)" if len(state) == 1 else f"({names})"
+        sizes = "ROWS: tl.constexpr, COLUMNS: tl.constexpr"
+        yield (
+            f"@triton.jit\ndef {side.before}(batch, {side.position}, arguments, {sizes}):",
+            "\n".join([*before, f"    return {packed}", ""]),
+        )
+        unpacked = f"    {names}{',' if len(state) == 1 else ''} = state"
+        yield (
+            f"@triton.jit\ndef {side.name}(batch, {side.position}, step, state, arguments, {sizes}):",
+            "\n".join([unpacked, *body.lines, ""]),
+        )
+
+    def _own_positions(self, body: Body, side: _Side) -> None:
+        """Axes of the batch, and the mask and axes of the operand's own rows or columns."""
+        points = body.tile.row_points if side is _LEFT else body.tile.column_points
+        mask, axes = ("in_rows", body.tile.rows) if side is _LEFT else ("in_columns", body.tile.columns)
+        if body.masks[0 if side is _LEFT else 1]:
+            body.line(f"{mask} = {side.position} < {body.dim(points)}")
+        body.axes(self.contraction.batch, "batch")
+        body.axes(axes, side.position)
+
+    def _depth_positions(self, body: Body, side: _Side) -> None:
+        """The terms of a step: the same index along the outer axes, a block of the inner ones."""
+        inner, outer = steps_of(self.sizes, self.schedule)
+        block, variable = ("COLUMNS", "c") if side is _LEFT else ("ROWS", "r")
+        lanes = f"tl.arange(0, {block})[{'None, :' if side is _LEFT else ':, None'}]"
+        step = "step.to(tl.int64)" if self.tile.wide else "step"
+        place, start = step, f"{step} * {block} + "
+        if outer != 1 and inner != 1:
+            place, start = f"{step} // {body.dim(inner)}", f"{step} % {body.dim(inner)} * {block} + "
+        elif inner == 1:
+            start = ""
+        if outer != 1:
+            body.line(f"place = {place}")
+            body.axes(self.outer, "place")
+        body.line(f"{variable} = {start}{lanes}")
+        if self.masks[2]:
+            mask = "in_columns" if side is _LEFT else "in_rows"
+            body.line(f"{mask} = {variable} < {body.dim(self.contraction.points(self.inner))}")
+        body.axes(self.inner, variable)
+
+    def _moving(self, stages: Sequence[int]) -> set[int]:
+        """The stages that differ along the depth."""
+        depth = set(self.contraction.depth)
+        nest = self.tile.nest
+        return {n for n in stages if nest.spaces[self.region.first_values[n]] & depth}
+
+    def _block(self, body: Body, value: int, side: _Side) -> str:
+        """The text of an operand's block: of its kind, of full size, zero behind the last term."""
+        kind, code = self.contraction.kind, body.values[value]
+        if code.value is not None:
+            text = full(code.value, kind, "[ROWS, COLUMNS]")
+        else:
+            text = code.text if code.dtype is kind else f"{code.text}.to(tl.{ELEMENT_TYPES[kind]})"
+            if body.spreads[value] != (True, True):
+                text = f"tl.broadcast_to({text}, [ROWS, COLUMNS])"
+        if self.masks[2] and not self._is_zero_behind(body, value):
+            mask = "in_columns" if side is _LEFT else "in_rows"
+            text = f"tl.where({mask}, {text}, {'0' if kind.is_integer else '0.0'})"
+        return text
+
+    def _is_zero_behind(self, body: Body, value: int) -> bool:
+        """True if a value is loaded, and behind the last term zero is."""
+        if value not in self.region.first_values or body.spreads[value] != (True, True):
+            return False
+        position = self.region.first_values.index(value)
+        return isinstance(self.region.stages[position], Load) and self.tile.nest.loads[position].fill in (None, 0)
+
+    @staticmethod
+    def _state(before: Sequence[str], after: Sequence[str]) -> list[str]:
+        """The names that lines define and later ones mention."""
+        defined = dict.fromkeys(found[1] for line in before if (found := _ASSIGNED.match(line)))
+        mentioned = {name for line in after for name in re.findall(r"\w+", line)}
+        return [name for name in defined if name in mentioned]
+
+    # Epilogue
+
+    def _epilogue(self) -> tuple[str, str]:
+        contraction, region = self.contraction, self.region
+        body = self._body(self.tile, (self.masks[0], self.masks[1]))
+        for mask, name, variable, points in (
+            (self.masks[0], "in_rows", "r", self.tile.row_points),
+            (self.masks[1], "in_columns", "c", self.tile.column_points),
+        ):
+            if mask:
+                body.line(f"{name} = {variable} < {body.dim(points)}")
+        body.axes(contraction.batch, "batch")
+        body.axes(self.tile.rows, "r")
+        body.axes(self.tile.columns, "c")
+        contract = region.stages[contraction.position]
+        assert isinstance(contract, Contract)
+        total = rounded(Code("sums", carried(contraction.accumulator)), contract.dtype)
+        body.define(region.first_values[contraction.position], total, (True, True))
+        wanted = [v for store in region.stores for v in operands_of(store)]
+        for position in stages_of(region, wanted, contraction.position):
+            body.stage(position)
+        for number in range(len(region.stores)):
+            body.store(number)
+        head = "@triton.jit\ndef epilogue(sums, batch, r, c, arguments, ROWS: tl.constexpr, COLUMNS: tl.constexpr):"
+        return head, "\n".join([*body.lines, ""])
+
+
+@cache
+def _digest() -> str:
+    """What tells the template's versions apart: a kernel's text is the key under which it is built."""
+    path = Path(fusible.kernels.__file__).with_name("triton") / f"{_TEMPLATE}.py"
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _divides(block: int, points: Dim) -> bool:
+    return isinstance(points, int) and points > 0 and points % block == 0

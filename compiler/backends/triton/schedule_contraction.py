@@ -1,0 +1,145 @@
+"""Tiles of a contraction: a pure function of its sizes, element types and what a GPU is.
+
+A tile's work grows with its area and its operands with its sides, so large tiles are cheaper, until there are fewer of
+them than multiprocessors: of all tiles that may be, the one is taken whose waves take the least time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fusible.compiler.backends.triton.gpu_targets import GpuTarget
+from fusible.compiler.ir.symbols import Dim, bounds_of, ceildiv, product
+from fusible.compiler.ir.types import DType
+
+__all__ = ["ContractionSchedule", "Sizes", "has_matrix_unit", "schedule_contraction", "steps_of"]
+
+_MATRIX_TILES = ((128, 256, 8), (256, 128, 8), (128, 128, 8), (128, 64, 4), (64, 128, 4), (64, 64, 4))
+_SMALL_TILES = (
+    (64, 32, 4), (32, 64, 4), (32, 32, 4), (64, 16, 4), (16, 64, 4), (32, 16, 2), (16, 32, 2), (16, 16, 1),
+)  # fmt: skip
+_VECTOR_TILES = ((128, 64, 8), (64, 128, 8), (64, 64, 8), *_SMALL_TILES)
+"""(rows, columns, warps) with matrix units, beside few rows or columns, and without matrix units."""
+_SIDE = 64  # elements of a row or column that cost as much to fetch as its products
+_UNKNOWN = 2048  # rows, columns or terms that a dynamic extent counts as
+_GROUP = 8
+_MOST_STAGES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """batch, rows, columns: their points. depths: the extents of the contracted axes, the slowest first."""
+
+    batch: Dim
+    rows: Dim
+    columns: Dim
+    depths: tuple[Dim, ...]
+
+    @property
+    def depth(self) -> Dim:
+        """The terms of a sum."""
+        return product(self.depths)
+
+
+@dataclass(frozen=True, slots=True)
+class ContractionSchedule:
+    """block_m, block_n, block_k: rows, columns and terms of a step, powers of two.
+
+    together: so many of the last axes of the depth are gone through as one; the others stay the same within a step.
+    group: tiles of rows that are visited together.
+    """
+
+    block_m: int
+    block_n: int
+    block_k: int
+    together: int
+    group: int
+    warps: int
+    stages: int
+
+
+def schedule_contraction(sizes: Sizes, kind: DType, precision: str, target: GpuTarget) -> ContractionSchedule:
+    """The schedule of a contraction. kind: the operands' type; precision: `ieee` or `tf32`, of products of f32."""
+    matrix = has_matrix_unit(kind, precision, target)
+    block_k, together = _block_k(sizes.depths, kind, matrix)
+    m, n, batch = (_estimate(d) for d in (sizes.rows, sizes.columns, sizes.batch))
+
+    def time(tile: tuple[int, int, int]) -> tuple[float, int]:
+        rows, columns, _ = tile
+        waves = -(-batch * -(-m // rows) * -(-n // columns) // target.multiprocessors)
+        return waves * rows * columns * (1 + _SIDE / rows + _SIDE / columns), -rows * columns
+
+    rows, columns, warps = min(_tiles(m, n, matrix, target), key=time)
+    stages = _stages(rows, columns, block_k, kind, matrix, target)
+    return ContractionSchedule(rows, columns, block_k, together, _GROUP, warps, stages)
+
+
+def has_matrix_unit(kind: DType, precision: str, target: GpuTarget) -> bool:
+    """True if matrix units multiply numbers of a type."""
+    return kind is not DType.F32 or precision == "tf32" or target.backend == "hip"
+
+
+def _tiles(m: int, n: int, matrix: bool, target: GpuTarget) -> list[tuple[int, int, int]]:
+    """The tiles that may be: none much larger than the result; for large ones whole instructions of matrix units."""
+    if matrix:
+        large = min(m, n) >= 64
+        known: Sequence[tuple[int, int, int]] = _MATRIX_TILES if large else (*_MATRIX_TILES, *_SMALL_TILES)
+    else:
+        known = _VECTOR_TILES
+    rows, columns = _power(m), _power(n)
+    fitting = [t for t in known if t[0] <= max(16, rows) and t[1] <= max(16, columns)]
+    if target.shared_per_block < 128 << 10:  # two large operands with several stages do not fit
+        fitting = [t for t in fitting if t[0] * t[1] <= 128 * 128] or fitting
+    return fitting
+
+
+def _block_k(depths: Sequence[Dim], kind: DType, matrix: bool) -> tuple[int, int]:
+    """Terms of a step, and how many axes of the depth they go through.
+
+    The last axis alone where blocks of it are not much larger than it is: then all else is the same within a step.
+    """
+    item = kind.numpy.itemsize
+    least = 32 if item == 1 else 16
+    most = (128 // item if item < 4 else 32) if matrix else 16
+    last = _estimate(depths[-1]) if depths else 1
+    whole = _estimate(product(depths))
+    block, padded = _padded(last, least, most)
+    if len(depths) < 2 or padded * 3 <= last * 4:
+        return block, 1
+    return _padded(whole, least, most)[0], len(depths)
+
+
+def _padded(terms: int, least: int, most: int) -> tuple[int, int]:
+    """The block for which the terms with what fills the last block cost least, and their number then."""
+    blocks = [least << n for n in range((most // least).bit_length())]
+    cost = {b: -(-terms // b) * b * (1 + 8 / b) for b in blocks}
+    block = min(blocks, key=lambda b: (cost[b], b))
+    return block, -(-terms // block) * block
+
+
+def _stages(rows: int, columns: int, block_k: int, kind: DType, matrix: bool, target: GpuTarget) -> int:
+    """As many blocks of the operands as fit into shared memory, from 2 to 4: more wait for nothing."""
+    if not matrix:
+        return 2
+    step = (rows + columns) * block_k * kind.numpy.itemsize
+    return max(2, min(_MOST_STAGES, target.shared_per_block // step))
+
+
+def _estimate(dim: Dim) -> int:
+    """The points that a schedule reckons with."""
+    if isinstance(dim, int):
+        return max(1, dim)
+    high = bounds_of(dim)[1]
+    return max(1, min(high, _UNKNOWN)) if high is not None else _UNKNOWN
+
+
+def _power(points: int) -> int:
+    return 1 << (points - 1).bit_length()
+
+
+def steps_of(sizes: Sizes, schedule: ContractionSchedule) -> tuple[Dim, Dim]:
+    """The steps through the axes that are gone through as one, and how often these are gone through."""
+    split = len(sizes.depths) - schedule.together
+    inner, outer = product(sizes.depths[split:]), product(sizes.depths[:split])
+    return ceildiv(inner, schedule.block_k), outer

@@ -1,0 +1,76 @@
+"""Sums of products as products of tiles: matrices, batches of them, convolutions as implicit GEMM.
+
+    y[b, m, n] = epilogue(sum over k of left(b, m, k) * right(b, k, n))
+
+for b < BATCH, m < ROWS, n < COLUMNS. How k runs is the hooks' business: they give the blocks of the operands of a step.
+Tiles are visited in groups of rows, so that programs that run together read the same operands from the L2 cache
+(Triton's matrix multiplication tutorial; Thompson et al., "Triton: an intermediate language and compiler for tiled
+neural network computations", MAPL 2019). Convolution as an implicit product of matrices: Chetlur et al., "cuDNN:
+Efficient Primitives for Deep Learning", 2014, section 3.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+__all__ = ["contraction", "tile_of_program"]
+
+
+@triton.jit
+def tile_of_program(program, row_tiles, column_tiles, GROUP: tl.constexpr):
+    """The batch, the tile of rows and the tile of columns of a program: columns within GROUP tiles of rows."""
+    tiles = row_tiles * column_tiles
+    batch = program // tiles
+    place = program % tiles
+    in_group = GROUP * column_tiles
+    first = place // in_group * GROUP
+    rows = tl.minimum(row_tiles - first, GROUP)
+    return batch, first + place % in_group % rows, place % in_group // rows
+
+
+@triton.jit
+def contraction(
+    arguments,
+    program,
+    rows,
+    columns,
+    steps,
+    LEFT_ROWS: tl.constexpr,
+    LEFT: tl.constexpr,
+    RIGHT_COLUMNS: tl.constexpr,
+    RIGHT: tl.constexpr,
+    EPILOGUE: tl.constexpr,
+    PARTIAL: tl.constexpr,
+    ACCUMULATOR: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    GROUP: tl.constexpr,
+):
+    """One program: the tile [BLOCK_M, BLOCK_N] of one batch. Stores are the epilogue's.
+
+    arguments: a tuple that every hook is given: pointers and numbers. rows, columns: their numbers; steps: blocks of
+    the depth. PARTIAL: the type of one step's sums, ACCUMULATOR that of all. Positions r are [BLOCK_M, 1], positions c
+    are [1, BLOCK_N]; both may lie behind the last.
+
+    LEFT_ROWS(batch, r, arguments, BLOCK_M, BLOCK_K) -> a tuple: what does not change over the depth.
+    LEFT(batch, r, step, state, arguments, BLOCK_M, BLOCK_K) -> [BLOCK_M, BLOCK_K], zero behind the last depth.
+    RIGHT_COLUMNS(batch, c, arguments, BLOCK_K, BLOCK_N), RIGHT(batch, c, step, state, arguments, BLOCK_K, BLOCK_N)
+    -> [BLOCK_K, BLOCK_N] in the same way. EPILOGUE(sums, batch, r, c, arguments, BLOCK_M, BLOCK_N) stores.
+    """
+    batch, m, n = tile_of_program(program, (rows + BLOCK_M - 1) // BLOCK_M, (columns + BLOCK_N - 1) // BLOCK_N, GROUP)
+    r = (m * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
+    c = (n * BLOCK_N + tl.arange(0, BLOCK_N))[None, :]
+    left_state = LEFT_ROWS(batch, r, arguments, BLOCK_M, BLOCK_K)
+    right_state = RIGHT_COLUMNS(batch, c, arguments, BLOCK_K, BLOCK_N)
+    sums = tl.zeros([BLOCK_M, BLOCK_N], ACCUMULATOR)
+    for step in range(steps):
+        left = LEFT(batch, r, step, left_state, arguments, BLOCK_M, BLOCK_K)
+        right = RIGHT(batch, c, step, right_state, arguments, BLOCK_K, BLOCK_N)
+        if PARTIAL == ACCUMULATOR:
+            sums = tl.dot(left, right, sums, input_precision=PRECISION, out_dtype=ACCUMULATOR)
+        else:
+            sums += tl.dot(left, right, input_precision=PRECISION, out_dtype=PARTIAL).to(ACCUMULATOR)
+    EPILOGUE(sums, batch, r, c, arguments, BLOCK_M, BLOCK_N)
