@@ -187,10 +187,20 @@ def patches(m: Model) -> Case:
     return m.case(m("transpose", m("reshape", y, shape=(1, 24, 12)), perm=(0, 2, 1)))
 
 
-@case(36, chosen=True)
+@case(48, chosen=True)
 def transposed_convolution(m: Model) -> Case:
-    y = m("conv_transpose", m.x(1, 12, 5, 7), m.w(12, 10, 3, 3), m.w(10), strides=(2, 2), pads=(1, 1, 1, 1))
+    """Its phases sum different numbers of taps."""
+    y = m(
+        "conv_transpose", m.x(1, 12, 5, 7), m.w(12, 10, 3, 3), m.w(10), strides=(2, 2), pads=(1, 1, 1, 1),
+        output_padding=(1, 1),
+    )  # fmt: skip
     return m.case(m("sigmoid", y), last=True)
+
+
+@case(36)
+def transposed_convolution_of_odd_size(m: Model) -> Case:
+    y = m("conv_transpose", m.x(1, 12, 5, 7), m.w(12, 10, 3, 3), m.w(10), strides=(2, 2), pads=(1, 1, 1, 1))
+    return m.case(m("relu", y), last=True)
 
 
 @case(24)
