@@ -1,14 +1,14 @@
 """Contractions of all kinds, as graphs. All of them, in several element types and tiles, run by a command of its own:
 
-    python -m tests.compiler.triton.contraction_cases
+    python -m tests.compiler.triton.contraction_cases [WORD ...]
 
-It takes minutes; the test suite runs some of them.
+with WORDs only those whose names have them all. It takes minutes; the test suite runs some of them.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -283,10 +283,12 @@ def runs() -> Iterator[tuple[str, Callable[[], object]]]:
                 )
 
 
-def main() -> int:
-    """Run all; returns how many failed."""
+def main(words: Sequence[str]) -> int:
+    """Run those whose names have all the words; returns how many failed."""
     failed = 0
     for name, run in runs():
+        if not all(word in name for word in words):
+            continue
         try:
             run()
             sys.stdout.write(f"ok     {name}\n")
@@ -297,4 +299,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main() > 0)
+    sys.exit(main(sys.argv[1:]) > 0)
