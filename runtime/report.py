@@ -19,8 +19,9 @@ class Report:
     fusions: rewrites and fusions that happened; refusals: those that did not, with reasons; kernels: one row per step;
     memory: bytes (arena expression or number, constants, peak for the fixed part); cost: counts, and the sums over
     steps; notes: anything loud; host: steps of a native target that call NumPy, with the reason. `flops` and `bytes` of
-    kernels and cost are static: a number, an expression over sizes as text, or None where operations are not known. The
-    row of an `if` or `loop` covers the rows of its sub-plans.
+    kernels and cost are static: a number, an expression over sizes as text, or None where operations are not known;
+    `language` says what a kernel is written in: numpy, c or triton. The row of an `if` or `loop` covers the rows of its
+    sub-plans.
     """
 
     fusions: tuple[Mapping[str, Any], ...] = ()

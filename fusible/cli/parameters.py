@@ -11,6 +11,7 @@ __all__ = [
     "InputsOption",
     "JsonOption",
     "ModelArgument",
+    "PrecisionOption",
     "ProgramArgument",
     "SeedOption",
     "ShapeOption",
@@ -23,7 +24,19 @@ ProgramArgument: TypeAlias = Annotated[
 ModelArgument: TypeAlias = Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX file.", show_default=False)]
 TargetOption: TypeAlias = Annotated[
     str,
-    typer.Option("--target", metavar="T", help="cpu, numpy, or auto: cpu where there is a C compiler, else numpy."),
+    typer.Option(
+        "--target",
+        metavar="T",
+        help="cpu, numpy, or auto: cpu where there is a C compiler, else numpy. Triton kernels: triton-cpu, which runs "
+        "them as C, or what they are built for: cuda:sm_90, hip:gfx942, ... (`fusible doctor` has all).",
+    ),
+]
+PrecisionOption: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="P",
+        help="fp32, tf32, fp16 or bf16: how Triton kernels compute what the model has in fp32. Sums stay fp32.",
+    ),
 ]
 ShapeOption: TypeAlias = Annotated[
     list[str] | None,

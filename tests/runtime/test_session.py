@@ -116,10 +116,11 @@ def test_if_and_loop(flag: bool, count: int) -> None:
     assert np.array_equal(got["scans"], np.asarray([v + x for v in values], np.float32).reshape(count, 3, 2))
 
 
-def test_sizes_known_only_when_they_happen() -> None:
-    exe = fusible.compile(models.nonzero_chain(), target="numpy")
-    for n, m in ((3, 5), (1, 1), (4, 2)):
-        x = np.random.default_rng(n).standard_normal((n, m)).astype(np.float32)
+@pytest.mark.parametrize("target", ["numpy", "cpu"])
+def test_sizes_known_only_when_they_happen(target: str) -> None:
+    exe = fusible.compile(models.nonzero_chain(), target=target)
+    for seed, (n, m) in enumerate([(3, 5), (1, 1), (4, 2), (3, 5), (3, 5)]):
+        x = np.random.default_rng(seed).standard_normal((n, m)).astype(np.float32)
         got = exe.run({"x": x})
         assert np.array_equal(got["d"], 2 * x[x > 0]) and got["k"].tolist() == [int((x > 0).sum())]
 

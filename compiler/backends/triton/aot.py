@@ -45,13 +45,19 @@ class StaticReport:
 
 @dataclass(frozen=True, slots=True)
 class BuiltKernel:
-    """A kernel for one architecture: `binary` is a cubin or hsaco, `assembly` PTX or AMD's."""
+    """A kernel for one architecture: `binary` is a cubin or hsaco, `assembly` PTX or AMD's.
+
+    symbol: the function in the binary. threads: of a program. scratch: bytes of the two scratch arguments of a program.
+    """
 
     target: str
     ttir: str
     assembly: str
     binary: bytes
     report: StaticReport
+    symbol: str
+    threads: int
+    scratch: tuple[int, int]
 
 
 def build(kernel: PrintedKernel, target: GpuTarget) -> BuiltKernel:
@@ -71,7 +77,16 @@ def build(kernel: PrintedKernel, target: GpuTarget) -> BuiltKernel:
         assembly, shared = made.asm[text], int(made.metadata.shared)
         read = _cuda_report if target.backend == "cuda" else _hip_report
         report = read(assembly, made.asm[binary], shared, folder)
-        return BuiltKernel(target.target, made.asm["ttir"], assembly, made.asm[binary], report)
+        facts = made.metadata
+        threads, scratch = facts.num_warps * target.warp, (_size(facts, "global"), _size(facts, "profile"))
+        return BuiltKernel(
+            target.target, made.asm["ttir"], assembly, made.asm[binary], report, facts.name, threads, scratch
+        )
+
+
+def _size(facts: object, which: str) -> int:
+    """Bytes of a scratch argument; AMD's compiler knows one of the two only."""
+    return int(getattr(facts, f"{which}_scratch_size", 0) or 0)
 
 
 def ttir_text(kernel: PrintedKernel, target: GpuTarget) -> str:
