@@ -107,9 +107,9 @@ def open_device_program(
 ) -> DeviceProgram:
     """Open device code on the device that a target names.
 
-    target: `triton-cpu`, whose kernels are compiled now unless the cache has them, or `cuda:sm_NUMBER`, whose device is
-    opened when it is first wanted: any GPU that one of the code's images runs on, or for which its sources can be built
-    here. threads: that run kernels on the CPU.
+    target: `triton-cpu`, whose kernels are compiled now unless the cache has them. The device of another target is
+    opened when it is first wanted; for `cuda:sm_NUMBER` that is any GPU that one of the code's images runs on, or for
+    which its sources can be built here. threads: that run kernels on the CPU.
 
     Raises DeviceError (no C compiler, no such device), KernelBuildError, UsageError.
     """
@@ -122,6 +122,10 @@ def open_device_program(
         return open_host_library(code, library, threads=threads)
     if target.startswith("cuda:"):
         return DeviceProgram(code, target, lambda: _open_cuda(code, cache_dir), threads=threads)
+    return DeviceProgram(code, target, lambda: _no_device(target), threads=threads)
+
+
+def _no_device(target: str) -> Device:
     raise DeviceError(f"kernels for {target} are built but cannot be run: this release runs triton-cpu and cuda")
 
 
@@ -166,6 +170,7 @@ def images_for(code: DeviceCode, name: str, capability: int, cache_dir: Path) ->
     except ImportError as error:
         raise DeviceError(f"{missing}; building them here failed: {error}; compile for {target} elsewhere") from error
     try:
-        return dict(build(code, target, cache_dir).images[target])
+        made = build(code, target, cache_dir).images
+        return dict(made[chosen_image(made, capability) or target])
     except DeviceError as error:
         raise DeviceError(f"{missing}; they are built of their sources where Triton is installed: {error}") from error

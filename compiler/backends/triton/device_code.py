@@ -12,16 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from fusible.compiler.backends.triton.build_kernels import Form, build_kernels
-from fusible.compiler.backends.triton.gpu_targets import GpuTarget
+from fusible.compiler.backends.triton.gpu_targets import GPUS, GpuTarget, gpu_target
 from fusible.compiler.backends.triton.kernel import TILE_HEADER
 from fusible.compiler.backends.triton.lower import LAUNCH_SYMBOL
 from fusible.compiler.backends.triton.printer import PrintedKernel
+from fusible.errors import DeviceError
+from fusible.runtime.devices.architectures import chosen_image
 from fusible.runtime.devices.code import DeviceCode, DeviceImage, DeviceKernel
 from fusible.runtime.native.program import NativeCode
 
-__all__ = ["device_kernel", "gpu_code", "host_code"]
+__all__ = ["device_kernel", "gpu_code", "host_code", "rebuilt"]
 
 _NAMES = "names.c"
+_BUILDER = f"{__name__}:rebuilt"
 
 
 def device_kernel(name: str, kernel: PrintedKernel) -> DeviceKernel:
@@ -58,14 +61,26 @@ def host_code(
         made.append(replace(kernel, scratch_bytes=int(found["scratch_bytes"]), sites=tuple(found["sites"])))
     sources[_NAMES] = "\n".join([*wrappers, ""])
     host = NativeCode(sources, tuple(kernel.name for kernel in kernels))
-    return DeviceCode(tuple(made), host=host, checked=checked)
+    return DeviceCode(tuple(made), host=host, checked=checked, builder=_BUILDER)
 
 
 def gpu_code(kernels: Sequence[DeviceKernel], gpu: GpuTarget, cache_dir: Path) -> DeviceCode:
     """The kernels of a plan built for a GPU. Raises as `host_code`."""
     built = build_kernels(kernels, gpu, Form.IMAGE, cache_dir)
     images = {kernel.name: _image(found) for kernel, (_, found) in zip(kernels, built, strict=True)}
-    return DeviceCode(tuple(kernels), images={gpu.target: images})
+    return DeviceCode(tuple(kernels), images={gpu.target: images}, builder=_BUILDER)
+
+
+def rebuilt(code: DeviceCode, target: str, cache_dir: Path) -> DeviceCode:
+    """The kernels of an artifact built anew, for the GPU it was loaded on, or what that runs too.
+
+    Raises as `host_code`, DeviceError for an architecture that Triton kernels are not built for.
+    """
+    known = [gpu.target for gpu in GPUS.values() if gpu.backend == "cuda"]
+    chosen = chosen_image(known, int(target.removeprefix("cuda:sm_")))
+    if chosen is None:
+        raise DeviceError(f"this release builds for {', '.join(dict.fromkeys(known))}, none of which runs on {target}")
+    return gpu_code(code.kernels, gpu_target(chosen), cache_dir)
 
 
 def _image(found: Mapping[str, Any]) -> DeviceImage:
