@@ -78,7 +78,7 @@ def test_a_lockfile_goes_there_and_back(tmp_path: Path) -> None:
 )
 def test_damaged_lockfiles(text: str, tmp_path: Path) -> None:
     (tmp_path / "t").write_text(text)
-    with pytest.raises(UsageError, match="is no tuning lockfile: .*; remove it to tune anew"):
+    with pytest.raises(UsageError, match=r"is no tuning lockfile: .*; remove it to tune anew"):
         TuningLock.read(tmp_path / "t")
     (tmp_path / "t").write_text('{"format": 9, "entries": {}}')
     with pytest.raises(UsageError, match="has format 9, expected 1"):
