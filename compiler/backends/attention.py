@@ -320,6 +320,7 @@ def _place(region: Region, positions: Mapping[int, int], value: int) -> Dim | No
 
 def _gap(attention: Attention, key: Dim, query: Dim) -> Dim | None:
     """query's constant part less key's, if the two are the place of a key and of a query."""
+    place: Dim | None
     if attention.query is None:
         place = 0 if coefficient(query, attention.key) == 0 else None
     else:
