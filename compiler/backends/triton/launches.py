@@ -77,12 +77,11 @@ def launch_work(
     """
     rule = printed.rule
     env = _least(cost.flops, cost.bytes, rule.grid, *built.region.extents)
-    numbers = cost.at(env)
-    nbytes = float(numbers.bytes_read) + float(numbers.bytes_written)
+    nbytes = float(_number(cost.bytes, env))
     formal = dict(zip(node.subgraphs[0].inputs, node.inputs, strict=True)) if node.op.name == "fused" else {}
     operands = [formal.get(v, v) for v in built.inputs]
     constants = sum(_nbytes(v, env) for v in operands if v is not None and v.constant is not None)
-    operations = None if numbers.flops is None else float(numbers.flops)
+    operations = None if cost.flops is None else float(_number(cost.flops, env))
     work = LaunchWork(kernel, rule, rule.programs(env), operations, nbytes, min(nbytes, float(constants)))
     if "BLOCK_M" not in rule.constants or len(built.region.contractions) != 1:
         return work
@@ -100,9 +99,9 @@ def _by_tiles(work: LaunchWork, region: Region, env: Mapping[str, int], precisio
     size = operand.numpy.itemsize
     once = float((terms + rows) * columns * size)
     read = max(work.bytes / max(batch, 1) - once, 0.0)  # with what the epilogue reads
-    block = (rule.constants[name] for name in ("BLOCK_M", "BLOCK_N", "BLOCK_K"))
+    m, n, k = (rule.constants[name] for name in ("BLOCK_M", "BLOCK_N", "BLOCK_K"))
     made = Product(rows, columns, terms, batch, size, kind, read=read)
-    return replace(work, product=made, tile=Tile(*block, rule.stages, rule.warps))
+    return replace(work, product=made, tile=Tile(m, n, k, rule.stages, rule.warps))
 
 
 def weights_stay(works: Sequence[LaunchWork], gpu: GpuTarget) -> bool:
