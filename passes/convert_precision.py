@@ -116,6 +116,6 @@ def _retyped(value: Value, dtype: DType) -> object:
 
 def _rounded(array: np.ndarray, dtype: DType) -> np.ndarray:
     """The numbers in the smaller type; finite ones stay finite."""
-    largest = np.float32(ml_dtypes.finfo(dtype.numpy).max)
+    largest = np.float32(ml_dtypes.finfo(dtype.numpy).max)  # type: ignore[no-untyped-call]
     bounded = np.where(np.isfinite(array), np.clip(array, -largest, largest), array)
     return bounded.astype(dtype.numpy)

@@ -180,6 +180,10 @@ class PlanSession(ABC, Generic[FrameT, LayoutT, SegmentT]):
     def _make_layout(self, frame: FrameT, env: dict[str, int], placement: Placement) -> LayoutT:
         """Buffers where the placement has them."""
 
+    def _fresh_values(self, layout: LayoutT) -> list[Any]:
+        """The values of a run that begins."""
+        return layout.values.copy()
+
     @abstractmethod
     def _poison_layout(self, layout: LayoutT) -> None:
         """Fill buffers, so that reads of what nobody wrote show."""
@@ -237,7 +241,7 @@ class PlanSession(ABC, Generic[FrameT, LayoutT, SegmentT]):
         plan = frame.plan
         env = self._environment(frame, arguments, outer, names)
         layout = self._layout(frame, env)
-        values = layout.values.copy()
+        values = self._fresh_values(layout)
         for number, argument in zip(plan.inputs, arguments, strict=True):
             values[number] = argument
         if self._poison:

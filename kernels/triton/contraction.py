@@ -41,6 +41,7 @@ def contraction(
     RIGHT_COLUMNS: tl.constexpr,
     RIGHT: tl.constexpr,
     EPILOGUE: tl.constexpr,
+    PARTIAL: tl.constexpr,
     ACCUMULATOR: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -51,7 +52,8 @@ def contraction(
     """One program: the tile [BLOCK_M, BLOCK_N] of one batch. Stores are the epilogue's.
 
     arguments: a tuple that every hook is given: pointers and numbers. rows, columns: their numbers; steps: blocks of
-    the depth. Positions r are [BLOCK_M, 1], positions c are [1, BLOCK_N]; both may lie behind the last.
+    the depth. PARTIAL: the type of one step's sums, ACCUMULATOR that of all. Positions r are [BLOCK_M, 1], positions c
+    are [1, BLOCK_N]; both may lie behind the last.
 
     LEFT_ROWS(batch, r, arguments, BLOCK_M, BLOCK_K) -> a tuple: what does not change over the depth.
     LEFT(batch, r, step, state, arguments, BLOCK_M, BLOCK_K) -> [BLOCK_M, BLOCK_K], zero behind the last depth.
@@ -67,5 +69,8 @@ def contraction(
     for step in range(steps):
         left = LEFT(batch, r, step, left_state, arguments, BLOCK_M, BLOCK_K)
         right = RIGHT(batch, c, step, right_state, arguments, BLOCK_K, BLOCK_N)
-        sums = tl.dot(left, right, sums, input_precision=PRECISION, out_dtype=ACCUMULATOR)
+        if PARTIAL == ACCUMULATOR:
+            sums = tl.dot(left, right, sums, input_precision=PRECISION, out_dtype=ACCUMULATOR)
+        else:
+            sums += tl.dot(left, right, input_precision=PRECISION, out_dtype=PARTIAL).to(ACCUMULATOR)
     EPILOGUE(sums, batch, r, c, arguments, BLOCK_M, BLOCK_N)

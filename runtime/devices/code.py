@@ -59,13 +59,15 @@ class DeviceCode:
     """The kernels of an executable. images: by target (`cuda:sm_90`), then by kernel.
 
     host: the kernels lowered to C, for the target triton-cpu: function name = kernel name; its sources include tile.h.
-    checked: that C checks each access (slow).
+    checked: that C checks each access (slow). builder: `module:function` of what builds the kernels for another target,
+    as function(code, target, cache_dir) -> DeviceCode with images for it; empty if nothing does.
     """
 
     kernels: tuple[DeviceKernel, ...]
     images: Mapping[str, Mapping[str, DeviceImage]] = field(default_factory=dict)
     host: NativeCode | None = None
     checked: bool = False
+    builder: str = ""
 
     @property
     def sources(self) -> dict[str, str]:

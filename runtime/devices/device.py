@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,14 +141,20 @@ class Stream(ABC):
 
 
 class Device(ABC):
-    """A device of this machine. Threads may share it; their streams are their own.
+    """A device of this machine, with the code of some kernels. Threads may share it; their streams are their own.
 
-    name: for people. target: what kernels must be built for. images: which of a kernel's images it runs, None for the
-    one lowered to C.
+    name: for people.
     """
 
     name: str
-    target: str
+
+    def active(self) -> AbstractContextManager[None]:
+        """While it is entered, the calling thread may use the device. Raises DeviceError where it may not."""
+        return nullcontext()
+
+    @abstractmethod
+    def load(self, kernel: DeviceKernel) -> LoadedKernel:
+        """A kernel that streams can launch. Raises DeviceError."""
 
     @abstractmethod
     def stream(self) -> Stream:
@@ -165,7 +172,8 @@ class Device(ABC):
     def import_array(self, given: object, stream: Stream) -> tuple[Memory, np.dtype, tuple[int, ...]] | None:
         """An array that lies on this device, by DLPack and with no copy; None if it lies elsewhere.
 
-        Returns its memory, element type and shape; an array that is not row-major is copied on the device.
+        given: an object with `__dlpack_device__`. Returns its memory, element type and shape; an array that is not
+        row-major is copied on the device. Raises DeviceError for element types that cannot be taken over.
         """
 
     @abstractmethod

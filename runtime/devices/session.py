@@ -7,7 +7,7 @@ same code does so for every device; `residence.py` decides what never needs to t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from fusible.runtime.devices.residence import Residence, is_same_memory, residen
 from fusible.runtime.devices.segments import DeviceSegment, device_segments, single_segment
 from fusible.runtime.dims import evaluate_dim
 from fusible.runtime.memory import Placement, aligned_bytes
-from fusible.runtime.plan import Alloc, Call, Copy, If, Launch, Loop, PlanValue, Step
+from fusible.runtime.plan import Alloc, Call, Copy, If, Launch, Loop, Plan, PlanValue, Step
 from fusible.runtime.plan_session import Frame, Layout, PlanSession, where_of
 from fusible.runtime.session import owned, poison
 from fusible.runtime.signature import DTYPES, TensorSpec, check_input
@@ -53,20 +53,16 @@ class Capture:
 class _Values(list[Any]):
     """The values of one run: host arrays, device arrays, lists; and what was brought to the other side meanwhile."""
 
-    def __init__(self, values: Sequence[Any], layout: _Layout, on_device: Mapping[int, DeviceArray]) -> None:
-        super().__init__(values)
+    def __init__(self, layout: _Layout) -> None:
+        super().__init__(layout.values)
         self.layout = layout
         self.on_host: dict[int, np.ndarray] = {}
-        self.on_device = dict(on_device)
+        self.on_device = dict(layout.constants)
 
     def __setitem__(self, number: Any, value: Any) -> None:
         super().__setitem__(number, value)
         self.on_host.pop(number, None)
         self.on_device.pop(number, None)
-
-    def copy(self) -> _Values:
-        """The values for another run."""
-        return _Values(self, self.layout, self.on_device)
 
 
 @dataclass(slots=True)
@@ -79,14 +75,17 @@ class _Record:
 
 @dataclass(slots=True)
 class _Layout(Layout):
-    """frame: whose layout it is. host: arena values that live with the host. known: the device arrays that stay where
-    they are between runs. moving: of each segment, the others that it uses. records: by segment, addresses of what
-    moves, and symbols that a run defines.
+    """arena, staging: of its frame. host: arena values that live with the host. constants, known: those on the device,
+    and all device arrays that stay where they are between runs. moving: of each segment, the others that it uses.
+    records: by segment, addresses of what moves, and symbols that a run defines.
     """
 
-    frame: _Frame
+    plan: Plan
+    arena: Memory
+    staging: dict[int, Memory]
     host: list[np.ndarray]
-    known: dict[int, DeviceArray] = field(default_factory=dict)
+    constants: dict[int, DeviceArray]
+    known: dict[int, DeviceArray]
     moving: dict[int, tuple[int, ...]] = field(default_factory=dict)
     records: dict[tuple[Any, ...], _Record] = field(default_factory=dict)
 
@@ -118,7 +117,9 @@ class DeviceSession(PlanSession[_Frame, _Layout, DeviceSegment]):
         assert executable.device is not None
         self._program: DeviceProgram = executable.device
         self._device = self._program.device
-        self._stream = self._device.stream()
+        with self._device.active():
+            self._stream = self._device.stream()
+        self._given_outputs: dict[str, Any] = {}
         self._keeps_results = True
         self._held: frozenset[int] = frozenset()
         self.captures: list[Capture] = []
@@ -131,25 +132,42 @@ class DeviceSession(PlanSession[_Frame, _Layout, DeviceSegment]):
         Outputs are NumPy arrays that the caller owns; bound ones are the bound arrays, wherever they are. Raises
         SignatureError, BoundsError, LimitExceeded, ExecutionError, DeviceError.
         """
-        named = self._run_named(inputs, keeps_results=True)
-        found = {}
-        for name, result in named.items():
-            bound = self._bound_outputs.get(name)
-            if isinstance(bound, np.ndarray):
-                found[name] = _copied(name, self._host(result), bound)
-            else:
-                found[name] = result if bound is not None else self._host(result)
-        self._stream.synchronise()
+        with self._device.active():
+            named = self._run_named(inputs, keeps_results=True)
+            found = {name: self._given_back(name, result) for name, result in named.items()}
+            self._stream.synchronise()
         return found
+
+    def _given_back(self, name: str, result: Any) -> Any:
+        """An output as `run` returns it."""
+        bound = self._bound_outputs.get(name)
+        if isinstance(bound, np.ndarray):
+            return _copied(name, self._host(result), bound)
+        return self._host(result) if bound is None else self._given_outputs[name]
 
     def run_on_device(self, inputs: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Run once and leave the outputs where they are: arrays on the device (`__dlpack__`), owned by the caller.
 
         What the host computed is a NumPy array. Inputs and errors as for `run`.
         """
-        named = self._run_named(inputs, keeps_results=False)
-        self._stream.synchronise()
+        with self._device.active():
+            named = self._run_named(inputs, keeps_results=False)
+            self._stream.synchronise()
         return named
+
+    def bind(
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        outputs: Mapping[str, Any] | None = None,
+        state: Mapping[str, str] | None = None,
+    ) -> None:
+        """Fix inputs, outputs and state, as other sessions do; arrays may lie on the device (`__dlpack__`).
+
+        State never leaves the device.
+        """
+        with self._device.active():
+            super().bind(inputs, outputs, state)
+        self._given_outputs |= dict(outputs or {})
 
     def _run_named(self, inputs: Mapping[str, Any] | None, *, keeps_results: bool) -> dict[str, Any]:
         arguments = self._arguments(inputs)
@@ -225,9 +243,11 @@ class DeviceSession(PlanSession[_Frame, _Layout, DeviceSegment]):
                 index = frame.plan.values[number].index
                 known[number] = self._program.constant(index, constant, self._stream)
         outputs = [(n, shape_of(v, env)) for n, v in enumerate(frame.plan.values) if v.kind == "output"]
-        layout = _Layout(values, outputs, frozenset(env), frame, host, known)
-        layout.values = _Values(values, layout, {n: known[n] for n in homes.constants})
-        return layout
+        constants = {n: known[n] for n in homes.constants}
+        return _Layout(values, outputs, frozenset(env), frame.plan, frame.arena, frame.staging, host, constants, known)
+
+    def _fresh_values(self, layout: _Layout) -> list[Any]:
+        return _Values(layout)
 
     def _residence(self, frame: _Frame) -> Residence:
         if frame.residence is None:
@@ -236,8 +256,7 @@ class DeviceSession(PlanSession[_Frame, _Layout, DeviceSegment]):
 
     def _poison_layout(self, layout: _Layout) -> None:
         poison(layout.host)
-        if layout.frame.arena is not None:
-            self._stream.fill(layout.frame.arena, _POISON)
+        self._stream.fill(layout.arena, _POISON)
 
     def _output(self, frame: _Frame, number: int, shape: tuple[int, ...], bound: DeviceArray | None) -> Any:
         if bound is not None and bound.shape == shape:
@@ -313,7 +332,7 @@ class DeviceSession(PlanSession[_Frame, _Layout, DeviceSegment]):
         found = values.on_device.get(number)
         if found is None:
             array = self._on_host(values, number)
-            staging = values.layout.frame.staging
+            staging = values.layout.staging
             if number not in staging or staging[number].nbytes < array.nbytes:
                 staging[number] = self._stream.allocate(array.nbytes)
             found = row_major(self._device, staging[number], array.dtype, array.shape)
@@ -332,7 +351,7 @@ class DeviceSession(PlanSession[_Frame, _Layout, DeviceSegment]):
         assert isinstance(values, _Values)
         for step in segment.steps:
             if isinstance(step, Call):
-                self._view(step, layout.frame, values, env)
+                self._view(step, layout.plan, values, env)
         if segment.first not in layout.moving:
             used = dict.fromkeys(n for step in segment.launches for n in (*step.inputs, *step.outputs) if n is not None)
             layout.moving[segment.first] = tuple(n for n in used if n not in layout.known)
@@ -374,11 +393,11 @@ class DeviceSession(PlanSession[_Frame, _Layout, DeviceSegment]):
         spans = [array.span for array in arrays]
         return self._program.prepare(self._stream, step.kernel, programs, spans, numbers, where_of(step))
 
-    def _view(self, step: Call, frame: _Frame, values: list[Any], env: Mapping[str, int]) -> None:
+    def _view(self, step: Call, plan: Plan, values: list[Any], env: Mapping[str, int]) -> None:
         """The same memory under another shape."""
         assert step.inputs[0] is not None
         operand = values[step.inputs[0]]
-        values[step.outputs[0]] = operand.reshaped(shape_of(frame.plan.values[step.outputs[0]], env))
+        values[step.outputs[0]] = operand.reshaped(shape_of(plan.values[step.outputs[0]], env))
 
     def _timed(self, frame: _Frame, position: int, step: Step, values: list[Any], env: dict[str, int]) -> float:
         if not isinstance(step, Launch) or step.kernel not in self._program.names:
@@ -398,7 +417,7 @@ class DeviceSession(PlanSession[_Frame, _Layout, DeviceSegment]):
             case Launch():
                 self._host_launch(step, values, env)
             case Call() if self._is_view(step, frame, values):
-                self._view(step, frame, values, env)
+                self._view(step, frame.plan, values, env)
             case Call():
                 arguments = [None if i is None else self._on_host(values, i) for i in step.inputs]
                 arguments.extend(evaluate_dim(d, env) for d in step.dims)

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,8 +30,10 @@ from fusible.runtime.devices.device import (
 )
 from fusible.runtime.devices.findings import FIELDS, describe_findings
 from fusible.runtime.memory import aligned_bytes
-from fusible.runtime.native.compiler import Compiler
 from fusible.runtime.native.pool import Pool
+
+if TYPE_CHECKING:
+    from fusible.runtime.native.compiler import Compiler
 
 __all__ = ["CPU_FLAGS", "CpuLaunch", "CpuStream", "Scratch", "TritonCpu", "build_host_library", "flags_of"]
 
@@ -319,7 +321,7 @@ class TritonCpu(Device):
 
     def import_array(self, given: object, stream: Stream) -> tuple[Memory, np.dtype, tuple[int, ...]] | None:
         """See Device."""
-        if not hasattr(given, "__dlpack_device__") or given.__dlpack_device__()[0] != _DLPACK_CPU:
+        if given.__dlpack_device__()[0] != _DLPACK_CPU:  # type: ignore[attr-defined]
             return None
         array = np.from_dlpack(given)  # type: ignore[arg-type]
         if not array.flags.c_contiguous or array.ctypes.data % ALIGNMENT:

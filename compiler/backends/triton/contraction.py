@@ -13,16 +13,16 @@ from fusible.compiler.backends.cpu.c_dims import coefficient, flat_offset
 from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of
 from fusible.compiler.backends.triton.anonymous import anonymous
 from fusible.compiler.backends.triton.tile import Tile, check_element_types, tile_over
+from fusible.compiler.backends.triton.whole_numbers import exact_kind
 from fusible.compiler.ir.symbol_values import symbols_of
 from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.digits import divisors_of, with_digits
-from fusible.compiler.region.region import Contract, Load, Region, operands_of
+from fusible.compiler.region.region import Contract, Load, Reduce, Region, Scan, operands_of
 from fusible.compiler.region.reorder import Order, reordered
 
-__all__ = ["Contraction", "Unsuited", "contraction_of", "stages_of"]
+__all__ = ["Contraction", "Unsuited", "contraction_of", "stages_of", "sum_orders"]
 
-_ACCUMULATED = {DType.F32: DType.F32, DType.F16: DType.F32, DType.BF16: DType.F32, DType.I8: DType.I32}
 _FLOATS = frozenset({DType.F32, DType.F16, DType.BF16})
 _ACCESS_BYTES = 16
 
@@ -36,7 +36,7 @@ class Contraction:
     """tile: of the result, whose region has its symbols renamed, digits taken apart and `repacked` inputs reordered.
 
     symbols: what the new names stand for. position: of the contraction among the stages. left, right: the values it
-    multiplies, as `kind`; `accumulator`: what sums are held in. depth: its axes, the slowest first.
+    multiplies, as `kind`; sums are held as `accumulator`. depth: its axes, the slowest first.
     """
 
     tile: Tile
@@ -45,6 +45,7 @@ class Contraction:
     left: int
     right: int
     kind: DType
+    accumulator: DType
     batch: tuple[int, ...]
     depth: tuple[int, ...]
     repacked: Mapping[int, Order]
@@ -53,11 +54,6 @@ class Contraction:
     def region(self) -> Region:
         """The region that is printed."""
         return self.tile.region
-
-    @property
-    def accumulator(self) -> DType:
-        """The type that sums are held in."""
-        return _ACCUMULATED[self.kind]
 
     def points(self, axes: Sequence[int]) -> Dim:
         """How many points some axes have."""
@@ -86,7 +82,7 @@ def contraction_of(region: Region, constants: Collection[int] = (), *, depth_las
     assert isinstance(contract, Contract)
     if len(contract.args) != 2:
         raise Unsuited(f"its contraction multiplies {len(contract.args)} operands")
-    kind = _kind([region.dtypes[v] for v in contract.args], contract.dtype)
+    kind = _kind(region, contract)
     _check_epilogue(region, position)
     region = _apart(region, position)
     nest = nest_of(region, contraction=position)
@@ -107,16 +103,19 @@ def contraction_of(region: Region, constants: Collection[int] = (), *, depth_las
     rows = tuple(a for a in nest.outer if a in roles.left or a not in inside)
     tile = tile_over(nest, rows, roles.right)
     depth = tuple(a for a in nest.folded if nest.extents[a] not in (None, 1))
-    return Contraction(tile, symbols, position, left, right, kind, roles.batch, depth, repacked)
+    accumulator = DType.I32 if contract.dtype is DType.I32 else DType.F32
+    return Contraction(tile, symbols, position, left, right, kind, accumulator, roles.batch, depth, repacked)
 
 
-def _kind(operands: Sequence[DType], result: DType) -> DType:
+def _kind(region: Region, contract: Contract) -> DType:
     """The type that operands are multiplied in. Raises Unsuited if matrix units have none such."""
+    operands = [region.dtypes[v] for v in contract.args]
     kinds = set(operands)
-    if kinds == {DType.I8} and result is DType.I32:
-        return DType.I8
-    if not kinds <= _FLOATS or result not in _FLOATS:
-        raise Unsuited(f"products of {' and '.join(k.value for k in operands)} as {result.value} are no tiles'")
+    exact = exact_kind(region, contract.args) if contract.dtype is DType.I32 else None
+    if exact is not None:
+        return exact
+    if not kinds <= _FLOATS or contract.dtype not in _FLOATS:
+        raise Unsuited(f"products of {' and '.join(k.value for k in operands)} as {contract.dtype.value} are no tiles'")
     return kinds.pop() if len(kinds) == 1 else DType.F32
 
 
@@ -141,6 +140,8 @@ def _check_epilogue(region: Region, position: int) -> None:
     """Raise NotPrintable if what follows the contraction reads its depth, or says the same for several of its sums."""
     contract = region.stages[position]
     assert isinstance(contract, Contract)
+    if any(isinstance(stage, Reduce | Scan) for stage in region.stages):
+        raise NotPrintable("it folds something beside its contraction")
     outer = {n for n, e in enumerate(region.extents) if e != 1} - set(contract.axes)
     for store in region.stores:
         after = stages_of(region, operands_of(store), position)
@@ -195,6 +196,10 @@ def _loads(region: Region, value: int) -> list[Load]:
     return [s for n in stages_of(region, [value]) if isinstance(s := region.stages[n], Load)]
 
 
+def _offset(region: Region, load: Load) -> Dim:
+    return flat_offset(load.map.components, region.inputs[load.buffer].shape)
+
+
 def _depth_order(region: Region, position: int, left: int, right: int, constants: Collection[int]) -> tuple[int, ...]:
     """The axes of the depth, those along which an operand has its elements closest together last.
 
@@ -207,7 +212,7 @@ def _depth_order(region: Region, position: int, left: int, right: int, constants
     reading.sort(key=lambda s: s.buffer in constants)
     if not reading:
         return tuple(sorted(contract.axes))
-    offset = flat_offset(reading[0].map.components, region.inputs[reading[0].buffer].shape)
+    offset = _offset(region, reading[0])
 
     def apart(axis: int) -> tuple[int, int]:
         step = coefficient(offset, axis)
@@ -242,6 +247,22 @@ def _repacked(
     if depth_last or (_is_narrow(shape, outer, item) and not _is_narrow(shape, by_depth, item)):
         return {load.buffer: (*outer, *by_depth)}
     return {load.buffer: (*by_depth, *outer)}
+
+
+def sum_orders(region: Region, constants: Collection[int]) -> dict[int, Order]:
+    """The orders in which constants should be stored for a contraction that is printed as a sum.
+
+    The depth is last where the other operand has its neighbours along it (a matrix by a vector), else first.
+    """
+    (position,) = region.contractions
+    contract = region.stages[position]
+    assert isinstance(contract, Contract)
+    found: dict[int, Order] = {}
+    for value, other in (contract.args[:2], contract.args[1::-1]) if len(contract.args) == 2 else ():
+        depth = _depth_order(region, position, other, value, constants)
+        along = any(coefficient(_offset(region, s), a) == 1 for s in _loads(region, other) for a in depth)
+        found |= _repacked(region, value, depth, constants, along)
+    return {n: order for n, order in found.items() if order != tuple(range(len(order)))}
 
 
 def _is_narrow(shape: Sequence[Dim], dimensions: Sequence[int], item: int) -> bool:

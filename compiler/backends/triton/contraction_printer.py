@@ -23,6 +23,7 @@ from fusible.compiler.backends.triton.schedule_contraction import ContractionSch
 from fusible.compiler.backends.triton.tile import ELEMENT_TYPES, Tile
 from fusible.compiler.ir.symbol_values import substitute
 from fusible.compiler.ir.symbols import Dim
+from fusible.compiler.ir.types import DType
 from fusible.compiler.region.region import Contract, Load, operands_of
 from fusible.compiler.region.text import region_text
 
@@ -127,8 +128,10 @@ class _Printer:
         inner, outer = steps_of(self.sizes, self.schedule)
         numbers = [program, *(body.dim(d) for d in (self.sizes.rows, self.sizes.columns, inner * outer))]
         hooks = [_LEFT.before, _LEFT.name, _RIGHT.before, _RIGHT.name, "epilogue"]
-        kind = ELEMENT_TYPES[self.contraction.accumulator]
-        lines = [numbers, hooks, [f"tl.{kind}", f'"{self.precision}"', "BLOCK_M", "BLOCK_N", "BLOCK_K", "GROUP"]]
+        accumulator = self.contraction.accumulator
+        partial = DType.F32 if self.contraction.kind.is_float else accumulator
+        types = [f"tl.{ELEMENT_TYPES[dtype]}" for dtype in (partial, accumulator)]
+        lines = [numbers, hooks, [*types, f'"{self.precision}"'], ["BLOCK_M", "BLOCK_N", "BLOCK_K", "GROUP"]]
         return "".join(f"        {', '.join(line)},\n" for line in lines)
 
     def _body(self, tile: Tile, masks: tuple[bool, bool]) -> Body:

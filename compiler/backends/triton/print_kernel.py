@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 from fusible.compiler.backends.cpu.nest import NotPrintable
-from fusible.compiler.backends.triton.contraction import Contraction, Unsuited, contraction_of
+from fusible.compiler.backends.triton.contraction import Contraction, Unsuited, contraction_of, sum_orders
 from fusible.compiler.backends.triton.contraction_printer import print_product, sizes_of
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.printer import PrintedKernel, print_region
@@ -14,6 +15,7 @@ from fusible.compiler.backends.triton.schedule_contraction import Sizes, schedul
 from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.region import Contract, Region
+from fusible.compiler.region.reorder import reordered
 from fusible.compiler.region.sums import contractions_as_sums
 
 __all__ = ["print_kernel"]
@@ -39,7 +41,7 @@ def print_kernel(
         contraction = contraction_of(region, constants, depth_last=precision == "tf32")
         _check_worth(contraction)
     except Unsuited as unsuited:
-        return _summed(region, target, unsuited)
+        return _summed(region, target, constants, unsuited)
     made = schedule_contraction(sizes_of(contraction), contraction.kind, precision, target)
     return print_product(contraction, made, precision)
 
@@ -54,7 +56,7 @@ def _check_worth(contraction: Contraction) -> None:
         raise Unsuited("its product is empty")
 
 
-def _summed(region: Region, target: GpuTarget, why: Unsuited) -> PrintedKernel:
+def _summed(region: Region, target: GpuTarget, constants: Collection[int], why: Unsuited) -> PrintedKernel:
     """The contraction as a sum, if that does not read its operands all too often. Raises NotPrintable."""
     (position,) = region.contractions
     contract = region.stages[position]
@@ -64,8 +66,9 @@ def _summed(region: Region, target: GpuTarget, why: Unsuited) -> PrintedKernel:
     exact = contract.dtype in (DType.F64, *(d for d in DType if d.is_integer))
     if not exact and isinstance(terms, int) and terms > _FEW_TERMS and terms > _READ_AGAIN * read:
         raise NotPrintable(f"{why}, and as a sum it would read each element {terms // max(read, 1)} times")
-    summed = contractions_as_sums(region)
-    return print_region(summed, schedule(summed, target))
+    orders = sum_orders(region, constants)
+    summed = contractions_as_sums(reordered(region, orders, {}))
+    return replace(print_region(summed, schedule(summed, target)), repacked=orders)
 
 
 def _literal(dim: Dim) -> int:

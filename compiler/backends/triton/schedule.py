@@ -27,6 +27,7 @@ _SQUARE = 32  # rows and columns of a transposed tile
 _TILE = 1024  # points of a tile of short rows
 _LONGEST_ROW = 16384  # columns of a persistent tile, whatever the registers
 _RUN, _CLOSE = 32, 4  # neighbours that count, and how far apart they may be
+_WINDOW = 64  # columns that are gone through one by one
 _ACROSS = 256  # columns of a persistent tile whose rows are neighbours
 
 
@@ -143,9 +144,20 @@ def _across(tile: Tile, target: GpuTarget, vector: int) -> Schedule:
     if columns is not None and columns <= _ACROSS and (passes > 1 or tile.scans):
         rows = max(1, min(rows, 4 * _TILE // columns))
         return Schedule(Form.PERSISTENT, rows, columns, _warps(rows * columns, target), 1, vector)
-    if columns is not None and columns <= 16:  # a window: what threads of a warp read lies side by side
-        return Schedule(Form.LOOPED, rows, 1, max(1, rows // target.warp), 3, vector)
+    if columns is not None and columns <= _WINDOW:  # what threads of a warp read lies side by side
+        held = vector if _reads_vectors(tile, vector) else 1
+        rows = _filling(tile, target, 4 * target.warp * held, target.warp)
+        return Schedule(Form.LOOPED, rows, 1, max(1, rows // (target.warp * held)), 3, vector)
     return Schedule(Form.LOOPED, rows, 16, _warps(rows * 16, target), 3, vector)
+
+
+def _reads_vectors(tile: Tile, vector: int) -> bool:
+    """True if neighbouring rows are neighbours in memory wherever they are read or written, in whole vectors."""
+    if not tile.rows:
+        return False
+    extent = tile.nest.extents[tile.rows[-1]]
+    steps = {tile.step(access, tile.rows[-1]) for access in tile.nest.accesses()}
+    return steps <= {0, 1} and isinstance(extent, int) and extent % vector == 0
 
 
 def _longest(tile: Tile, target: GpuTarget) -> int:

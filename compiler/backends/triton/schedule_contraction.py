@@ -119,13 +119,11 @@ def _padded(terms: int, least: int, most: int) -> tuple[int, int]:
 
 
 def _stages(rows: int, columns: int, block_k: int, kind: DType, matrix: bool, target: GpuTarget) -> int:
-    """As many blocks of the operands as fit beside the result on its way out, from 2 to 4."""
+    """As many blocks of the operands as fit into shared memory, from 2 to 4: more wait for nothing."""
     if not matrix:
         return 2
     step = (rows + columns) * block_k * kind.numpy.itemsize
-    result = rows * columns * 4
-    room = max(target.shared_per_block - result, target.shared_per_block // 2)
-    return max(2, min(_MOST_STAGES, room // step))
+    return max(2, min(_MOST_STAGES, target.shared_per_block // step))
 
 
 def _estimate(dim: Dim) -> int:

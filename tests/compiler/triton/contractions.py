@@ -11,11 +11,14 @@ import numpy.typing as npt
 
 from fusible.compiler.backends.cpu.layout import channels_last
 from fusible.compiler.backends.triton.aot import ttir_text
+from fusible.compiler.backends.triton.contraction import contraction_of
+from fusible.compiler.backends.triton.contraction_printer import print_product, sizes_of
 from fusible.compiler.backends.triton.gpu_targets import gpu_target
 from fusible.compiler.backends.triton.kernel import build_kernel
 from fusible.compiler.backends.triton.lower import lower_ttir
 from fusible.compiler.backends.triton.print_kernel import print_kernel
 from fusible.compiler.backends.triton.printer import PrintedKernel
+from fusible.compiler.backends.triton.schedule_contraction import ContractionSchedule, Sizes
 from fusible.compiler.ir.graph import Graph, Value
 from fusible.compiler.ir.symbol_values import evaluate
 from fusible.compiler.ir.types import DType, TensorType
@@ -26,7 +29,7 @@ from fusible.compiler.region.region import Region
 from fusible.compiler.region.reorder import reordered
 from tests.tolerance import assert_close, poisoned
 
-__all__ = ["Case", "Model", "check", "random_inputs", "ran"]
+__all__ = ["Case", "Model", "check", "random_inputs", "ran", "tiles"]
 
 
 def random_inputs(region: Region, env: Mapping[str, int], seed: int = 0) -> list[np.ndarray]:
@@ -74,13 +77,19 @@ def check(
     constants: Collection[int] = (),
     env: Mapping[str, int] | None = None,
     inputs: Sequence[np.ndarray] | None = None,
-    precision: str = "ieee",
+    tile: ContractionSchedule | None = None,
     gpu: str = "h100",
 ) -> PrintedKernel:
-    """Assert that the region's kernel gives what the region says; terms: of a sum. Returns the kernel."""
+    """Assert that the region's kernel gives what the region says; terms: of a sum. Returns the kernel.
+
+    tile: a schedule to print the contraction by, whatever its sizes.
+    """
     known = dict(env or {})
     given = random_inputs(region, known) if inputs is None else inputs
-    kernel = print_kernel(region, gpu_target(gpu), constants, precision=precision)
+    if tile is None:
+        kernel = print_kernel(region, gpu_target(gpu), constants)
+    else:
+        kernel = print_product(contraction_of(region, constants), tile, "ieee")
     into = [poisoned(tuple(int(evaluate(d, known)) for d in b.shape), b.dtype.numpy) for b in region.outputs]
     expected = run_region(region, [x.copy() for x in given], known, into)
     for got, wanted in zip(ran(kernel, region, given, known, gpu=gpu), expected, strict=True):
@@ -140,6 +149,11 @@ class Model:
             region = reordered(region, orders, results)
             inputs = [x.transpose(orders[n]).copy() if n in orders else x for n, x in enumerate(inputs)]
         return Case(region, inputs, constants)
+
+
+def tiles(case: Case) -> Sizes:
+    """The sizes of a case's contraction. Raises Unsuited if it is no product of tiles."""
+    return sizes_of(contraction_of(case.region, case.constants))
 
 
 @dataclass(frozen=True)

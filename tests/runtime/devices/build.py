@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -63,7 +64,9 @@ def device_code(*, checked: bool = True) -> DeviceCode:
 @cache
 def program(*, checked: bool = True) -> DeviceProgram:
     """The kernels on the device triton-cpu, by two threads."""
-    return open_device_program(device_code(checked=checked), "triton-cpu", threads=2, cache_dir=default_cache_dir({}))
+    return open_device_program(
+        device_code(checked=checked), "triton-cpu", threads=2, cache_dir=default_cache_dir(os.environ)
+    )
 
 
 def tensor(kind: str, *shape: int | str, dtype: str = "f32", index: int = -1, name: str = "") -> PlanValue:
@@ -95,4 +98,4 @@ def executable(
     specs = [TensorSpec(v.name, DTYPES[v.dtype], v.shape) for v in made.values]
     inputs, outputs = (tuple(specs[n] for n in numbers) for numbers in (made.inputs, made.outputs))
     found = device or program()
-    return Executable(inputs, outputs, made, tuple(constants), source, found.device.target, device=found)
+    return Executable(inputs, outputs, made, tuple(constants), source, found.target, device=found)

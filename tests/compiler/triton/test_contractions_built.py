@@ -1,0 +1,66 @@
+"""Contractions built ahead of time: matrix units are used, nothing spills, operands are copied in whole vectors."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from fusible.compiler.backends.triton.aot import BuiltKernel, build
+from fusible.compiler.backends.triton.gpu_targets import gpu_target
+from fusible.compiler.backends.triton.print_kernel import print_kernel
+from tests.compiler.triton.contractions import Case, Model
+
+INSTRUCTIONS = {"h100": "wgmma.mma_async", "a100": "mma.sync", "mi300x": "v_mfma"}
+
+
+def product(dtype: str) -> Case:
+    m = Model(dtype)
+    return m.case(m("relu", m("add", m("matmul", m.x(256, 192), m.w(192, 512)), m.w(512))))
+
+
+def convolution(dtype: str) -> Case:
+    m = Model(dtype)
+    return m.case(m("relu", m.conv(m.x(1, 64, 28, 28), m.w(128, 64, 3, 3), m.w(128), pads=1, strides=2)), last=True)
+
+
+def depthwise(dtype: str) -> Case:
+    m = Model(dtype)
+    return m.case(m.conv(m.x(1, 64, 56, 56), m.w(64, 1, 3, 3), m.w(64), pads=1, group=64), last=True)
+
+
+def built(case: Case, gpu: str, precision: str = "ieee") -> BuiltKernel:
+    target = gpu_target(gpu)
+    return build(print_kernel(case.region, target, case.constants, precision=precision), target)
+
+
+@pytest.mark.parametrize(
+    ("make", "dtype", "gpu", "precision"),
+    [
+        (product, "float16", "h100", "ieee"),
+        (product, "float32", "h100", "tf32"),
+        (convolution, "float16", "h100", "ieee"),
+        (convolution, "float16", "a100", "ieee"),
+        (product, "float16", "mi300x", "ieee"),
+    ],
+)
+def test_matrix_units_multiply_and_nothing_spills(make, dtype, gpu, precision) -> None:  # type: ignore[no-untyped-def]
+    found = built(make(np.dtype(dtype)), gpu, precision)
+    assert INSTRUCTIONS[gpu] in found.assembly
+    assert found.report.spilled == 0
+    copies = set(re.findall(r"cp\.async\.\w+\.shared\.global \[[^]]*\], \[[^]]*\], (0x\w+|\d+)", found.assembly))
+    assert {int(c, 0) for c in copies} == (set() if gpu == "mi300x" else {16})
+    assert set(found.report.stores) == {128}
+
+
+def test_products_of_single_precision_are_exact_by_default() -> None:
+    found = built(product(np.dtype(np.float32)), "h100")
+    assert INSTRUCTIONS["h100"] not in found.assembly and "mma.sync" not in found.assembly
+    assert "fma.rn.f32" in found.assembly and found.report.spilled == 0
+
+
+def test_a_depthwise_convolution_reads_vectors_of_channels() -> None:
+    found = built(depthwise(np.dtype(np.float16)), "h100")
+    assert set(found.report.loads) == set(found.report.stores) == {128}
+    assert found.report.spilled == 0

@@ -1,0 +1,71 @@
+"""Tiles of contractions are functions of sizes, element types and a description: no device takes part."""
+
+from __future__ import annotations
+
+import pytest
+
+from fusible.compiler.backends.triton.gpu_targets import GPUS, gpu_target
+from fusible.compiler.backends.triton.schedule_contraction import ContractionSchedule, Sizes, schedule_contraction
+from fusible.compiler.ir.symbols import Symbol, SymInt
+from fusible.compiler.ir.types import DType
+
+H100, A100 = gpu_target("h100"), gpu_target("a100")
+N = SymInt.of(Symbol("n", 1, None))
+
+
+def made(
+    rows: int, columns: int, *depths: int, batch: int = 1, kind: DType = DType.F16, gpu: str = "h100"
+) -> ContractionSchedule:
+    return schedule_contraction(Sizes(batch, rows, columns, depths), kind, "ieee", gpu_target(gpu))
+
+
+def test_a_large_product_has_large_tiles() -> None:
+    found = made(4096, 4096, 4096)
+    assert (found.block_m, found.block_n, found.block_k, found.warps) == (128, 256, 64, 8)
+    assert found.stages >= 3
+
+
+def test_a_small_product_has_tiles_enough_for_every_multiprocessor() -> None:
+    found = made(512, 512, 512)
+    assert (found.block_m, found.block_n) == (64, 64)
+
+
+@pytest.mark.parametrize("gpu", GPUS)
+@pytest.mark.parametrize("kind", [DType.F16, DType.BF16, DType.I8])
+def test_matrix_units_get_whole_instructions(kind: DType, gpu: str) -> None:
+    for rows, columns in ((64, 64), (64, 4096), (196, 512), (3136, 64), (12544, 96), (1, 1 << 20)):
+        found = made(rows, columns, 256, kind=kind, gpu=gpu)
+        assert min(found.block_m, found.block_n) >= min(64, rows, columns)
+        assert found.warps >= 4 or min(rows, columns) < 64
+
+
+@pytest.mark.parametrize("gpu", GPUS)
+def test_blocks_fit_shared_memory(gpu: str) -> None:
+    target = gpu_target(gpu)
+    for rows, columns, depth in ((1 << 16, 1 << 16, 1 << 12), (64, 64, 64), (49, 2048, 512)):
+        for kind in (DType.F32, DType.F16, DType.I8):
+            found = made(rows, columns, depth, kind=kind, gpu=gpu)
+            step = (found.block_m + found.block_n) * found.block_k * kind.numpy.itemsize
+            assert step * found.stages <= target.shared_per_block
+            for number in (found.block_m, found.block_n, found.block_k, found.warps):
+                assert number & (number - 1) == 0
+
+
+def test_a_step_stays_at_one_tap_of_a_window_where_channels_fill_it() -> None:
+    assert made(3136, 64, 3, 3, 64).together == 1
+    assert made(3136, 64, 3, 3, 96).block_k == 32  # divides the channels
+    assert made(12544, 32, 3, 3, 3).together == 3  # few channels: blocks of all terms
+    assert made(12544, 32, 3, 3, 24).together == 1
+
+
+def test_unknown_sizes_count_as_many() -> None:
+    found = schedule_contraction(Sizes(1, N, 4096, (4096,)), DType.F16, "ieee", H100)
+    assert found.block_m >= 64
+    bounded = SymInt.of(Symbol("n", 1, 20))
+    assert schedule_contraction(Sizes(1, bounded, 4096, (4096,)), DType.F16, "ieee", H100).block_m <= 32
+
+
+def test_single_precision_has_no_matrix_unit_unless_it_may_round() -> None:
+    sizes = Sizes(1, 1024, 1024, (1024,))
+    assert schedule_contraction(sizes, DType.F32, "ieee", A100).block_k == 16
+    assert schedule_contraction(sizes, DType.F32, "tf32", A100).block_k == 32
