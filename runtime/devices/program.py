@@ -109,9 +109,9 @@ def open_device_program(
 
     target: `triton-cpu`, whose kernels are compiled now unless the cache has them, or `cuda:sm_NUMBER`, whose device is
     opened when it is first wanted: any GPU that one of the code's images runs on, or for which its sources can be built
-    here. threads: that run kernels on the CPU.
+    here. Code for other devices can be looked at and saved, not run. threads: that run kernels on the CPU.
 
-    Raises DeviceError (no C compiler, no such device), KernelBuildError, UsageError.
+    Raises DeviceError (no C compiler), KernelBuildError, UsageError.
     """
     if target == TritonCpu.target:
         if code.host is None:
@@ -122,7 +122,7 @@ def open_device_program(
         return open_host_library(code, library, threads=threads)
     if target.startswith("cuda:"):
         return DeviceProgram(code, target, lambda: _open_cuda(code, cache_dir), threads=threads)
-    raise DeviceError(f"kernels for {target} are built but cannot be run: this release runs triton-cpu and cuda")
+    return DeviceProgram(code, target, lambda: _refuse(target), threads=threads)
 
 
 def open_host_library(
@@ -133,6 +133,10 @@ def open_host_library(
     for kernel in code.kernels:
         device.load(kernel)
     return DeviceProgram(code, TritonCpu.target, lambda: device, threads=threads, library=library)
+
+
+def _refuse(target: str) -> Device:
+    raise DeviceError(f"kernels for {target} are built but cannot be run: this release runs triton-cpu and cuda")
 
 
 def _open_cuda(code: DeviceCode, cache_dir: Path) -> Device:

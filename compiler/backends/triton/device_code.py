@@ -12,17 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from fusible.compiler.backends.triton.build_kernels import Form, build_kernels
-from fusible.compiler.backends.triton.gpu_targets import GpuTarget
+from fusible.compiler.backends.triton.gpu_targets import GPUS, GpuTarget, gpu_target
 from fusible.compiler.backends.triton.kernel import TILE_HEADER
 from fusible.compiler.backends.triton.lower import LAUNCH_SYMBOL
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.static_report import StaticReport
+from fusible.errors import DeviceError
 from fusible.runtime.devices.code import DeviceCode, DeviceImage, DeviceKernel
 from fusible.runtime.native.program import NativeCode
 
-__all__ = ["device_kernel", "gpu_code", "host_code", "static_reports"]
+__all__ = ["BUILDER", "build_for", "device_kernel", "gpu_code", "host_code", "static_reports"]
+
+BUILDER = "fusible.compiler.backends.triton.device_code:build_for"
+"""What builds an artifact's kernels for a GPU that it has no images for."""
 
 _NAMES = "names.c"
+_AMPERE = "cuda:sm_8"
 
 
 def device_kernel(name: str, kernel: PrintedKernel) -> DeviceKernel:
@@ -59,14 +64,30 @@ def host_code(
         made.append(replace(kernel, scratch_bytes=int(found["scratch_bytes"]), sites=tuple(found["sites"])))
     sources[_NAMES] = "\n".join([*wrappers, ""])
     host = NativeCode(sources, tuple(kernel.name for kernel in kernels))
-    return DeviceCode(tuple(made), host=host, checked=checked)
+    return DeviceCode(tuple(made), host=host, checked=checked, builder=BUILDER)
 
 
 def gpu_code(kernels: Sequence[DeviceKernel], gpu: GpuTarget, cache_dir: Path) -> DeviceCode:
     """The kernels of a plan built for a GPU. Raises as `host_code`."""
     built = build_kernels(kernels, gpu, Form.IMAGE, cache_dir)
     images = {kernel.name: _image(found) for kernel, (_, found) in zip(kernels, built, strict=True)}
-    return DeviceCode(tuple(kernels), images={gpu.target: images})
+    return DeviceCode(tuple(kernels), images={gpu.target: images}, builder=BUILDER)
+
+
+def build_for(code: DeviceCode, target: str, cache_dir: Path) -> DeviceCode:
+    """The same kernels built for the GPU of a machine, which may be none that targets name (`cuda:sm_86`).
+
+    Their schedules are those of the GPU that they were printed for. Raises as `host_code`, and DeviceError for a GPU of
+    which Triton's code cannot be told.
+    """
+    known = {gpu.target for gpu in GPUS.values()}
+    if target in known:
+        gpu = gpu_target(target)
+    elif target.startswith(_AMPERE):  # they run what is built for each other, and have less shared memory than the A100
+        gpu = replace(gpu_target("cuda:sm_89"), target=target)
+    else:
+        raise DeviceError(f"kernels cannot be built for {target}: known are {', '.join(sorted(known))}")
+    return gpu_code(code.kernels, gpu, cache_dir)
 
 
 def static_reports(kernels: Sequence[DeviceKernel], gpu: GpuTarget, cache_dir: Path) -> dict[str, StaticReport]:
