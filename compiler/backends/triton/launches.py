@@ -54,11 +54,10 @@ class LaunchWork:
     product: Product | None = None
     tile: Tile | None = None
 
-    @property
-    def expected(self) -> Expectation:
+    def expected(self, gpu: GpuTarget) -> Expectation:
         """What can be expected of its code."""
         if self.product is None or self.tile is None:
-            return expectation(self.rule)
+            return expectation(self.rule, gpu, self.programs)
         sizes = self.product.m, self.product.n, self.product.k
         return Expectation(sizes, self.tile.m, self.product.kind)
 
@@ -110,9 +109,7 @@ def weights_stay(works: Sequence[LaunchWork], gpu: GpuTarget) -> bool:
     return sum(work.weights for work in works) + moved <= gpu.l2 * (1 + _SHARE) / 2
 
 
-def predict_launch(
-    work: LaunchWork, gpu: GpuTarget, *, warm: bool, report: StaticReport | None = None
-) -> Prediction:
+def predict_launch(work: LaunchWork, gpu: GpuTarget, *, warm: bool, report: StaticReport | None = None) -> Prediction:
     """The predicted time. warm: whether the weights are in the cache. report: of the built kernel, if it was built."""
     cached = _cached(work, gpu, warm=warm)
     if work.product is not None and work.tile is not None and work.programs:
@@ -133,7 +130,7 @@ def report_launch(work: LaunchWork, gpu: GpuTarget, report: StaticReport, *, war
         programs=work.programs,
         operations=work.operations,
         nbytes=work.bytes,
-        expected=work.expected,
+        expected=work.expected(gpu),
         predicted=predict_launch(work, gpu, warm=warm, report=report),
     )
 
