@@ -49,7 +49,7 @@ def _agrees(
                 worst = max(worst, _error(got, expected[name]))
     require(worst <= _TOLERANCE[precision], f"error {worst:.2e}, allowed {_TOLERANCE[precision]:.0e}")
     host = len(executable.report.host)
-    return f"error {worst:.1e}, {len(session.captures)} captures" + (f", {host} steps on the host" if host else "")
+    return f"error {worst:.1e}, {len(session.captures)} captures" + (f", steps on the host: {host}" if host else "")
 
 
 def _error(got: np.ndarray, wanted: np.ndarray) -> float:
