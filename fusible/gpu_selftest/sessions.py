@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
@@ -22,7 +23,7 @@ def session_rows(compile_model: Callable[..., Executable], reference: Callable[.
     for case in CASES:
         for precision in _TOLERANCE:
             what = f"{case.name}, {precision}"
-            yield from check("session", what, lambda c=case, p=precision: _agrees(c, p, compile_model, reference))
+            yield from check("session", what, partial(_agrees, case, precision, compile_model, reference))
     yield from check("session", "threads", lambda: _threads(compile_model))
     yield from check("session", "arrays stay on the device", lambda: _stays(compile_model))
 
