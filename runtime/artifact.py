@@ -9,6 +9,7 @@ Models are untrusted, artifacts are code: load only artifacts whose origin you t
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib
 import json
@@ -16,6 +17,7 @@ import mmap
 import os
 import struct
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
@@ -24,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusible.errors import ArtifactError
+from fusible.runtime.executable import CustomKernel, Executable
 from fusible.runtime.native.cache import default_cache_dir
 from fusible.runtime.native.program import NativeCode, Program, processor_key, unpack_program
 from fusible.runtime.plan import Plan
@@ -33,7 +36,6 @@ from fusible.runtime.signature import DTYPES, TensorSpec
 
 if TYPE_CHECKING:
     from fusible.runtime.devices.program import DeviceProgram
-    from fusible.runtime.executable import Executable
 
 __all__ = ["VERSION", "load_artifact", "save_artifact"]
 
@@ -217,7 +219,23 @@ def load_artifact(path: str | PathLike[str], *, check: bool = False) -> Executab
 
     Raises ArtifactError if the file is missing, damaged, of another version, or needs a kernel that is not there.
     """
-    file = Path(path)
+    with _no_collection():
+        return _loaded(Path(path), check)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Put off garbage collection: a load makes no garbage, and a first pass over all modules takes longer than it."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _loaded(file: Path, check: bool) -> Executable:
     try:
         with file.open("rb") as stream:
             prefix = stream.read(_PREFIX.size)
@@ -266,8 +284,6 @@ def _constant(section: Mapping[str, Any], mapped: Any, start: int, size: int, ch
 
 
 def _executable(header: Mapping[str, Any], parts: Mapping[str, np.ndarray]) -> Executable:
-    from fusible.runtime.executable import CustomKernel, Executable  # noqa: PLC0415 - it imports this module
-
     custom = tuple(CustomKernel(**k) for k in header["custom"])
     program = None
     if header["native"] is not None:

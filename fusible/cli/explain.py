@@ -13,6 +13,7 @@ import typer
 
 from fusible.cli.check import memory_facts
 from fusible.cli.console import aligned, bytes_text, escape_controls, print_json, print_line, print_table
+from fusible.cli.gpu_report import print_gpu_section
 from fusible.cli.models import open_executable
 from fusible.cli.parameters import JsonOption, PrecisionOption, ProgramArgument, ShapeOption, TargetOption
 from fusible.errors import UsageError
@@ -84,6 +85,8 @@ def _show(executable: Executable, most: int | None) -> None:
     _fusions(report, most)
     _refusals(report, most)
     _kernels(report, most)
+    if report.gpu:
+        print_gpu_section(report.gpu, most)
     _table("calls of NumPy", ("op", "nodes", "reason"), [_host_cells(row) for row in report.host], most)
     buffers = sorted(buffer_rows(executable), key=lambda row: -_size(row["bytes"]))
     columns = ("buffer", "bytes", "steps", "values that lie in it, one after the other")

@@ -39,14 +39,19 @@ class TritonBackend(RegionBackend[PrintedKernel]):
 
     def emit(self, node: Node, name: str) -> Emitted:
         """A launch of a Triton kernel if the node's region can be printed, else a NumPy call."""
-        reason = self._host_reason(node)
-        if reason is None:
-            printed = self._printed(node)
-            if not isinstance(printed, Exception):
-                return self._launch(node, *printed)
-            reason = str(printed)
-        self.host[name] = reason
+        printed = self.kernel_of(node)
+        if not isinstance(printed, str):
+            return self._launch(node, *printed)
+        self.host[name] = printed
         return super().emit(node, name)
+
+    def kernel_of(self, node: Node) -> tuple[Built, PrintedKernel] | str:
+        """The region and the kernel of a node, or why it is a call of NumPy."""
+        reason = self._host_reason(node)
+        if reason is not None:
+            return reason
+        printed = self._printed(node)
+        return str(printed) if isinstance(printed, Exception) else printed
 
     def language(self, kernel: str) -> str:
         """Triton or NumPy."""

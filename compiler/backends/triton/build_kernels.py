@@ -43,7 +43,9 @@ Entry = dict[str, Any]
 
 
 class Form(Enum):
-    """What is made of a kernel: C (its source, scratch_bytes, sites), C that checks accesses, or a DeviceImage."""
+    """What is made of a kernel: C (its source, scratch_bytes, sites), C that checks accesses, or a DeviceImage with the
+    StaticReport of its code.
+    """
 
     C = "c"
     CHECKED = "checked"
@@ -124,6 +126,7 @@ def _image(kernel: PrintedKernel, gpu: GpuTarget) -> Entry:
         "threads": built.threads,
         "shared": built.report.shared,
         "scratch": list(built.scratch),
+        "report": built.report.to_json(),
     }
 
 
