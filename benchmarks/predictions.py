@@ -2,7 +2,7 @@
 
     python -m fusible.benchmarks.predictions [MODEL...] [--batch N...] [--gpu NAME...] [--precision fp16] [--csv FILE]
 
-Models are names of the zoo; without any, the architectures. Each is compiled up to the point where kernels would be
+Models are names of the zoo; without any, all. Each is compiled up to the point where kernels would be
 built: the passes of the target, the printed kernels, their schedules. The roofline model then says what each launch
 takes (`compiler/backends/triton/roofline.py`), and the sum is the prediction: replayed as one CUDA graph, and launched
 kernel by kernel. Nothing is measured, nothing is built, no GPU is asked. Steps that no Triton kernel does are counted
@@ -19,20 +19,24 @@ import csv
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
+from itertools import product
 from pathlib import Path
 
 from fusible.benchmarks.zoo.architectures.table import ARCHITECTURES
-from fusible.benchmarks.zoo.catalog import Obtained, Variant, obtain
+from fusible.benchmarks.zoo.catalog import Variant, obtain
+from fusible.benchmarks.zoo.catalog import names as catalog
 from fusible.compiler.api import import_graph
 from fusible.compiler.backends.triton.backend import TritonBackend
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget, gpu_target
 from fusible.compiler.backends.triton.launches import LaunchWork, launch_work, predict_launch, weights_stay
 from fusible.compiler.backends.triton.roofline import model_seconds, roofline_seconds
 from fusible.compiler.costs import Costs
+from fusible.compiler.frontend.signature import ShapeRequest
 from fusible.compiler.ir.graph import Graph
 from fusible.compiler.options import Options
 from fusible.compiler.pipeline import pipeline
 from fusible.compiler.run_passes import run_passes
+from fusible.errors import UsageError
 
 __all__ = ["Predicted", "Published", "main", "predicted", "predictions", "published"]
 
@@ -88,15 +92,22 @@ def published() -> list[Published]:
         ]  # fmt: skip
 
 
-def predictions(model: Obtained, batch: int, gpus: Sequence[GpuTarget], options: Options) -> Iterator[Predicted]:
-    """The predictions of a model with a symbolic batch, on each GPU. Raises what importing and the passes raise."""
+def predictions(name: str, batch: int, gpus: Sequence[GpuTarget], options: Options) -> Iterator[Predicted]:
+    """The predictions of a model of the zoo, on each GPU.
+
+    Raises UsageError for a trained model with another batch of its own, and what importing and the passes raise.
+    """
+    model = obtain(name, Variant(dynamic=True) if name in ARCHITECTURES else Variant(batch=batch))
+    shapes: dict[str, ShapeRequest] = {"batch": batch}
+    if name not in ARCHITECTURES:
+        shapes = {key: array.shape for key, array in model.inputs.items()}
     graphs: dict[str, Graph] = {}
     for gpu in gpus:
         if gpu.target not in graphs:
-            graph = import_graph(model.path, shapes={"batch": batch}, options=options)
+            graph = import_graph(model.path, shapes=shapes, options=options)
             run_passes(pipeline(gpu.target, plugins=False), graph, options, gpu.target)
             graphs[gpu.target] = graph
-        yield predicted(graphs[gpu.target], gpu, options, model.name, batch)
+        yield predicted(graphs[gpu.target], gpu, options, name, batch)
 
 
 def predicted(graph: Graph, gpu: GpuTarget, options: Options, name: str, batch: int) -> Predicted:
@@ -155,15 +166,16 @@ def main(arguments: list[str] | None = None) -> int:
     rows = []
     print("PREDICTED milliseconds of one inference; of AITemplate and TensorRT: published, other boards and software")
     print(f"{'model':20s} {'GPU':16s} {'batch':>5s} {'kernels':>7s} {'graph':>9s} {'launches':>9s} {'roofline':>9s}")
-    for name in chosen.models or ARCHITECTURES:
-        for batch in chosen.batch:
-            model = obtain(name, Variant(dynamic=True))
-            for row in predictions(model, batch, gpus, Options(precision=chosen.precision)):
+    for name, batch in product(chosen.models or catalog(), chosen.batch):
+        try:
+            for row in predictions(name, batch, gpus, Options(precision=chosen.precision)):
                 rows.append(row)
                 key = names[row.gpu], name, batch
                 print(_line(row, [p for p in published() if (p.gpu, p.model, p.batch) == key]), flush=True)
-                if chosen.csv is not None:
-                    _write(chosen.csv, rows)
+        except UsageError as refusal:
+            print(f"{name:20s} {refusal}", flush=True)
+        if chosen.csv is not None:
+            _write(chosen.csv, rows)
     return 0
 
 

@@ -21,7 +21,7 @@ from fusible.errors import DeviceError
 from fusible.runtime.devices.code import DeviceCode, DeviceImage, DeviceKernel
 from fusible.runtime.native.program import NativeCode
 
-__all__ = ["build_for", "device_kernel", "gpu_code", "host_code", "static_reports"]
+__all__ = ["BUILDER", "build_for", "device_kernel", "gpu_code", "host_code", "static_reports"]
 
 BUILDER = "fusible.compiler.backends.triton.device_code:build_for"
 """What builds an artifact's kernels for a GPU that it has no images for."""

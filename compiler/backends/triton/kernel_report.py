@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
+from math import prod
 from typing import Any
 
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget, MatrixType
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 WIDE = 128
+_FEW = 4  # programs for each multiprocessor: with more, tiles need not have been made smaller
 LEAST = 64  # rows, columns and terms of products that matrix units are expected for
 _INSTRUCTION = {"cuda:sm_90": "wgmma", "cuda:sm_100": "tcgen05", "hip:gfx942": "mfma"}
 
@@ -68,13 +70,14 @@ class Expectation:
     """What is known of a kernel beside its code.
 
     product: m, n and k of its contraction, if it has one; rows: of a program's tile of it. kind: what matrix units are
-    given; None for vector units. narrow: why accesses may be narrower than 128 bits, if that is so.
+    given; None for vector units. narrow_loads, narrow_stores: why they may be narrower than 128 bits, if that is so.
     """
 
     product: tuple[int, int, int] | None = None
     rows: int = 0
     kind: MatrixType | None = None
-    narrow: str = ""
+    narrow_loads: str = ""
+    narrow_stores: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +161,11 @@ def check(report: StaticReport, gpu: GpuTarget, resident: Occupancy, expected: E
         found.append(Finding(FindingKind.SPILLS, f"{report.spilled} {unit} of a thread"))
     if expected.product is not None:
         found += _matrix_findings(report, gpu, expected, expected.product)
-    elif narrow := _narrow(report):
-        found.append(Finding(FindingKind.NARROW, narrow, expected.narrow))
+    else:
+        sides = ("loads", report.loads, expected.narrow_loads), ("stores", report.stores, expected.narrow_stores)
+        for side, widths, reason in sides:
+            narrow = ", ".join(f"{count} of {bits} bits" for bits, count in widths.items() if bits < WIDE)
+            found += [Finding(FindingKind.NARROW, f"{side}: {narrow}", reason)] if narrow else []
     return found
 
 
@@ -180,25 +186,20 @@ def _matrix_findings(
     return [Finding(FindingKind.NO_MATRIX_UNITS, what, reason)]
 
 
-def _narrow(report: StaticReport) -> str:
-    """Accesses of fewer than 128 bits, in words; "" if there are none."""
-    texts = []
-    for name, widths in (("loads", report.loads), ("stores", report.stores)):
-        narrow = [f"{count} of {bits} bits" for bits, count in widths.items() if bits < WIDE]
-        texts += [f"{name}: {', '.join(narrow)}"] if narrow else []
-    return "; ".join(texts)
-
-
-def expectation(rule: LaunchRule) -> Expectation:
+def expectation(rule: LaunchRule, gpu: GpuTarget, programs: int) -> Expectation:
     """What can be expected of a kernel without contractions, by its launch rule: why its accesses may be narrow."""
-    reasons = dict.fromkeys(reason for fact in rule.accesses if (reason := _why_narrow(fact)))
+    reasons = {
+        stores: dict.fromkeys(why for f in rule.accesses if f.stores == stores and (why := _why_narrow(f)))
+        for stores in (False, True)
+    }
     sizes = {fact.dtype.numpy.itemsize for fact in rule.accesses if fact.step == 1}
-    if len(sizes) > 1:
-        reasons["its buffers have elements of different sizes, of which a thread takes as many of each"] = None
-    lanes = rule.constants.get("COLUMNS", 0) or rule.constants.get("ROWS", 0)
-    if sizes and 0 < lanes * min(sizes) * 8 < WIDE * 32:
-        reasons[f"a program has {lanes} neighbours, too few for 128 bits a thread"] = None
-    return Expectation(narrow="; ".join(reasons))
+    for found in reasons.values():
+        if len(sizes) > 1:
+            found["its buffers have elements of different sizes, of which a thread takes as many of each"] = None
+        points, threads = prod(rule.constants.get(name, 1) for name in ("ROWS", "COLUMNS")), rule.warps * gpu.warp
+        if sizes and points * min(sizes) * 8 < WIDE * threads and programs <= _FEW * gpu.multiprocessors:
+            found[f"a thread has {points / threads:g} points, so that there are {programs} programs"] = None
+    return Expectation(narrow_loads="; ".join(reasons[False]), narrow_stores="; ".join(reasons[True]))
 
 
 def _why_narrow(fact: AccessFact) -> str:

@@ -54,11 +54,10 @@ class LaunchWork:
     product: Product | None = None
     tile: Tile | None = None
 
-    @property
-    def expected(self) -> Expectation:
+    def expected(self, gpu: GpuTarget) -> Expectation:
         """What can be expected of its code."""
         if self.product is None or self.tile is None:
-            return expectation(self.rule)
+            return expectation(self.rule, gpu, self.programs)
         sizes = self.product.m, self.product.n, self.product.k
         return Expectation(sizes, self.tile.m, self.product.kind)
 
@@ -77,12 +76,11 @@ def launch_work(
     """
     rule = printed.rule
     env = _least(cost.flops, cost.bytes, rule.grid, *built.region.extents)
-    numbers = cost.at(env)
-    nbytes = float(evaluate(numbers.bytes, env))
+    nbytes = float(_number(cost.bytes, env))
     formal = dict(zip(node.subgraphs[0].inputs, node.inputs, strict=True)) if node.op.name == "fused" else {}
     operands = [formal.get(v, v) for v in built.inputs]
     constants = sum(_nbytes(v, env) for v in operands if v is not None and v.constant is not None)
-    operations = None if numbers.flops is None else float(evaluate(numbers.flops, env))
+    operations = None if cost.flops is None else float(_number(cost.flops, env))
     work = LaunchWork(kernel, rule, rule.programs(env), operations, nbytes, min(nbytes, float(constants)))
     if "BLOCK_M" not in rule.constants or len(built.region.contractions) != 1:
         return work
@@ -111,9 +109,7 @@ def weights_stay(works: Sequence[LaunchWork], gpu: GpuTarget) -> bool:
     return sum(work.weights for work in works) + moved <= gpu.l2 * (1 + _SHARE) / 2
 
 
-def predict_launch(
-    work: LaunchWork, gpu: GpuTarget, *, warm: bool, report: StaticReport | None = None
-) -> Prediction:
+def predict_launch(work: LaunchWork, gpu: GpuTarget, *, warm: bool, report: StaticReport | None = None) -> Prediction:
     """The predicted time. warm: whether the weights are in the cache. report: of the built kernel, if it was built."""
     cached = _cached(work, gpu, warm=warm)
     if work.product is not None and work.tile is not None and work.programs:
@@ -134,7 +130,7 @@ def report_launch(work: LaunchWork, gpu: GpuTarget, report: StaticReport, *, war
         programs=work.programs,
         operations=work.operations,
         nbytes=work.bytes,
-        expected=work.expected,
+        expected=work.expected(gpu),
         predicted=predict_launch(work, gpu, warm=warm, report=report),
     )
 

@@ -11,7 +11,6 @@ from onnx.parser import parse_model
 
 import fusible
 from fusible.cli.gpu_report import print_gpu_section
-from fusible.compiler import lower
 from fusible.compiler.backends.triton.aot import BuiltKernel, build
 from fusible.compiler.backends.triton.candidates import Candidate, prune
 from fusible.compiler.backends.triton.gpu_targets import GPUS, MatrixType, gpu_target
@@ -149,9 +148,8 @@ def test_a_built_product_uses_the_matrix_units() -> None:
     assert found.roofline < found.seconds < 20 * found.roofline
 
 
-def test_a_compiled_model_has_the_report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The whole way: fp16, wgmma, nothing spills; what the plan launches is what is reported."""
-    monkeypatch.setattr(lower, "open_device_program", lambda *_, **__: None)  # no GPU is here
+def test_a_compiled_model_has_the_report(tmp_path: Path) -> None:
+    """The whole way, with no GPU: wgmma, nothing spills; what the plan launches is what is reported."""
     options = Options(cache_dir=tmp_path)
     section = fusible.compile(MODEL.SerializeToString(), "cuda:sm_90", shapes={"n": 256}, options=options).report.gpu
     first, second = section["kernels"]
@@ -166,7 +164,7 @@ def test_a_built_sum_has_no_findings() -> None:
     region = parse_region(BIAS)
     kernel = print_region(region, schedule(region, H100))
     report = build(kernel, H100).report
-    found = made(report, expectation(kernel.rule))
+    found = made(report, expectation(kernel.rule, H100, 4096))
     assert found.findings == () and found.occupancy.share == 1.0 and found.bound is Bound.MEMORY
 
 
@@ -198,7 +196,8 @@ def test_the_architecture_decides_which_instruction_is_meant() -> None:
 
 def test_narrow_accesses_are_defects_unless_a_reason_is_known() -> None:
     narrow = replace(GOOD, loads={16: 1, 128: 1}, stores={32: 2})
-    assert made(narrow).findings == (Finding(FindingKind.NARROW, "loads: 1 of 16 bits; stores: 2 of 32 bits"),)
+    loads, stores = (Finding(FindingKind.NARROW, text) for text in ("loads: 1 of 16 bits", "stores: 2 of 32 bits"))
+    assert made(narrow).findings == (loads, stores)
     facts = (
         AccessFact("x0", DType.F16, False, 1, False),
         AccessFact("x1", DType.F16, False, 0, False),
@@ -207,15 +206,26 @@ def test_narrow_accesses_are_defects_unless_a_reason_is_known() -> None:
         AccessFact("y0", DType.F16, True, 1, True),
     )
     rule = LaunchRule("kernel", (), {"ROWS": 1024}, facts, ((4096, 1024),), 4, 1)
-    (found,) = made(narrow, expectation(rule)).findings
-    assert found.reason == (
+    reason = (
         "x1 is read at one place by all neighbours; x2 is read with 3 elements between neighbours; x3 is read where "
-        "data or a division say; y0 is written under a mask, whose edge need not lie at 128 bits"
+        "data or a division say"
     )
-    assert expectation(replace(rule, accesses=facts[:1])).narrow == ""
-    assert "few for 128 bits" in expectation(replace(rule, accesses=facts[:1], constants={"ROWS": 64})).narrow
-    mixed = (facts[0], AccessFact("y0", DType.F32, True, 1, False))
-    assert "elements of different sizes" in expectation(replace(rule, accesses=mixed)).narrow
+    mask = "y0 is written under a mask, whose edge need not lie at 128 bits"
+    expected = expectation(rule, H100, 4096)
+    assert made(narrow, expected).findings == (replace(loads, reason=reason), replace(stores, reason=mask))
+    alone = replace(rule, accesses=facts[:1])
+    assert expectation(alone, H100, 4096).narrow_loads == ""
+    mixed = replace(rule, accesses=(facts[0], AccessFact("y0", DType.F32, True, 1, False)))
+    assert "elements of different sizes" in expectation(mixed, H100, 4096).narrow_loads
+
+
+def test_tiles_may_be_small_only_to_make_enough_programs() -> None:
+    facts = (AccessFact("x0", DType.F16, False, 1, False), AccessFact("y0", DType.F16, True, 1, False))
+    rule = LaunchRule("kernel", (), {"ROWS": 64, "COLUMNS": 4}, facts, ((4096, 64),), 4, 1)
+    few = expectation(rule, H100, 200)
+    assert few.narrow_loads == few.narrow_stores == "a thread has 2 points, so that there are 200 programs"
+    assert expectation(rule, H100, 2000).narrow_loads == ""
+    assert expectation(replace(rule, constants={"ROWS": 1024}), H100, 200).narrow_loads == ""
 
 
 def test_what_does_not_fit_is_said() -> None:
@@ -224,7 +234,11 @@ def test_what_does_not_fit_is_said() -> None:
 
 
 def test_the_section_of_a_model_is_json_and_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    launches = [made(GOOD), made(replace(GOOD, spilled=8)), made(replace(GOOD, loads={16: 1}), Expectation(narrow="n"))]
+    launches = [
+        made(GOOD),
+        made(replace(GOOD, spilled=8)),
+        made(replace(GOOD, loads={16: 1}), Expectation(narrow_loads="n")),
+    ]
     section = gpu_section(H100, launches, ["nonzero: no kernel"])
     assert json.loads(json.dumps(section)) == section
     assert section["findings"] == [
