@@ -72,5 +72,9 @@ def _fusing(target: str) -> list[Pass]:
     """What makes groups, and before it what brings nodes into the form in which the target's kernels take them."""
     if target == "numpy":
         return [FuseElementwise()]
-    groups: list[Pass] = [shape_convolutions(), MergeSiblings(), SplitSlices(), FuseRegions(), FuseSiblings()]
-    return groups if target == "cpu" else [ConvertPrecision(), DeadCode(), *groups]
+    groups: list[Pass] = [MergeSiblings(), SplitSlices(), FuseRegions(), FuseSiblings()]
+    if target == "cpu":
+        return [shape_convolutions(), *groups]
+    # Triton kernels. What is transposed or has one output channel becomes a product for them too: others would be sums
+    # that read each element over and over. Steps for bands of rows, blocks and short lines are for CPUs alone.
+    return [ConvertPrecision(), DeadCode(), shape_convolutions(short_lines=False), *groups]
