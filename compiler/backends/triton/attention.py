@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fusible.compiler.backends.attention import Attention, Guard, attention_of, leading_to, step_of, window_of
+from fusible.compiler.backends.attention import (
+    Attention,
+    Guard,
+    attention_of,
+    heads_as_queries,
+    leading_to,
+    step_of,
+    window_of,
+)
 from fusible.compiler.backends.cpu.nest import Access, NotPrintable, flat_nest
 from fusible.compiler.backends.triton.anonymous import anonymous
 from fusible.compiler.backends.triton.body import Body
@@ -46,6 +54,9 @@ def print_attention(
     renamed, symbols = anonymous(region)
     check_element_types(renamed)
     attention = attention_of(renamed, _ELEMENTS)
+    together = heads_as_queries(attention)
+    if together is not None:
+        renamed, attention = together, attention_of(together, _ELEMENTS)
     operands = [_buffer(renamed, position) for position in (attention.q, attention.k, attention.v)]
     dtypes = {renamed.inputs[n].dtype for n in operands}
     if len(dtypes) > 1:

@@ -12,9 +12,11 @@ from fusible.compiler.backends.triton.contraction_printer import print_product, 
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.printer import PrintedKernel, print_region
 from fusible.compiler.backends.triton.recurrent import RECURRENT, print_recurrent
+from fusible.compiler.backends.triton.resize import print_resize
 from fusible.compiler.backends.triton.schedule import schedule
 from fusible.compiler.backends.triton.schedule_contraction import Sizes, schedule_contraction
 from fusible.compiler.backends.triton.top_k import print_top_k
+from fusible.compiler.ir.definition import Opaque
 from fusible.compiler.ir.graph import Node
 from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.ir.types import DType
@@ -61,6 +63,8 @@ def print_node(node: Node, target: GpuTarget) -> PrintedKernel | None:
         return print_recurrent(node, target)
     if node.op.name == "top_k":
         return print_top_k(node)
+    if node.op.name == "resize" and isinstance(node.op.definition(node), Opaque):  # others are views: regions
+        return print_resize(node)
     return None
 
 
