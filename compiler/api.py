@@ -9,6 +9,7 @@ import onnx
 
 from fusible.compiler.backends.cpu.backend import CpuBackend
 from fusible.compiler.backends.numpy import NumpyBackend
+from fusible.compiler.backends.triton.backend import TritonBackend
 from fusible.compiler.frontend.convert import import_model
 from fusible.compiler.frontend.load import load_model
 from fusible.compiler.frontend.signature import ShapeRequest
@@ -17,7 +18,7 @@ from fusible.compiler.lower import check_sizes, lower
 from fusible.compiler.options import Options
 from fusible.compiler.pipeline import pipeline
 from fusible.compiler.run_passes import run_passes
-from fusible.compiler.targets import check_target, resolve_target
+from fusible.compiler.targets import GPU_TARGETS, TRITON_CPU, check_target, resolve_target, triton_gpu
 from fusible.errors import UsageError
 from fusible.passes.exactness import Exactness
 from fusible.passes.instruments import Instrument
@@ -49,10 +50,11 @@ def compile(
     """Compile an ONNX model.
 
     model: path, bytes or ModelProto. target: "numpy", "cpu", or "auto", which is cpu where there is a C compiler and
-    else numpy (`report.notes` says why). shapes: {"batch": 4} fixes a symbol,
-    {"batch": (1, 64)} bounds it, {"input": (1, 3, 224, 224)} gives an input's whole shape. passes: a pipeline (default
-    `fusible.pipeline(target)`). Raises InvalidModel, UnsupportedOp, LimitExceeded, UsageError, PassError; for the
-    target cpu also DeviceError (no C compiler) and KernelBuildError.
+    else numpy (`report.notes` says why). Triton kernels are built for "cuda:sm_90" and the other architectures of
+    `fusible doctor`, which need not be here, or for "triton-cpu", where they run as C. shapes: {"batch": 4} fixes a
+    symbol, {"batch": (1, 64)} bounds it, {"input": (1, 3, 224, 224)} gives an input's whole shape. passes: a pipeline
+    (default `fusible.pipeline(target)`). Raises InvalidModel, UnsupportedOp, LimitExceeded, UsageError, PassError; for
+    targets with native kernels also DeviceError (no C compiler, no Triton), KernelBuildError and LoweringError.
     """
     return compile_with(model, target, shapes=shapes, passes=passes, options=options)
 
@@ -81,6 +83,9 @@ def compile_with(
 
 
 def _backend(target: str, options: Options) -> NumpyBackend:
+    gpu = triton_gpu(target)
+    if gpu is not None:
+        return TritonBackend(target, gpu, options.products)
     if target == "cpu":
         return CpuBackend(options.threads, exact=options.exactness is Exactness.EXACT)
     return NumpyBackend()
@@ -88,10 +93,15 @@ def _backend(target: str, options: Options) -> NumpyBackend:
 
 def _unavailable(options: Options, target: str) -> list[str]:
     """Notes on options that a target cannot follow; UsageError for those that would change results."""
-    if options.precision != "fp32":
-        raise UsageError(f"precision {options.precision!r} is not part of this release; target {target} computes fp32")
-    if options.standalone and target != "cpu":
-        raise UsageError(f"standalone=True needs the target cpu: every step of the target {target} is Python")
+    if options.precision != "fp32" and triton_gpu(target) is None:
+        raise UsageError(f"precision {options.precision!r} is for targets with Triton kernels; {target} computes fp32")
+    if options.standalone and target == "numpy":
+        raise UsageError("standalone=True needs a target with kernels: every step of the target numpy is Python")
+    notes = []
     if options.threads is not None and target == "numpy":
-        return [f"threads={options.threads} has no effect: NumPy's BLAS decides (see OPENBLAS_NUM_THREADS)"]
-    return []
+        notes.append(f"threads={options.threads} has no effect: NumPy's BLAS decides (see OPENBLAS_NUM_THREADS)")
+    if options.threads is not None and target in GPU_TARGETS:
+        notes.append(f"threads={options.threads} has no effect: kernels run on a GPU")
+    if options.verify == "kernels" and target != TRITON_CPU:
+        notes.append(f"verify='kernels' checks the graph alone: accesses are checked on {TRITON_CPU}")
+    return notes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,9 @@ import numpy as np
 
 from fusible.compiler.backends.cpu.backend import CpuBackend
 from fusible.compiler.backends.numpy import NumpyBackend
+from fusible.compiler.backends.triton.backend import TritonBackend
+from fusible.compiler.backends.triton.device_code import gpu_code, host_code, static_reports
+from fusible.compiler.backends.triton.model_report import model_report
 from fusible.compiler.costs import Cost, Costs, total_cost
 from fusible.compiler.ir.analysis import values
 from fusible.compiler.ir.graph import Graph, Node, Value
@@ -20,11 +23,14 @@ from fusible.compiler.ir.symbols import Dim, dim_text
 from fusible.compiler.ir.types import OptionalType, SequenceType, TensorType
 from fusible.compiler.options import Limits, Options
 from fusible.compiler.outcome import Outcome
+from fusible.compiler.placement import check_placement
 from fusible.compiler.planner import Planned, make_plan
 from fusible.compiler.schedule import schedule
+from fusible.compiler.targets import TRITON_CPU
 from fusible.errors import LimitExceeded, LoweringError
 from fusible.passes.fusion import graphs_outside_groups
 from fusible.passes.ledger import Kind
+from fusible.runtime.devices.program import DeviceProgram, open_device_program
 from fusible.runtime.dims import evaluate_dim
 from fusible.runtime.executable import CustomKernel, Executable
 from fusible.runtime.memory import least_peak
@@ -32,7 +38,7 @@ from fusible.runtime.native.c_model import host_steps
 from fusible.runtime.native.cache import default_cache_dir
 from fusible.runtime.native.compiler import find_compiler
 from fusible.runtime.native.program import NativeCode, Program, build_program
-from fusible.runtime.plan import Alloc, Call, Copy, If, Loop, Plan, Step
+from fusible.runtime.plan import Alloc, Call, Copy, If, Launch, Loop, Plan, Step
 from fusible.runtime.report import Report
 from fusible.runtime.session import RunLimits, Session
 from fusible.runtime.signature import TensorSpec
@@ -46,11 +52,12 @@ def lower(
 ) -> Executable:
     """Plan the graph, emit its kernels and wrap both. Raises LoweringError, LimitExceeded."""
     check_sizes(graph, options.limits)
-    if isinstance(backend, CpuBackend):
-        backend.prepare(graph)
+    backend.prepare(graph)
     for inner in graphs_outside_groups(graph):
         schedule(inner, lambda value: _home(value, backend))
     planned = make_plan(graph, backend)
+    if isinstance(backend, TritonBackend):
+        check_placement(planned.plan, backend.kernels, backend.host, backend.target, options)
     limits = options.limits
     program = _program(backend, options) if isinstance(backend, CpuBackend) else None
     executable = Executable(
@@ -65,11 +72,14 @@ def lower(
         custom=tuple(CustomKernel(c.path, c.version) for c in backend.custom),
         functions=tuple(c.function for c in backend.custom),
         program=program,
+        device=_device(backend, options) if isinstance(backend, TritonBackend) else None,
     )
     report = _report(executable, graph, planned, outcome, [*notes, *_failing_branches(graph)], backend)
+    if isinstance(backend, TritonBackend) and backend.target != TRITON_CPU:
+        report = replace(report, gpu=_gpu_report(graph, planned, backend, options, report))
     object.__setattr__(executable, "made_report", report)
-    if options.standalone and (steps := host_steps(executable)):
-        raise LoweringError("a standalone model", {"cpu": "; ".join(steps)})
+    if options.standalone and isinstance(backend, CpuBackend) and (steps := host_steps(executable)):
+        raise LoweringError("a standalone model", {backend.target: "; ".join(steps)})
     return executable
 
 
@@ -88,8 +98,36 @@ def _program(backend: CpuBackend, options: Options) -> Program | None:
     if not backend.kernels:
         return None
     code = NativeCode(backend.sources(), tuple(backend.kernels.values()))
-    cache = default_cache_dir(os.environ) if options.cache_dir is None else Path(options.cache_dir)
-    return build_program(code, find_compiler(os.environ), cache_dir=cache, threads=options.threads)
+    return build_program(code, find_compiler(os.environ), cache_dir=_cache_dir(options), threads=options.threads)
+
+
+def _device(backend: TritonBackend, options: Options) -> DeviceProgram | None:
+    """The Triton kernels of a plan, built and opened; None if every step is a host call.
+
+    Raises DeviceError, KernelBuildError, LoweringError, UsageError.
+    """
+    kernels, cache_dir = list(backend.kernels.values()), _cache_dir(options)
+    if not kernels:
+        return None
+    if backend.target == TRITON_CPU:
+        code = host_code(kernels, backend.gpu, cache_dir, checked=options.verify == "kernels")
+    else:
+        code = gpu_code(kernels, backend.gpu, cache_dir)
+    return open_device_program(code, backend.target, threads=options.threads, cache_dir=cache_dir)
+
+
+def _gpu_report(
+    graph: Graph, planned: Planned, backend: TritonBackend, options: Options, report: Report
+) -> dict[str, Any]:
+    """What the kernels of a GPU show, and their predicted times. Branches and loop bodies are left out."""
+    reports = static_reports(list(backend.kernels.values()), backend.gpu, _cache_dir(options))
+    steps = _steps_of_nodes(planned.plan, graph, planned.done)
+    host = [f"{', '.join(row['nodes']) or row['op']}: {row['reason']}" for row in report.host]
+    return model_report(steps, backend, reports, Costs(), host, options.products)
+
+
+def _cache_dir(options: Options) -> Path:
+    return default_cache_dir(os.environ) if options.cache_dir is None else Path(options.cache_dir)
 
 
 def check_sizes(graph: Graph, limits: Limits) -> None:
@@ -145,10 +183,10 @@ def _report(
 ) -> Report:
     costs = Costs()
     done = planned.done
-    kernels = tuple(_kernel_rows(planned.plan, graph, costs, done))
+    kernels = tuple(_kernel_rows(planned.plan, graph, costs, done, backend.language))
     total = total_cost([_step_cost(step, node, costs) for step, node in _steps_of_nodes(planned.plan, graph, done)])
     constants = sum(int(c.nbytes) for c in planned.constants if c.dtype != object)
-    joins = [e.to_json() for e in backend.entries] if isinstance(backend, CpuBackend) else []
+    joins = [e.to_json() for e in backend.entries]
     return Report(
         fusions=(*outcome.fusions, *(e for e in joins if e["kind"] == str(Kind.FUSED))),
         refusals=(*outcome.refusals, *(e for e in joins if e["kind"] != str(Kind.FUSED))),
@@ -163,8 +201,6 @@ def _report(
 
 def _host_rows(plan: Plan, graph: Graph, backend: NumpyBackend, done: Set[Node]) -> Iterator[dict[str, Any]]:
     """The steps of a native target that call NumPy, and why; those of branches and loop bodies too."""
-    if not isinstance(backend, CpuBackend):
-        return
     for step, node in _steps_of_nodes(plan, graph, done):
         reason = backend.host.get(getattr(step, "kernel", ""))
         if reason is not None:
@@ -182,8 +218,13 @@ def _sub_plans(step: Step) -> tuple[Plan, ...]:
     return ()
 
 
-def _kernel_rows(plan: Plan, graph: Graph, costs: Costs, done: Set[Node]) -> list[Mapping[str, Any]]:
-    """A row for each step; those that stand for a node have its static cost."""
+def _kernel_rows(
+    plan: Plan, graph: Graph, costs: Costs, done: Set[Node], language: Callable[[str], str]
+) -> list[Mapping[str, Any]]:
+    """A row for each step; those that stand for a node have its static cost.
+
+    language: what a kernel is written in.
+    """
     rows: list[Mapping[str, Any]] = []
     nodes = {id(step): node for step, node in _steps_of_nodes(plan, graph, done)}
     for step in plan.steps:
@@ -191,14 +232,16 @@ def _kernel_rows(plan: Plan, graph: Graph, costs: Costs, done: Set[Node]) -> lis
         op = getattr(step, "op", type(step).__name__.lower())
         row: dict[str, Any] = {"kernel": kernel, "op": op, "nodes": list(step.origin)}
         row["step"] = type(step).__name__.lower()
+        if isinstance(step, Launch | Call):
+            row["language"] = language(step.kernel)
         node = nodes.get(id(step))
         rows.append(row if node is None else row | _cost_facts(_step_cost(step, node, costs)))
         if node is not None and isinstance(step, If):
             then, otherwise = node.subgraphs
             for inner, branch in ((step.then, then), (step.otherwise, otherwise)):
-                rows += _kernel_rows(inner, branch, costs, done)
+                rows += _kernel_rows(inner, branch, costs, done, language)
         elif node is not None and isinstance(step, Loop):
-            rows += _kernel_rows(step.body, node.subgraphs[0], costs, done)
+            rows += _kernel_rows(step.body, node.subgraphs[0], costs, done, language)
     return rows
 
 

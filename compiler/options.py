@@ -41,27 +41,42 @@ class Limits:
 class Options:
     """How to compile.
 
-    threads: of the executable (None: what the machine offers). precision: of floating-point kernels. exactness: the
-    loosest class of rewrite that may run. verify: "off", "passes" (the invariants after every pass) or "rewrites"
-    (each rewritten piece is run before and after on random inputs). fold_bytes: the largest constant that folding may
-    create. standalone: refuse host callbacks. cache_dir: for kernels (None: the user's cache).
+    threads: of the executable (None: what the machine offers). precision: of what the model computes in fp32, for
+    targets with Triton kernels (inputs and outputs keep their types, sums are fp32; tf32: of products alone).
+    exactness: the loosest class of rewrite that may run. verify: "off", "passes" (the invariants after every pass),
+    "rewrites" (each rewritten piece is run before and after on random inputs) or "kernels" (the invariants, and in each
+    run on triton-cpu every access of a kernel). fold_bytes: the largest constant that folding may create. standalone:
+    refuse host callbacks. allow_host: on a target with Triton kernels, let NumPy run the steps that have none (None:
+    triton-cpu does, a GPU refuses the model). cache_dir: for kernels (None: the user's cache).
     """
 
     threads: int | None = None
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     exactness: Exactness = Exactness.REASSOCIATING
-    verify: Literal["off", "passes", "rewrites"] = "off"
+    verify: Literal["off", "passes", "rewrites", "kernels"] = "off"
     limits: Limits = field(default_factory=Limits)
     fold_bytes: int = 64 * 2**20
     standalone: bool = False
+    allow_host: bool | None = None
     cache_dir: str | Path | None = None
+
+    @property
+    def products(self) -> str:
+        """How Triton kernels multiply f32, in Triton's words."""
+        return "tf32" if self.precision == "tf32" else "ieee"
+
+    def host_allowed(self, target: str) -> bool:
+        """Whether steps without a kernel for the target may run in NumPy."""
+        if self.standalone:
+            return False
+        return self.allow_host if self.allow_host is not None else not target.startswith(("cuda:", "hip:"))
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"threads must be at least 1, got {self.threads}")
-        if self.precision not in ("fp32", "bf16", "fp16"):
-            raise UsageError(f"precision must be fp32, bf16 or fp16, got {self.precision!r}")
-        if self.verify not in ("off", "passes", "rewrites"):
-            raise UsageError(f"verify must be off, passes or rewrites, got {self.verify!r}")
+        if self.precision not in ("fp32", "tf32", "bf16", "fp16"):
+            raise UsageError(f"precision must be fp32, tf32, bf16 or fp16, got {self.precision!r}")
+        if self.verify not in ("off", "passes", "rewrites", "kernels"):
+            raise UsageError(f"verify must be off, passes, rewrites or kernels, got {self.verify!r}")
         if not isinstance(self.exactness, Exactness):
             raise UsageError(f"exactness must be an Exactness, got {self.exactness!r}")

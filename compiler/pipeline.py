@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from fusible.compiler.pass_files import load_entry_points
 from fusible.compiler.targets import resolve_target
-from fusible.passes.base import Phase
+from fusible.passes.base import Pass, Phase
 from fusible.passes.cancel_movements import cancel_casts, cancel_transposes, merge_reshapes
 from fusible.passes.canonicalise import canonicalise
 from fusible.passes.common_subexpressions import CommonSubexpressions
+from fusible.passes.convert_precision import ConvertPrecision
 from fusible.passes.copy_images import CopyImages
 from fusible.passes.dead_code import DeadCode
 from fusible.passes.fold_batch_norm import fold_batch_norm
@@ -35,7 +36,6 @@ def pipeline(target: str = "auto", *, plugins: bool = True) -> Pipeline:
     Raises UsageError for an unknown target or a plugin that fails.
     """
     target, _ = resolve_target(target)
-    native = target == "cpu"
     made = Pipeline.of(
         {
             Phase.IMPORT: [DeadCode()],
@@ -60,11 +60,21 @@ def pipeline(target: str = "auto", *, plugins: bool = True) -> Pipeline:
                 CommonSubexpressions(),
                 DeadCode(),
             ],
-            Phase.FUSE: [shape_convolutions(), MergeSiblings(), SplitSlices(), FuseRegions(), FuseSiblings()]
-            if native
-            else [FuseElementwise()],
-            Phase.LOWER: [CopyImages()] if native else [],
+            Phase.FUSE: _fusing(target),
+            Phase.LOWER: [CopyImages()] if target != "numpy" else [],
         },
         cycles=[Phase.CANONICAL],
     )
     return load_entry_points(made) if plugins else made
+
+
+def _fusing(target: str) -> list[Pass]:
+    """What makes groups, and before it what brings nodes into the form in which the target's kernels take them."""
+    if target == "numpy":
+        return [FuseElementwise()]
+    groups: list[Pass] = [MergeSiblings(), SplitSlices(), FuseRegions(), FuseSiblings()]
+    if target == "cpu":
+        return [shape_convolutions(), *groups]
+    # Triton kernels. What is transposed or has one output channel becomes a product for them too: others would be sums
+    # that read each element over and over. Steps for bands of rows, blocks and short lines are for CPUs alone.
+    return [ConvertPrecision(), DeadCode(), shape_convolutions(short_lines=False), *groups]

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from fusible.compiler.accuracy import compare, kernel_bound
 from fusible.compiler.backends.cpu.native import native_refusal
 from fusible.compiler.backends.cpu.refusals import Refusals
+from fusible.compiler.backends.triton.regions import triton_refusal
 from fusible.compiler.ir.graph import Graph
+from fusible.compiler.ir.types import DType
 from fusible.compiler.options import Options
 from fusible.compiler.outcome import Outcome
+from fusible.compiler.targets import triton_gpu
 from fusible.passes.base import PassContext
 from fusible.passes.exactness import Exactness
 from fusible.passes.instruments import Instrument, Timing, Verify
@@ -46,9 +50,9 @@ def run_passes(
         limit=limit,
         deadline=time.monotonic() + seconds,
         compile_seconds=seconds,
-        verify=options.verify,
+        verify="passes" if options.verify == "kernels" else options.verify,
         compare=compare_rewrite,
-        target={"name": target, "printable": Refusals(native_refusal)} if target == "cpu" else {"name": target},
+        target={"name": target, **_printable(target, options), **_precision(options)},
         loop_iterations=options.limits.unbounded_iterations,
     )
     timing = Timing()
@@ -57,6 +61,20 @@ def run_passes(
         watching.append(Verify())
     pipeline.run(graph, context, watching)
     return _outcome(context.ledger, timing)
+
+
+def _printable(target: str, options: Options) -> dict[str, Refusals]:
+    """What kernels of a target can be printed for, if passes shall ask."""
+    gpu = triton_gpu(target)
+    if gpu is not None:
+        return {"printable": Refusals(partial(triton_refusal, target=gpu, precision=options.products))}
+    return {"printable": Refusals(native_refusal)} if target == "cpu" else {}
+
+
+def _precision(options: Options) -> dict[str, DType]:
+    """The element type that kernels compute with, if it is not that of the model."""
+    wanted = {"fp16": DType.F16, "bf16": DType.BF16}
+    return {"precision": wanted[options.precision]} if options.precision in wanted else {}
 
 
 def compare_rewrite(reference: np.ndarray, got: np.ndarray, exactness: Exactness) -> str | None:

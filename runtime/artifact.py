@@ -9,6 +9,7 @@ Models are untrusted, artifacts are code: load only artifacts whose origin you t
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib
 import json
@@ -16,6 +17,7 @@ import mmap
 import os
 import struct
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
@@ -24,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusible.errors import ArtifactError
+from fusible.runtime.executable import CustomKernel, Executable
 from fusible.runtime.native.cache import default_cache_dir
 from fusible.runtime.native.program import NativeCode, Program, processor_key, unpack_program
 from fusible.runtime.plan import Plan
@@ -32,12 +35,12 @@ from fusible.runtime.session import RunLimits
 from fusible.runtime.signature import DTYPES, TensorSpec
 
 if TYPE_CHECKING:
-    from fusible.runtime.executable import Executable
+    from fusible.runtime.devices.program import DeviceProgram
 
 __all__ = ["VERSION", "load_artifact", "save_artifact"]
 
 MAGIC = b"FUSIBLE\n"
-VERSION = 3
+VERSION = 4
 ALIGNMENT = 64
 _PREFIX = struct.Struct("<8sIQ")
 _NAMES = {dtype: name for name, dtype in DTYPES.items() if name}
@@ -63,6 +66,7 @@ def save_artifact(executable: Executable, path: str | PathLike[str]) -> None:
         blobs.append(data)
     header = {
         "native": _native_json(executable.program),
+        "device": _device_json(executable.device),
         "inputs": [_spec_json(s) for s in executable.inputs],
         "outputs": [_spec_json(s) for s in executable.outputs],
         "plan": executable.plan.to_json(),
@@ -82,6 +86,11 @@ def _byte_sections(executable: Executable) -> dict[str, bytes]:
     if executable.program is not None:
         found["sources"] = _json_bytes(dict(executable.program.code.sources))
         found["library"] = executable.program.path.read_bytes()
+    if executable.device is not None:
+        from fusible.runtime.devices.storage import device_sections  # noqa: PLC0415 - only some targets have it
+
+        sections = device_sections(executable.device)
+        found |= {name: data if isinstance(data, bytes) else _json_bytes(data) for name, data in sections.items()}
     return found
 
 
@@ -132,6 +141,22 @@ def _program(data: Mapping[str, Any], parts: Mapping[str, np.ndarray], digest: s
     code = NativeCode(_Sources(parts["sources"]), tuple(data["functions"]))
     cache, processor, library = default_cache_dir(os.environ), data["processor"], parts["library"].data
     return unpack_program(code, library, digest, processor, cache_dir=cache, threads=data["threads"])
+
+
+def _device_json(program: DeviceProgram | None) -> dict[str, Any] | None:
+    if program is None:
+        return None
+    from fusible.runtime.devices.storage import device_facts  # noqa: PLC0415 - only some targets have it
+
+    return device_facts(program)
+
+
+def _device(data: Mapping[str, Any], parts: Mapping[str, np.ndarray], digests: Mapping[str, str]) -> DeviceProgram:
+    from fusible.runtime.devices.storage import IMAGES, LIBRARY, SOURCES, open_stored  # noqa: PLC0415 - see above
+
+    sources = _from_json(parts[SOURCES], "sources of kernels")
+    binaries = {name: parts[name].data for name in (IMAGES, LIBRARY) if name in parts}
+    return open_stored(data, sources, binaries, digests.get(LIBRARY, ""), default_cache_dir(os.environ))
 
 
 def _report_json(report: Report) -> dict[str, Any]:
@@ -194,7 +219,23 @@ def load_artifact(path: str | PathLike[str], *, check: bool = False) -> Executab
 
     Raises ArtifactError if the file is missing, damaged, of another version, or needs a kernel that is not there.
     """
-    file = Path(path)
+    with _no_collection():
+        return _loaded(Path(path), check)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Put off garbage collection: a load makes no garbage, and a first pass over all modules takes longer than it."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _loaded(file: Path, check: bool) -> Executable:
     try:
         with file.open("rb") as stream:
             prefix = stream.read(_PREFIX.size)
@@ -243,13 +284,14 @@ def _constant(section: Mapping[str, Any], mapped: Any, start: int, size: int, ch
 
 
 def _executable(header: Mapping[str, Any], parts: Mapping[str, np.ndarray]) -> Executable:
-    from fusible.runtime.executable import CustomKernel, Executable  # noqa: PLC0415 - it imports this module
-
     custom = tuple(CustomKernel(**k) for k in header["custom"])
     program = None
     if header["native"] is not None:
         (digest,) = (s["sha256"] for s in header["sections"] if s["name"] == "library")
         program = _program(header["native"], parts, digest)
+    device = None
+    if header["device"] is not None:
+        device = _device(header["device"], parts, {s["name"]: s["sha256"] for s in header["sections"]})
     return Executable(
         tuple(_spec(s) for s in header["inputs"]),
         tuple(_spec(s) for s in header["outputs"]),
@@ -263,6 +305,7 @@ def _executable(header: Mapping[str, Any], parts: Mapping[str, np.ndarray]) -> E
         lambda: _report(_from_json(parts["report"], "report")),
         tuple(_custom_function(k.path, k.version) for k in custom),
         program,
+        device,
     )
 
 

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from fusible.errors import ArtifactError, ExecutionError
 
-__all__ = ["DimText", "dim_function", "evaluate_dim", "single_symbol"]
+__all__ = ["DimText", "dim_function", "evaluate_dim", "single_symbol", "symbols_of"]
 
 DimText: TypeAlias = "int | str"
 _Evaluator: TypeAlias = Callable[[Mapping[str, int]], int]
@@ -60,6 +60,15 @@ def evaluate_dim(text: DimText, env: Mapping[str, int]) -> int:
 def single_symbol(text: DimText) -> str | None:
     """The symbol if the dimension is nothing but a symbol."""
     return text if isinstance(text, str) and text.isidentifier() else None
+
+
+@lru_cache(maxsize=65536)
+def symbols_of(text: DimText) -> frozenset[str]:
+    """The symbols in a dimension."""
+    if isinstance(text, int):
+        return frozenset()
+    names = (node.id for node in ast.walk(ast.parse(text, mode="eval")) if isinstance(node, ast.Name))
+    return frozenset(names) - _FUNCTIONS.keys()
 
 
 def _compile(node: ast.expr) -> _Evaluator:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -20,7 +20,15 @@ from fusible.runtime.report import Report
 from fusible.runtime.session import RunLimits, Session
 from fusible.runtime.signature import TensorSpec
 
+if TYPE_CHECKING:
+    from fusible.runtime.devices.program import DeviceProgram
+    from fusible.runtime.devices.session import DeviceSession
+
 __all__ = ["CustomKernel", "Executable"]
+
+
+AnySession: TypeAlias = "Session | DeviceSession"
+"""What runs an executable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +55,14 @@ class Executable:
     made_report: Report | Callable[[], Report] = field(default_factory=Report)  # what gives `report`
     functions: tuple[Callable[..., Any], ...] = ()  # the custom kernels themselves, in the order of `custom`
     program: Program | None = None  # native code, if the target has some
+    device: DeviceProgram | None = None  # kernels on a device, for the targets that have one
 
     def __post_init__(self) -> None:
         # Beside native code there are few Python kernels, and what they import takes longer than the rest of loading:
         # their module waits until the first of them is called.
         object.__setattr__(self, "_kernels", {} if self.program is not None else self._python_kernels())
         object.__setattr__(self, "_constant_numbers", _constant_numbers(self.plan))
-        object.__setattr__(self, "_idle", deque[Session]())
+        object.__setattr__(self, "_idle", deque[AnySession]())
 
     @property
     def report(self) -> Report:
@@ -65,9 +74,10 @@ class Executable:
 
     @property
     def sources(self) -> dict[str, str]:
-        """The generated code by file name: C of native kernels, and the Python module of those that call NumPy."""
+        """The generated code by file name: Triton or C of kernels, and the Python module of those that call NumPy."""
         native = {} if self.program is None else dict(self.program.code.sources)
-        return native | {"kernels.py": self.source}
+        device = {} if self.device is None else self.device.code.sources
+        return native | device | {"kernels.py": self.source}
 
     def kernel(self, name: str) -> Callable[..., Any]:
         """A function of the generated module or of the native library."""
@@ -91,9 +101,13 @@ class Executable:
         numbers: list[tuple[int, int]] = self._constant_numbers[id(plan)]  # type: ignore[attr-defined]
         return ((number, self.constants[index]) for number, index in numbers)
 
-    def session(self) -> Session:
-        """A session with buffers of its own."""
-        return Session(self)
+    def session(self) -> AnySession:
+        """A session with buffers of its own, on the device if the target has one."""
+        if self.device is None:
+            return Session(self)
+        from fusible.runtime.devices.session import DeviceSession  # noqa: PLC0415 - other targets do not need it
+
+        return DeviceSession(self)
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Compute all outputs by name. Thread-safe: each concurrent run uses a session of its own.
@@ -101,11 +115,11 @@ class Executable:
         inputs: arrays by input name (lists for sequences, None for empty optionals). The results belong to the caller.
         Raises SignatureError, BoundsError, LimitExceeded, ExecutionError.
         """
-        idle: deque[Session] = self._idle  # type: ignore[attr-defined]
+        idle: deque[AnySession] = self._idle  # type: ignore[attr-defined]
         try:
             session = idle.pop()
         except IndexError:
-            session = Session(self)
+            session = self.session()
         try:
             return session.run(inputs)
         finally:

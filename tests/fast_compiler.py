@@ -8,23 +8,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fusible.compiler.backends.triton.kernel import TILE_HEADER
 from fusible.kernels import cpu
+from fusible.runtime.devices.triton_cpu import CPU_FLAGS
 from fusible.runtime.native.compiler import CompilerKind, find_compiler, run_command
 
 __all__ = ["fast_compiler"]
 
 
 @contextmanager
-def fast_compiler(folder: Path, *flags: str) -> Iterator[None]:
-    """Within it `CC` names a compiler that finds `printed.h` compiled in `folder`, and gets more flags, such as -O1."""
+def fast_compiler(folder: Path, *flags: str, lowered: bool = False) -> Iterator[None]:
+    """Within it `CC` names a compiler that finds our header compiled in `folder`, and gets more flags, such as -O1.
+
+    lowered: the header is tile.h, for the C of Triton kernels, instead of printed.h.
+    """
     compiler = find_compiler(os.environ)
     words = [*compiler.command]
     if compiler.kind is CompilerKind.GCC:
-        header = str(Path(cpu.__file__).parent / "printed.h")
-        output = ("-x", "c-header", header, "-o", str(folder / "printed.h.gch"))
-        problem = run_command((*words, *compiler.compile_flags, *flags, *output), folder)
+        headers = Path(cpu.__file__).parent
+        header = headers / "printed.h"
+        more = CPU_FLAGS if lowered else ()
+        if lowered:  # it lies beside the sources, where it would be found before the compiled one: so it comes first
+            header = folder / "first.h"
+            header.write_text(f'#define _GNU_SOURCE\n#include "{TILE_HEADER}"\n', encoding="utf-8")
+        output = (f"-I{headers}", "-x", "c-header", str(header), "-o", str(folder / f"{header.name}.gch"))
+        problem = run_command((*words, *compiler.compile_flags, *more, *flags, *output), folder)
         assert problem is None, problem
-        words.append(f"-I{folder}")
+        words += ["-include", str(header)] if lowered else [f"-I{folder}"]
     before = os.environ.get("CC")
     script = f'exec {shlex.join(words)} "$@" {shlex.join(flags)}'
     os.environ["CC"] = shlex.join(["/bin/sh", "-c", script, "cc"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -11,7 +12,7 @@ import numpy as np
 from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.ir.symbols import Dim
 
-__all__ = ["Backend", "Block", "CustomFunction", "Emitted", "Support"]
+__all__ = ["Backend", "Block", "CustomFunction", "Emitted", "Support", "word_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +83,11 @@ class Backend(Protocol):
     def done(self, node: Node) -> bool: ...
 
     def module(self, kernels: list[Emitted]) -> str: ...
+
+
+def word_of(node: Node) -> str:
+    """A name for people: the op, or the ops of a group; letters, digits and _ only."""
+    ops = [inner.op.name for inner in node.subgraphs[0]] if node.op.name == "fused" else [node.op.name]
+    text = "_".join(ops)
+    short = text if len(text) <= 40 else f"{text[:32]}_{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    return "".join(c if c.isascii() and c.isalnum() else "_" for c in short)

@@ -14,24 +14,31 @@ import numpy as np
 from fusible.compiler.backends.base import Block, CustomFunction, Emitted, Support
 from fusible.compiler.backends.numpy_expr import PrintedRegion, print_region
 from fusible.compiler.ir.facts import replacement_kernel
-from fusible.compiler.ir.graph import Node, Value
+from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.ops import kernel_arguments, kernel_module
 from fusible.compiler.ir.structure import structure
 from fusible.compiler.ir.symbols import Dim, SymInt
 from fusible.compiler.ir.types import DType, OptionalType, SequenceType, TensorType
 from fusible.compiler.region.build import is_elementwise, region_of
 from fusible.errors import LoweringError
+from fusible.passes.ledger import Entry
 
 __all__ = ["NumpyBackend", "writes_buffers"]
 
 
 class NumpyBackend:
-    """Emits NumPy kernels; collects the custom functions they use."""
+    """Emits NumPy kernels; collects the custom functions they use.
+
+    host: of targets with other kernels, the steps that nevertheless are calls of NumPy, and why. entries: what a
+    backend adds to the ledger.
+    """
 
     target = "numpy"
 
     def __init__(self) -> None:
         self.custom: list[CustomFunction] = []
+        self.host: dict[str, str] = {}
+        self.entries: list[Entry] = []
         self._modules: dict[str, None] = {}
         self._printed_statements: dict[str, PrintedRegion | None] = {}
 
@@ -40,6 +47,9 @@ class NumpyBackend:
         if node.op.numpy_missing and node.op.name not in ("if", "loop", "fused"):
             return Support(False, f"op {node.op.name} has no NumPy kernel")
         return Support(True)
+
+    def prepare(self, graph: Graph) -> None:
+        """Look at the whole graph before its nodes are planned, and change it where kernels demand that."""
 
     def order(self, value: Value) -> tuple[int, ...] | None:
         """In which order a result's dimensions are stored: row-major, None."""
@@ -52,6 +62,10 @@ class NumpyBackend:
     def done(self, node: Node) -> bool:
         """True for a node that needs no step, because its operands lie where its result is: none does."""
         return False
+
+    def language(self, kernel: str) -> str:
+        """What an emitted kernel is written in: numpy, c or triton."""
+        return "numpy"
 
     def emit(self, node: Node, name: str) -> Emitted:
         """The function for one node."""

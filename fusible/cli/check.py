@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check"]
 
-TARGETS = ("numpy", "cpu")
+TARGETS = ("numpy", "cpu", "triton-cpu")
 SHOWN_NODES = 3
 
 

@@ -22,7 +22,7 @@ VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPEN
 
 
 def doctor(json_output: JsonOption = False) -> None:
-    """Show the toolchain, processor features, threads, memory and GPUs, and which targets can run here."""
+    """Show the toolchain, processor features, threads, memory and GPUs, and the targets for which it compiles here."""
     facts = examine()
     if json_output:
         print_json(facts)
@@ -56,13 +56,13 @@ def _targets() -> dict[str, str]:
 
 
 def _usable(target: str) -> str:
-    from fusible.compiler.targets import check_target
+    from fusible.compiler.targets import GPU_TARGETS, check_target
 
     try:
         check_target(target)
     except DeviceError as missing:
         return str(missing)
-    return "usable"
+    return "can be built" if target in GPU_TARGETS else "usable"
 
 
 def _version(name: str) -> str | None:

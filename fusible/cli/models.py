@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fusible.passes.instruments import Instrument
     from fusible.runtime.executable import Executable
 
-__all__ = ["compile_file", "existing", "is_artifact", "open_executable"]
+__all__ = ["compile_file", "existing", "is_artifact", "open_executable", "options_for"]
 
 
 def existing(path: Path) -> Path:
@@ -35,16 +35,31 @@ def is_artifact(path: Path) -> bool:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def open_executable(path: Path, target: str, shapes: Iterable[str]) -> Executable:
+def open_executable(
+    path: Path, target: str, shapes: Iterable[str], precision: str = "fp32", *, allow_host: bool = False
+) -> Executable:
     """Load an artifact, or compile a model. Raises UsageError if shapes are given for an artifact."""
     if not is_artifact(existing(path)):
-        return compile_file(path, target, shapes)
+        return compile_file(path, target, shapes, options=options_for(precision, allow_host=allow_host))
     executable = load_artifact(path)
+    if precision != "fp32":
+        raise UsageError("--precision belongs to compiling; the artifact has its precision already")
     if list(shapes):
         raise UsageError("--shape belongs to compiling; the artifact has its shapes already")
     if target not in ("auto", executable.target):
         raise UsageError(f"the artifact was compiled for {executable.target}, not for {target}")
     return executable
+
+
+def options_for(precision: str, *, verify: bool = False, allow_host: bool = False) -> Options:
+    """The options of the command line. Raises UsageError for a precision that there is not."""
+    from fusible.compiler.options import Options
+
+    return Options(
+        precision=precision,  # type: ignore[arg-type]  # it checks them
+        verify="passes" if verify else "off",
+        allow_host=True if allow_host else None,
+    )
 
 
 def compile_file(

@@ -8,9 +8,11 @@ from typing import Annotated, TypeAlias
 import typer
 
 __all__ = [
+    "AllowHostOption",
     "InputsOption",
     "JsonOption",
     "ModelArgument",
+    "PrecisionOption",
     "ProgramArgument",
     "SeedOption",
     "ShapeOption",
@@ -23,7 +25,22 @@ ProgramArgument: TypeAlias = Annotated[
 ModelArgument: TypeAlias = Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX file.", show_default=False)]
 TargetOption: TypeAlias = Annotated[
     str,
-    typer.Option("--target", metavar="T", help="cpu, numpy, or auto: cpu where there is a C compiler, else numpy."),
+    typer.Option(
+        "--target",
+        metavar="T",
+        help="cpu, numpy, or auto: cpu where there is a C compiler, else numpy. Triton kernels: triton-cpu, which runs "
+        "them as C, or what they are built for: cuda:sm_90, hip:gfx942, ... (`fusible doctor` has all).",
+    ),
+]
+AllowHostOption: TypeAlias = Annotated[
+    bool, typer.Option("--allow-host", help="On a GPU, let NumPy run the steps that have no kernel there.")
+]
+PrecisionOption: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="P",
+        help="fp32, tf32, fp16 or bf16: how Triton kernels compute what the model has in fp32. Sums stay fp32.",
+    ),
 ]
 ShapeOption: TypeAlias = Annotated[
     list[str] | None,

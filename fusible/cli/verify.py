@@ -12,8 +12,16 @@ import typer
 
 from fusible.cli.arrays import random_inputs, read_inputs
 from fusible.cli.console import print_json, print_line, print_table, progress
-from fusible.cli.models import compile_file
-from fusible.cli.parameters import InputsOption, JsonOption, ModelArgument, SeedOption, ShapeOption, TargetOption
+from fusible.cli.models import compile_file, options_for
+from fusible.cli.parameters import (
+    InputsOption,
+    JsonOption,
+    ModelArgument,
+    PrecisionOption,
+    SeedOption,
+    ShapeOption,
+    TargetOption,
+)
 from fusible.cli.shapes import parse_shapes
 from fusible.errors import UsageError
 
@@ -43,6 +51,7 @@ def verify(
     inputs: InputsOption = None,
     target: TargetOption = "auto",
     shape: ShapeOption = None,
+    precision: PrecisionOption = "fp32",
     seed: SeedOption = 0,
     json_output: JsonOption = False,
 ) -> None:
@@ -51,9 +60,8 @@ def verify(
     Exit code 1 if an output is out of tolerance.
     """
     from fusible.compiler.accuracy import compare_outputs
-    from fusible.compiler.options import Options
 
-    executable = compile_file(model, target, shape or (), options=Options(verify="passes"))
+    executable = compile_file(model, target, shape or (), options=options_for(precision, verify=True))
     if inputs is not None:
         given: Mapping[str, Any] = read_inputs(inputs, executable.inputs)
     else:
@@ -66,7 +74,7 @@ def verify(
         expected = (
             _onnxruntime(model, given) if reference is Reference.ONNXRUNTIME else _numpy(model, given, shape or ())
         )
-    bound = _bound(model, executable)
+    bound = _bound(model, executable, precision)
     verdicts = compare_outputs(expected, results, bound)
     if json_output:
         print_json(_facts(reference, bound, verdicts))
@@ -104,7 +112,7 @@ def _numpy(model: Path, inputs: Mapping[str, Any], shapes: list[str] | tuple[()]
     return dict(zip(graph.output_names, results, strict=True))
 
 
-def _bound(model: Path, executable: Executable) -> Bound | StepBound:
+def _bound(model: Path, executable: Executable, precision: str) -> Bound | StepBound:
     """Choose the row of the tolerances: by whether the model rounds to steps, else by its narrowest floats."""
     from fusible.compiler.accuracy import model_bound, rounds_to_steps
     from fusible.compiler.frontend.load import load_model
@@ -113,7 +121,10 @@ def _bound(model: Path, executable: Executable) -> Bound | StepBound:
     proto = load_model(model, Limits()).proto
     operators = {node.op_type for nodes in (proto.graph.node, *(f.node for f in proto.functions)) for node in nodes}
     dtypes = {str(spec.dtype) for spec in executable.outputs} | {str(array.dtype) for array in executable.constants}
-    precision = "bf16" if "bfloat16" in dtypes else "fp16" if "float16" in dtypes else "fp32"
+    if precision == "fp32":
+        precision = "bf16" if "bfloat16" in dtypes else "fp16" if "float16" in dtypes else "fp32"
+    if precision == "tf32":
+        precision = "fp16"  # it has as many bits of mantissa
     return model_bound(precision, quantised=rounds_to_steps(operators))
 
 

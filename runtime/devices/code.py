@@ -22,6 +22,9 @@ class DeviceKernel:
     name: what plans call it. entry: the function in `source`, which is the text of a file. arguments: the names and
     types, in Triton's spelling, of pointers and then numbers. constants: what is fixed when it is built.
     divisibility: of an argument's address or value, where more than 1 is known.
+
+    Of the kernel lowered to C: scratch_bytes: what each thread needs for tiles. sites: in checking mode, the operations
+    that findings name by number, as people should read them.
     """
 
     name: str
@@ -32,6 +35,8 @@ class DeviceKernel:
     divisibility: Mapping[str, int] = field(default_factory=dict)
     warps: int = 4
     stages: int = 1
+    scratch_bytes: int = 0
+    sites: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +58,19 @@ class DeviceImage:
 class DeviceCode:
     """The kernels of an executable. images: by target (`cuda:sm_90`), then by kernel.
 
-    host: the kernels lowered to C, for the target triton-cpu: function name = kernel name.
+    host: the kernels lowered to C, for the target triton-cpu: function name = kernel name; its sources include tile.h.
+    checked: that C checks each access (slow). builder: `module:function` of what builds the kernels for another target,
+    as function(code, target, cache_dir) -> DeviceCode with images for it; empty if nothing does.
     """
 
     kernels: tuple[DeviceKernel, ...]
     images: Mapping[str, Mapping[str, DeviceImage]] = field(default_factory=dict)
     host: NativeCode | None = None
+    checked: bool = False
+    builder: str = ""
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The text of every kernel by file name: in Triton, and in C where it was lowered."""
+        lowered = {} if self.host is None else dict(self.host.sources)
+        return {f"{kernel.name}.triton.py": kernel.source for kernel in self.kernels} | lowered

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fusible.errors import ArtifactError, DeviceError, ExecutionError
+from fusible.errors import DeviceError, ExecutionError
 from fusible.runtime.dims import DimText, evaluate_dim
-from fusible.runtime.native.cache import CACHE_BYTES, FileCache
+from fusible.runtime.native.library_bytes import cached_library
 from fusible.runtime.native.loading import load_library
 from fusible.runtime.native.machine import instruction_sets
 from fusible.runtime.native.pool import Pool
@@ -91,17 +90,7 @@ def unpack_program(
         from fusible.runtime.native.compiler import find_compiler  # noqa: PLC0415 - only a build needs it
 
         return build_program(code, find_compiler(os.environ), cache_dir=cache_dir, threads=threads)
-    cache = FileCache(cache_dir, CACHE_BYTES)
-    name = f"{digest[:40]}.so"
-    with cache.explained():
-        path = cache.get(name)
-        found = path is not None
-        if path is None:
-            if hashlib.sha256(library).hexdigest() != digest:
-                raise ArtifactError("the native library in the artifact is damaged: its hash differs")
-            with cache.scratch() as folder:
-                (folder / name).write_bytes(library)
-                path = cache.put(name, folder / name)
+    path, found = cached_library(library, digest, cache_dir)
     return open_program(code, path, threads=threads, checked=found)
 
 

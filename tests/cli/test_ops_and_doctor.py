@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fusible.cli.ops import coverage
 from fusible.compiler.ir.ops import OPS
+from fusible.compiler.targets import TARGETS
 from tests.cli.conftest import Command
 
 
@@ -36,6 +37,8 @@ def test_doctor(command: Command) -> None:
     facts = command("doctor", "--json").json
     assert set(facts) >= {"fusible", "python", "packages", "processor", "c_compiler", "gpus", "targets"}
     assert facts["processors"]["usable"] >= 1
-    assert facts["targets"] == {"auto": "cpu", "numpy": "usable", "cpu": "usable"}
+    assert facts["targets"]["auto"] == "cpu" and list(facts["targets"]) == list(TARGETS)
+    assert all(said == "usable" for target, said in facts["targets"].items() if ":" not in target and target != "auto")
+    assert facts["targets"]["cuda:sm_90"] == "can be built"
     text = command("doctor").out
     assert [line.split()[0] for line in text.split("\n") if line] == list(facts)

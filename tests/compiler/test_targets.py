@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -14,6 +15,12 @@ from tests.runtime import models
 from tests.runtime.native.conftest import script
 
 ROOT = Path(__file__).parents[2]
+UNKNOWN = {
+    "gpu": "",
+    "cuda": "",
+    "cuda:sm_75": ": kernels need a GPU of compute capability 8.0 or newer",
+    "h100": ": name its architecture, cuda:sm_90",
+}
 
 
 @pytest.fixture
@@ -59,15 +66,28 @@ def test_cpu_without_a_compiler_is_an_error_before_anything_is_done() -> None:
     assert fusible.pipeline("auto", plugins=False).names == fusible.pipeline("numpy", plugins=False).names
 
 
-def test_the_extra_that_the_error_names_exists() -> None:
+def test_the_extras_that_errors_name_exist() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert [r.split(">")[0] for r in project["optional-dependencies"]["cc"]] == ["ziglang"]
+    extras = {n: [r.split(">")[0] for r in rs] for n, rs in project["optional-dependencies"].items()}
+    assert extras["cc"] == ["ziglang"] and "triton" in extras["gpu"]
 
 
 def test_unknown_targets() -> None:
-    assert TARGETS == ("auto", "numpy", "cpu")
-    for target in ("cuda:sm_90", "gpu", "toaster"):
-        with pytest.raises(fusible.UsageError, match="unknown target"):
+    gpus = ("cuda:sm_80", "cuda:sm_89", "cuda:sm_90", "cuda:sm_100", "cuda:sm_120", "hip:gfx942")
+    assert list(TARGETS) == ["auto", "numpy", "cpu", "triton-cpu", *gpus]
+    for target, hint in UNKNOWN.items():
+        expected = re.escape(f"unknown target {target!r}{hint}; this release has auto, numpy, cpu, triton-cpu, cuda:")
+        with pytest.raises(fusible.UsageError, match=expected):
             fusible.compile(models.cache_step(), target=target)
-        with pytest.raises(fusible.UsageError, match="unknown target"):
+        with pytest.raises(fusible.UsageError, match=expected):
             fusible.pipeline(target)
+
+
+@pytest.mark.parametrize("target", ["triton-cpu", "cuda:sm_90", "hip:gfx942"])
+def test_without_triton_its_targets_are_an_error_before_anything_is_done(
+    target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_target(target)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(fusible.DeviceError, match=rf"the target {target} .*pip install 'fusible\[gpu\]'"):
+        fusible.compile(b"no model", target=target)

@@ -36,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     passed = sum(outcome.passed for outcome in outcomes)
     share = 100 * passed / len(outcomes)
     print(f"\n{passed} of {len(outcomes)} cases pass ({share:.1f} %), onnx {onnx.__version__}, target {options.target}")
+    if options.target != "numpy":
+        whole = sum(outcome.passed and not outcome.host for outcome in outcomes)
+        print(f"{whole} of them ran wholly in kernels ({100 * whole / max(1, passed):.1f} %), nothing in NumPy")
     if options.json:
         options.json.write_text(json.dumps(_json(outcomes, options.target, kinds), indent=1) + "\n")
     if share < options.fail_under:
@@ -45,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _compiler(target: str, folder: Path) -> AbstractContextManager[None]:
-    return fast_compiler(folder) if target == "cpu" else nullcontext()
+    if target not in ("cpu", "triton-cpu"):
+        return nullcontext()
+    return fast_compiler(folder, "-O1", lowered=True) if target == "triton-cpu" else fast_compiler(folder)
 
 
 def _outcome(case: Case, place: str, options: argparse.Namespace) -> Outcome:

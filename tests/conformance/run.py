@@ -27,13 +27,14 @@ class WrongResult(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a case ended; `reason` is empty if it passed."""
+    """How a case ended; `reason` is empty if it passed. host: steps that a target with kernels left to NumPy."""
 
     name: str
     kind: str
     op: str
     reason: str
     seconds: float
+    host: int = 0
 
     @property
     def passed(self) -> bool:
@@ -46,20 +47,21 @@ class Outcome:
 def run_case(case: Case, *, target: str = "numpy", verify: bool = False, seconds: float = 20.0) -> Outcome:
     """Compile and run a case. Whatever goes wrong is the outcome's reason; nothing is raised but KeyboardInterrupt."""
     started = time.perf_counter()
-    reason = ""
+    reason, host = "", 0
     try:
         with _time_bound(seconds):
-            _check(case, target, verify)
+            host = _check(case, target, verify)
     except CaseTimeout:
         reason = f"Timeout: took more than {seconds:g} s"
     except (fusible.FusibleError, WrongResult) as error:
         reason = f"{type(error).__name__}: {error}"
     except Exception as error:  # noqa: BLE001 a crash of the compiler is one of the ways a case can end
         reason = f"Crash: {type(error).__name__}: {error} ({_place(error)})"
-    return Outcome(case.name, case.kind, case.op, reason, time.perf_counter() - started)
+    return Outcome(case.name, case.kind, case.op, reason, time.perf_counter() - started, host)
 
 
-def _check(case: Case, target: str, verify: bool) -> None:
+def _check(case: Case, target: str, verify: bool) -> int:
+    """Returns how many steps are calls of NumPy. Raises WrongResult, and what compiling and running raise."""
     options = fusible.Options(verify="passes" if verify else "off")
     executable = fusible.compile(case.source, target=target, options=options)
     session = executable.session()
@@ -72,6 +74,7 @@ def _check(case: Case, target: str, verify: bool) -> None:
             problem = difference(wanted, got, case.rtol, case.atol, numbers=not case.random)
             if problem:
                 raise WrongResult(f"output {name!r}: {problem}")
+    return len(executable.report.host)
 
 
 def difference(wanted: Value, got: Value, rtol: float, atol: float, *, numbers: bool = True) -> str:

@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "kernels": {"ml_dtypes", "numpy"},
     "kernels/triton": {"triton"},
     "runtime": {"ml_dtypes", "numpy"},
+    "runtime/devices/cuda": {"ml_dtypes", "numpy", "torch"},
     "compiler": {"ml_dtypes", "numpy"},
     "compiler/api": {"onnx"},
     "compiler/backends/triton": {"ml_dtypes", "numpy", "triton"},

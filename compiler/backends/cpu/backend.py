@@ -5,12 +5,12 @@ Kernels with the same text are one function. All of them go into a few translati
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 
-from fusible.compiler.backends.base import Block, Emitted, Support
+from fusible.compiler.backends.base import Block, Emitted, Support, word_of
 from fusible.compiler.backends.cpu.c_band import Band
 from fusible.compiler.backends.cpu.c_library import LibraryCall, requirement_call
 from fusible.compiler.backends.cpu.c_recurrent import RECURRENT, recurrent_call
@@ -24,10 +24,9 @@ from fusible.compiler.backends.cpu.kernel import (
     NativeKernel,
     NotPrintable,
 )
-from fusible.compiler.backends.cpu.layout import stored_orders
-from fusible.compiler.backends.cpu.memo import Kernels
-from fusible.compiler.backends.cpu.native import Storage
-from fusible.compiler.backends.numpy import NumpyBackend, writes_buffers
+from fusible.compiler.backends.cpu.native import Storage, kernel_of
+from fusible.compiler.backends.numpy import writes_buffers
+from fusible.compiler.backends.regions import RegionBackend
 from fusible.compiler.ir.facts import replacement_kernel
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.symbols import Dim, SymInt
@@ -35,8 +34,7 @@ from fusible.compiler.region.build import Built
 from fusible.compiler.region.overwrite import overwritable
 from fusible.compiler.region.reorder import Order
 from fusible.passes.copy_images import copy_before
-from fusible.passes.fuse_regions import ungroup
-from fusible.passes.ledger import Entry, Kind
+from fusible.passes.ledger import Kind
 from fusible.passes.take_out import take_out
 from fusible.runtime.native.machine import instruction_sets, usable_threads
 
@@ -46,33 +44,22 @@ _WHOLE = frozenset({*RECURRENT, "require"})  # calls of kernels that take operan
 _UNITS = 8  # translation units at most; each compiles on its own
 
 
-class CpuBackend(NumpyBackend):
+class CpuBackend(RegionBackend[NativeKernel]):
     """Emits C where it can; collects the texts of the kernels and why others became calls of NumPy."""
 
     target = "cpu"
 
     def __init__(self, threads: int | None = None, *, exact: bool = False) -> None:
-        super().__init__()
+        machine = Machine(threads or usable_threads(), 16 if "avx512f" in instruction_sets() else 8, exact)
+        super().__init__(partial(kernel_of, machine=machine))
         self.kernels: dict[str, str] = {}  # text -> name of the function
-        self.host: dict[str, str] = {}  # step -> why it is no C
         self._packed: dict[tuple[int, str], np.ndarray] = {}
-        self._keep: list[object] = []
-        self._orders: dict[int, dict[Value, Order]] = {}
         self._blocks: dict[Value, Block] = {}
         self._done: set[Node] = set()
-        self.entries: list[Entry] = []  # for the ledger
-        self._kernels: dict[Node, tuple[Built, NativeKernel] | NotPrintable] = {}
-        machine = Machine(threads or usable_threads(), 16 if "avx512f" in instruction_sets() else 8, exact)
-        self._memo = Kernels(machine)
 
     def supports(self, node: Node) -> Support:
         """As NumPy; a group that only C can print is taken too."""
         return super().supports(node)
-
-    def order(self, value: Value) -> Order | None:
-        """Channels last near convolutions."""
-        node = value.producer
-        return None if node is None or node.graph is None else self._of_graph(node.graph).get(value)
 
     def block(self, value: Value) -> Block | None:
         """The part of a concatenation's buffer that a value lives in."""
@@ -82,30 +69,10 @@ class CpuBackend(NumpyBackend):
         """True for concatenations whose operands all live in the result."""
         return node in self._done
 
-    def _of_graph(self, graph: Graph) -> dict[Value, Order]:
-        if id(graph) not in self._orders:
-            self._keep.append(graph)
-            self._orders[id(graph)] = stored_orders(graph)
-        return self._orders[id(graph)]
-
-    def prepare(self, graph: Graph) -> None:
-        """Print every kernel; take groups apart that cannot be printed with the orders that their operands got."""
-        for inner in [g for g in graph.all_graphs() if not self._is_group(g)]:
-            self._take_apart(inner)
-            self._free_joins(inner)
-            self._join_in_place(inner)
-
-    def _take_apart(self, graph: Graph) -> None:
-        again = True
-        while again:
-            again = False
-            self._orders.pop(id(graph), None)
-            for node in list(graph):
-                if node.op.name == "fused" and isinstance(self._printed(node), Exception):
-                    ungroup(graph, node)
-                    again = True
-            if again:
-                self._kernels.clear()
+    def _prepare(self, graph: Graph) -> None:
+        self._take_apart(graph)
+        self._free_joins(graph)
+        self._join_in_place(graph)
 
     def _free_joins(self, graph: Graph) -> None:
         """Take concatenations out of groups where they can be made in place."""
@@ -189,7 +156,7 @@ class CpuBackend(NumpyBackend):
                 printed[node] = self._memo.of_node(node, orders, wholes)
             except NotPrintable as refusal:
                 if self._is_native(node):
-                    refused.update({v: f"{_word(node)} cannot be printed with it: {refusal}" for v in touched})
+                    refused.update({v: f"{word_of(node)} cannot be printed with it: {refusal}" for v in touched})
         return printed if len(refused) == before else None
 
     def _copy_missing(self, graph: Graph, found: Blocks, copied: set[Node], refused: dict[Value, str]) -> None:
@@ -209,26 +176,11 @@ class CpuBackend(NumpyBackend):
                 graph.set_input(node, position, copy_before(graph, node, value))
         self._reorder(graph, before)
 
-    def _is_group(self, graph: Graph) -> bool:
-        return graph.name in ("fused", "copy")
-
-    def _printed(self, node: Node) -> tuple[Built, NativeKernel] | NotPrintable:
-        """The kernel of a node, or why there is none."""
-        if node not in self._kernels:
-            assert node.graph is not None
-            try:
-                self._kernels[node] = self._memo.of_node(node, self._of_graph(node.graph))
-            except NotPrintable as refusal:
-                self._kernels[node] = refusal
-        return self._kernels[node]
-
     def emit(self, node: Node, name: str) -> Emitted:
         """A native function if the node's region can be printed, else a NumPy call."""
-        if not writes_buffers(node):
-            self.host[name] = "its results are views, or of sizes known only when it runs"
-            return super().emit(node, name)
-        if replacement_kernel(node, self.target) is not None:
-            self.host[name] = "a kernel was registered for it"
+        reason = self._host_reason(node)
+        if reason is not None:
+            self.host[name] = reason
             return super().emit(node, name)
         try:
             if node.op.name == "require":
@@ -243,6 +195,10 @@ class CpuBackend(NumpyBackend):
             return super().emit(node, name)
         return self._native(node, *printed)
 
+    def language(self, kernel: str) -> str:
+        """C or NumPy."""
+        return "numpy" if kernel in self.host else "c"
+
     def _recurrent(self, node: Node) -> LibraryCall:
         """The call of a recurrent layer. Raises NotPrintable."""
         assert node.graph is not None
@@ -252,14 +208,14 @@ class CpuBackend(NumpyBackend):
         return recurrent_call(node, PLACEHOLDER)
 
     def _library(self, node: Node, call: LibraryCall) -> Emitted:
-        known = self._named(call.text, _word(node))
+        known = self._named(call.text, word_of(node))
         return Emitted(known, "", True, call.dims, native=True, inputs=call.inputs, constants=call.constants)
 
     def _native(self, node: Node, built: Built, kernel: NativeKernel) -> Emitted:
         text = kernel.text
         for number, step in enumerate(kernel.steps):
-            text = text.replace(step_name(number), self._named(step, f"{_word(node)}_step"))
-        known = self._named(text, _word(node))
+            text = text.replace(step_name(number), self._named(step, f"{word_of(node)}_step"))
+        known = self._named(text, word_of(node))
         assert node.graph is not None
         symbols: Mapping[str, Dim] = {s.name: SymInt.of(s) for s in node.graph.symbols}
         inputs, constants = self._operands(node, built, kernel)
@@ -296,11 +252,3 @@ class CpuBackend(NumpyBackend):
         for number, (text, name) in enumerate(self.kernels.items()):
             parts[number % units].append(text.replace(PLACEHOLDER, name))
         return {f"unit{n}.c": '#include "printed.h"\n\n' + "\n".join(texts) for n, texts in enumerate(parts)}
-
-
-def _word(node: Node) -> str:
-    """A name for people: the op, or the ops of a group; letters, digits and _ only."""
-    ops = [inner.op.name for inner in node.subgraphs[0]] if node.op.name == "fused" else [node.op.name]
-    text = "_".join(ops)
-    short = text if len(text) <= 40 else f"{text[:32]}_{hashlib.sha256(text.encode()).hexdigest()[:6]}"
-    return "".join(c if c.isascii() and c.isalnum() else "_" for c in short)

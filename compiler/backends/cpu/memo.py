@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Generic, TypeVar
 
-from fusible.compiler.backends.cpu.kernel import Machine, NativeKernel, NotPrintable
-from fusible.compiler.backends.cpu.native import Shape, Storage, kernel_of
+from fusible.compiler.backends.cpu.native import Shape, Storage
+from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.ir.structure import structure
 from fusible.compiler.region.build import Built, NoRegion
 from fusible.compiler.region.region import Region
 from fusible.compiler.region.reorder import Order
 
-__all__ = ["Kernels"]
+__all__ = ["Kernels", "PrintKernel"]
 
 _NONE: Mapping[Value, Shape] = MappingProxyType({})
+Kernel = TypeVar("Kernel")
+
+PrintKernel = Callable[
+    [Sequence[Node], Sequence[Value], Sequence[Value], Mapping[Value, Value], Storage], tuple[Built, Kernel]
+]
+"""(nodes, outputs, inputs, given, storage) -> their region and its kernel, as `native.kernel_of` says."""
 
 
 @dataclass(frozen=True)
-class _Known:
+class _Known(Generic[Kernel]):
     """A kernel, and its operands and results as numbers of the values that the structure mentions.
 
     A constant that a definition made, which equal structures have equal, is there itself.
@@ -29,19 +36,19 @@ class _Known:
     region: Region
     inputs: tuple[int | Value, ...]
     outputs: tuple[int, ...]
-    kernel: NativeKernel
+    kernel: Kernel
 
 
-class Kernels:
-    """Prints kernels for a machine, or remembers those that it printed."""
+class Kernels(Generic[Kernel]):
+    """Prints kernels, or remembers those that it printed."""
 
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
-        self._known: dict[tuple[str, str], _Known | str] = {}
+    def __init__(self, print_kernel: PrintKernel[Kernel]) -> None:
+        self._print = print_kernel
+        self._known: dict[tuple[str, str], _Known[Kernel] | str] = {}
 
     def of_node(
         self, node: Node, orders: Mapping[Value, Order], wholes: Mapping[Value, Shape] = _NONE
-    ) -> tuple[Built, NativeKernel]:
+    ) -> tuple[Built, Kernel]:
         """The region of a node (or of a `fused` node's subgraph) and its kernel. Raises NotPrintable.
 
         orders: how values are stored that are not row-major; wholes: the shapes of what some are blocks of.
@@ -62,8 +69,8 @@ class Kernels:
         inputs: Sequence[Value],
         given: Mapping[Value, Value],
         storage: Storage,
-    ) -> tuple[Built, NativeKernel]:
-        """See `native.kernel_of`. Raises NotPrintable."""
+    ) -> tuple[Built, Kernel]:
+        """See `PrintKernel`. Raises NotPrintable."""
         text, values = structure(nodes, outputs, inputs)
         key = text, repr([_stored(given.get(v, v), storage) for v in values])
         if key not in self._known:
@@ -83,9 +90,9 @@ class Kernels:
         given: Mapping[Value, Value],
         storage: Storage,
         values: Sequence[Value],
-    ) -> _Known | str:
+    ) -> _Known[Kernel] | str:
         try:
-            built, kernel = kernel_of(nodes, outputs, inputs, given, storage, self._machine)
+            built, kernel = self._print(nodes, outputs, inputs, given, storage)
         except (NoRegion, NotPrintable) as refusal:
             return str(refusal)
         number = {v: n for n, v in enumerate(values)}

@@ -16,7 +16,7 @@ from fusible.compiler.region.region import Group, Load, Region, operands_of
 from fusible.compiler.region.reorder import Order, reordered, widened
 from fusible.passes.copy_images import reads_planes
 
-__all__ = ["Shape", "Storage", "kernel_of", "native_refusal"]
+__all__ = ["Shape", "Storage", "kernel_of", "likely_storage", "native_refusal", "seen"]
 
 Shape = tuple[Dim, ...]
 
@@ -55,11 +55,22 @@ def kernel_of(
 
     Raises NoRegion, NotPrintable.
     """
+    stored, constants = seen(nodes, outputs, inputs, given, storage)
+    return _printed(nodes, outputs, inputs, stored, constants, machine)
+
+
+def seen(
+    nodes: Sequence[Node],
+    outputs: Sequence[Value],
+    inputs: Sequence[Value],
+    given: Mapping[Value, Value],
+    storage: Storage,
+) -> tuple[Storage, set[Value]]:
+    """How what some nodes read and write is stored, and which of it is constant; arguments as for `kernel_of`."""
     inside = {v for node in nodes for v in node.outputs}
     outside = dict.fromkeys([*inputs, *(v for n in nodes for v in n.inputs if v is not None and v not in inside)])
     actual = {v: given.get(v, v) for v in (*outside, *outputs)}
-    constants = {v for v in outside if actual[v].constant is not None}
-    return _printed(nodes, outputs, inputs, storage.of(actual), constants, machine)
+    return storage.of(actual), {v for v in outside if actual[v].constant is not None}
 
 
 def _printed(
@@ -138,24 +149,25 @@ def chain_parts(nodes: Sequence[Node], outputs: Sequence[Value]) -> list[list[No
 
 
 def native_refusal(nodes: Sequence[Node], outputs: Sequence[Value]) -> str | None:
-    """Why no native kernel can be printed for some nodes together, or None.
-
-    Images around a convolution are taken to be stored as they will be: channels last, but for few channels of an input.
-    """
-    inside = {v for node in nodes for v in node.outputs}
-    outside = dict.fromkeys(v for n in nodes for v in n.inputs if v is not None and v not in inside)
-    orders: dict[Value, Order] = {}
-    convolutions = [node for node in nodes if node.op.name == "conv"]
-    if convolutions:
-        firsts = [(n, n.inputs[0]) for n in convolutions]
-        planar = {v for n, v in firsts if v is not None and v.producer is None and reads_planes(n)}
-        images = [v for v in (*outside, *outputs) if v.constant is None and _is_image(v) and v not in planar]
-        orders = dict.fromkeys(images, channels_last(4))
+    """Why no native kernel can be printed for some nodes together, or None."""
     try:
-        kernel_of(nodes, outputs, [], {}, Storage(orders), Machine())
+        kernel_of(nodes, outputs, [], {}, likely_storage(nodes, outputs), Machine())
     except (NoRegion, NotPrintable) as refusal:
         return str(refusal)
     return None
+
+
+def likely_storage(nodes: Sequence[Node], outputs: Sequence[Value]) -> Storage:
+    """How values will be stored: images around a convolution channels last, but for few channels of an input."""
+    convolutions = [node for node in nodes if node.op.name == "conv"]
+    if not convolutions:
+        return Storage()
+    inside = {v for node in nodes for v in node.outputs}
+    outside = dict.fromkeys(v for n in nodes for v in n.inputs if v is not None and v not in inside)
+    firsts = [(n, n.inputs[0]) for n in convolutions]
+    planar = {v for n, v in firsts if v is not None and v.producer is None and reads_planes(n)}
+    images = [v for v in (*outside, *outputs) if v.constant is None and _is_image(v) and v not in planar]
+    return Storage(dict.fromkeys(images, channels_last(4)))
 
 
 def _is_image(value: Value) -> bool:

@@ -10,54 +10,27 @@ from pathlib import Path
 import numpy as np
 
 from fusible.compiler.backends.triton.elements import DTYPES
-from fusible.compiler.backends.triton.findings import FIELDS, describe_findings
 from fusible.compiler.backends.triton.lower import LoweredKernel, Parameter
 from fusible.compiler.backends.triton.ttir import Pointer
-from fusible.errors import ExecutionError, SignatureError, UsageError
+from fusible.errors import SignatureError, UsageError
+from fusible.runtime.devices.code import DeviceKernel
+from fusible.runtime.devices.device import Span
+from fusible.runtime.devices.triton_cpu import CpuLaunch, Scratch, flags_of
 from fusible.runtime.native.cache import default_cache_dir
 from fusible.runtime.native.compiler import Compiler, find_compiler
 from fusible.runtime.native.library import build_library
 from fusible.runtime.native.loading import load_library
 from fusible.runtime.native.pool import Pool
 
-__all__ = ["Argument", "CpuKernel", "build_kernel"]
+__all__ = ["TILE_HEADER", "Argument", "CpuKernel", "build_kernel"]
 
 Argument = np.ndarray | np.generic | float | int
 """What a kernel takes: an array for a pointer, a number for a scalar."""
 
-_TILE_HEADER = Path(__file__).with_name("tile.h")
-_FLAGS = ("-fwrapv", "-fno-strict-aliasing")  # TTIR's integers wrap; pointers may be cast
-_CHECKED_FLAGS = ("-O1",)  # every access is a call anyway, and a quarter of the time to compile matters more
-_FINDINGS = 256
-_LINE_BYTES, _PAGE_BYTES = 64, 4096
+TILE_HEADER = Path(__file__).with_name("tile.h")
+"""What the C of every lowered kernel includes."""
+
 _MAX_PROGRAMS = 2**31 - 2
-
-
-class _Buffer(ctypes.Structure):
-    """`struct buffer` of tile.h."""
-
-    _fields_ = (
-        ("base", ctypes.c_int64),
-        ("bytes", ctypes.c_int64),
-        ("element_bytes", ctypes.c_int64),
-        ("writers", ctypes.c_void_p),
-    )
-
-
-class _Launch(ctypes.Structure):
-    """`struct launch` of tile.h."""
-
-    _fields_ = (
-        ("arguments", ctypes.c_void_p),
-        ("buffers", ctypes.c_void_p),
-        ("buffer_count", ctypes.c_int64),
-        ("findings", ctypes.c_void_p),
-        ("capacity", ctypes.c_int64),
-        ("grid", ctypes.c_int64 * 3),
-        ("scratch", ctypes.c_void_p),
-        ("scratch_bytes", ctypes.c_int64),
-        ("pool", ctypes.c_void_p),
-    )
 
 
 def build_kernel(
@@ -70,10 +43,10 @@ def build_kernel(
     """
     known = os.environ if environment is None else environment
     compiler: Compiler = find_compiler(known)
-    sources = {"kernel.c": lowered.source, "tile.h": _TILE_HEADER.read_text(encoding="utf-8")}
+    sources = {"kernel.c": lowered.source, "tile.h": TILE_HEADER.read_text(encoding="utf-8")}
     folder = default_cache_dir(known) if cache_dir is None else cache_dir
-    flags = _FLAGS + _CHECKED_FLAGS if lowered.checked else _FLAGS
-    return CpuKernel(lowered, load_library(build_library(sources, compiler, cache_dir=folder, flags=flags)))
+    library = build_library(sources, compiler, cache_dir=folder, flags=flags_of(lowered.checked))
+    return CpuKernel(lowered, load_library(library))
 
 
 class CpuKernel:
@@ -85,6 +58,15 @@ class CpuKernel:
         self._run = library[lowered.symbol]
         self._run.argtypes = [ctypes.c_void_p]
         self._run.restype = None
+        arguments = tuple((each.name, "") for each in lowered.parameters)
+        self._kernel = DeviceKernel(
+            lowered.name,
+            lowered.symbol,
+            "",
+            arguments,
+            scratch_bytes=lowered.scratch_bytes,
+            sites=lowered.site_texts,
+        )
 
     def __call__(
         self, grid: Sequence[int], *arguments: Argument, pool: Pool | None = None, shared_writes: bool = False
@@ -104,29 +86,20 @@ class CpuKernel:
         if len(arguments) != len(self.lowered.parameters):
             listed = ", ".join(each.name for each in self.lowered.parameters)
             raise UsageError(f"Triton kernel {name!r} takes ({listed}), and was given {len(arguments)} arguments")
-        values = np.array([_held(*each) for each in zip(self.lowered.parameters, arguments, strict=True)], np.int64)
-        buffers, writers = _buffers(self.lowered, arguments, shared_writes)
-        findings = np.zeros(1 + _FINDINGS * FIELDS, np.int64)
-        threads = 1 if pool is None else pool.threads
-        stride = -(-(self.lowered.scratch_bytes + _LINE_BYTES) // _PAGE_BYTES) * _PAGE_BYTES + _LINE_BYTES
-        scratch = np.empty(stride * threads + _LINE_BYTES, np.uint8)
-        launch = _Launch(
-            arguments=values.ctypes.data,
-            buffers=ctypes.addressof(buffers),
-            buffer_count=len(arguments),
-            findings=findings.ctypes.data,
-            capacity=_FINDINGS,
-            grid=extents,
-            scratch=-(-scratch.ctypes.data // _LINE_BYTES) * _LINE_BYTES,
-            scratch_bytes=stride,
-            pool=None if pool is None else pool.handle,
-        )
-        self._run(ctypes.byref(launch))
-        del writers
-        if findings[0]:
-            raise ExecutionError(
-                f"Triton kernel {name!r}", describe_findings(self.lowered, findings, extents, arguments)
-            )
+        values = [_held(*each) for each in zip(self.lowered.parameters, arguments, strict=True)]
+        spans = [_span(value) if isinstance(value, np.ndarray) else None for value in arguments]
+        CpuLaunch(
+            self._run,
+            self._kernel,
+            extents,
+            values,
+            spans,
+            where=f"Triton kernel {name!r}",
+            checked=self.lowered.checked,
+            scratch=Scratch(),
+            pool=pool,
+            shared_writes=shared_writes,
+        ).launch()
 
 
 def _extents(grid: Sequence[int], name: str) -> tuple[int, int, int]:
@@ -137,6 +110,11 @@ def _extents(grid: Sequence[int], name: str) -> tuple[int, int, int]:
             f"a grid has 1 to 3 extents and at most {_MAX_PROGRAMS} programs: {name!r} was given {tuple(grid)}"
         )
     return extents
+
+
+def _span(array: np.ndarray) -> Span:
+    low, high = np.lib.array_utils.byte_bounds(array) if array.size else (array.ctypes.data,) * 2
+    return Span(low, high - low, array.dtype.itemsize)
 
 
 def _held(parameter: Parameter, value: Argument) -> int:
@@ -164,20 +142,3 @@ def _array(parameter: Parameter, value: Argument) -> np.ndarray:
     if value.dtype != expected and not same_bytes:
         raise SignatureError(parameter.name, f"an array of {expected.name}", f"one of {value.dtype.name}")
     return value
-
-
-def _buffers(
-    lowered: LoweredKernel, arguments: Sequence[Argument], shared_writes: bool
-) -> tuple[ctypes.Array[_Buffer], list[np.ndarray]]:
-    """The bounds of every array, in checking mode with a program number for each element."""
-    buffers = (_Buffer * max(1, len(arguments)))()
-    writers = []
-    for buffer, value in zip(buffers, arguments, strict=False):
-        if not isinstance(value, np.ndarray) or not lowered.checked:
-            continue
-        low, high = np.lib.array_utils.byte_bounds(value) if value.size else (value.ctypes.data,) * 2
-        buffer.base, buffer.bytes, buffer.element_bytes = low, high - low, value.dtype.itemsize
-        if not shared_writes:
-            writers.append(np.zeros((high - low) // value.dtype.itemsize, np.int32))
-            buffer.writers = writers[-1].ctypes.data
-    return buffers, writers

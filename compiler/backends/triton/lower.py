@@ -57,6 +57,16 @@ class LoweredKernel:
     checked: bool
     sites: tuple[Operation, ...]
 
+    @property
+    def site_texts(self) -> tuple[str, ...]:
+        """The sites as people should read them: operation, line of the TTIR, place in the source."""
+        return tuple(_place(each) for each in self.sites)
+
+
+def _place(operation: Operation) -> str:
+    place = f"{operation.name}, line {operation.line} of its TTIR"
+    return f"{place} ({operation.location})" if operation.location else place
+
 
 def lower_ttir(text: str, *, checked: bool = False, symbol: str = LAUNCH_SYMBOL) -> LoweredKernel:
     """Lower the one kernel of a TTIR module.

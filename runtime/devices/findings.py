@@ -1,4 +1,4 @@
-"""What checking mode found in a run, told to people."""
+"""What a checked kernel found in a run, told to people."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from fusible.compiler.backends.triton.lower import LoweredKernel
+from fusible.runtime.devices.device import Span
 
 __all__ = ["FIELDS", "describe_findings"]
 
@@ -27,9 +27,17 @@ class _Kind(IntEnum):
 
 
 def describe_findings(
-    lowered: LoweredKernel, findings: np.ndarray, grid: tuple[int, int, int], arguments: Sequence[object]
+    findings: np.ndarray,
+    grid: tuple[int, int, int],
+    sites: Sequence[str],
+    names: Sequence[str],
+    spans: Sequence[Span | None],
 ) -> str:
-    """Return one text on all findings: how many, and the first of each operation and kind, by program."""
+    """One text on all findings: how many, and the first of each operation and kind, by program.
+
+    findings: int64, as tile.h has them. sites: the operations by number. names: of the arguments; spans: their memory,
+    None for numbers.
+    """
     count = int(findings[0])
     entries = sorted(
         map(tuple, findings[1 : 1 + min(count, len(findings) // FIELDS) * FIELDS].reshape(-1, FIELDS).tolist())
@@ -37,37 +45,38 @@ def describe_findings(
     first: dict[tuple[int, int], tuple[int, ...]] = {}
     for entry in entries:
         first.setdefault((entry[0], entry[1]), entry)
-    told = [_describe(lowered, entry, grid, arguments) for entry in list(first.values())[:_SHOWN]]
+    told = [_describe(entry, grid, sites, names, spans) for entry in list(first.values())[:_SHOWN]]
     return f"checking mode found {count} defect{'s' if count > 1 else ''}: " + "; ".join(told)
 
 
 def _describe(
-    lowered: LoweredKernel, entry: Sequence[int], grid: tuple[int, int, int], arguments: Sequence[object]
+    entry: Sequence[int],
+    grid: tuple[int, int, int],
+    sites: Sequence[str],
+    names: Sequence[str],
+    spans: Sequence[Span | None],
 ) -> str:
     kind, site, program, detail, argument = entry
-    operation = lowered.sites[site]
-    place = f"{operation.name}, line {operation.line} of its TTIR"
-    where = f"{place} ({operation.location})" if operation.location else place
-    who = f"program {_program(program, grid)} at {where}"
-    name = repr(lowered.parameters[argument].name) if argument >= 0 else "any argument"
+    who = f"program {_program(program, grid)} at {sites[site]}"
+    name = repr(names[argument]) if argument >= 0 else "any argument"
     match _Kind(kind):
         case _Kind.ASSERTION:
             return f"{who}: the assertion does not hold"
         case _Kind.WRITTEN_TWICE:
             return f"{who} stores an element of {name} that program {_program(detail, grid)} stored too"
         case _Kind.OUT_OF_RANGE_READ:
-            return f"{who} reads {_element(name, detail, argument, arguments)}"
+            return f"{who} reads {_element(name, detail, argument, spans)}"
         case _Kind.OUT_OF_RANGE_WRITE:
-            return f"{who} writes {_element(name, detail, argument, arguments)}"
+            return f"{who} writes {_element(name, detail, argument, spans)}"
 
 
 def _program(number: int, grid: tuple[int, int, int]) -> tuple[int, int, int]:
     return number % grid[0], number // grid[0] % grid[1], number // grid[0] // grid[1]
 
 
-def _element(name: str, address: int, argument: int, arguments: Sequence[object]) -> str:
-    array = arguments[argument] if argument >= 0 else None
-    if not isinstance(array, np.ndarray):
+def _element(name: str, address: int, argument: int, spans: Sequence[Span | None]) -> str:
+    span = spans[argument] if argument >= 0 else None
+    if span is None:
         return f"at address {address:#x}, which is in no argument"
-    place = (address - array.ctypes.data) // array.dtype.itemsize
-    return f"element {place} of {name}, which has {array.size}"
+    place = (address - span.address) // span.itemsize
+    return f"element {place} of {name}, which has {span.nbytes // span.itemsize}"

@@ -1,0 +1,86 @@
+"""The Triton backend: nodes whose region can be printed become Triton kernels, the others call NumPy on the host.
+
+One backend serves every target whose kernels are Triton: a GPU, and `triton-cpu`, which runs the kernels of a GPU as C.
+Nodes whose kernels are equal but for the numbers that a launch hands over share one.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from fusible.compiler.backends.base import Emitted, word_of
+from fusible.compiler.backends.regions import RegionBackend
+from fusible.compiler.backends.triton.device_code import device_kernel
+from fusible.compiler.backends.triton.gpu_targets import GpuTarget
+from fusible.compiler.backends.triton.printer import PrintedKernel
+from fusible.compiler.backends.triton.regions import IEEE, kernel_of
+from fusible.compiler.ir.graph import Node, Value
+from fusible.compiler.region.build import Built
+from fusible.compiler.region.overwrite import overwritable
+from fusible.compiler.region.reorder import Order
+from fusible.runtime.devices.code import DeviceKernel
+
+__all__ = ["TritonBackend"]
+
+
+class TritonBackend(RegionBackend[PrintedKernel]):
+    """Emits Triton kernels where it can; collects them, and why other nodes became calls of NumPy."""
+
+    def __init__(self, target: str, gpu: GpuTarget, precision: str = IEEE) -> None:
+        """Emit for a target. gpu: what kernels are scheduled for. precision: of products, as `print_kernel` has it."""
+        super().__init__(partial(kernel_of, target=gpu, precision=precision))
+        self.target = target
+        self.gpu = gpu
+        self.kernels: dict[str, DeviceKernel] = {}
+        self._names: dict[str, str] = {}
+        self._packed: dict[tuple[int, Order], np.ndarray] = {}
+
+    def emit(self, node: Node, name: str) -> Emitted:
+        """A launch of a Triton kernel if the node's region can be printed, else a NumPy call."""
+        printed = self.kernel_of(node)
+        if not isinstance(printed, str):
+            return self._launch(node, *printed)
+        self.host[name] = printed
+        return super().emit(node, name)
+
+    def kernel_of(self, node: Node) -> tuple[Built, PrintedKernel] | str:
+        """The region and the kernel of a node, or why it is a call of NumPy."""
+        reason = self._host_reason(node)
+        if reason is not None:
+            return reason
+        printed = self._printed(node)
+        return str(printed) if isinstance(printed, Exception) else printed
+
+    def language(self, kernel: str) -> str:
+        """Triton or NumPy."""
+        return "triton" if kernel in self.kernels else "numpy"
+
+    def _launch(self, node: Node, built: Built, kernel: PrintedKernel) -> Emitted:
+        formal = dict(zip(node.subgraphs[0].inputs, node.inputs, strict=True)) if node.op.name == "fused" else {}
+        inputs = tuple(formal.get(v, v) for v in built.inputs)
+        rule = kernel.rule
+        dims = (rule.grid, *(a.dim for a in rule.arguments if a.dim is not None))
+        name = self._named(kernel, word_of(node))
+        inplace = overwritable(built.region)
+        constants = {n: self._stored(inputs[n], order) for n, order in kernel.repacked.items()}
+        return Emitted(name, "", True, dims, inplace, native=True, inputs=inputs, constants=constants)
+
+    def _stored(self, operand: Value | None, order: Order) -> np.ndarray:
+        """A constant in the order of dimensions in which a kernel reads it; made once for each order."""
+        assert operand is not None and operand.constant is not None
+        key = id(operand.constant), order
+        if key not in self._packed:
+            self._keep.append(operand.constant)
+            self._packed[key] = np.ascontiguousarray(operand.constant.array.transpose(order))
+        return self._packed[key]
+
+    def _named(self, kernel: PrintedKernel, word: str) -> str:
+        """The plan's name of a kernel: those that differ only in the numbers of a launch are one."""
+        key = repr(device_kernel("", kernel))
+        if key not in self._names:
+            made = f"k{len(self._names):03d}_{word}"
+            self._names[key] = made
+            self.kernels[made] = device_kernel(made, kernel)
+        return self._names[key]

@@ -1,0 +1,102 @@
+"""Printed kernels become device code: lowered to C for triton-cpu, or built ahead of time for a GPU.
+
+A kernel's C does not depend on the plan's name for it, so that models share what was compiled of it.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fusible.compiler.backends.triton.build_kernels import Form, build_kernels
+from fusible.compiler.backends.triton.gpu_targets import GPUS, GpuTarget, gpu_target
+from fusible.compiler.backends.triton.kernel import TILE_HEADER
+from fusible.compiler.backends.triton.lower import LAUNCH_SYMBOL
+from fusible.compiler.backends.triton.printer import PrintedKernel
+from fusible.compiler.backends.triton.static_report import StaticReport
+from fusible.errors import DeviceError
+from fusible.runtime.devices.code import DeviceCode, DeviceImage, DeviceKernel
+from fusible.runtime.native.program import NativeCode
+
+__all__ = ["BUILDER", "build_for", "device_kernel", "gpu_code", "host_code", "static_reports"]
+
+BUILDER = "fusible.compiler.backends.triton.device_code:build_for"
+"""What builds an artifact's kernels for a GPU that it has no images for."""
+
+_NAMES = "names.c"
+_AMPERE = "cuda:sm_8"
+
+
+def device_kernel(name: str, kernel: PrintedKernel) -> DeviceKernel:
+    """A printed kernel under the name that plans call it."""
+    rule = kernel.rule
+    return DeviceKernel(
+        name=name,
+        entry=rule.kernel,
+        source=kernel.source,
+        arguments=tuple((a.name, a.type) for a in rule.arguments),
+        constants=dict(rule.constants),
+        divisibility={a.name: a.divisibility for a in rule.arguments if a.divisibility > 1},
+        warps=rule.warps,
+        stages=rule.stages,
+    )
+
+
+def host_code(
+    kernels: Sequence[DeviceKernel], gpu: GpuTarget, cache_dir: Path, *, checked: bool = False
+) -> DeviceCode:
+    """The kernels of a plan as C. gpu: whose TTIR is lowered. checked: whether the C checks each access.
+
+    Raises DeviceError (no Triton), KernelBuildError (Triton refuses one), LoweringError (an operation has no C),
+    UsageError for a cache that cannot be used.
+    """
+    sources = {TILE_HEADER.name: TILE_HEADER.read_text(encoding="utf-8")}
+    wrappers, made = ["struct launch;", '#define EXPORT __attribute__((visibility("default")))'], []
+    built = build_kernels(kernels, gpu, Form.CHECKED if checked else Form.C, cache_dir)
+    for kernel, (key, found) in zip(kernels, built, strict=True):
+        symbol = f"triton_{key[:16]}"
+        sources[f"{symbol}.c"] = found["source"].replace(LAUNCH_SYMBOL, symbol)
+        wrappers.append(f"void {symbol}(const struct launch *launch);")
+        wrappers.append(f"EXPORT void {kernel.name}(const struct launch *launch) {{ {symbol}(launch); }}")
+        made.append(replace(kernel, scratch_bytes=int(found["scratch_bytes"]), sites=tuple(found["sites"])))
+    sources[_NAMES] = "\n".join([*wrappers, ""])
+    host = NativeCode(sources, tuple(kernel.name for kernel in kernels))
+    return DeviceCode(tuple(made), host=host, checked=checked, builder=BUILDER)
+
+
+def gpu_code(kernels: Sequence[DeviceKernel], gpu: GpuTarget, cache_dir: Path) -> DeviceCode:
+    """The kernels of a plan built for a GPU. Raises as `host_code`."""
+    built = build_kernels(kernels, gpu, Form.IMAGE, cache_dir)
+    images = {kernel.name: _image(found) for kernel, (_, found) in zip(kernels, built, strict=True)}
+    return DeviceCode(tuple(kernels), images={gpu.target: images}, builder=BUILDER)
+
+
+def build_for(code: DeviceCode, target: str, cache_dir: Path) -> DeviceCode:
+    """The same kernels built for the GPU of a machine, which may be none that targets name (`cuda:sm_86`).
+
+    Their schedules are those of the GPU that they were printed for. Raises as `host_code`, and DeviceError for a GPU of
+    which Triton's code cannot be told.
+    """
+    known = {gpu.target for gpu in GPUS.values()}
+    if target in known:
+        gpu = gpu_target(target)
+    elif target.startswith(_AMPERE):  # they run what is built for each other, and have less shared memory than the A100
+        gpu = replace(gpu_target("cuda:sm_89"), target=target)
+    else:
+        raise DeviceError(f"kernels cannot be built for {target}: known are {', '.join(sorted(known))}")
+    return gpu_code(code.kernels, gpu, cache_dir)
+
+
+def static_reports(kernels: Sequence[DeviceKernel], gpu: GpuTarget, cache_dir: Path) -> dict[str, StaticReport]:
+    """What the code of kernels shows, by their names; built if need be. Raises as `host_code`."""
+    built = build_kernels(kernels, gpu, Form.IMAGE, cache_dir)
+    return {k.name: StaticReport.from_json(found["report"]) for k, (_, found) in zip(kernels, built, strict=True)}
+
+
+def _image(found: Mapping[str, Any]) -> DeviceImage:
+    device, profile = map(int, found["scratch"])
+    data = base64.b64decode(found["data"])
+    return DeviceImage(found["symbol"], data, found["threads"], found["shared"], (device, profile))

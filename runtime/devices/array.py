@@ -1,0 +1,155 @@
+"""Arrays in device memory: element type, shape and strides over a range of bytes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fusible.errors import DeviceError
+from fusible.runtime.devices.device import Device, Memory, Span, Stream
+from fusible.runtime.dims import evaluate_dim
+from fusible.runtime.plan import PlanValue
+from fusible.runtime.signature import DTYPES
+from fusible.runtime.views import shape_of
+
+__all__ = ["DeviceArray", "Twin", "device_view", "row_major"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Twin:
+    """Host memory that stands for a range of device memory: its bytes, and the array over them."""
+
+    flat: np.ndarray
+    array: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DeviceArray:
+    """An array on a device; NumPy's names for what they mean there too.
+
+    offset: of the first element in the memory, in bytes. strides: in bytes, never negative. An array that a session
+    gives to its caller has `__dlpack__`: `torch.from_dlpack(array)` shares its memory.
+    """
+
+    device: Device
+    memory: Memory
+    offset: int
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @property
+    def ndim(self) -> int:
+        """The rank."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all elements."""
+        return self.size * self.dtype.itemsize
+
+    @property
+    def extent(self) -> int:
+        """The bytes from the first element to the end of the last one: `nbytes`, and gaps if it has any."""
+        if not self.size:
+            return 0
+        return self.dtype.itemsize + sum((d - 1) * s for d, s in zip(self.shape, self.strides, strict=True))
+
+    @property
+    def contiguous(self) -> bool:
+        """True if it is row-major with no gaps."""
+        return self.size <= 1 or all(
+            d == 1 or s == wanted
+            for d, s, wanted in zip(self.shape, self.strides, _row_strides(self.shape, self.dtype), strict=True)
+        )
+
+    @property
+    def span(self) -> Span:
+        """What a kernel may reach of it."""
+        return Span(self.memory.address + self.offset, self.extent, self.dtype.itemsize)
+
+    def reshaped(self, shape: tuple[int, ...]) -> DeviceArray:
+        """The same row-major memory under another shape of as many elements."""
+        strides = _row_strides(shape, self.dtype)
+        return DeviceArray(self.device, self.memory, self.offset, self.dtype, shape, strides)
+
+    def twin(self) -> Twin:
+        """A host array of the same shape and strides, not initialised."""
+        flat = np.empty(self.extent, np.uint8)
+        return Twin(flat, np.ndarray(self.shape, self.dtype, flat, 0, self.strides if self.size else None))
+
+    def download(self, stream: Stream) -> Twin:
+        """A host array with the content, stored as it is here. Waits for the stream."""
+        twin = self.twin()
+        if self.size:
+            stream.download(self.memory, self.offset, twin.flat)
+        return twin
+
+    def writable_twin(self, stream: Stream) -> Twin:
+        """A twin whose upload changes nothing but this array: what lies in gaps belongs to others."""
+        return self.twin() if self.extent == self.nbytes else self.download(stream)
+
+    def upload_twin(self, twin: Twin, stream: Stream) -> None:
+        """Write what a `writable_twin` holds."""
+        if self.size:
+            stream.upload(self.memory, self.offset, twin.flat)
+
+    def upload(self, source: np.ndarray, stream: Stream) -> None:
+        """Write the content of a host array of this shape and element type."""
+        if self.contiguous and source.flags.c_contiguous:
+            if self.size:
+                stream.upload(self.memory, self.offset, source)
+            return
+        twin = self.writable_twin(stream)
+        np.copyto(twin.array, source)
+        self.upload_twin(twin, stream)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        found: tuple[int, int] = self._exported().__dlpack_device__()
+        return found
+
+    def __dlpack__(self, **asked: Any) -> Any:
+        return self._exported().__dlpack__(**asked)
+
+    def _exported(self) -> Any:
+        if not self.contiguous:
+            raise DeviceError("only row-major arrays are handed over by DLPack")
+        return self.device.export_array(self.memory, self.offset, self.dtype, self.shape)
+
+    def __repr__(self) -> str:
+        return f"<DeviceArray {self.dtype}{list(self.shape)} on {self.device.name}>"
+
+
+def row_major(device: Device, memory: Memory, dtype: np.dtype, shape: tuple[int, ...], offset: int = 0) -> DeviceArray:
+    """An array over memory, row-major, that begins `offset` bytes into it."""
+    return DeviceArray(device, memory, offset, dtype, shape, _row_strides(shape, dtype))
+
+
+def device_view(device: Device, arena: Memory, start: int, value: PlanValue, env: Mapping[str, int]) -> DeviceArray:
+    """An arena value as an array of its logical shape; `start`: where its buffer begins. Raises ExecutionError."""
+    shape, dtype = shape_of(value, env), DTYPES[value.dtype]
+    held = shape if value.whole is None else tuple(evaluate_dim(d, env) for d in value.whole)
+    order = tuple(range(len(held))) if value.order is None else value.order
+    strides = [0] * len(held)
+    for dim, stride in zip(order, _row_strides(tuple(held[d] for d in order), dtype), strict=True):
+        strides[dim] = stride
+    corner = (0,) * len(held) if value.corner is None else tuple(evaluate_dim(d, env) for d in value.corner)
+    first = sum(c * s for c, s in zip(corner, strides, strict=True))
+    return DeviceArray(device, arena, start + first, dtype, shape, tuple(strides))
+
+
+def _row_strides(shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, ...]:
+    strides, step = [], dtype.itemsize
+    for extent in reversed(shape):
+        strides.append(step)
+        step *= extent
+    return tuple(reversed(strides))

@@ -1,0 +1,119 @@
+"""The functions of CUDA's driver that device sessions need, called through ctypes.
+
+Signatures and numbers: CUDA Driver API reference, "Module Management", "Execution Control", "Memory Management",
+"Context Management", "Primary Context Management", "Stream Management". Functions whose name has the suffix _v2 in the
+library are those that the reference lists without it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import c_char_p, c_int, c_size_t, c_ubyte, c_uint, c_uint64, c_void_p
+from typing import Any
+
+from fusible.errors import DeviceError
+
+__all__ = ["CudaDriver", "DRIVER_LIBRARY"]
+
+DRIVER_LIBRARY = "libcuda.so.1"
+_MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+_WITHOUT_ASKING = 48 * 1024  # bytes of dynamic shared memory that any kernel may have
+
+_SIGNATURES: dict[str, tuple[Any, ...]] = {
+    "cuInit": (c_uint,),
+    "cuGetErrorName": (c_int, c_void_p),
+    "cuGetErrorString": (c_int, c_void_p),
+    "cuDeviceGet": (c_void_p, c_int),
+    "cuDevicePrimaryCtxRetain": (c_void_p, c_int),
+    "cuCtxGetCurrent": (c_void_p,),
+    "cuCtxSetCurrent": (c_void_p,),
+    "cuModuleLoadData": (c_void_p, c_char_p),
+    "cuModuleGetFunction": (c_void_p, c_void_p, c_char_p),
+    "cuFuncSetAttribute": (c_void_p, c_int, c_int),
+    "cuLaunchKernel": (c_void_p, *(c_uint,) * 7, c_void_p, c_void_p, c_void_p),
+    "cuMemcpyHtoDAsync_v2": (c_uint64, c_void_p, c_size_t, c_void_p),
+    "cuMemcpyDtoHAsync_v2": (c_void_p, c_uint64, c_size_t, c_void_p),
+    "cuMemcpyDtoDAsync_v2": (c_uint64, c_uint64, c_size_t, c_void_p),
+    "cuMemsetD8Async": (c_uint64, c_ubyte, c_size_t, c_void_p),
+    "cuStreamSynchronize": (c_void_p,),
+}
+
+
+class CudaDriver:
+    """The driver's library. Every function raises DeviceError with the driver's own words if it fails."""
+
+    def __init__(self, library: str = DRIVER_LIBRARY) -> None:
+        """Load the library and start it. Raises DeviceError if it is not there."""
+        try:
+            self._library = ctypes.CDLL(library)
+        except OSError as error:
+            raise DeviceError(f"CUDA's driver cannot be loaded: {error}; install NVIDIA's driver") from error
+        for name, types in _SIGNATURES.items():
+            function = getattr(self._library, name)
+            function.argtypes, function.restype = list(types), c_int
+        self._call("cuInit", 0)
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        code = getattr(self._library, name)(*arguments)
+        if code:
+            raise DeviceError(f"CUDA's driver refuses {name}: {self._told(code)}")
+
+    def _told(self, code: int) -> str:
+        """The name and the description of an error."""
+        texts = []
+        for function in (self._library.cuGetErrorName, self._library.cuGetErrorString):
+            text = c_char_p()
+            known = function(code, ctypes.byref(text)) == 0 and text.value is not None
+            texts.append((text.value or b"").decode() if known else "unknown")
+        return f"{texts[0]} ({code}): {texts[1]}"
+
+    def primary_context(self, index: int) -> int:
+        """The context of a GPU that torch works in too; it stays for as long as the process runs."""
+        device, context = c_int(), c_void_p()
+        self._call("cuDeviceGet", ctypes.byref(device), index)
+        self._call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+        return context.value or 0
+
+    def current_context(self) -> int:
+        """The context of the calling thread, 0 for none."""
+        context = c_void_p()
+        self._call("cuCtxGetCurrent", ctypes.byref(context))
+        return context.value or 0
+
+    def set_context(self, context: int) -> None:
+        """Give the calling thread another context."""
+        self._call("cuCtxSetCurrent", context)
+
+    def function(self, image: bytes, symbol: str, shared: int) -> int:
+        """Load a cubin and return a function in it, which may have so much dynamic shared memory."""
+        module, function = c_void_p(), c_void_p()
+        self._call("cuModuleLoadData", ctypes.byref(module), image)
+        self._call("cuModuleGetFunction", ctypes.byref(function), module, symbol.encode())
+        if shared > _WITHOUT_ASKING:
+            self._call("cuFuncSetAttribute", function, _MAX_DYNAMIC_SHARED, shared)
+        return function.value or 0
+
+    def launch(self, function: int, programs: int, threads: int, shared: int, stream: int, parameters: Any) -> None:
+        """Put a launch of `programs` blocks into a stream. parameters: an array of pointers to the arguments."""
+        grid, block = (programs, 1, 1), (threads, 1, 1)
+        self._call("cuLaunchKernel", function, *grid, *block, shared, stream, parameters, None)
+
+    def upload(self, target: int, source: int, nbytes: int, stream: int) -> None:
+        """Copy host memory to the device."""
+        self._call("cuMemcpyHtoDAsync_v2", target, source, nbytes, stream)
+
+    def download(self, target: int, source: int, nbytes: int, stream: int) -> None:
+        """Copy device memory to the host."""
+        self._call("cuMemcpyDtoHAsync_v2", target, source, nbytes, stream)
+
+    def copy(self, target: int, source: int, nbytes: int, stream: int) -> None:
+        """Copy device memory."""
+        self._call("cuMemcpyDtoDAsync_v2", target, source, nbytes, stream)
+
+    def fill(self, target: int, byte: int, nbytes: int, stream: int) -> None:
+        """Set bytes of device memory."""
+        self._call("cuMemsetD8Async", target, byte, nbytes, stream)
+
+    def synchronise(self, stream: int) -> None:
+        """Wait for a stream; what went wrong in it shows here."""
+        self._call("cuStreamSynchronize", stream)

@@ -1,0 +1,181 @@
+"""What a session asks of a device: memory, queues of work, kernels. What is specific to one kind stands behind this.
+
+A device makes streams. A stream is a queue: what is put into it happens in order, and only `download`, `synchronise`
+and the reading of events wait. Two streams know nothing of each other.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fusible.runtime.devices.code import DeviceKernel
+
+__all__ = [
+    "ALIGNMENT",
+    "Device",
+    "Event",
+    "Graph",
+    "LoadedKernel",
+    "Memory",
+    "MemoryInfo",
+    "Prepared",
+    "Span",
+    "Stream",
+]
+
+ALIGNMENT = 16
+"""Kernels may assume that every buffer begins at a multiple of so many bytes."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Memory:
+    """A range of device memory. owner: what keeps it alive, an object of the device's own."""
+
+    address: int
+    nbytes: int
+    owner: object
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryInfo:
+    """Bytes of a device in all, and those still free."""
+
+    total: int
+    free: int
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The memory that a kernel may reach through one pointer: where it begins, its bytes, the bytes of an element."""
+
+    address: int
+    nbytes: int
+    itemsize: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadedKernel:
+    """A kernel that this device can run. handle: the device's own."""
+
+    kernel: DeviceKernel
+    handle: Any
+
+
+class Prepared(ABC):
+    """A launch whose arguments are settled; it may be repeated."""
+
+    @abstractmethod
+    def launch(self) -> None:
+        """Put it into its stream. Raises ExecutionError, DeviceError."""
+
+
+class Graph(ABC):
+    """Launches that were captured together."""
+
+    @abstractmethod
+    def replay(self) -> None:
+        """Put all of them into their stream. Raises ExecutionError, DeviceError."""
+
+
+class Event(ABC):
+    """A point in a stream."""
+
+    @abstractmethod
+    def seconds_until(self, later: Event) -> float:
+        """The time between two points of one stream; waits for the later one."""
+
+
+class Stream(ABC):
+    """A queue of work on one device, and memory for it. Belongs to one thread at a time."""
+
+    @abstractmethod
+    def allocate(self, nbytes: int) -> Memory:
+        """Memory, not initialised, at a multiple of 64 bytes; freed with the last reference to it, in stream order.
+
+        Raises ExecutionError, with what was asked for and what there is, if the device has not so much.
+        """
+
+    @abstractmethod
+    def upload(self, target: Memory, offset: int, source: np.ndarray) -> None:
+        """Copy the bytes of a contiguous array to `offset` bytes into the memory; the array may be changed at once."""
+
+    @abstractmethod
+    def download(self, source: Memory, offset: int, target: np.ndarray) -> None:
+        """Fill a contiguous array with bytes that begin `offset` bytes into the memory; waits until they are there."""
+
+    @abstractmethod
+    def copy(self, target: Memory, target_offset: int, source: Memory, source_offset: int, nbytes: int) -> None:
+        """Copy bytes within the device."""
+
+    @abstractmethod
+    def fill(self, target: Memory, byte: int) -> None:
+        """Set every byte."""
+
+    @abstractmethod
+    def prepare(
+        self, kernel: LoadedKernel, programs: int, spans: Sequence[Span], numbers: Sequence[int], where: str
+    ) -> Prepared:
+        """Settle a launch of `programs` programs, at least 1.
+
+        spans, numbers: the kernel's arguments, pointers first. where: the step, for errors. Raises ExecutionError for
+        more programs than the device takes.
+        """
+
+    @abstractmethod
+    def capture(self, launches: Sequence[Prepared]) -> Graph:
+        """Several launches as one; nothing runs yet."""
+
+    @abstractmethod
+    def event(self) -> Event:
+        """The present end of the queue."""
+
+    @abstractmethod
+    def synchronise(self) -> None:
+        """Wait until everything is done. Raises DeviceError for what went wrong meanwhile."""
+
+
+class Device(ABC):
+    """A device of this machine, with the code of some kernels. Threads may share it; their streams are their own.
+
+    name: for people.
+    """
+
+    name: str
+
+    def active(self) -> AbstractContextManager[None]:
+        """While it is entered, the calling thread may use the device. Raises DeviceError where it may not."""
+        return nullcontext()
+
+    @abstractmethod
+    def load(self, kernel: DeviceKernel) -> LoadedKernel:
+        """A kernel that streams can launch. Raises DeviceError."""
+
+    @abstractmethod
+    def stream(self) -> Stream:
+        """A new stream. Raises DeviceError."""
+
+    @abstractmethod
+    def constant(self, array: np.ndarray, stream: Stream) -> Memory:
+        """Memory with the content of a contiguous array that never changes, which may be the array's own."""
+
+    @abstractmethod
+    def memory(self) -> MemoryInfo:
+        """How much there is."""
+
+    @abstractmethod
+    def import_array(self, given: object, stream: Stream) -> tuple[Memory, np.dtype, tuple[int, ...]] | None:
+        """An array that lies on this device, by DLPack and with no copy; None if it lies elsewhere.
+
+        given: an object with `__dlpack_device__`. Returns its memory, element type and shape; an array that is not
+        row-major is copied on the device. Raises DeviceError for element types that cannot be taken over.
+        """
+
+    @abstractmethod
+    def export_array(self, memory: Memory, offset: int, dtype: np.dtype, shape: tuple[int, ...]) -> Any:
+        """An object with `__dlpack__` that shares row-major memory. Raises DeviceError for types DLPack lacks here."""

@@ -1,0 +1,176 @@
+"""Device code opened on a device: kernels that can be launched, and the constants that all sessions share."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fusible.errors import DeviceError, ExecutionError
+from fusible.runtime.devices.architectures import OLDEST, chosen_image, cuda_target
+from fusible.runtime.devices.array import DeviceArray, row_major
+from fusible.runtime.devices.code import DeviceCode, DeviceImage
+from fusible.runtime.devices.device import Device, LoadedKernel, Prepared, Span, Stream
+from fusible.runtime.devices.triton_cpu import TritonCpu, build_host_library
+from fusible.runtime.native.loading import load_library
+
+__all__ = ["DeviceProgram", "images_for", "open_device_program", "open_host_library"]
+
+_INTEGER_BITS = {f"{sign}{bits}": bits for bits in (8, 16, 32, 64) for sign in "iu"}
+
+
+class DeviceProgram:
+    """The kernels of one executable on one device. Threads may share it; each works with a stream of its own.
+
+    The device is opened when it is first wanted, so that code for a GPU can be made and saved where there is none.
+    library: the file of the kernels lowered to C, on the target triton-cpu.
+    """
+
+    def __init__(
+        self,
+        code: DeviceCode,
+        target: str,
+        opener: Callable[[], Device],
+        *,
+        threads: int | None = None,
+        library: Path | None = None,
+    ) -> None:
+        """Take code, and what opens the device for it."""
+        self.code, self.target, self.threads, self.library = code, target, threads, library
+        self.names = frozenset(kernel.name for kernel in code.kernels)
+        self._kernels = {kernel.name: kernel for kernel in code.kernels}
+        self._opener = opener
+        self._device: Device | None = None
+        self._loaded: dict[str, LoadedKernel] = {}
+        self._constants: dict[int, DeviceArray] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def device(self) -> Device:
+        """The device. Raises DeviceError if this machine has none that runs the code."""
+        if self._device is None:
+            with self._lock:
+                if self._device is None:
+                    self._device = self._opener()
+        return self._device
+
+    def constant(self, index: int, array: np.ndarray, stream: Stream) -> DeviceArray:
+        """Constant `index` of the executable on the device; it is brought there once, when it is first wanted."""
+        device = self.device
+        with self._lock:
+            found = self._constants.get(index)
+            if found is None:
+                memory = device.constant(np.ascontiguousarray(array), stream)
+                found = self._constants[index] = row_major(device, memory, array.dtype, array.shape)
+            return found
+
+    def prepare(
+        self, stream: Stream, name: str, programs: int, spans: Sequence[Span], numbers: Sequence[int], where: str
+    ) -> Prepared:
+        """Settle a launch. Raises ExecutionError for arguments that do not fit; `where` names the step there."""
+        arguments = self._kernels[name].arguments
+        if len(arguments) != len(spans) + len(numbers):
+            listed = ", ".join(f"{n}: {t}" for n, t in arguments)
+            got = f"{len(spans)} buffers and {len(numbers)} numbers"
+            raise ExecutionError(where, f"the kernel {name} takes ({listed}), and the plan gives {got}")
+        for (argument, type_), number in zip(arguments[len(spans) :], numbers, strict=True):
+            if not _fits(number, type_):
+                why = f"{argument} is {number}, which its type {type_} cannot hold: these shapes are too large for it"
+                raise ExecutionError(where, f"kernel {name}: {why}")
+        return stream.prepare(self._load(name), programs, spans, numbers, where)
+
+    def _load(self, name: str) -> LoadedKernel:
+        device = self.device
+        with self._lock:
+            if name not in self._loaded:
+                self._loaded[name] = device.load(self._kernels[name])
+            return self._loaded[name]
+
+
+def _fits(number: int, type_: str) -> bool:
+    bits = _INTEGER_BITS.get(type_, 64)
+    low = -(1 << (bits - 1)) if type_.startswith("i") else 0
+    return low <= number < low + (1 << bits)
+
+
+def open_device_program(
+    code: DeviceCode,
+    target: str,
+    *,
+    threads: int | None = None,
+    cache_dir: Path,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> DeviceProgram:
+    """Open device code on the device that a target names.
+
+    target: `triton-cpu`, whose kernels are compiled now unless the cache has them, or `cuda:sm_NUMBER`, whose device is
+    opened when it is first wanted: any GPU that one of the code's images runs on, or for which its sources can be built
+    here. Code for other devices can be looked at and saved, not run. threads: that run kernels on the CPU.
+
+    Raises DeviceError (no C compiler), KernelBuildError, UsageError.
+    """
+    if target == TritonCpu.target:
+        if code.host is None:
+            raise DeviceError("the kernels were not lowered to C: compile the model for the target triton-cpu")
+        from fusible.runtime.native.compiler import find_compiler  # noqa: PLC0415 - only a build needs it
+
+        library = build_host_library(code, find_compiler(os.environ), cache_dir=cache_dir, progress=progress)
+        return open_host_library(code, library, threads=threads)
+    if target.startswith("cuda:"):
+        return DeviceProgram(code, target, lambda: _open_cuda(code, cache_dir), threads=threads)
+    return DeviceProgram(code, target, lambda: _refuse(target), threads=threads)
+
+
+def open_host_library(
+    code: DeviceCode, library: Path, *, threads: int | None = None, checked: bool = False
+) -> DeviceProgram:
+    """Open the library that was built of the kernels lowered to C. checked: as for `load_library`."""
+    device = TritonCpu(load_library(library, checked=checked), threads=threads, checked=code.checked)
+    for kernel in code.kernels:
+        device.load(kernel)
+    return DeviceProgram(code, TritonCpu.target, lambda: device, threads=threads, library=library)
+
+
+def _refuse(target: str) -> Device:
+    raise DeviceError(f"kernels for {target} are built but cannot be run: this release runs triton-cpu and cuda")
+
+
+def _open_cuda(code: DeviceCode, cache_dir: Path) -> Device:
+    from fusible.runtime.devices.cuda import find_gpu, open_gpu  # noqa: PLC0415 - it needs torch
+
+    gpu = find_gpu()
+    return open_gpu(gpu, images_for(code, gpu.name, gpu.capability, cache_dir))
+
+
+def images_for(code: DeviceCode, name: str, capability: int, cache_dir: Path) -> dict[str, DeviceImage]:
+    """The images that run on a GPU of a compute capability (90 for 9.0), built anew of their sources if need be.
+
+    name: of the GPU, for errors. Raises DeviceError if it is too old, or nothing here can build for it.
+    """
+    if capability < OLDEST:
+        raise DeviceError(
+            f"{name} has compute capability {capability / 10}, and kernels need {OLDEST / 10} or later (Ampere): "
+            "compile for the target cpu, or use a newer GPU"
+        )
+    target = cuda_target(capability)
+    found = chosen_image([t for t in code.images if t.startswith("cuda:")], capability)
+    if found is not None:
+        return dict(code.images[found])
+    built = ", ".join(code.images) or "no GPU"
+    missing = f"the kernels were built for {built}, and {name} needs {target}"
+    if not code.builder:
+        raise DeviceError(f"{missing}: compile the model for {target}")
+    module, _, function = code.builder.partition(":")
+    try:
+        build: Callable[[DeviceCode, str, Path], DeviceCode] = getattr(importlib.import_module(module), function)
+    except ImportError as error:
+        raise DeviceError(f"{missing}; building them here failed: {error}; compile for {target} elsewhere") from error
+    try:
+        made = build(code, target, cache_dir).images
+        return dict(made[chosen_image(made, capability) or target])
+    except DeviceError as error:
+        raise DeviceError(f"{missing}; they are built of their sources where Triton is installed: {error}") from error

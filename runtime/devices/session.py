@@ -1,0 +1,480 @@
+"""A session whose arrays lie on a device where kernels there read or write them. Belongs to one thread at a time.
+
+Steps that the device cannot run are the host's: what they read is brought to it, what they write is brought back. The
+same code does so for every device; `residence.py` decides what never needs to travel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fusible.errors import ExecutionError, LimitExceeded, SignatureError
+from fusible.runtime.devices.array import DeviceArray, device_view, row_major
+from fusible.runtime.devices.device import Graph, Memory, Prepared
+from fusible.runtime.devices.program import DeviceProgram
+from fusible.runtime.devices.residence import Residence, is_same_memory, residence
+from fusible.runtime.devices.segments import DeviceSegment, device_segments, single_segment
+from fusible.runtime.dims import evaluate_dim
+from fusible.runtime.memory import Placement, aligned_bytes
+from fusible.runtime.plan import Alloc, Call, Copy, If, Launch, Loop, Plan, PlanValue, Step
+from fusible.runtime.plan_session import Frame, Layout, PlanSession, where_of
+from fusible.runtime.session import owned, poison
+from fusible.runtime.signature import DTYPES, TensorSpec, check_input
+from fusible.runtime.views import arena_view, shape_of
+
+if TYPE_CHECKING:
+    from fusible.runtime.executable import Executable
+
+__all__ = ["Capture", "DeviceSession"]
+
+_POISON = 0xFF  # bytes of NaN in every float, -1 in integers
+_MOST_RECORDS = 64  # of one layout: addresses that keep changing are not worth more
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """A line of the log of captures: which steps became one graph, and for which shapes.
+
+    steps: [first, last) in their plan. symbols: the values of symbolic dimensions. addresses: how many of the arrays
+    may lie elsewhere in another run, which then needs a graph of its own.
+    """
+
+    steps: tuple[int, int]
+    launches: int
+    symbols: Mapping[str, int]
+    addresses: int
+
+
+class _Values(list[Any]):
+    """The values of one run: host arrays, device arrays, lists; and what was brought to the other side meanwhile."""
+
+    def __init__(self, layout: _Layout) -> None:
+        super().__init__(layout.values)
+        self.layout = layout
+        self.on_host: dict[int, np.ndarray] = {}
+        self.on_device = dict(layout.constants)
+
+    def __setitem__(self, number: Any, value: Any) -> None:
+        super().__setitem__(number, value)
+        self.on_host.pop(number, None)
+        self.on_device.pop(number, None)
+
+
+@dataclass(slots=True)
+class _Record:
+    """A segment's launches for one set of addresses; a graph from the second run on."""
+
+    launches: list[Prepared]
+    graph: Graph | None = None
+
+
+@dataclass(slots=True)
+class _Layout(Layout):
+    """arena, staging: of its frame. host: arena values that live with the host. constants, known: those on the device,
+    and all device arrays that stay where they are between runs. moving: of each segment, the others that it uses.
+    records: by segment, addresses of what moves, and symbols that a run defines.
+    """
+
+    plan: Plan
+    arena: Memory
+    staging: dict[int, Memory]
+    host: list[np.ndarray]
+    constants: dict[int, DeviceArray]
+    known: dict[int, DeviceArray]
+    moving: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    records: dict[tuple[Any, ...], _Record] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Frame(Frame[_Layout]):
+    """arena, host_arena: memory of the plan on both sides. staging: where host values are brought to, by number.
+    results: memory of outputs that the session keeps, by number and shape.
+    """
+
+    arena: Memory | None = None
+    host_arena: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint8))
+    staging: dict[int, Memory] = field(default_factory=dict)
+    results: dict[tuple[int, tuple[int, ...]], list[DeviceArray]] = field(default_factory=dict)
+    residence: Residence | None = None
+    segments: Mapping[int, DeviceSegment] | None = None
+
+
+class DeviceSession(PlanSession[_Frame, _Layout, DeviceSegment]):
+    """Runs one executable again and again on a device, over memory and in a stream of its own.
+
+    captures: the log of what became graphs.
+    """
+
+    _arrays = (np.ndarray, DeviceArray)
+
+    def __init__(self, executable: Executable) -> None:
+        super().__init__(executable, _Frame(executable.plan))
+        assert executable.device is not None
+        self._program: DeviceProgram = executable.device
+        self._device = self._program.device
+        with self._device.active():
+            self._stream = self._device.stream()
+        self._given_outputs: dict[str, Any] = {}
+        self._keeps_results = True
+        self._held: frozenset[int] = frozenset()
+        self.captures: list[Capture] = []
+
+    # Runs
+
+    def run(self, inputs: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Run once. inputs: NumPy arrays, or arrays on the device (`__dlpack__`), which are not copied.
+
+        Outputs are NumPy arrays that the caller owns; bound ones are the bound arrays, wherever they are. Raises
+        SignatureError, BoundsError, LimitExceeded, ExecutionError, DeviceError.
+        """
+        with self._device.active():
+            named = self._run_named(inputs, keeps_results=True)
+            found = {name: self._given_back(name, result) for name, result in named.items()}
+            self._stream.synchronise()
+        return found
+
+    def _given_back(self, name: str, result: Any) -> Any:
+        """An output as `run` returns it."""
+        bound = self._bound_outputs.get(name)
+        if isinstance(bound, np.ndarray):
+            return _copied(name, self._host(result), bound)
+        return self._host(result) if bound is None else self._given_outputs[name]
+
+    def run_on_device(self, inputs: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Run once and leave the outputs where they are: arrays on the device (`__dlpack__`), owned by the caller.
+
+        What the host computed is a NumPy array. Inputs and errors as for `run`.
+        """
+        with self._device.active():
+            named = self._run_named(inputs, keeps_results=False)
+            self._stream.synchronise()
+        return named
+
+    def bind(
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        outputs: Mapping[str, Any] | None = None,
+        state: Mapping[str, str] | None = None,
+    ) -> None:
+        """Fix inputs, outputs and state, as other sessions do; arrays may lie on the device (`__dlpack__`).
+
+        State never leaves the device.
+        """
+        with self._device.active():
+            super().bind(inputs, outputs, state)
+        self._given_outputs |= dict(outputs or {})
+
+    def _run_named(self, inputs: Mapping[str, Any] | None, *, keeps_results: bool) -> dict[str, Any]:
+        arguments = self._arguments(inputs)
+        self._keeps_results = keeps_results
+        self._held = frozenset(id(a.memory) for a in arguments if isinstance(a, DeviceArray))
+        results = self._run_main(arguments)
+        named = {spec.name: value for spec, value in zip(self._executable.outputs, results, strict=True)}
+        for present, past in self._state.items():
+            self._bound_inputs[past] = named[present]
+            self._bound_outputs.pop(present, None)
+        return named
+
+    def _run_main(self, arguments: list[Any]) -> list[Any]:
+        bound = {
+            number: self._bound_outputs.get(spec.name)
+            for number, spec in zip(self._executable.plan.outputs, self._executable.outputs, strict=True)
+        }
+        on_device = {number: array for number, array in bound.items() if isinstance(array, DeviceArray)}
+        try:
+            with np.errstate(all="ignore"):
+                return self._execute(self._frame, arguments, {}, on_device, self._names)
+        except MemoryError as error:
+            raise ExecutionError("a run", f"out of memory: {error}") from error
+
+    def _checked_input(self, spec: TensorSpec, value: Any) -> Any:
+        if isinstance(value, np.ndarray) or not hasattr(value, "__dlpack_device__"):
+            return check_input(spec, value)
+        array = value if isinstance(value, DeviceArray) else self._imported(spec.name, value)
+        if array.dtype != spec.dtype or (spec.shape is not None and array.ndim != len(spec.shape)):
+            raise SignatureError(spec.name, str(spec), f"{array.dtype}{list(array.shape)}")
+        return array
+
+    def _imported(self, name: str, value: Any) -> DeviceArray:
+        found = self._device.import_array(value, self._stream)
+        if found is None:
+            expected = f"a NumPy array, or an array on {self._device.name}"
+            raise SignatureError(name, expected, f"a {type(value).__name__} that lies elsewhere")
+        memory, dtype, shape = found
+        return row_major(self._device, memory, dtype, shape)
+
+    def _checked_output(self, spec: TensorSpec, array: Any) -> Any:
+        if isinstance(array, np.ndarray):
+            return super()._checked_output(spec, array)
+        found = array if isinstance(array, DeviceArray) else self._imported(spec.name, array)
+        if found.dtype != spec.dtype or not found.contiguous:
+            raise SignatureError(spec.name, f"a row-major array of {spec.dtype}", repr(array)[:60])
+        return found
+
+    # Memory
+
+    def _make_layout(self, frame: _Frame, env: dict[str, int], placement: Placement) -> _Layout:
+        homes = self._residence(frame)
+        if frame.arena is None or placement.peak > frame.arena.nbytes:
+            frame.layouts.clear()
+            frame.arena = None  # before the new one, so that both need not fit
+            frame.arena = self._stream.allocate(placement.peak)
+            if homes.host_arena:
+                frame.host_arena = aligned_bytes(placement.peak)
+        values: list[Any] = [None] * len(frame.plan.values)
+        host: list[np.ndarray] = []
+        known: dict[int, DeviceArray] = {}
+        for number, value in enumerate(frame.plan.values):
+            if value.kind == "arena" and number in homes.on_device:
+                known[number] = device_view(self._device, frame.arena, placement.offsets[value.index], value, env)
+            elif value.kind == "arena":
+                host.append(arena_view(frame.host_arena, placement.offsets[value.index], value, env))
+                values[number] = host[-1]
+        for number, array in known.items():
+            values[number] = array
+        for number, constant in self._executable.constants_of(frame.plan):
+            values[number] = constant
+            if number in homes.constants:
+                index = frame.plan.values[number].index
+                known[number] = self._program.constant(index, constant, self._stream)
+        outputs = [(n, shape_of(v, env)) for n, v in enumerate(frame.plan.values) if v.kind == "output"]
+        constants = {n: known[n] for n in homes.constants}
+        return _Layout(values, outputs, frozenset(env), frame.plan, frame.arena, frame.staging, host, constants, known)
+
+    def _fresh_values(self, layout: _Layout) -> list[Any]:
+        return _Values(layout)
+
+    def _residence(self, frame: _Frame) -> Residence:
+        if frame.residence is None:
+            frame.residence = residence(frame.plan, self._program.names)
+        return frame.residence
+
+    def _poison_layout(self, layout: _Layout) -> None:
+        poison(layout.host)
+        self._stream.fill(layout.arena, _POISON)
+
+    def _output(self, frame: _Frame, number: int, shape: tuple[int, ...], bound: DeviceArray | None) -> Any:
+        if bound is not None and bound.shape == shape:
+            return bound
+        if number not in self._residence(frame).on_device or frame is not self._frame or not self._keeps_results:
+            return self._new(frame, number, shape)
+        return self._kept(frame, number, shape)
+
+    def _kept(self, frame: _Frame, number: int, shape: tuple[int, ...]) -> DeviceArray:
+        """Memory for an output that stays the session's, so that it lies at the same address in each run.
+
+        There are two where one is an input of the present run: state goes to and fro between them.
+        """
+        pool = frame.results.setdefault((number, shape), [])
+        for array in pool:
+            if id(array.memory) not in self._held:
+                if self._poison:
+                    self._stream.fill(array.memory, _POISON)
+                return array
+        pool.append(self._new(frame, number, shape))
+        return pool[-1]
+
+    def _new(self, frame: _Frame, number: int, shape: tuple[int, ...]) -> Any:
+        """Memory for a value, where it lives."""
+        value = frame.plan.values[number]
+        dtype = DTYPES[value.dtype]
+        nbytes = math.prod(shape) * dtype.itemsize
+        if nbytes > self._executable.limits.tensor_bytes:
+            raise LimitExceeded("tensor_bytes", nbytes, self._executable.limits.tensor_bytes, value.name)
+        if number not in self._residence(frame).on_device:
+            fresh = np.empty(shape, dtype)
+            if self._poison:
+                poison([fresh])
+            return fresh
+        memory = self._stream.allocate(nbytes)
+        if self._poison:
+            self._stream.fill(memory, _POISON)
+        return row_major(self._device, memory, dtype, shape)
+
+    # Arrays that travel
+
+    def _host(self, value: Any) -> Any:
+        return value.download(self._stream).array if isinstance(value, DeviceArray) else value
+
+    def _own(self, value: Any) -> Any:
+        if not isinstance(value, DeviceArray):
+            return owned(value)
+        fresh = row_major(self._device, self._stream.allocate(value.nbytes), value.dtype, value.shape)
+        self._copy(value, fresh)
+        return fresh
+
+    def _copy(self, source: DeviceArray, target: DeviceArray) -> None:
+        if source.contiguous and target.contiguous:
+            self._stream.copy(target.memory, target.offset, source.memory, source.offset, source.nbytes)
+        else:
+            target.upload(source.download(self._stream).array, self._stream)
+
+    def _on_host(self, values: list[Any], number: int) -> Any:
+        """A value for the host, brought there once in a run."""
+        value = values[number]
+        if not isinstance(value, DeviceArray):
+            return value
+        assert isinstance(values, _Values)
+        if number not in values.on_host:
+            values.on_host[number] = self._host(value)
+        return values.on_host[number]
+
+    def _on_device(self, values: _Values, number: int) -> DeviceArray:
+        """A value for a kernel that takes it row-major, brought to the device once in a run."""
+        value = values[number]
+        if isinstance(value, DeviceArray) and value.contiguous:
+            return value
+        found = values.on_device.get(number)
+        if found is None:
+            array = self._on_host(values, number)
+            staging = values.layout.staging
+            if number not in staging or staging[number].nbytes < array.nbytes:
+                staging[number] = self._stream.allocate(array.nbytes)
+            found = row_major(self._device, staging[number], array.dtype, array.shape)
+            found.upload(array, self._stream)
+            values.on_device[number] = found
+        return found
+
+    # Steps
+
+    def _segments(self, frame: _Frame) -> Mapping[int, DeviceSegment]:
+        if frame.segments is None:
+            frame.segments = device_segments(frame.plan, self._program.names, self._residence(frame).on_device)
+        return frame.segments
+
+    def _run_segment(self, segment: DeviceSegment, layout: _Layout, values: list[Any], env: dict[str, int]) -> None:
+        assert isinstance(values, _Values)
+        for step in segment.steps:
+            if isinstance(step, Call):
+                self._view(step, layout.plan, values, env)
+        if segment.first not in layout.moving:
+            used = dict.fromkeys(n for step in segment.launches for n in (*step.inputs, *step.outputs) if n is not None)
+            layout.moving[segment.first] = tuple(n for n in used if n not in layout.known)
+        places = tuple(self._on_device(values, n).span.address for n in layout.moving[segment.first])
+        late = tuple(env[s] for s in sorted(segment.symbols - layout.symbols))
+        key = (segment.first, segment.last, places, late)
+        record = layout.records.get(key)
+        if record is None:
+            self._first_run(segment, layout, values, env, key)
+        elif record.graph is None:
+            record.graph = self._stream.capture(record.launches)
+            symbols = {name: env[name] for name in sorted(layout.symbols | segment.symbols)}
+            steps = (segment.first, segment.last)
+            self.captures.append(Capture(steps, len(record.launches), symbols, len(places)))
+            record.graph.replay()
+        else:
+            record.graph.replay()
+
+    def _first_run(
+        self, segment: DeviceSegment, layout: _Layout, values: _Values, env: dict[str, int], key: tuple[Any, ...]
+    ) -> None:
+        """Launch step by step; what was settled is kept for the next run."""
+        launches = []
+        for step in segment.launches:
+            prepared = self._prepared(step, layout, values, env)
+            if prepared is not None:
+                prepared.launch()
+                launches.append(prepared)
+        if len(layout.records) >= _MOST_RECORDS:
+            layout.records.pop(next(iter(layout.records)))
+        layout.records[key] = _Record(launches)
+
+    def _prepared(self, step: Launch, layout: _Layout, values: _Values, env: Mapping[str, int]) -> Prepared | None:
+        programs, *numbers = (evaluate_dim(d, env) for d in step.dims)
+        if programs == 0:
+            return None
+        used = [n for n in (*step.inputs, *step.outputs) if n is not None]
+        arrays = [layout.known[n] if n in layout.known else self._on_device(values, n) for n in used]
+        spans = [array.span for array in arrays]
+        return self._program.prepare(self._stream, step.kernel, programs, spans, numbers, where_of(step))
+
+    def _view(self, step: Call, plan: Plan, values: list[Any], env: Mapping[str, int]) -> None:
+        """The same memory under another shape."""
+        assert step.inputs[0] is not None
+        operand = values[step.inputs[0]]
+        values[step.outputs[0]] = operand.reshaped(shape_of(plan.values[step.outputs[0]], env))
+
+    def _timed(self, frame: _Frame, position: int, step: Step, values: list[Any], env: dict[str, int]) -> float:
+        if not isinstance(step, Launch) or step.kernel not in self._program.names:
+            return super()._timed(frame, position, step, values, env)
+        assert isinstance(values, _Values)
+        prepared = self._prepared(step, values.layout, values, env)
+        before = self._stream.event()
+        if prepared is not None:
+            prepared.launch()
+        return before.seconds_until(self._stream.event())
+
+    def _step(self, frame: _Frame, position: int, step: Step, values: list[Any], env: dict[str, int]) -> None:
+        match step:
+            case Launch() if step.kernel in self._program.names:
+                assert isinstance(values, _Values)
+                self._run_segment(single_segment(position, step), values.layout, values, env)
+            case Launch():
+                self._host_launch(step, values, env)
+            case Call() if self._is_view(step, frame, values):
+                self._view(step, frame.plan, values, env)
+            case Call():
+                arguments = [None if i is None else self._on_host(values, i) for i in step.inputs]
+                arguments.extend(evaluate_dim(d, env) for d in step.dims)
+                result = self._invoke(step, arguments)
+                results = result if isinstance(result, tuple) else (result,)
+                self._receive(step.op, step.origin, step.outputs, results, frame.plan, values, env)
+            case Alloc():
+                values[step.output] = self._new(frame, step.output, shape_of(frame.plan.values[step.output], env))
+            case Copy():
+                self._copy_step(step, values)
+            case If():
+                self._if(frame, position, step, values, env)
+            case Loop():
+                self._loop(frame, position, step, values, env)
+
+    def _is_view(self, step: Call, frame: _Frame, values: list[Any]) -> bool:
+        operand = values[step.inputs[0]] if is_same_memory(step) and step.inputs[0] is not None else None
+        known = frame.plan.values[step.outputs[0]].shape is not None if step.outputs else False
+        return isinstance(operand, DeviceArray) and operand.contiguous and known
+
+    def _host_launch(self, step: Launch, values: list[Any], env: Mapping[str, int]) -> None:
+        arguments = [None if i is None else self._on_host(values, i) for i in step.inputs]
+        targets = [values[o] for o in step.outputs]
+        twins = [t.writable_twin(self._stream) if isinstance(t, DeviceArray) else None for t in targets]
+        arguments.extend(t if twin is None else twin.array for t, twin in zip(targets, twins, strict=True))
+        arguments.extend(evaluate_dim(d, env) for d in step.dims)
+        self._invoke(step, arguments)
+        for target, twin in zip(targets, twins, strict=True):
+            if twin is not None:
+                target.upload_twin(twin, self._stream)
+
+    def _copy_step(self, step: Copy, values: list[Any]) -> None:
+        source, target = values[step.source], values[step.output]
+        match source, target:
+            case DeviceArray(), DeviceArray():
+                self._copy(source, target)
+            case np.ndarray(), DeviceArray():
+                target.upload(source, self._stream)
+            case DeviceArray() | np.ndarray(), np.ndarray():
+                np.copyto(target, self._on_host(values, step.source))
+            case _:
+                values[step.output] = self._own(source)
+
+    def _hand_over(self, result: Any, bound: DeviceArray | None, value: PlanValue) -> Any:
+        if bound is None or result is bound:
+            return result
+        if bound.shape != np.shape(result):
+            raise SignatureError(value.name, f"a bound output of shape {np.shape(result)}", f"shape {bound.shape}")
+        if isinstance(result, DeviceArray):
+            self._copy(result, bound)
+        else:
+            bound.upload(np.asarray(result), self._stream)
+        return bound
+
+
+def _copied(name: str, result: Any, bound: np.ndarray) -> np.ndarray:
+    if bound.shape != np.shape(result):
+        raise SignatureError(name, f"a bound output of shape {np.shape(result)}", f"shape {bound.shape}")
+    np.copyto(bound, result)
+    return bound

@@ -1,0 +1,125 @@
+"""Device code in an artifact: facts for its header, texts and binaries for its sections, and the way back.
+
+Texts that several kernels share are stored once, and so are images. Equal code gives equal bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from fusible.errors import ArtifactError
+from fusible.runtime.devices.code import DeviceCode, DeviceImage, DeviceKernel
+from fusible.runtime.devices.program import DeviceProgram, open_device_program, open_host_library
+from fusible.runtime.devices.triton_cpu import TritonCpu
+from fusible.runtime.native.library_bytes import cached_library
+from fusible.runtime.native.program import NativeCode, processor_key
+
+__all__ = ["device_facts", "device_sections", "open_stored"]
+
+IMAGES, LIBRARY, SOURCES = "device images", "device library", "device sources"
+
+
+def device_facts(program: DeviceProgram) -> dict[str, Any]:
+    """What the header says of device code."""
+    code = program.code
+    texts, blobs = _texts(code), _blobs(code)
+    kernels = []
+    for kernel in code.kernels:
+        facts = {f.name: getattr(kernel, f.name) for f in fields(kernel)}
+        kernels.append({**facts, "source": texts[kernel.source]})
+    return {
+        "target": program.target,
+        "threads": program.threads,
+        "kernels": kernels,
+        "images": {
+            target: {n: _image_facts(i, blobs) for n, i in found.items()} for target, found in code.images.items()
+        },
+        "host": None if code.host is None else list(code.host.functions),
+        "checked": code.checked,
+        "builder": code.builder,
+        "processor": processor_key() if program.library is not None else None,
+    }
+
+
+def _texts(code: DeviceCode) -> dict[str, int]:
+    """The number of each different source."""
+    return {text: n for n, text in enumerate(dict.fromkeys(kernel.source for kernel in code.kernels))}
+
+
+def _blobs(code: DeviceCode) -> dict[bytes, int]:
+    """Where each different image begins in its section."""
+    found: dict[bytes, int] = {}
+    offset = 0
+    for _, images in sorted(code.images.items()):
+        for _, image in sorted(images.items()):
+            if image.data not in found:
+                found[image.data] = offset
+                offset += len(image.data)
+    return found
+
+
+def _image_facts(image: DeviceImage, blobs: Mapping[bytes, int]) -> dict[str, Any]:
+    facts = {key: value for key, value in asdict(image).items() if key != "data"}
+    return {**facts, "offset": blobs[image.data], "nbytes": len(image.data)}
+
+
+def device_sections(program: DeviceProgram) -> dict[str, Any]:
+    """The sections by name: texts as JSON data, binaries as bytes."""
+    code = program.code
+    host = {} if code.host is None else dict(code.host.sources)
+    found: dict[str, Any] = {SOURCES: {"triton": list(_texts(code)), "host": host}}
+    if code.images:
+        found[IMAGES] = b"".join(_blobs(code))
+    if program.library is not None:
+        found[LIBRARY] = program.library.read_bytes()
+    return found
+
+
+def open_stored(
+    facts: Mapping[str, Any],
+    sources: Mapping[str, Any],
+    binaries: Mapping[str, memoryview],
+    digest: str,
+    cache_dir: Path,
+) -> DeviceProgram:
+    """The program of an artifact. sources, binaries: of its sections; digest: of the library's.
+
+    A library for another processor is compiled anew of its sources; images for another GPU are, when the device is
+    first wanted. Raises DeviceError, KernelBuildError, UsageError, ArtifactError.
+    """
+    code = _code(facts, sources, binaries.get(IMAGES, memoryview(b"")))
+    target, threads = str(facts["target"]), facts["threads"]
+    if target == TritonCpu.target and LIBRARY in binaries and facts["processor"] == processor_key():
+        library, checked = cached_library(binaries[LIBRARY], digest, cache_dir)
+        return open_host_library(code, library, threads=threads, checked=checked)
+    return open_device_program(code, target, threads=threads, cache_dir=cache_dir)
+
+
+def _code(facts: Mapping[str, Any], sources: Mapping[str, Any], images: memoryview) -> DeviceCode:
+    kernels = tuple(_kernel(kernel, sources["triton"]) for kernel in facts["kernels"])
+    host = None if facts["host"] is None else NativeCode(sources["host"], tuple(facts["host"]))
+    made = {t: {n: _image(i, images) for n, i in found.items()} for t, found in facts["images"].items()}
+    return DeviceCode(kernels, made, host, facts["checked"], facts["builder"])
+
+
+def _kernel(facts: Mapping[str, Any], texts: list[str]) -> DeviceKernel:
+    return DeviceKernel(
+        **{
+            **facts,
+            "source": texts[facts["source"]],
+            "arguments": tuple((name, type_) for name, type_ in facts["arguments"]),
+            "sites": tuple(facts["sites"]),
+        }
+    )
+
+
+def _image(facts: Mapping[str, Any], images: memoryview) -> DeviceImage:
+    known = dict(facts)
+    start, nbytes = int(known.pop("offset")), int(known.pop("nbytes"))
+    if start < 0 or start + nbytes > len(images):
+        raise ArtifactError("an image lies outside its section: the artifact is damaged")
+    device, profile = known["scratch"]
+    return DeviceImage(**{**known, "data": bytes(images[start : start + nbytes]), "scratch": (device, profile)})
