@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,10 +12,11 @@ from fusible.compiler.backends.triton.launch import AccessFact, LaunchRule
 from fusible.compiler.backends.triton.node_kernel import NodeKernel, kernel_source, tensor_of
 from fusible.compiler.backends.triton.print_expr import literal_text
 from fusible.compiler.backends.triton.printer import PrintedKernel
-from fusible.compiler.ir.graph import Node
+from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.ir.opset.resize import ResizeAttrs
 from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.ir.types import DType, Shape
+from fusible.compiler.region.reorder import Order
 from fusible.kernels.numpy.resize import scalings
 
 __all__ = ["print_resize"]
@@ -32,13 +34,22 @@ _FLOATS = (DType.F32, DType.F16, DType.BF16)
 _BLOCK, _WARPS = 256, 4
 
 
-def print_resize(node: Node, name: str = "kernel") -> PrintedKernel:
-    """The kernel of a `resize` node. Raises NotPrintable with what it does not do."""
+def print_resize(node: Node, orders: Mapping[Value, Order], name: str = "kernel") -> PrintedKernel:
+    """The kernel of a `resize` node. Raises NotPrintable with what it does not do.
+
+    orders: how values are stored that are not row-major.
+    """
     attrs, operand = node.attrs, node.inputs[0]
     assert isinstance(attrs, ResizeAttrs) and operand is not None
     types = tensor_of(operand), tensor_of(node.outputs[0])
-    before, after = (_shape(t.shape) for t in types)
     _check(attrs, types[0].dtype)
+    order, rank = orders.get(operand), len(_shape(types[0].shape))
+    if order != orders.get(node.outputs[0]):
+        raise NotPrintable("its operand and its result are stored in different orders")
+    order = order or tuple(range(rank))
+    before, after = (tuple(_shape(t.shape)[a] for a in order) for t in types)
+    scaled = attrs.axes if attrs.axes is not None else tuple(range(rank))
+    attrs = replace(attrs, axes=tuple(order.index(a % rank) for a in scaled))
     first, last = _resized(attrs, before, after)
     sizes: dict[str, Dim] = {
         "outer": product(before[:first]), "inner": product(before[last + 1 :]),
@@ -86,8 +97,7 @@ def _check(attrs: ResizeAttrs, dtype: DType) -> None:
 
 def _resized(attrs: ResizeAttrs, before: Sequence[Dim], after: Sequence[Dim]) -> tuple[int, int]:
     """The first and the last axis whose size or scale changes; they are one, or neighbours."""
-    axes = [a % len(before) for a in (attrs.axes if attrs.axes is not None else range(len(before)))]
-    scales = dict(zip(axes, attrs.scales or (), strict=False))
+    scales = dict(zip(attrs.axes or (), attrs.scales or (), strict=False))
     found = [a for a in range(len(before)) if before[a] != after[a] or scales.get(a, 1.0) != 1.0]
     if not found or found[-1] - found[0] != len(found) - 1 or len(found) > 2:
         raise NotPrintable("it resizes none of its axes, or more than two neighbours")
@@ -96,8 +106,8 @@ def _resized(attrs: ResizeAttrs, before: Sequence[Dim], after: Sequence[Dim]) ->
 
 def _scale(attrs: ResizeAttrs, before: Sequence[Dim], axis: int, size: str) -> tuple[str, str]:
     """The texts of an axis' scale, and of what its size grows to before it is cut."""
-    axes = [a % len(before) for a in (attrs.axes if attrs.axes is not None else range(len(before)))]
-    number, extent = axes.index(axis), before[axis]
+    assert attrs.axes is not None
+    number, extent = attrs.axes.index(axis), before[axis]
     if isinstance(extent, int):
         sizes = [attrs.sizes[number]] if attrs.sizes is not None else None
         if sizes is None or isinstance(sizes[0], int):

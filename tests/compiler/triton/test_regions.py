@@ -8,7 +8,7 @@ from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.errors import ExecutionError
 from tests.compiler.triton.regions import check_sample, made_sample, printed_sample
 
-SEEDS = (1, 2, 3, 7, 8, 10)
+SEEDS = (1, 2, 3, 10)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
