@@ -26,6 +26,7 @@ from fusible.compiler.backends.triton.launch import POINTER_TYPES, AccessFact, A
 from fusible.compiler.backends.triton.print_expr import Code, literal_text
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.schedule_attention import AttentionSchedule, schedule_attention
+from fusible.compiler.backends.triton.template_import import template_import
 from fusible.compiler.backends.triton.tile import check_element_types, tile_over
 from fusible.compiler.ir.symbol_values import substitute
 from fusible.compiler.ir.symbols import Dim, bounds_of
@@ -136,7 +137,7 @@ class _Printer:
         imports = ["import triton", "import triton.language as tl"]
         if functions.pop("libdevice", None) is not None:
             imports.append("from triton.language.extra import libdevice")
-        imports += ["", f"from fusible.kernels.triton.attention import {_EMPTY[self.attention.guard]}, attend"]
+        imports += ["", template_import("attention", [_EMPTY[self.attention.guard], "attend"])]
         parameters = ", ".join([*(a.name for a in arguments), *(f"{c}: tl.constexpr" for c in constants)])
         head = ['"""One kernel, printed from this region:', "", region_text(self.region), '"""', "", *imports]
         hooks = [self._hook("score", self.score), self._hook("finish", self.finish)]
