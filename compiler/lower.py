@@ -23,6 +23,7 @@ from fusible.compiler.ir.symbols import Dim, dim_text
 from fusible.compiler.ir.types import OptionalType, SequenceType, TensorType
 from fusible.compiler.options import Limits, Options
 from fusible.compiler.outcome import Outcome
+from fusible.compiler.placement import check_placement
 from fusible.compiler.planner import Planned, make_plan
 from fusible.compiler.schedule import schedule
 from fusible.compiler.targets import TRITON_CPU
@@ -55,6 +56,8 @@ def lower(
     for inner in graphs_outside_groups(graph):
         schedule(inner, lambda value: _home(value, backend))
     planned = make_plan(graph, backend)
+    if isinstance(backend, TritonBackend):
+        check_placement(planned.plan, backend.kernels, backend.host, backend.target, options)
     limits = options.limits
     program = _program(backend, options) if isinstance(backend, CpuBackend) else None
     executable = Executable(

@@ -44,7 +44,7 @@ def explain(
     json_output: JsonOption = False,
 ) -> None:
     """Show what was fused and what was not, with reasons and costs, the kernels, calls of NumPy and the memory plan."""
-    executable = open_executable(program, target, shape or (), precision)
+    executable = open_executable(program, target, shape or (), precision, allow_host=True)
     if html is not None:
         executable.report.to_html(html)
     if kernel is not None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from fusible.compiler.backends.triton.from_triton import told
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.static_report import StaticReport, cuda_report, hip_report
@@ -94,7 +95,7 @@ def ttir_text(kernel: PrintedKernel, target: GpuTarget) -> str:
 
 
 def _refused(kernel: PrintedKernel, target: GpuTarget, error: Exception) -> KernelBuildError:
-    return KernelBuildError(kernel.source, ["triton", kernel.rule.kernel, target.target], str(error))
+    return KernelBuildError(kernel.source, ["triton", kernel.rule.kernel, target.target], told(error))
 
 
 def _refusals() -> tuple[type[Exception], ...]:

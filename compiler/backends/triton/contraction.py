@@ -18,6 +18,7 @@ from fusible.compiler.ir.symbol_values import symbols_of
 from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.digits import divisors_of, with_digits
+from fusible.compiler.region.phases import with_phases
 from fusible.compiler.region.region import Contract, Load, Reduce, Region, Scan, operands_of
 from fusible.compiler.region.reorder import Order, reordered
 
@@ -84,7 +85,7 @@ def contraction_of(region: Region, constants: Collection[int] = (), *, depth_las
         raise Unsuited(f"its contraction multiplies {len(contract.args)} operands")
     kind = _kind(region, contract)
     _check_epilogue(region, position)
-    region = _apart(region, position)
+    region = _apart(with_phases(region, position), position)
     nest = nest_of(region, contraction=position)
     roles = _roles(nest, *contract.args)
     left, right = contract.args
@@ -226,7 +227,7 @@ def _repacked(
 ) -> dict[int, Order]:
     """The order in which the constant that an operand is made of should be stored, if it is one that may be."""
     reading = [s for s in _loads(region, value) if any(_axes(c) & set(depth) for c in s.map.components)]
-    if len(reading) != 1 or reading[0].buffer not in constants or reading[0].map.bounds:
+    if len(reading) != 1 or reading[0].buffer not in constants:
         return {}
     load = reading[0]
     others = [s for s in region.stages if isinstance(s, Load) and s is not load and s.buffer == load.buffer]
@@ -235,11 +236,11 @@ def _repacked(
     inner: list[tuple[int, int]] = []
     outer: list[int] = []
     for dimension, component in enumerate(load.map.components):
-        axes = _axes(component)
-        if not axes & set(depth):
+        summed = _axes(component) & set(depth)
+        if not summed:
             outer.append(dimension)
-        elif len(axes) == 1:
-            inner.append((depth.index(next(iter(axes))), dimension))
+        elif len(summed) == 1:
+            inner.append((depth.index(summed.pop()), dimension))
         else:
             return {}
     by_depth = [dimension for _, dimension in sorted(inner)]

@@ -1,0 +1,43 @@
+"""Models built ahead of time for GPUs: images in the executable and its artifact, and what runs where there is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import helper
+
+import fusible
+from fusible.compiler.backends.triton.device_code import build_for
+from tests.compiler.triton.test_target import FLOAT, rows
+from tests.runtime import models
+
+TARGETS = {"cuda:sm_90": b"\x7fELF", "hip:gfx942": b"\x7fELF"}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_model_is_built_for_a_gpu_that_is_not_here(target: str, tmp_path: Path) -> None:
+    model = models.make([helper.make_node("Softmax", ["x"], ["y"])], [models.value("x", FLOAT, [3, 24])], ["y"])
+    exe = fusible.compile(model, target=target)
+    assert exe.target == target and exe.device is not None
+    image = exe.device.code.images[target]["k000_softmax"]
+    assert image.symbol == "kernel" and image.data.startswith(TARGETS[target]) and image.threads % 32 == 0
+    exe.save(tmp_path / "model.fusible")
+    loaded = fusible.load(tmp_path / "model.fusible")
+    assert loaded.device is not None and loaded.device.code == exe.device.code
+    for each in (exe, loaded):
+        with pytest.raises(fusible.DeviceError):
+            each.run(rows(3))
+
+
+def test_other_gpus_get_code_of_the_same_sources(tmp_path: Path) -> None:
+    model = models.make([helper.make_node("Abs", ["x"], ["y"])], [models.value("x", FLOAT, [3, 24])], ["y"])
+    exe = fusible.compile(model, target="triton-cpu", options=fusible.Options(cache_dir=tmp_path))
+    assert exe.device is not None
+    for target in ("cuda:sm_86", "cuda:sm_100"):
+        (image,) = build_for(exe.device.code, target, tmp_path).images[target].values()
+        assert image.data.startswith(b"\x7fELF")
+    with pytest.raises(fusible.DeviceError, match="cannot be built for cuda:sm_70: known are cuda:sm_100"):
+        build_for(exe.device.code, "cuda:sm_70", tmp_path)
+    assert np.array_equal(exe.run(rows(3))["y"], np.abs(rows(3)["x"]))
