@@ -9,9 +9,10 @@ from onnx.parser import parse_model
 
 from fusible.benchmarks import predictions
 from fusible.benchmarks.kernel_findings import findings
-from fusible.benchmarks.predictions import Predicted, main, predicted, published
+from fusible.benchmarks.predictions import Predicted, main, markdown, predicted, published, recorded
+from fusible.benchmarks.public_gemm import errors, public_rows
 from fusible.benchmarks.public_gemm import main as print_errors
-from fusible.benchmarks.public_gemm import public_rows
+from fusible.benchmarks.public_gemm import markdown as error_table
 from fusible.benchmarks.zoo.catalog import names
 from fusible.compiler.api import import_graph
 from fusible.compiler.backends.triton.gpu_targets import GPUS, gpu_target
@@ -80,6 +81,13 @@ def test_the_errors_are_printed_for_each_run(capsys: pytest.CaptureFixture[str])
     shown = capsys.readouterr().out
     assert shown.count("unseen") == 9 and shown.count("fitted") == 3 and "PREDICTED" in shown
     assert len(shown.splitlines()) == len(public_rows()) + 13
+
+
+def test_the_document_has_the_tables_that_the_commands_make() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "gpu_predictions.md").read_text(encoding="utf-8")
+    assert "\n".join(error_table(errors(public_rows()))) in text
+    assert "\n".join(markdown(recorded(), published())) in text
+    assert {row.batch for row in recorded()} == {1, 32} and {row.precision for row in recorded()} == {"fp16"}
 
 
 def test_findings_are_listed_once_for_a_kernel() -> None:
