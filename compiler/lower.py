@@ -14,7 +14,8 @@ import numpy as np
 from fusible.compiler.backends.cpu.backend import CpuBackend
 from fusible.compiler.backends.numpy import NumpyBackend
 from fusible.compiler.backends.triton.backend import TritonBackend
-from fusible.compiler.backends.triton.device_code import gpu_code, host_code
+from fusible.compiler.backends.triton.device_code import gpu_code, host_code, static_reports
+from fusible.compiler.backends.triton.model_report import model_report
 from fusible.compiler.costs import Cost, Costs, total_cost
 from fusible.compiler.ir.analysis import values
 from fusible.compiler.ir.graph import Graph, Node, Value
@@ -22,6 +23,7 @@ from fusible.compiler.ir.symbols import Dim, dim_text
 from fusible.compiler.ir.types import OptionalType, SequenceType, TensorType
 from fusible.compiler.options import Limits, Options
 from fusible.compiler.outcome import Outcome
+from fusible.compiler.placement import check_placement
 from fusible.compiler.planner import Planned, make_plan
 from fusible.compiler.schedule import schedule
 from fusible.compiler.targets import TRITON_CPU
@@ -54,6 +56,8 @@ def lower(
     for inner in graphs_outside_groups(graph):
         schedule(inner, lambda value: _home(value, backend))
     planned = make_plan(graph, backend)
+    if isinstance(backend, TritonBackend):
+        check_placement(planned.plan, backend.kernels, backend.host, backend.target, options)
     limits = options.limits
     program = _program(backend, options) if isinstance(backend, CpuBackend) else None
     executable = Executable(
@@ -71,8 +75,10 @@ def lower(
         device=_device(backend, options) if isinstance(backend, TritonBackend) else None,
     )
     report = _report(executable, graph, planned, outcome, [*notes, *_failing_branches(graph)], backend)
+    if isinstance(backend, TritonBackend) and backend.target != TRITON_CPU:
+        report = replace(report, gpu=_gpu_report(graph, planned, backend, options, report))
     object.__setattr__(executable, "made_report", report)
-    if options.standalone and (steps := host_steps(executable)):
+    if options.standalone and isinstance(backend, CpuBackend) and (steps := host_steps(executable)):
         raise LoweringError("a standalone model", {backend.target: "; ".join(steps)})
     return executable
 
@@ -108,6 +114,16 @@ def _device(backend: TritonBackend, options: Options) -> DeviceProgram | None:
     else:
         code = gpu_code(kernels, backend.gpu, cache_dir)
     return open_device_program(code, backend.target, threads=options.threads, cache_dir=cache_dir)
+
+
+def _gpu_report(
+    graph: Graph, planned: Planned, backend: TritonBackend, options: Options, report: Report
+) -> dict[str, Any]:
+    """What the kernels of a GPU show, and their predicted times. Branches and loop bodies are left out."""
+    reports = static_reports(list(backend.kernels.values()), backend.gpu, _cache_dir(options))
+    steps = _steps_of_nodes(planned.plan, graph, planned.done)
+    host = [f"{', '.join(row['nodes']) or row['op']}: {row['reason']}" for row in report.host]
+    return model_report(steps, backend, reports, Costs(), host, options.products)
 
 
 def _cache_dir(options: Options) -> Path:

@@ -46,7 +46,8 @@ class Options:
     exactness: the loosest class of rewrite that may run. verify: "off", "passes" (the invariants after every pass),
     "rewrites" (each rewritten piece is run before and after on random inputs) or "kernels" (the invariants, and in each
     run on triton-cpu every access of a kernel). fold_bytes: the largest constant that folding may create. standalone:
-    refuse host callbacks. cache_dir: for kernels (None: the user's cache).
+    refuse host callbacks. allow_host: on a target with Triton kernels, let NumPy run the steps that have none (None:
+    triton-cpu does, a GPU refuses the model). cache_dir: for kernels (None: the user's cache).
     """
 
     threads: int | None = None
@@ -56,12 +57,19 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     fold_bytes: int = 64 * 2**20
     standalone: bool = False
+    allow_host: bool | None = None
     cache_dir: str | Path | None = None
 
     @property
     def products(self) -> str:
         """How Triton kernels multiply f32, in Triton's words."""
         return "tf32" if self.precision == "tf32" else "ieee"
+
+    def host_allowed(self, target: str) -> bool:
+        """Whether steps without a kernel for the target may run in NumPy."""
+        if self.standalone:
+            return False
+        return self.allow_host if self.allow_host is not None else not target.startswith(("cuda:", "hip:"))
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:

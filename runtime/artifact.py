@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusible.errors import ArtifactError
+from fusible.runtime.collection import collection_put_off
+from fusible.runtime.executable import CustomKernel, Executable
 from fusible.runtime.native.cache import default_cache_dir
 from fusible.runtime.native.program import NativeCode, Program, processor_key, unpack_program
 from fusible.runtime.plan import Plan
@@ -33,7 +35,6 @@ from fusible.runtime.signature import DTYPES, TensorSpec
 
 if TYPE_CHECKING:
     from fusible.runtime.devices.program import DeviceProgram
-    from fusible.runtime.executable import Executable
 
 __all__ = ["VERSION", "load_artifact", "save_artifact"]
 
@@ -217,7 +218,11 @@ def load_artifact(path: str | PathLike[str], *, check: bool = False) -> Executab
 
     Raises ArtifactError if the file is missing, damaged, of another version, or needs a kernel that is not there.
     """
-    file = Path(path)
+    with collection_put_off():
+        return _loaded(Path(path), check)
+
+
+def _loaded(file: Path, check: bool) -> Executable:
     try:
         with file.open("rb") as stream:
             prefix = stream.read(_PREFIX.size)
@@ -266,8 +271,6 @@ def _constant(section: Mapping[str, Any], mapped: Any, start: int, size: int, ch
 
 
 def _executable(header: Mapping[str, Any], parts: Mapping[str, np.ndarray]) -> Executable:
-    from fusible.runtime.executable import CustomKernel, Executable  # noqa: PLC0415 - it imports this module
-
     custom = tuple(CustomKernel(**k) for k in header["custom"])
     program = None
     if header["native"] is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -18,10 +18,10 @@ class Report:
 
     fusions: rewrites and fusions that happened; refusals: those that did not, with reasons; kernels: one row per step;
     memory: bytes (arena expression or number, constants, peak for the fixed part); cost: counts, and the sums over
-    steps; notes: anything loud; host: steps of a native target that call NumPy, with the reason. `flops` and `bytes` of
-    kernels and cost are static: a number, an expression over sizes as text, or None where operations are not known;
-    `language` says what a kernel is written in: numpy, c or triton. The row of an `if` or `loop` covers the rows of its
-    sub-plans.
+    steps; notes: anything loud; host: steps of a native target that call NumPy, with the reason; gpu: of a GPU target,
+    what its kernels' code shows and predicted times, {} for others. `flops` and `bytes` of kernels and cost are static:
+    a number, an expression over sizes as text, or None where operations are not known; `language` says what a kernel is
+    written in: numpy, c or triton. The row of an `if` or `loop` covers the rows of its sub-plans.
     """
 
     fusions: tuple[Mapping[str, Any], ...] = ()
@@ -32,6 +32,7 @@ class Report:
     passes: tuple[Mapping[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
     host: tuple[Mapping[str, Any], ...] = ()
+    gpu: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Everything as one JSON text, keys sorted."""
@@ -43,6 +44,8 @@ class Report:
 
         names = ("fusions", "refusals", "kernels", "host", "passes")
         sections = "".join(f"<h2>{name}</h2>{_table(getattr(self, name))}" for name in names)
+        if self.gpu:
+            sections += f"<h2>GPU: {html.escape(str(self.gpu['gpu']))}, predictions</h2>{_table(self.gpu['kernels'])}"
         facts = f"<h2>memory</h2>{_table((self.memory,))}<h2>cost</h2>{_table((self.cost,))}"
         notes = "".join(f"<li>{html.escape(n)}</li>" for n in self.notes)
         style = "body{font:14px sans-serif}table{border-collapse:collapse}td,th{border:1px solid #bbb;padding:2px 6px}"
@@ -53,7 +56,7 @@ class Report:
         Path(path).write_text(page, encoding="utf-8")
 
 
-def _table(rows: tuple[Mapping[str, Any], ...]) -> str:
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     import html  # noqa: PLC0415 - see above
 
     if not rows or not any(rows):

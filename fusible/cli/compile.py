@@ -13,7 +13,14 @@ import typer
 
 from fusible.cli.console import aligned, bytes_text, print_json, print_line
 from fusible.cli.models import compile_file, options_for
-from fusible.cli.parameters import JsonOption, ModelArgument, PrecisionOption, ShapeOption, TargetOption
+from fusible.cli.parameters import (
+    AllowHostOption,
+    JsonOption,
+    ModelArgument,
+    PrecisionOption,
+    ShapeOption,
+    TargetOption,
+)
 
 if TYPE_CHECKING:
     from fusible.runtime.executable import Executable
@@ -38,6 +45,7 @@ def compile_model(
     target: TargetOption = "auto",
     shape: ShapeOption = None,
     precision: PrecisionOption = "fp32",
+    allow_host: AllowHostOption = False,
     passes: PassesOption = None,
     disable: DisableOption = None,
     limit: LimitOption = None,
@@ -54,7 +62,7 @@ def compile_model(
         shape or (),
         pass_files=passes or (),
         disabled=disable or (),
-        options=options_for(precision),
+        options=options_for(precision, allow_host=allow_host),
         instruments=() if dump is None else (Dump(dump),),
         limit=limit,
     )

@@ -35,10 +35,12 @@ def is_artifact(path: Path) -> bool:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def open_executable(path: Path, target: str, shapes: Iterable[str], precision: str = "fp32") -> Executable:
+def open_executable(
+    path: Path, target: str, shapes: Iterable[str], precision: str = "fp32", *, allow_host: bool = False
+) -> Executable:
     """Load an artifact, or compile a model. Raises UsageError if shapes are given for an artifact."""
     if not is_artifact(existing(path)):
-        return compile_file(path, target, shapes, options=options_for(precision))
+        return compile_file(path, target, shapes, options=options_for(precision, allow_host=allow_host))
     executable = load_artifact(path)
     if precision != "fp32":
         raise UsageError("--precision belongs to compiling; the artifact has its precision already")
@@ -49,11 +51,15 @@ def open_executable(path: Path, target: str, shapes: Iterable[str], precision: s
     return executable
 
 
-def options_for(precision: str, *, verify: bool = False) -> Options:
+def options_for(precision: str, *, verify: bool = False, allow_host: bool = False) -> Options:
     """The options of the command line. Raises UsageError for a precision that there is not."""
     from fusible.compiler.options import Options
 
-    return Options(precision=precision, verify="passes" if verify else "off")  # type: ignore[arg-type]  # it checks them
+    return Options(
+        precision=precision,  # type: ignore[arg-type]  # it checks them
+        verify="passes" if verify else "off",
+        allow_host=True if allow_host else None,
+    )
 
 
 def compile_file(

@@ -8,6 +8,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 __all__ = [
+    "AllowHostOption",
     "InputsOption",
     "JsonOption",
     "ModelArgument",
@@ -30,6 +31,9 @@ TargetOption: TypeAlias = Annotated[
         help="cpu, numpy, or auto: cpu where there is a C compiler, else numpy. Triton kernels: triton-cpu, which runs "
         "them as C, or what they are built for: cuda:sm_90, hip:gfx942, ... (`fusible doctor` has all).",
     ),
+]
+AllowHostOption: TypeAlias = Annotated[
+    bool, typer.Option("--allow-host", help="On a GPU, let NumPy run the steps that have no kernel there.")
 ]
 PrecisionOption: TypeAlias = Annotated[
     str,

@@ -14,6 +14,7 @@ from fusible.cli.arrays import random_inputs, read_inputs, write_outputs
 from fusible.cli.console import print_json, print_table, progress
 from fusible.cli.models import open_executable
 from fusible.cli.parameters import (
+    AllowHostOption,
     InputsOption,
     JsonOption,
     PrecisionOption,
@@ -35,11 +36,12 @@ def run(
     target: TargetOption = "auto",
     shape: ShapeOption = None,
     precision: PrecisionOption = "fp32",
+    allow_host: AllowHostOption = False,
     seed: SeedOption = 0,
     json_output: JsonOption = False,
 ) -> None:
     """Run MODEL or ARTIFACT on arrays from a file, or on random ones, and describe its outputs."""
-    executable = open_executable(program, target, shape or (), precision)
+    executable = open_executable(program, target, shape or (), precision, allow_host=allow_host)
     if inputs is not None:
         given: Mapping[str, Any] = read_inputs(inputs, executable.inputs)
     else:

@@ -170,6 +170,7 @@ def images_for(code: DeviceCode, name: str, capability: int, cache_dir: Path) ->
     except ImportError as error:
         raise DeviceError(f"{missing}; building them here failed: {error}; compile for {target} elsewhere") from error
     try:
-        return dict(build(code, target, cache_dir).images[target])
+        made = build(code, target, cache_dir).images
+        return dict(made[chosen_image(made, capability) or target])
     except DeviceError as error:
         raise DeviceError(f"{missing}; they are built of their sources where Triton is installed: {error}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import numpy as np
+import onnx
 import pytest
 
 import fusible
@@ -17,9 +18,16 @@ def _images(n: int, h: int, w: int) -> np.ndarray:
     return np.random.default_rng(n * 100 + h + w).standard_normal((n, 3, h, w)).astype(np.float32)
 
 
-@pytest.fixture(scope="module")
-def convolution() -> fusible.Executable:
-    return fusible.compile(models.conv_relu_add(), target="numpy")
+TARGETS = ["numpy", "triton-cpu"]  # sessions of the host, and of a device, whose kernels check every access
+
+
+def compiled(model: onnx.ModelProto, target: str) -> fusible.Executable:
+    return fusible.compile(model, target=target, options=fusible.Options(verify="kernels"))
+
+
+@pytest.fixture(scope="module", params=TARGETS)
+def convolution(request: pytest.FixtureRequest) -> fusible.Executable:
+    return compiled(models.conv_relu_add(), request.param)
 
 
 def test_signature(convolution: fusible.Executable) -> None:
@@ -52,14 +60,15 @@ def test_outputs_belong_to_the_caller(convolution: fusible.Executable) -> None:
     assert np.array_equal(session.run({"x": x})["u"], kept)
 
 
-def test_an_output_that_is_an_input_is_copied() -> None:
+@pytest.mark.parametrize("target", TARGETS)
+def test_an_output_that_is_an_input_is_copied(target: str) -> None:
     from onnx import helper
 
     identity = models.make(
         [helper.make_node("Identity", ["x"], ["y"])], [models.value("x", models.FLOAT, [3])], ["y", "x"]
     )
     x = np.arange(3, dtype=np.float32)
-    got = fusible.compile(identity, target="numpy").run({"x": x})
+    got = compiled(identity, target).run({"x": x})
     assert all(np.array_equal(v, x) and not np.shares_memory(v, x) for v in got.values())
     assert not np.shares_memory(got["x"], got["y"])
 
@@ -96,18 +105,20 @@ def test_bound_inputs_and_outputs(convolution: fusible.Executable) -> None:
         session.bind(outputs={"u": np.empty(3, np.int32)})
 
 
-def test_state_goes_from_output_to_input() -> None:
-    session = fusible.compile(models.cache_step(), target="numpy").session()
+@pytest.mark.parametrize("target", TARGETS)
+def test_state_goes_from_output_to_input(target: str) -> None:
+    session = compiled(models.cache_step(), target).session()
     session.bind(inputs={"past": np.zeros(4, np.float32)}, state={"present": "past"})
     x = np.asarray([1, 2, 3, 4], np.float32)
     sums = [float(session.run({"x": x})["y"]) for _ in range(4)]
     assert sums == [10.0, 20.0, 30.0, 40.0]
 
 
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("flag", [True, False])
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_if_and_loop(flag: bool, count: int) -> None:
-    exe = fusible.compile(models.branches(), target="numpy")
+def test_if_and_loop(flag: bool, count: int, target: str) -> None:
+    exe = compiled(models.branches(), target)
     x = np.arange(6, dtype=np.float32).reshape(3, 2)
     got = exe.run({"x": x, "flag": np.asarray(flag), "count": np.asarray(count)})
     start = x + 1 if flag else x * 2
@@ -116,17 +127,17 @@ def test_if_and_loop(flag: bool, count: int) -> None:
     assert np.array_equal(got["scans"], np.asarray([v + x for v in values], np.float32).reshape(count, 3, 2))
 
 
-@pytest.mark.parametrize("target", ["numpy", "cpu"])
+@pytest.mark.parametrize("target", [*TARGETS, "cpu"])
 def test_sizes_known_only_when_they_happen(target: str) -> None:
-    exe = fusible.compile(models.nonzero_chain(), target=target)
+    exe = compiled(models.nonzero_chain(), target)
     for seed, (n, m) in enumerate([(3, 5), (1, 1), (4, 2), (3, 5), (3, 5)]):
         x = np.random.default_rng(seed).standard_normal((n, m)).astype(np.float32)
         got = exe.run({"x": x})
         assert np.array_equal(got["d"], 2 * x[x > 0]) and got["k"].tolist() == [int((x > 0).sum())]
 
 
-def test_the_arena_is_smaller_than_the_sum_and_its_peak_is_stated(convolution: fusible.Executable) -> None:
-    memory = convolution.report.memory
+def test_the_arena_is_smaller_than_the_sum_and_its_peak_is_stated() -> None:
+    memory = compiled(models.conv_relu_add(), "numpy").report.memory
     assert memory["arena_bytes"] > 0 and memory["buffers"] >= 1
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fusible.compiler.backends.cpu.c_attention import attention_of, print_attention
+from fusible.compiler.backends.attention import attention_of
+from fusible.compiler.backends.cpu.c_attention import print_attention
 from fusible.compiler.backends.cpu.c_band import Band, band_of, print_band
 from fusible.compiler.backends.cpu.c_convolution import (
     Convolution,

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import subprocess
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,32 +13,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from fusible.compiler.backends.triton.from_triton import told
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.printer import PrintedKernel
+from fusible.compiler.backends.triton.static_report import StaticReport, cuda_report, hip_report
 from fusible.errors import DeviceError, KernelBuildError, UsageError
 
 if TYPE_CHECKING:
     from triton.compiler import ASTSource
 
 __all__ = ["BuiltKernel", "StaticReport", "build", "ttir_text"]
-
-_PTX_ACCESS = re.compile(r"\b(ld|st)\.global(?:\.[A-Za-z][\w:]*)*?(?:\.v(\d))?\.[bufs](\d+)\b")
-_AMD_ACCESS = re.compile(r"\b(?:global|buffer|flat)_(load|store)_(dwordx(\d)|dword|u?short|[us]?byte|b(\d+))")
-_RESOURCES = re.compile(r"\b(REG|STACK|LOCAL):(\d+)")
-
-
-@dataclass(frozen=True, slots=True)
-class StaticReport:
-    """What a kernel's code shows. loads, stores: how many accesses of global memory have that many bits.
-
-    registers: of a thread. spilled: bytes (cuda), registers (hip). shared: bytes of a program.
-    """
-
-    registers: int
-    spilled: int
-    shared: int
-    loads: dict[int, int]
-    stores: dict[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +53,11 @@ def build(kernel: PrintedKernel, target: GpuTarget) -> BuiltKernel:
     with _source(kernel) as (source, folder), _own_cache(folder):
         try:
             made = triton_compile(source, target=wanted, options=options)  # type: ignore[no-untyped-call]
-        except Exception as error:  # the compiler raises whatever its stages raise
+        except _refusals() as error:
             raise _refused(kernel, target, error) from error
         text, binary = ("ptx", "cubin") if target.backend == "cuda" else ("amdgcn", "hsaco")
         assembly, shared = made.asm[text], int(made.metadata.shared)
-        read = _cuda_report if target.backend == "cuda" else _hip_report
-        report = read(assembly, made.asm[binary], shared, folder)
+        report = _report(target, assembly, made.asm[binary], shared, folder)
         facts = made.metadata
         threads, scratch = facts.num_warps * target.warp, (_size(facts, "global"), _size(facts, "profile"))
         return BuiltKernel(
@@ -109,12 +90,21 @@ def ttir_text(kernel: PrintedKernel, target: GpuTarget) -> str:
             functions, modules = backend.get_codegen_implementation(options), backend.get_module_map()
             made = source.make_ir(wanted, options, functions, modules, context)
             return str(stages["ttir"](made, {}))
-        except Exception as error:
+        except _refusals() as error:
             raise _refused(kernel, target, error) from error
 
 
 def _refused(kernel: PrintedKernel, target: GpuTarget, error: Exception) -> KernelBuildError:
-    return KernelBuildError(kernel.source, ["triton", kernel.rule.kernel, target.target], str(error))
+    return KernelBuildError(kernel.source, ["triton", kernel.rule.kernel, target.target], told(error))
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What Triton raises for a kernel that it does not take: its front end wraps everything in a CompilationError and
+    ptxas's complaints are a PTXASError, both TritonErrors; passes that fail and LLVM are RuntimeErrors of the bindings.
+    """
+    from triton.errors import TritonError  # noqa: PLC0415
+
+    return TritonError, RuntimeError
 
 
 def _triton() -> ModuleType:
@@ -158,38 +148,13 @@ def _own_cache(folder: Path) -> Iterator[None]:
         yield
 
 
-def _cuda_report(assembly: str, binary: bytes, shared: int, folder: Path) -> StaticReport:
+def _report(target: GpuTarget, assembly: str, binary: bytes, shared: int, folder: Path) -> StaticReport:
+    if target.backend != "cuda":
+        return hip_report(assembly, shared)
     from triton import knobs  # noqa: PLC0415
 
     path = folder / "kernel.cubin"
     path.write_bytes(binary)
     command = [knobs.nvidia.cuobjdump.path, "--dump-resource-usage", os.fspath(path)]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    used = {name: int(number) for name, number in _RESOURCES.findall(shown)}
-    counts = {"ld": Counter[int](), "st": Counter[int]()}
-    for kind, lanes, bits in _PTX_ACCESS.findall(assembly):
-        counts[kind][int(lanes or 1) * int(bits)] += 1
-    spilled = used.get("STACK", 0) + used.get("LOCAL", 0)
-    return StaticReport(used["REG"], spilled, shared, _sorted(counts["ld"]), _sorted(counts["st"]))
-
-
-def _hip_report(assembly: str, binary: bytes, shared: int, folder: Path) -> StaticReport:
-    del binary, folder  # everything stands in the text
-    counts = {"load": Counter[int](), "store": Counter[int]()}
-    for kind, name, words, bits in _AMD_ACCESS.findall(assembly):
-        width = 32 * int(words or 1) if name.startswith("dword") else int(bits or (16 if "short" in name else 8))
-        counts[kind][width] += 1
-    registers = _number(assembly, "vgpr_count")
-    spilled = _number(assembly, "vgpr_spill_count") + _number(assembly, "sgpr_spill_count")
-    return StaticReport(registers, spilled, shared, _sorted(counts["load"]), _sorted(counts["store"]))
-
-
-def _number(assembly: str, name: str) -> int:
-    found = re.search(rf"\.{name}:\s*(\d+)", assembly)
-    if found is None:
-        raise KernelBuildError(assembly, ["triton"], f"the assembly does not say its {name}; expected .{name}: NUMBER")
-    return int(found[1])
-
-
-def _sorted(counts: Counter[int]) -> dict[int, int]:
-    return dict(sorted(counts.items()))
+    usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return cuda_report(assembly, usage, shared)

@@ -16,11 +16,12 @@ from fusible.compiler.backends.triton.gpu_targets import GPUS, GpuTarget, gpu_ta
 from fusible.compiler.backends.triton.kernel import TILE_HEADER
 from fusible.compiler.backends.triton.lower import LAUNCH_SYMBOL
 from fusible.compiler.backends.triton.printer import PrintedKernel
+from fusible.compiler.backends.triton.static_report import StaticReport
 from fusible.errors import DeviceError
 from fusible.runtime.devices.code import DeviceCode, DeviceImage, DeviceKernel
 from fusible.runtime.native.program import NativeCode
 
-__all__ = ["build_for", "device_kernel", "gpu_code", "host_code"]
+__all__ = ["BUILDER", "build_for", "device_kernel", "gpu_code", "host_code", "static_reports"]
 
 BUILDER = "fusible.compiler.backends.triton.device_code:build_for"
 """What builds an artifact's kernels for a GPU that it has no images for."""
@@ -87,6 +88,12 @@ def build_for(code: DeviceCode, target: str, cache_dir: Path) -> DeviceCode:
     else:
         raise DeviceError(f"kernels cannot be built for {target}: known are {', '.join(sorted(known))}")
     return gpu_code(code.kernels, gpu, cache_dir)
+
+
+def static_reports(kernels: Sequence[DeviceKernel], gpu: GpuTarget, cache_dir: Path) -> dict[str, StaticReport]:
+    """What the code of kernels shows, by their names; built if need be. Raises as `host_code`."""
+    built = build_kernels(kernels, gpu, Form.IMAGE, cache_dir)
+    return {k.name: StaticReport.from_json(found["report"]) for k, (_, found) in zip(kernels, built, strict=True)}
 
 
 def _image(found: Mapping[str, Any]) -> DeviceImage:

@@ -10,7 +10,7 @@ from typing import Any
 
 from fusible.errors import DeviceError, KernelBuildError, UsageError
 
-__all__ = ["SignatureType", "ttir_of"]
+__all__ = ["SignatureType", "told", "ttir_of"]
 
 SignatureType = str | tuple[str, ...]
 """A parameter's type in Triton's spelling, such as `*fp16`, `i32`, `fp32`; a tuple for a tuple of parameters."""
@@ -63,10 +63,10 @@ def ttir_of(
         module = source.make_ir(GPUTarget("cuda", capability, 32), options, generators, modules, context)
         return str(backend.make_ttir(module, {}, options, capability))
     except (CompilationError, RuntimeError) as error:
-        raise KernelBuildError(function.__name__, ("triton", function.__name__), _told(error)) from error
+        raise KernelBuildError(function.__name__, ("triton", function.__name__), told(error)) from error
 
 
-def _told(error: BaseException) -> str:
+def told(error: BaseException) -> str:
     """What Triton says: of a function that the kernel calls, the innermost error has the reason."""
     told = [str(error)]
     while error.__cause__ is not None:

@@ -1,24 +1,30 @@
-"""Any region that can be one Triton kernel: which printer takes it."""
+"""Any region, and any node that has none, that can be one Triton kernel: which printer takes it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from fusible.compiler.backends.cpu.nest import NotPrintable
+from fusible.compiler.backends.triton.attention import print_attention
 from fusible.compiler.backends.triton.contraction import Contraction, Unsuited, contraction_of, sum_orders
 from fusible.compiler.backends.triton.contraction_printer import print_product, sizes_of
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.printer import PrintedKernel, print_region
+from fusible.compiler.backends.triton.recurrent import RECURRENT, print_recurrent
+from fusible.compiler.backends.triton.resize import print_resize
 from fusible.compiler.backends.triton.schedule import schedule
 from fusible.compiler.backends.triton.schedule_contraction import Sizes, schedule_contraction
+from fusible.compiler.backends.triton.top_k import print_top_k
+from fusible.compiler.ir.definition import Opaque
+from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.region import Contract, Region
-from fusible.compiler.region.reorder import reordered
+from fusible.compiler.region.reorder import Order, reordered
 from fusible.compiler.region.sums import contractions_as_sums
 
-__all__ = ["print_kernel"]
+__all__ = ["print_kernel", "print_node"]
 
 _FEWEST = 8  # rows, columns or terms for which a tile is worth its while
 _MANY = 64  # of the others, so that fewer rows or columns than that, but not one, still are worth it
@@ -36,6 +42,8 @@ def print_kernel(
     """
     if not region.contractions:
         return print_region(region, schedule(region, target))
+    if len(region.contractions) == 2:
+        return print_attention(region, target, precision=precision)
     if len(region.contractions) > 1:
         raise NotPrintable("it contains several contractions")
     try:
@@ -45,6 +53,22 @@ def print_kernel(
         return _summed(region, target, constants, unsuited)
     made = schedule_contraction(sizes_of(contraction), contraction.kind, precision, target)
     return print_product(contraction, made, precision)
+
+
+def print_node(node: Node, target: GpuTarget, orders: Mapping[Value, Order] | None = None) -> PrintedKernel | None:
+    """The kernel of a node whose op has a template of its own; None for ops that have none.
+
+    orders: how values are stored that are not row-major. Arguments of the kernel are the inputs that are there, then
+    the outputs, then numbers. Raises NotPrintable.
+    """
+    stored = orders or {}
+    if node.op.name == "resize" and isinstance(node.op.definition(node), Opaque):  # others are views: regions
+        return print_resize(node, stored)
+    if node.op.name not in ("top_k", *RECURRENT):
+        return None
+    if any(v in stored for v in (*node.inputs, *node.outputs) if v is not None):
+        raise NotPrintable("an operand is stored with its channels last")
+    return print_top_k(node) if node.op.name == "top_k" else print_recurrent(node, target)
 
 
 def _check_worth(contraction: Contraction) -> None:

@@ -13,7 +13,7 @@ from fusible.compiler.ir.types import DType
 from fusible.compiler.region.index import Bound
 from fusible.compiler.region.region import Index, Reduce, Region, Scan, Test
 
-__all__ = ["ELEMENT_TYPES", "Tile", "check_element_types", "is_value", "tile_of", "tile_over"]
+__all__ = ["ELEMENT_TYPES", "Tile", "check_element_types", "exceeds_32_bits", "is_value", "tile_of", "tile_over"]
 
 ELEMENT_TYPES = {
     DType.F64: "float64",
@@ -148,7 +148,7 @@ def tile_over(nest: Nest, outer: tuple[int, ...], folded: tuple[int, ...]) -> Ti
     columns = tuple(a for a in folded if nest.extents[a] not in (None, 1))
     row_points, column_points = _points(nest, rows), _points(nest, columns)
     tile = Tile(nest, rows, columns, row_points, column_points, False, names)
-    wide = any(_exceeds(dim) for dim in (row_points, column_points, *_positions(tile)))
+    wide = any(exceeds_32_bits(dim) for dim in (row_points, column_points, *_positions(tile)))
     return Tile(nest, rows, columns, row_points, column_points, wide, names)
 
 
@@ -156,7 +156,8 @@ def _points(nest: Nest, axes: tuple[int, ...]) -> Dim:
     return product(extent for a in axes if (extent := nest.extents[a]) is not None)
 
 
-def _exceeds(dim: Dim) -> bool:
+def exceeds_32_bits(dim: Dim) -> bool:
+    """True if positions up to a number need 64 bits, or if it is not known."""
     low, high = bounds_of(dim)
     return low is None or high is None or low < -_NARROW or high > _NARROW
 

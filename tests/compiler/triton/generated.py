@@ -15,9 +15,10 @@ from fusible.compiler.region.parse import parse_region
 from fusible.compiler.region.region import Region
 from fusible.compiler.region.verify import verify_region
 
-__all__ = ["Sample", "sample"]
+__all__ = ["LARGER", "SIZES", "Sample", "sample"]
 
 SIZES = (1, 2, 3, 4, 5, 7, 8, 9)
+LARGER = (1, 2, 3, 7, 9, 17, 33, 64, 70)
 FLOATS = {
     "neg": "neg({0})", "abs": "abs({0})", "relu": "max({0}, 0.0)", "clip": "min(max({0}, -1.0), 1.0)",
     "exp": "exp({0})", "root": "sqrt(abs({0}))", "inverse": "reciprocal(add(abs({0}), 1.0))", "floor": "floor({0})",
@@ -189,11 +190,11 @@ def _expanded(extents: Sequence[int]) -> str:
     return " + ".join(parts)
 
 
-def sample(seed: int) -> Sample:
-    """The region of a seed."""
+def sample(seed: int, sizes: Sequence[int] = SIZES) -> Sample:
+    """The region of a seed, whose axes have some of these sizes."""
     random = np.random.default_rng(seed)
     rank = int(random.integers(1, 4))
-    extents = [int(random.choice(SIZES)) for _ in range(rank)]
+    extents = [int(random.choice(sizes)) for _ in range(rank)]
     if seed % 11 == 0:
         extents[int(random.integers(rank))] = 0
     symbols = ["n", "m", "k"][: rank if seed % 5 == 0 else 0]

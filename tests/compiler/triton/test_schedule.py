@@ -73,7 +73,7 @@ def test_a_longer_row_is_looped_over_and_registers_decide() -> None:
     assert softmax(64, 16384).form is Form.PERSISTENT
     assert softmax(64, 16385) == Schedule(Form.LOOPED, 1, 1024, 8, 3, 4)
     region = parse_region(SOFTMAX.format(64, 16384, "f32", "i1"))
-    assert schedule(region, replace(H100, registers=16384)).form is Form.LOOPED
+    assert schedule(region, replace(H100, sm=replace(H100.sm, registers=16384))).form is Form.LOOPED
 
 
 def test_an_unknown_row_is_looped_over() -> None:

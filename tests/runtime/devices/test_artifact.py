@@ -156,7 +156,7 @@ def test_no_gpu_is_an_error_when_it_is_wanted(tmp_path: Path) -> None:
     with pytest.raises(fusible.DeviceError):
         exe(np.ones(3, np.float32))
     with pytest.raises(fusible.DeviceError, match="this release runs triton-cpu and cuda"):
-        open_device_program(_for_gpus("cuda:sm_90"), "hip:gfx942", cache_dir=tmp_path)
+        _ = open_device_program(_for_gpus("cuda:sm_90"), "hip:gfx942", cache_dir=tmp_path).device
     with pytest.raises(fusible.DeviceError, match="were not lowered to C"):
         open_device_program(_for_gpus("cuda:sm_90"), "triton-cpu", cache_dir=tmp_path)
 

@@ -1,0 +1,151 @@
+"""Attention whose scores never reach memory: softmax(score(q k^T)) v by blocks of keys.
+
+For each query r, with scores s[r, c] = SCORE(sum_d q[r, d] k[c, d], r, c):
+
+    out[r, :] = sum_c exp(s[r, c] - top[r]) v[c, :] / sum_c exp(s[r, c] - top[r]),   top[r] = max_c s[r, c]
+
+A program keeps a block of queries and goes through the keys block by block. Largest score, sum of weights and weighted
+sum of values are corrected by exp(old top - new top) whenever a larger score turns up: the online softmax of Milakov
+and Gimelshein, "Online normalizer calculation for softmax" (2018), algorithm 3, put around the products as in Dao et
+al., "FlashAttention" (2022), algorithm 1; the queries in the outer loop as in Dao, "FlashAttention-2" (2023).
+
+Products are accumulated in float32, and so is the softmax; weights are rounded to the type of v for the second product.
+"""
+
+import triton
+import triton.language as tl
+
+NAN_IF_EMPTY = tl.constexpr(0)
+"""A query whose scores are all -infinity gives NaN, as a softmax does."""
+ZERO_IF_EMPTY = tl.constexpr(1)
+"""It gives zeros."""
+ZERO_IF_NAN = tl.constexpr(2)
+"""It gives zeros, and so does a query with a score that is not a number."""
+
+
+@triton.jit
+def attend(q, q_row, q_column, k, k_row, k_column, v, v_row, v_column, first, queries, begin, end, keys, extra,
+           SCORE: tl.constexpr, FINISH: tl.constexpr, D: tl.constexpr, DV: tl.constexpr, BLOCK_D: tl.constexpr,
+           BLOCK_DV: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr, ROWS_FIT: tl.constexpr,
+           KEYS_FIT: tl.constexpr, EMPTY: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+    """The queries first .. first + ROWS - 1 of one head, by one program.
+
+    q [queries, D], k [keys, D], v [keys, DV]: addresses of first elements, all of one type (float16, bfloat16 or
+    float32), and the steps along rows and columns, in elements. begin, end: the keys that these queries may attend at
+    all, begin a multiple of KEYS; elsewhere SCORE would give -infinity.
+
+    SCORE(scores, r, c, in_rows, in_columns, extra): the scores, [ROWS, KEYS] in float32, at queries r [ROWS, 1] and
+    keys c [1, KEYS]. FINISH(sums, r, c, in_rows, in_columns, extra) stores the results [ROWS, BLOCK_DV] of queries r
+    and columns c. Where in_rows or in_columns is false there is no such query, key or column: nothing may be read or
+    written for it. BLOCK_D, BLOCK_DV, ROWS, KEYS: powers of two, at least 16. ROWS_FIT, KEYS_FIT: there is no such row
+    or key, which saves masks. EMPTY: see above. PRECISION: of the products, as tl.dot takes it.
+    """
+    r = first + tl.arange(0, ROWS)[:, None]
+    d = tl.arange(0, BLOCK_D)
+    column = tl.arange(0, BLOCK_DV)[None, :]
+    in_rows = r < queries
+    in_head = d < D
+    in_values = column < DV
+    block = load_block(q + r * q_row + d[None, :] * q_column, in_rows, in_head[None, :], ROWS_FIT, D == BLOCK_D)
+    top = tl.full([ROWS, 1], -float("inf"), tl.float32)
+    total = tl.zeros([ROWS, 1], tl.float32)
+    sums = tl.zeros([ROWS, BLOCK_DV], tl.float32)
+    for start in range(begin, end, KEYS):
+        c = start + tl.arange(0, KEYS)
+        in_keys = c < keys
+        turned = load_block(
+            k + c[None, :] * k_row + d[:, None] * k_column, in_keys[None, :], in_head[:, None], KEYS_FIT, D == BLOCK_D
+        )
+        scores = tl.dot(block, turned, input_precision=PRECISION)
+        scores = SCORE(scores, r, c[None, :], in_rows, in_keys[None, :], extra)
+        if not KEYS_FIT:
+            scores = tl.where(in_keys[None, :], scores, -float("inf"))
+        new_top = tl.maximum(top, tl.max(scores, 1, keep_dims=True))
+        base = tl.where(new_top == -float("inf"), 0.0, new_top)  # nothing was seen yet: weights of 0, and not of NaN
+        weights = tl.exp(scores - base)
+        shrink = tl.exp(top - base)
+        total = total * shrink + tl.sum(weights, 1, keep_dims=True)
+        values = load_block(
+            v + c[:, None] * v_row + column * v_column, in_keys[:, None], in_values, KEYS_FIT, DV == BLOCK_DV
+        )
+        sums = tl.dot(weights.to(values.dtype), values, sums * shrink, input_precision=PRECISION)
+        top = new_top
+    FINISH(divided(sums, total, EMPTY), r, column, in_rows, in_values, extra)
+
+
+@triton.jit
+def load_block(pointers, in_rows, in_columns, ROWS_FIT: tl.constexpr, COLUMNS_FIT: tl.constexpr):
+    """The elements at pointers, 0 where there are none; no mask is made where everything fits."""
+    if ROWS_FIT and COLUMNS_FIT:
+        return tl.load(pointers)
+    elif ROWS_FIT:
+        return tl.load(pointers, mask=in_columns, other=0.0)
+    elif COLUMNS_FIT:
+        return tl.load(pointers, mask=in_rows, other=0.0)
+    else:
+        return tl.load(pointers, mask=in_rows & in_columns, other=0.0)
+
+
+@triton.jit
+def divided(sums, total, EMPTY: tl.constexpr):
+    """sums / total, for a query that attends no key what EMPTY says."""
+    if EMPTY == NAN_IF_EMPTY:
+        return tl.div_rn(sums, tl.broadcast_to(total, sums.shape))
+    else:
+        if EMPTY == ZERO_IF_EMPTY:
+            empty = total == 0
+        else:
+            empty = ~(total > 0)
+        safe = tl.broadcast_to(tl.where(empty, 1.0, total), sums.shape)
+        return tl.where(empty, 0.0, tl.div_rn(sums, safe))
+
+
+@triton.jit
+def scaled(scores, r, c, in_rows, in_columns, extra):
+    """A score hook: score * scale, plus a mask if there is one, with no key behind its query if CAUSAL.
+
+    extra: (out, out_row, out_column, scale, mask or None, its row step, its column step, CAUSAL, keys - queries).
+    """
+    scores = scores * extra[3]
+    if extra[4] is not None:
+        at = extra[4] + r * extra[5] + c * extra[6]
+        scores += tl.load(at, mask=in_rows & in_columns, other=0.0).to(tl.float32)
+    if extra[7]:
+        scores = tl.where(c <= r + extra[8], scores, -float("inf"))
+    return scores
+
+
+@triton.jit
+def stored(sums, r, c, in_rows, in_columns, extra):
+    """A finish hook: results go to out, rounded to its type."""
+    tl.store(extra[0] + r * extra[1] + c * extra[2], sums.to(extra[0].dtype.element_ty), mask=in_rows & in_columns)
+
+
+@triton.jit
+def attention(q, k, v, mask, out, queries, keys, heads, group, scale,
+              q_batch, q_head, q_row, k_batch, k_head, k_row, v_batch, v_head, v_row, mask_batch, mask_head, mask_row,
+              out_batch, out_head, out_row, CAUSAL: tl.constexpr, D: tl.constexpr, DV: tl.constexpr,
+              BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr,
+              PRECISION: tl.constexpr):  # fmt: skip
+    """softmax(scale q k^T + mask) v for q [B, heads, queries, D], k and v [B, heads / group, keys, D or DV].
+
+    Grid: (ceil(queries / ROWS), B * heads). mask: added to the scores, with step 0 where it is broadcast and step 1
+    along the keys; None for no mask. CAUSAL: query r attends keys up to r + keys - queries. Elements of a head are
+    adjacent; the other steps are arguments. A query that attends no key gives zeros. out [B, heads, queries, DV].
+    """
+    first = tl.program_id(0) * ROWS
+    batch, head = tl.program_id(1) // heads, tl.program_id(1) % heads
+    end = keys
+    if CAUSAL:
+        end = tl.minimum(keys, tl.maximum(first + ROWS + keys - queries, 0))
+    bias = mask
+    if mask is not None:
+        bias = mask + batch * mask_batch + head * mask_head
+    extra = (out + batch * out_batch + head * out_head, out_row, 1, scale, bias, mask_row, 1, CAUSAL, keys - queries)
+    attend(
+        q + batch * q_batch + head * q_head, q_row, 1,
+        k + batch * k_batch + head // group * k_head, k_row, 1,
+        v + batch * v_batch + head // group * v_head, v_row, 1,
+        first, queries, 0, end, keys, extra, scaled, stored, D, DV, BLOCK_D, BLOCK_DV, ROWS, KEYS, False, False,
+        ZERO_IF_EMPTY, PRECISION,
+    )  # fmt: skip

@@ -1,0 +1,151 @@
+"""Nodes whose ops have a template of their own, with operands, and what their kernels must compute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from fusible.compiler.backends.triton.gpu_targets import GpuTarget, gpu_target
+from fusible.compiler.backends.triton.print_kernel import print_node
+from fusible.compiler.backends.triton.printer import PrintedKernel
+from fusible.compiler.ir.graph import Graph, Node
+from fusible.compiler.ir.symbols import Symbol, SymInt
+from fusible.compiler.ir.types import DType, TensorType
+from fusible.compiler.region.region import Buffer
+from tests.compiler.triton.checked import run_checked
+from tests.tolerance import assert_close
+
+__all__ = ["NODES", "NodeCase", "node_case"]
+
+H100 = gpu_target("h100")
+
+
+class NodeCase:
+    """A node. named: sizes of operands that are symbols. meaning: what gives its results, by default the op's own."""
+
+    def __init__(
+        self, op: str, arrays: Sequence[np.ndarray | None], outputs: int, meaning: Callable[..., Any],
+        named: dict[int, str] | None = None, terms: int = 1, **attrs: Any,
+    ) -> None:  # fmt: skip
+        self.arrays, self.meaning, self.attrs, self.terms = arrays, meaning, attrs, terms
+        names = named or {}
+        graph, values = Graph("node"), []
+        for number, array in enumerate(arrays):
+            if array is None:
+                values.append(None)
+                continue
+            shape = tuple(SymInt.of(Symbol(names[d], 0, 4096)) if d in names else d for d in array.shape)
+            values.append(graph.input(TensorType(DType.of(array.dtype), shape), f"x{number}"))
+        self.node: Node = graph.add_node(op, values, attrs, outputs=outputs)
+        self.env = {name: size for size, name in names.items()}
+
+    def printed(self, gpu: GpuTarget = H100) -> PrintedKernel:
+        kernel = print_node(self.node, gpu)
+        assert kernel is not None
+        return kernel
+
+    def check(self, kernel: PrintedKernel | None = None) -> None:
+        """Fail unless a kernel, or the node's own, computes what the op means."""
+        outputs = []
+        for value in self.node.outputs:
+            assert isinstance(value.type, TensorType) and value.type.shape is not None
+            outputs.append(Buffer(value.type.dtype, value.type.shape))
+        given = [a for a in self.arrays if a is not None]
+        got = run_checked(kernel or self.printed(), outputs, given, self.env)
+        wanted = self.meaning(*self.arrays, **self.attrs)
+        for array, reference in zip(got, wanted if isinstance(wanted, tuple) else (wanted,), strict=True):
+            assert_close(array, reference, accumulation=self.terms)
+
+
+NODES: dict[str, Callable[[np.random.Generator], NodeCase]] = {}
+
+
+def node(build: Callable[[np.random.Generator], NodeCase]) -> Callable[[np.random.Generator], NodeCase]:
+    NODES[build.__name__] = build
+    return build
+
+
+def node_case(name: str) -> NodeCase:
+    """The case of a name."""
+    return NODES[name](np.random.default_rng(len(name)))
+
+
+def _top_k(x: np.ndarray, named: dict[int, str] | None = None, **attrs: Any) -> NodeCase:
+    from fusible.kernels.numpy.selection import top_k
+
+    return NodeCase("top_k", [x], 2, top_k, named, **attrs)
+
+
+@node
+def top_k_with_ties_and_nan(random: np.random.Generator) -> NodeCase:
+    x = (random.integers(-4, 5, (3, 70, 5)) / 2).astype(np.float32)
+    x[0, 3, :2] = np.nan
+    x[1, 5] = -np.inf
+    return _top_k(x, axis=1, k=9)
+
+
+@node
+def top_k_smallest_half(random: np.random.Generator) -> NodeCase:
+    x = random.standard_normal((4, 131)).astype(np.float16)
+    x[2, 7:9] = np.nan
+    return _top_k(x, axis=-1, k=131, largest=False)
+
+
+@node
+def top_k_of_brain_floats(random: np.random.Generator) -> NodeCase:
+    return _top_k(random.standard_normal((2, 40)).astype(ml_dtypes.bfloat16), k=1)
+
+
+@node
+def top_k_of_integers(random: np.random.Generator) -> NodeCase:
+    return _top_k(random.integers(0, 2**64, (3, 33), dtype=np.uint64), k=4)
+
+
+@node
+def top_k_of_unknown_rows(random: np.random.Generator) -> NodeCase:
+    return _top_k(random.integers(-9, 9, (6, 45)).astype(np.int64), {6: "rows", 45: "length"}, k=3)
+
+
+def _resize(x: np.ndarray, named: dict[int, str] | None = None, **attrs: Any) -> NodeCase:
+    from fusible.kernels.numpy.resize import resize
+
+    def meaning(x: np.ndarray, **attrs: Any) -> np.ndarray:
+        return resize(x.astype(np.float64) if x.dtype.kind == "f" else x, **attrs)
+
+    return NodeCase("resize", [x], 1, meaning, named, terms=16, **attrs)
+
+
+@node
+def resize_linear(random: np.random.Generator) -> NodeCase:
+    x = random.standard_normal((2, 3, 7, 5)).astype(np.float32)
+    return _resize(x, mode="linear", scales=(1.0, 1.0, 2.0, 1.7))
+
+
+@node
+def resize_linear_aligned_half(random: np.random.Generator) -> NodeCase:
+    x = random.standard_normal((1, 2, 9, 6)).astype(np.float16)
+    how = "align_corners"
+    return _resize(x, mode="linear", sizes=(4, 13), axes=(2, 3), coordinate_transformation_mode=how)
+
+
+@node
+def resize_cubic_of_channels_last(random: np.random.Generator) -> NodeCase:
+    x = random.standard_normal((2, 6, 8, 3)).astype(np.float32)
+    how = "half_pixel_symmetric"
+    return _resize(x, mode="cubic", scales=(1.0, 1.5, 0.6, 1.0), coordinate_transformation_mode=how)
+
+
+@node
+def resize_of_unknown_length(random: np.random.Generator) -> NodeCase:
+    x = random.standard_normal((3, 11)).astype(np.float32)
+    attributes = {"mode": "linear", "scales": (1.0, 2.5), "coordinate_transformation_mode": "pytorch_half_pixel"}
+    return _resize(x, {11: "length"}, **attributes)
+
+
+@node
+def resize_to_the_nearest(random: np.random.Generator) -> NodeCase:
+    x = random.integers(-9, 9, (2, 5, 7)).astype(np.int64)
+    return _resize(x, scales=(1.0, 1.3, 0.7), nearest_mode="ceil")

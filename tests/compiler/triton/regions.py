@@ -1,0 +1,108 @@
+"""python -m tests.compiler.triton.regions [--seed N] [--count N]: random regions as kernels, in checking mode.
+
+Every kernel is Triton's own intermediate form run as C, every access is checked, and results are compared with those
+of the region in float64.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+from fusible.compiler.backends.cpu.nest import NotPrintable
+from fusible.compiler.backends.triton.gpu_targets import gpu_target
+from fusible.compiler.backends.triton.print_kernel import print_kernel
+from fusible.compiler.backends.triton.printer import PrintedKernel, print_region
+from fusible.compiler.region.text import region_text
+from fusible.errors import FusibleError
+from fusible.runtime.native.machine import usable_threads
+from tests.compiler.triton.checked import run_checked
+from tests.compiler.triton.generated import LARGER, SIZES, Sample, sample
+from tests.compiler.triton.generated_products import product_sample
+from tests.compiler.triton.in_float64 import run_in_float64
+from tests.tolerance import assert_close
+
+__all__ = ["check_sample", "made_sample", "printed_sample"]
+
+H100 = gpu_target("h100")
+_TOLD = 20  # regions after which a line says how far it is
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a seed. wrong: the text of a failure; refused: why there is no kernel."""
+
+    seed: int
+    kind: str
+    wrong: str = ""
+    refused: str = ""
+
+
+def made_sample(seed: int) -> Sample:
+    """The region of a seed: in every fifth a product; of every other one with larger axes."""
+    if seed % 5 == 2:
+        return product_sample(seed)
+    return sample(seed, LARGER if seed % 2 else SIZES)
+
+
+def printed_sample(made: Sample) -> PrintedKernel:
+    """Its kernel. Raises NotPrintable."""
+    if made.schedule is None:
+        return print_kernel(made.region, H100)
+    return print_region(made.region, made.schedule)
+
+
+def check_sample(made: Sample, kernel: PrintedKernel) -> None:
+    """Fail unless a kernel computes the region, and touches nothing else."""
+    got = run_checked(kernel, made.region.outputs, made.inputs, made.env)
+    wanted = run_in_float64(made.region, made.inputs, made.env)
+    for array, reference in zip(got, wanted, strict=True):
+        assert_close(array, reference, accumulation=4 * made.terms)
+
+
+def outcome(seed: int) -> Outcome:
+    """Make, print, run and compare the region of a seed."""
+    warnings.simplefilter("ignore")
+    made = made_sample(seed)
+    words = region_text(made.region).split()
+    kind = next((w for w in ("contract", "scan", "reduce") if w in words), "points")
+    try:
+        check_sample(made, printed_sample(made))
+    except NotPrintable as reason:
+        return Outcome(seed, kind, refused=str(reason))
+    except (AssertionError, FusibleError) as error:
+        return Outcome(seed, kind, f"{error}\n{region_text(made.region)}")
+    return Outcome(seed, kind)
+
+
+def main() -> int:
+    """Print what is wrong and a summary; exit 1 if anything is."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=1, help="of the first region; the others count up")
+    parser.add_argument("--count", type=int, default=200, help="of regions")
+    parser.add_argument("--workers", type=int, default=usable_threads(), help="processes")
+    options = parser.parse_args()
+    kinds: Counter[str] = Counter()
+    wrong = 0
+    with ProcessPoolExecutor(options.workers) as pool:
+        for found in pool.map(outcome, range(options.seed, options.seed + options.count)):
+            kinds[f"{found.kind}, refused" if found.refused else found.kind] += 1
+            if found.wrong:
+                wrong += 1
+                sys.stdout.write(f"seed {found.seed}: {found.wrong}\n")
+            if found.refused:
+                sys.stdout.write(f"seed {found.seed} is refused: {found.refused}\n")
+            if sum(kinds.values()) % _TOLD == 0:
+                sys.stdout.write(f"{sum(kinds.values())} regions, {wrong} are wrong\n")
+            sys.stdout.flush()
+    listed = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
+    sys.stdout.write(f"{options.count} regions ({listed}): {wrong} are wrong\n")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
