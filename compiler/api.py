@@ -99,6 +99,9 @@ def _unavailable(options: Options, target: str) -> list[str]:
         raise UsageError(f"precision {options.precision!r} is for targets with Triton kernels; {target} computes fp32")
     if options.standalone and target == "numpy":
         raise UsageError("standalone=True needs a target with kernels: every step of the target numpy is Python")
+    unknown = [other for other in options.also if triton_gpu(other) is None]
+    if unknown or (options.also and triton_gpu(target) is None):
+        raise UsageError(f"also={options.also}: {target} and all of these must be targets with Triton kernels")
     notes = []
     if options.threads is not None and target == "numpy":
         notes.append(f"threads={options.threads} has no effect: NumPy's BLAS decides (see OPENBLAS_NUM_THREADS)")

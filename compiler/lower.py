@@ -14,7 +14,7 @@ import numpy as np
 from fusible.compiler.backends.cpu.backend import CpuBackend
 from fusible.compiler.backends.numpy import NumpyBackend
 from fusible.compiler.backends.triton.backend import TritonBackend
-from fusible.compiler.backends.triton.device_code import gpu_code, host_code, static_reports
+from fusible.compiler.backends.triton.device_code import gpu_code, host_code, static_reports, with_targets
 from fusible.compiler.backends.triton.model_report import model_report
 from fusible.compiler.costs import Cost, Costs, total_cost
 from fusible.compiler.ir.analysis import values
@@ -113,6 +113,7 @@ def _device(backend: TritonBackend, options: Options) -> DeviceProgram | None:
         code = host_code(kernels, backend.gpu, cache_dir, checked=options.verify == "kernels")
     else:
         code = gpu_code(kernels, backend.gpu, cache_dir)
+    code = with_targets(code, options.also, cache_dir)
     return open_device_program(code, backend.target, threads=options.threads, cache_dir=cache_dir)
 
 

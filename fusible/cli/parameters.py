@@ -9,6 +9,7 @@ import typer
 
 __all__ = [
     "AllowHostOption",
+    "AlsoOption",
     "InputsOption",
     "JsonOption",
     "ModelArgument",
@@ -34,6 +35,12 @@ TargetOption: TypeAlias = Annotated[
 ]
 AllowHostOption: TypeAlias = Annotated[
     bool, typer.Option("--allow-host", help="On a GPU, let NumPy run the steps that have no kernel there.")
+]
+AlsoOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="T", help="Put kernels for this target into the artifact as well. Repeatable.", show_default=False
+    ),
 ]
 PrecisionOption: TypeAlias = Annotated[
     str,
