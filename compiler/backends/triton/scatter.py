@@ -42,7 +42,8 @@ def print_scatter(node: Node, name: str = "kernel") -> PrintedKernel:
     named = {n: kernel.size(n) for n in sizes}
     body = [
         f"extra = ({', '.join(named.get(n, n) for n in extra)},)",
-        f"scatter({kernel.program()}, x0, x2, y0, {named['points']}, {named['count']}, extra, {place}, {combine}, BLOCK)",
+        f"scatter({kernel.program()}, x0, x2, y0, {named['points']}, {named['count']},",
+        f"        extra, {place}, {combine}, BLOCK)",
     ]
     arguments = kernel.arguments()
     parameters = [*(a.name for a in arguments), "BLOCK: tl.constexpr"]
