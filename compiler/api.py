@@ -23,6 +23,7 @@ from fusible.errors import UsageError
 from fusible.passes.exactness import Exactness
 from fusible.passes.instruments import Instrument
 from fusible.passes.manager import Pipeline
+from fusible.runtime.collection import collection_put_off
 from fusible.runtime.executable import Executable
 
 __all__ = ["compile", "compile_with", "import_graph"]
@@ -75,11 +76,12 @@ def compile_with(
     settings = options or Options()
     notes = [note] if note else []
     notes += _unavailable(settings, chosen)
-    graph = import_graph(model, shapes=shapes, options=settings)
-    check_sizes(graph, settings.limits)  # before a pass computes anything of that size
-    selected = passes if passes is not None else pipeline(chosen)
-    outcome = run_passes(selected, graph, settings, chosen, instruments=instruments, limit=limit)
-    return lower(graph, _backend(chosen, settings), settings, outcome, notes=notes)
+    with collection_put_off():
+        graph = import_graph(model, shapes=shapes, options=settings)
+        check_sizes(graph, settings.limits)  # before a pass computes anything of that size
+        selected = passes if passes is not None else pipeline(chosen)
+        outcome = run_passes(selected, graph, settings, chosen, instruments=instruments, limit=limit)
+        return lower(graph, _backend(chosen, settings), settings, outcome, notes=notes)
 
 
 def _backend(target: str, options: Options) -> NumpyBackend:

@@ -9,7 +9,6 @@ Models are untrusted, artifacts are code: load only artifacts whose origin you t
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import importlib
 import json
@@ -17,7 +16,6 @@ import mmap
 import os
 import struct
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
@@ -26,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusible.errors import ArtifactError
+from fusible.runtime.collection import collection_put_off
 from fusible.runtime.executable import CustomKernel, Executable
 from fusible.runtime.native.cache import default_cache_dir
 from fusible.runtime.native.program import NativeCode, Program, processor_key, unpack_program
@@ -219,20 +218,8 @@ def load_artifact(path: str | PathLike[str], *, check: bool = False) -> Executab
 
     Raises ArtifactError if the file is missing, damaged, of another version, or needs a kernel that is not there.
     """
-    with _no_collection():
+    with collection_put_off():
         return _loaded(Path(path), check)
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Put off garbage collection: a load makes no garbage, and a first pass over all modules takes longer than it."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _loaded(file: Path, check: bool) -> Executable:

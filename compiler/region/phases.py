@@ -103,7 +103,9 @@ def _without(region: Region, condition: _Condition) -> Region:
     axis, stride = condition.axis, condition.stride
     extent = region.extents[axis]
     assert isinstance(extent, int)
-    place = condition.remainder + SymInt.of(Symbol(f"i{axis}", 0, ceildiv(extent, stride) - 1)) * stride
+    last = ceildiv(extent, stride) - 1
+    assert isinstance(last, int)
+    place = condition.remainder + SymInt.of(Symbol(f"i{axis}", 0, last)) * stride
     region = _dropped(region, condition.bound, axis, extent if extent % stride else None)
     names: dict[str, Dim] = {f"i{axis}": place}
     values, axes = {v: v for v in range(len(region.dtypes))}, {a: a for a in range(len(region.extents))}
