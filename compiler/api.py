@@ -18,7 +18,7 @@ from fusible.compiler.lower import check_sizes, lower
 from fusible.compiler.options import Options
 from fusible.compiler.pipeline import pipeline
 from fusible.compiler.run_passes import run_passes
-from fusible.compiler.targets import check_target, resolve_target, triton_gpu
+from fusible.compiler.targets import GPU_TARGETS, TRITON_CPU, check_target, resolve_target, triton_gpu
 from fusible.errors import UsageError
 from fusible.passes.exactness import Exactness
 from fusible.passes.instruments import Instrument
@@ -99,6 +99,11 @@ def _unavailable(options: Options, target: str) -> list[str]:
         raise UsageError(f"precision {options.precision!r} is for targets with Triton kernels; {target} computes fp32")
     if options.standalone and target == "numpy":
         raise UsageError("standalone=True needs a target with kernels: every step of the target numpy is Python")
+    notes = []
     if options.threads is not None and target == "numpy":
-        return [f"threads={options.threads} has no effect: NumPy's BLAS decides (see OPENBLAS_NUM_THREADS)"]
-    return []
+        notes.append(f"threads={options.threads} has no effect: NumPy's BLAS decides (see OPENBLAS_NUM_THREADS)")
+    if options.threads is not None and target in GPU_TARGETS:
+        notes.append(f"threads={options.threads} has no effect: kernels run on a GPU")
+    if options.verify == "kernels" and target != TRITON_CPU:
+        notes.append(f"verify='kernels' checks the graph alone: accesses are checked on {TRITON_CPU}")
+    return notes

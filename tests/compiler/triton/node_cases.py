@@ -107,3 +107,45 @@ def top_k_of_integers(random: np.random.Generator) -> NodeCase:
 @node
 def top_k_of_unknown_rows(random: np.random.Generator) -> NodeCase:
     return _top_k(random.integers(-9, 9, (6, 45)).astype(np.int64), {6: "rows", 45: "length"}, k=3)
+
+
+def _resize(x: np.ndarray, named: dict[int, str] | None = None, **attrs: Any) -> NodeCase:
+    from fusible.kernels.numpy.resize import resize
+
+    def meaning(x: np.ndarray, **attrs: Any) -> np.ndarray:
+        return resize(x.astype(np.float64) if x.dtype.kind == "f" else x, **attrs)
+
+    return NodeCase("resize", [x], 1, meaning, named, terms=16, **attrs)
+
+
+@node
+def resize_linear(random: np.random.Generator) -> NodeCase:
+    x = random.standard_normal((2, 3, 7, 5)).astype(np.float32)
+    return _resize(x, mode="linear", scales=(1.0, 1.0, 2.0, 1.7))
+
+
+@node
+def resize_linear_aligned_half(random: np.random.Generator) -> NodeCase:
+    x = random.standard_normal((1, 2, 9, 6)).astype(np.float16)
+    how = "align_corners"
+    return _resize(x, mode="linear", sizes=(4, 13), axes=(2, 3), coordinate_transformation_mode=how)
+
+
+@node
+def resize_cubic_of_channels_last(random: np.random.Generator) -> NodeCase:
+    x = random.standard_normal((2, 6, 8, 3)).astype(np.float32)
+    how = "half_pixel_symmetric"
+    return _resize(x, mode="cubic", scales=(1.0, 1.5, 0.6, 1.0), coordinate_transformation_mode=how)
+
+
+@node
+def resize_of_unknown_length(random: np.random.Generator) -> NodeCase:
+    x = random.standard_normal((3, 11)).astype(np.float32)
+    attributes = {"mode": "linear", "scales": (1.0, 2.5), "coordinate_transformation_mode": "pytorch_half_pixel"}
+    return _resize(x, {11: "length"}, **attributes)
+
+
+@node
+def resize_to_the_nearest(random: np.random.Generator) -> NodeCase:
+    x = random.integers(-9, 9, (2, 5, 7)).astype(np.int64)
+    return _resize(x, scales=(1.0, 1.3, 0.7), nearest_mode="ceil")
