@@ -82,14 +82,17 @@ def compile_with(
 
 def _backend(target: str, options: Options) -> NumpyBackend:
     if target == "cpu":
-        return CpuBackend(options.threads, exact=options.exactness is Exactness.EXACT)
+        exact = options.exactness is Exactness.EXACT
+        return CpuBackend(options.threads, exact=exact, bf16=options.precision == "bf16")
     return NumpyBackend()
 
 
 def _unavailable(options: Options, target: str) -> list[str]:
     """Notes on options that a target cannot follow; UsageError for those that would change results."""
-    if options.precision != "fp32":
-        raise UsageError(f"precision {options.precision!r} is not part of this release; target {target} computes fp32")
+    computed = ("fp32", "bf16") if target == "cpu" else ("fp32",)
+    if options.precision not in computed:
+        does = f"target {target} computes {' and '.join(computed)}"
+        raise UsageError(f"precision {options.precision!r} is not part of this release; {does}")
     if options.standalone and target != "cpu":
         raise UsageError(f"standalone=True needs the target cpu: every step of the target {target} is Python")
     if options.threads is not None and target == "numpy":

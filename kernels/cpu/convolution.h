@@ -264,15 +264,20 @@ INLINE void convolution_panels(const int bf16, const struct convolution *c, cons
         convolution_panel(bf16, c, b, group, p * PANEL_COLUMNS, start, finish, context);
 }
 
-/* Compute item 0 <= item < convolution_items(c); scratch: convolution_scratch_bytes(c), aligned to 64 bytes. */
-INLINE void convolution_item(const struct convolution *c, long item, void *scratch, start_hook *start,
-                             finish_hook *finish, const void *context) {
+INLINE void convolution_item_of(const int bf16, const struct convolution *c, long item, void *scratch,
+                                start_hook *start, finish_hook *finish, const void *context) {
     long panel_groups = convolution_panel_groups(c), bands = convolution_bands(c);
     long part = item % panel_groups, band = item / panel_groups % bands;
     long group = item / panel_groups / bands % c->groups, image = item / panel_groups / bands / c->groups;
     struct convolution_band b = convolution_band_of(c, image, group, band, scratch);
     convolution_point(c, &b, image);
-    convolution_panels(0, c, &b, group, part, start, finish, context);
+    convolution_panels(bf16, c, &b, group, part, start, finish, context);
+}
+
+/* Compute item 0 <= item < convolution_items(c); scratch: convolution_scratch_bytes(c), aligned to 64 bytes. */
+INLINE void convolution_item(const struct convolution *c, long item, void *scratch, start_hook *start,
+                             finish_hook *finish, const void *context) {
+    convolution_item_of(0, c, item, scratch, start, finish, context);
 }
 
 #endif

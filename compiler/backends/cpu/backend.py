@@ -27,7 +27,9 @@ from fusible.compiler.backends.cpu.kernel import (
 from fusible.compiler.backends.cpu.layout import stored_orders
 from fusible.compiler.backends.cpu.memo import Kernels
 from fusible.compiler.backends.cpu.native import Storage
+from fusible.compiler.backends.cpu.precision import Products, notes_on
 from fusible.compiler.backends.numpy import NumpyBackend, writes_buffers
+from fusible.compiler.ir.definition import Contraction
 from fusible.compiler.ir.facts import replacement_kernel
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.symbols import Dim, SymInt
@@ -51,7 +53,7 @@ class CpuBackend(NumpyBackend):
 
     target = "cpu"
 
-    def __init__(self, threads: int | None = None, *, exact: bool = False) -> None:
+    def __init__(self, threads: int | None = None, *, exact: bool = False, bf16: bool = False) -> None:
         super().__init__()
         self.kernels: dict[str, str] = {}  # text -> name of the function
         self.host: dict[str, str] = {}  # step -> why it is no C
@@ -62,8 +64,10 @@ class CpuBackend(NumpyBackend):
         self._done: set[Node] = set()
         self.entries: list[Entry] = []  # for the ledger
         self._kernels: dict[Node, tuple[Built, NativeKernel] | NotPrintable] = {}
-        machine = Machine(threads or usable_threads(), 16 if "avx512f" in instruction_sets() else 8, exact)
+        machine = Machine(threads or usable_threads(), 16 if "avx512f" in instruction_sets() else 8, exact, bf16)
         self._memo = Kernels(machine)
+        self._bf16 = bf16
+        self._products: list[Products] = []  # of what was emitted
 
     def supports(self, node: Node) -> Support:
         """As NumPy; a group that only C can print is taken too."""
@@ -240,6 +244,8 @@ class CpuBackend(NumpyBackend):
                 raise printed
         except NotPrintable as refusal:
             self.host[name] = str(refusal)
+            if isinstance(node.op.definition(node), Contraction):
+                self._products.append(Products(0, ("calls of NumPy",)))
             return super().emit(node, name)
         return self._native(node, *printed)
 
@@ -249,7 +255,12 @@ class CpuBackend(NumpyBackend):
         orders = self._of_graph(node.graph)
         if any(v in orders for v in (*node.inputs, *node.outputs) if v is not None):
             raise NotPrintable("an operand or result is not stored row by row")
+        self._products.append(Products(0, ("recurrent layers",)))
         return recurrent_call(node, PLACEHOLDER)
+
+    def notes(self) -> list[str]:
+        """What the report should say of what was emitted, beyond `host` and `entries`."""
+        return notes_on(Products.total(self._products)) if self._bf16 else []
 
     def _library(self, node: Node, call: LibraryCall) -> Emitted:
         known = self._named(call.text, _word(node))
@@ -260,6 +271,7 @@ class CpuBackend(NumpyBackend):
         for number, step in enumerate(kernel.steps):
             text = text.replace(step_name(number), self._named(step, f"{_word(node)}_step"))
         known = self._named(text, _word(node))
+        self._products.append(kernel.products)
         assert node.graph is not None
         symbols: Mapping[str, Dim] = {s.name: SymInt.of(s) for s in node.graph.symbols}
         inputs, constants = self._operands(node, built, kernel)

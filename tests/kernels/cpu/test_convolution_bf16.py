@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 from fusible.kernels.cpu.convolution_weights import pack_convolution_bf16
-from tests.kernels.cpu.emulated import BF16_INSTRUCTIONS
 from tests.kernels.cpu.layers import Layer, random
 from tests.kernels.cpu.references import convolve
 from tests.kernels.cpu.test_convolution import CASES, SOURCE, Case, convolution_sizes, operands, spread
-from tests.kernels.cpu.variants import BF16_VARIANTS, EMULATED
+from tests.kernels.cpu.variants import BF16_VARIANTS, bf16_variant
 from tests.tolerance import assert_close
 
 BF16_SOURCE = SOURCE.replace('#include "convolution.h"', '#include "convolution_bf16.h"')
@@ -41,7 +40,7 @@ def convolved(variant: str, case: Case, bias: np.ndarray, residual: np.ndarray |
     flat, strides = spread(case, x)
     shape = (case.images * case.out[0] * case.out[1], case.groups * case.outputs)
     packed = [flat, pack_convolution_bf16(weights, case.groups)]
-    layer = Layer(BF16_INSTRUCTIONS + BF16_SOURCE, "16 lanes") if variant == EMULATED else Layer(BF16_SOURCE, variant)
+    layer = Layer(*bf16_variant(BF16_SOURCE, variant))
     return layer(convolution_sizes(case, strides), packed, bias, shape, residual)
 
 

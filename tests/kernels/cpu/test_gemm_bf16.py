@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from fusible.kernels.cpu.packing import pack_panels_bf16
-from tests.kernels.cpu.harness import pointer
+from tests.kernels.cpu.harness import compile_c, pointer
 from tests.kernels.cpu.layers import guarded, random
 from tests.kernels.cpu.products import PRODUCT_HOOKS, Operands, gemm_arguments
-from tests.kernels.cpu.variants import BF16_VARIANTS, compile_variant
+from tests.kernels.cpu.variants import BF16_VARIANTS, bf16_variant
 from tests.tolerance import assert_close, poisoned
 
 INCLUDES = """
@@ -46,7 +46,7 @@ void round_row(float *to, const float *from, long step, long count) { bf16_round
 
 @functools.cache
 def _library(variant: str) -> ctypes.CDLL:
-    library = compile_variant(SOURCE, variant)
+    library = compile_c(*bf16_variant(SOURCE, variant))
     for name in ("items", "scratch", "gemv_count"):
         getattr(library, name).restype = ctypes.c_long
     return library
@@ -84,7 +84,7 @@ def _gemv(operands: Operands, variant: str, threads: int, strides: tuple[int, in
 
 
 @pytest.mark.parametrize("variant", BF16_VARIANTS)
-@pytest.mark.parametrize("m", [*range(1, 20), 27, 28, 29, 49])
+@pytest.mark.parametrize("m", [*range(1, 16), 27, 29])
 def test_every_count_of_rows(m: int, variant: str) -> None:
     operands = Operands.random(1, m, 39, 21)
     assert_close(_gemm(operands, variant), operands.rounded().reference(), accumulation=22)
