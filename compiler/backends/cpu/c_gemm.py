@@ -236,7 +236,9 @@ class _Printer:
             lines = [
                 f"const struct {self.name}_call *c = context;",
                 f"const struct {self.name}_place place = {{c, 0}};",
-                f"gemv{self.suffix}_item(&c->gemv, c->items, item, {hooks});",
+                "struct gemv gemv = c->gemv;",
+                f"gemv.rows = {self._rows()};",  # the compiler must know which of gemv.h's code is needed
+                f"gemv{self.suffix}_item(&gemv, c->items, item, {hooks});",
             ]
         else:
             lines = [
@@ -249,14 +251,19 @@ class _Printer:
             [f"static void {self.name}_task(void *context, long item) {{", *(f"    {line}" for line in lines), "}"]
         )
 
+    def _rows(self) -> str:
+        """The number of rows, if they are few: gemv.h has code of its own for each."""
+        row = self.product.row
+        return "1" if row is None else str(_extent(self.nest, row))
+
     def _export(self) -> str:
         p, nest = self.product, self.nest
         names = Names(axis_names(nest, "call."), "call.n", self.numbers)
         zero: dict[str, Dim] = {f"i{n}": 0 for n in range(len(nest.extents))}
         steps = [self._step(axis) for axis in (p.batch, p.row, p.depth)]
         sizes = ["1" if a is None else c_dim(_extent(nest, a), names) for a in (p.batch, p.row, p.column, p.depth)]
-        if self.few:  # gemv.h has code of its own for each number of rows
-            sizes[1] = "1" if p.row is None else str(_extent(nest, p.row))
+        if self.few:
+            sizes[1] = self._rows()
         a = f"call.x{self.left.buffer} + {c_dim(substitute(self.left.offset, zero), names)}"
         b = f"call.x{p.buffer}"
         a_batch, a_row, a_depth = (c_dim(step, names) for step in steps)
