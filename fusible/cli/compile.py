@@ -12,8 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fusible.cli.console import aligned, bytes_text, print_json, print_line
-from fusible.cli.models import compile_file
-from fusible.cli.parameters import JsonOption, ModelArgument, ShapeOption, TargetOption
+from fusible.cli.models import compile_file, options_for
+from fusible.cli.parameters import (
+    JsonOption,
+    ModelArgument,
+    Precision,
+    PrecisionOption,
+    ShapeOption,
+    TargetOption,
+)
 
 if TYPE_CHECKING:
     from fusible.runtime.executable import Executable
@@ -37,6 +44,7 @@ def compile_model(
     output: OutputOption,
     target: TargetOption = "auto",
     shape: ShapeOption = None,
+    precision: PrecisionOption = Precision.FP32,
     passes: PassesOption = None,
     disable: DisableOption = None,
     limit: LimitOption = None,
@@ -53,6 +61,7 @@ def compile_model(
         shape or (),
         pass_files=passes or (),
         disabled=disable or (),
+        options=options_for(precision),
         instruments=() if dump is None else (Dump(dump),),
         limit=limit,
     )

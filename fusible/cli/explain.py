@@ -14,7 +14,14 @@ import typer
 from fusible.cli.check import memory_facts
 from fusible.cli.console import aligned, bytes_text, escape_controls, print_json, print_line, print_table
 from fusible.cli.models import open_executable
-from fusible.cli.parameters import JsonOption, ProgramArgument, ShapeOption, TargetOption
+from fusible.cli.parameters import (
+    JsonOption,
+    Precision,
+    PrecisionOption,
+    ProgramArgument,
+    ShapeOption,
+    TargetOption,
+)
 from fusible.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,13 +43,14 @@ def explain(
     program: ProgramArgument,
     target: TargetOption = "auto",
     shape: ShapeOption = None,
+    precision: PrecisionOption = Precision.FP32,
     kernel: KernelOption = None,
     everything: AllOption = False,
     html: HtmlOption = None,
     json_output: JsonOption = False,
 ) -> None:
     """Show what was fused and what was not, with reasons and costs, the kernels, calls of NumPy and the memory plan."""
-    executable = open_executable(program, target, shape or ())
+    executable = open_executable(program, target, shape or (), precision)
     if html is not None:
         executable.report.to_html(html)
     if kernel is not None:

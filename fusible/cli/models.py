@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from fusible.cli.console import progress
+from fusible.cli.parameters import Precision
 from fusible.cli.shapes import parse_shapes
 from fusible.errors import UsageError
 from fusible.runtime.artifact import MAGIC, load_artifact
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from fusible.passes.instruments import Instrument
     from fusible.runtime.executable import Executable
 
-__all__ = ["compile_file", "existing", "is_artifact", "open_executable"]
+__all__ = ["compile_file", "existing", "is_artifact", "open_executable", "options_for"]
 
 
 def existing(path: Path) -> Path:
@@ -35,16 +36,27 @@ def is_artifact(path: Path) -> bool:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def open_executable(path: Path, target: str, shapes: Iterable[str]) -> Executable:
-    """Load an artifact, or compile a model. Raises UsageError if shapes are given for an artifact."""
+def open_executable(
+    path: Path, target: str, shapes: Iterable[str], precision: Precision = Precision.FP32
+) -> Executable:
+    """Load an artifact, or compile a model. Raises UsageError if an artifact is given what belongs to compiling."""
     if not is_artifact(existing(path)):
-        return compile_file(path, target, shapes)
+        return compile_file(path, target, shapes, options=options_for(precision))
     executable = load_artifact(path)
     if list(shapes):
         raise UsageError("--shape belongs to compiling; the artifact has its shapes already")
+    if precision is not Precision.FP32:
+        raise UsageError("--precision belongs to compiling; the artifact has its precision already")
     if target not in ("auto", executable.target):
         raise UsageError(f"the artifact was compiled for {executable.target}, not for {target}")
     return executable
+
+
+def options_for(precision: Precision, verify: Literal["off", "passes"] = "off") -> Options:
+    """The options of a compilation from the command line."""
+    from fusible.compiler.options import Options
+
+    return Options(precision=precision.value, verify=verify)
 
 
 def compile_file(

@@ -13,7 +13,16 @@ import typer
 from fusible.cli.arrays import random_inputs, read_inputs, write_outputs
 from fusible.cli.console import print_json, print_table, progress
 from fusible.cli.models import open_executable
-from fusible.cli.parameters import InputsOption, JsonOption, ProgramArgument, SeedOption, ShapeOption, TargetOption
+from fusible.cli.parameters import (
+    InputsOption,
+    JsonOption,
+    Precision,
+    PrecisionOption,
+    ProgramArgument,
+    SeedOption,
+    ShapeOption,
+    TargetOption,
+)
 
 __all__ = ["run"]
 
@@ -26,11 +35,12 @@ def run(
     outputs: OutputsOption = None,
     target: TargetOption = "auto",
     shape: ShapeOption = None,
+    precision: PrecisionOption = Precision.FP32,
     seed: SeedOption = 0,
     json_output: JsonOption = False,
 ) -> None:
     """Run MODEL or ARTIFACT on arrays from a file, or on random ones, and describe its outputs."""
-    executable = open_executable(program, target, shape or ())
+    executable = open_executable(program, target, shape or (), precision)
     if inputs is not None:
         given: Mapping[str, Any] = read_inputs(inputs, executable.inputs)
     else:
