@@ -29,8 +29,8 @@ class System:
 
     def load(self, job: Job) -> _Model:
         """Compile for the shapes of the job's inputs, or load what an earlier launch saved."""
-        name = f"{self.target}-{self.settings.precision}-{job.threads}.fusible"
-        saved = job.cache / name if job.cache is not None else None
+        name = self.target if self.settings.precision == "fp32" else f"{self.target}-{self.settings.precision}"
+        saved = job.cache / f"{name}-{job.threads}.fusible" if job.cache is not None else None
         if saved is not None and saved.exists():
             return _Model(fusible.load(saved), job)
         shapes = {name: array.shape for name, array in job.inputs.items()}

@@ -16,11 +16,8 @@ from tests.kernels.cpu.products import PRODUCT_HOOKS, Operands, gemm_arguments
 from tests.kernels.cpu.variants import BF16_VARIANTS, bf16_variant
 from tests.tolerance import assert_close, poisoned
 
-INCLUDES = """
-#include "gemm_bf16.h"
-#include "gemv.h"
-"""
-SOURCE = INCLUDES + PRODUCT_HOOKS + """
+INCLUDE_GEMM = '#include "gemm_bf16.h"'
+SOURCE = INCLUDE_GEMM + PRODUCT_HOOKS + """
 long items(long batch, long m, long n, long k, long threads) {
     return gemm_items(batch, m, n, bf16_pairs(k), threads).items;
 }
@@ -34,21 +31,33 @@ void run(const struct gemm *g, long threads, long item, float *scratch, const fl
     struct output o = {bias, c + gemm_item_batch(&tiling, item) * c_batch, c_row};
     gemm_bf16_item(g, &tiling, item, scratch, start, finish, &o);
 }
+void round_row(float *to, const float *from, long step, long count) { bf16_round_row(to, from, step, count); }
+"""
+INCLUDE_GEMV = '#include "gemv.h"'
+FEW_ROWS = INCLUDE_GEMV + PRODUCT_HOOKS + """
+struct gemm { long batch, rows, columns, depth; const float *a; long a_batch, a_row, a_depth; const float *b; };
 long gemv_count(long m, long n, long k, long threads) { (void)m; return gemv_items(n, bf16_pairs(k), threads); }
 void gemv_run(const struct gemm *g, long threads, long item, const float *bias, float *c, long c_row) {
     struct gemv v = {g->rows, g->columns, g->depth, g->a, g->a_row, g->a_depth, g->b};
     struct output o = {bias, c, c_row};
     gemv_bf16_item(&v, gemv_items(v.columns, bf16_pairs(v.depth), threads), item, start, finish, &o);
 }
-void round_row(float *to, const float *from, long step, long count) { bf16_round_row(to, from, step, count); }
 """
 
 
 @functools.cache
 def _library(variant: str) -> ctypes.CDLL:
     library = compile_c(*bf16_variant(SOURCE, variant))
-    for name in ("items", "scratch", "gemv_count"):
-        getattr(library, name).restype = ctypes.c_long
+    library.items.restype = library.scratch.restype = ctypes.c_long
+    return library
+
+
+@functools.cache
+def _few_rows(variant: str) -> ctypes.CDLL:
+    """Built fast in every variant: gemv.h has code for each number of rows and width of a panel."""
+    source, instruction_set, flags = bf16_variant(FEW_ROWS, variant)
+    library = compile_c(source, instruction_set, (*flags, "-O0"))
+    library.gemv_count.restype = ctypes.c_long
     return library
 
 
@@ -72,7 +81,7 @@ def _gemm(
 
 
 def _gemv(operands: Operands, variant: str, threads: int, strides: tuple[int, int, int]) -> np.ndarray:
-    library = _library(variant)
+    library = _few_rows(variant)
     _, m, n, k = operands.sizes
     a, b = operands.laid_out(strides), guarded(pack_panels_bf16(operands.b).view(np.float32))
     bias, c = guarded(operands.bias), guarded(poisoned((m, n), np.float32))
