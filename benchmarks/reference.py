@@ -21,7 +21,7 @@ from fusible.compiler.accuracy import (
     rounds_to_steps,
     widened,
 )
-from fusible.compiler.rounded_products import with_rounded_products
+from fusible.compiler.frontend.rounded_products import with_rounded_products
 
 __all__ = ["bf16_tolerance", "judge", "model_tolerance", "reference_outputs", "without_saturation"]
 

@@ -101,7 +101,7 @@ def _widened(
     import onnx
 
     from fusible.compiler.accuracy import compare_outputs, widened
-    from fusible.compiler.rounded_products import with_rounded_products
+    from fusible.compiler.frontend.rounded_products import with_rounded_products
 
     rounded = with_rounded_products(onnx.load(model))
     if rounded is None:

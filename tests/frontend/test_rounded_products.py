@@ -9,7 +9,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from fusible.compiler.accuracy import Bound, Comparison, model_bound, widened
-from fusible.compiler.rounded_products import with_rounded_products
+from fusible.compiler.frontend.rounded_products import with_rounded_products
 
 X = np.random.default_rng(0).standard_normal((1, 6, 5, 5), dtype=np.float32)
 W = np.random.default_rng(1).standard_normal((6, 6, 1, 1), dtype=np.float32)
