@@ -68,7 +68,7 @@ def lower(
         source=backend.module(list(planned.kernels)),
         target=backend.target,
         limits=RunLimits(limits.tensor_bytes, limits.memory_bytes, limits.loop_iterations, limits.unbounded_iterations),
-        provenance={"fusible": __version__, "graph": graph.name, "target": backend.target},
+        provenance=_provenance(graph, backend, options),
         custom=tuple(CustomKernel(c.path, c.version) for c in backend.custom),
         functions=tuple(c.function for c in backend.custom),
         program=program,
@@ -78,9 +78,15 @@ def lower(
     if isinstance(backend, TritonBackend) and backend.target != TRITON_CPU:
         report = replace(report, gpu=_gpu_report(graph, planned, backend, options, report))
     object.__setattr__(executable, "made_report", report)
-    if options.standalone and (steps := host_steps(executable)):
+    if options.standalone and isinstance(backend, CpuBackend) and (steps := host_steps(executable)):
         raise LoweringError("a standalone model", {backend.target: "; ".join(steps)})
     return executable
+
+
+def _provenance(graph: Graph, backend: NumpyBackend, options: Options) -> dict[str, str]:
+    """Where the executable comes from; its precision, unless that is the model's own."""
+    facts = {"fusible": __version__, "graph": graph.name, "target": backend.target}
+    return facts if options.precision == "fp32" else facts | {"precision": options.precision}
 
 
 def _home(value: Value, backend: NumpyBackend) -> Value:
@@ -195,7 +201,7 @@ def _report(
         memory=_memory(executable, constants),
         cost={"kernels": len(kernels), "constants": len(planned.constants), **_cost_facts(total)},
         passes=outcome.passes,
-        notes=(*notes, *outcome.notes),
+        notes=(*notes, *outcome.notes, *(backend.notes() if isinstance(backend, CpuBackend) else ())),
         host=tuple(_host_rows(planned.plan, graph, backend, done)),
     )
 

@@ -69,6 +69,8 @@ class Options:
 
     def host_allowed(self, target: str) -> bool:
         """Whether steps without a kernel for the target may run in NumPy."""
+        if self.standalone:
+            return False
         return self.allow_host if self.allow_host is not None else not target.startswith(("cuda:", "hip:"))
 
     def __post_init__(self) -> None:

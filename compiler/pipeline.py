@@ -11,6 +11,7 @@ from fusible.passes.common_subexpressions import CommonSubexpressions
 from fusible.passes.convert_precision import ConvertPrecision
 from fusible.passes.copy_images import CopyImages
 from fusible.passes.dead_code import DeadCode
+from fusible.passes.expand_results import ExpandResults
 from fusible.passes.fold_batch_norm import fold_batch_norm
 from fusible.passes.fold_channel_constants import fold_channel_constants
 from fusible.passes.fold_constants import FoldConstants
@@ -72,5 +73,9 @@ def _fusing(target: str) -> list[Pass]:
     """What makes groups, and before it what brings nodes into the form in which the target's kernels take them."""
     if target == "numpy":
         return [FuseElementwise()]
-    groups: list[Pass] = [shape_convolutions(), MergeSiblings(), SplitSlices(), FuseRegions(), FuseSiblings()]
-    return groups if target == "cpu" else [ConvertPrecision(), DeadCode(), *groups]
+    groups: list[Pass] = [MergeSiblings(), SplitSlices(), FuseRegions(), FuseSiblings()]
+    if target == "cpu":
+        return [shape_convolutions(), *groups]
+    # Triton kernels. What is transposed or has one output channel becomes a product for them too: others would be sums
+    # that read each element over and over. Steps for bands of rows, blocks and short lines are for CPUs alone.
+    return [ConvertPrecision(), ExpandResults(), DeadCode(), shape_convolutions(short_lines=False), *groups]

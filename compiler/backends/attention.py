@@ -7,18 +7,28 @@ kernel calls it for a tile of scores. What follows the second product is the ker
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from fusible.compiler.backends.cpu.c_dims import coefficient
 from fusible.compiler.backends.cpu.nest import Access, NotPrintable
 from fusible.compiler.ir.symbol_values import substitute, symbols_of
-from fusible.compiler.ir.symbols import Dim
+from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, floordiv
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.expr import Apply, Arg, Convert, Expr, Literal
+from fusible.compiler.region.prune import moved_map, renamed_stage
 from fusible.compiler.region.region import Contract, Index, Load, Map, Reduce, Region, operands_of
 
-__all__ = ["Attention", "Guard", "Window", "attention_of", "leading_to", "step_of", "window_of"]
+__all__ = [
+    "Attention",
+    "Guard",
+    "Window",
+    "attention_of",
+    "heads_as_queries",
+    "leading_to",
+    "step_of",
+    "window_of",
+]
 
 LARGEST_HEAD = 256
 
@@ -89,6 +99,52 @@ def attention_of(region: Region, elements: Collection[DType] = (DType.F32,)) -> 
     finder.check_closed({first, last, q, k, v, *softmax, *finder.path})
     return Attention(
         region, q, k, v, first, softened, last, q_scale * k_scale, leading, query, key, column, size, guard
+    )
+
+
+def heads_as_queries(attention: Attention) -> Region | None:
+    """For one query: the region with the query heads that share a key head as an axis of their own; None for no such.
+
+    They become the queries of a block, so that the keys are read once for all of them.
+    """
+    region = attention.region
+    for axis in attention.leading if attention.query is None else ():
+        heads = region.extents[axis]
+        for group in range(2, heads + 1 if isinstance(heads, int) else 0):
+            if heads % group == 0 and _shared(attention, axis, group):
+                return _split_axis(region, axis, group)
+    return None
+
+
+def _shared(attention: Attention, axis: int, group: int) -> bool:
+    """True if keys and values belong to groups of so many indices of an axis."""
+    region = attention.region
+    heads = region.extents[axis]
+    assert isinstance(heads, int)
+    divided = floordiv(SymInt.of(Symbol(f"i{axis}", 0, heads - 1)), group)
+    for position in (attention.k, attention.v):
+        stage = region.stages[position]
+        assert isinstance(stage, Load)
+        own = [c for c in stage.map.components if any(s.name == f"i{axis}" for s in symbols_of(c))]
+        if own != [divided]:
+            return False
+    return True
+
+
+def _split_axis(region: Region, axis: int, size: int) -> Region:
+    """The region with an axis cut into pieces of a size, whose places are a new last axis."""
+    extent = region.extents[axis]
+    assert isinstance(extent, int)
+    new = len(region.extents)
+    outer = SymInt.of(Symbol(f"i{axis}", 0, extent // size - 1))
+    names: dict[str, Dim] = {f"i{axis}": outer * size + SymInt.of(Symbol(f"i{new}", 0, size - 1))}
+    same = {v: v for v in range(len(region.dtypes))}
+    axes = {a: a for a in range(new)}
+    return replace(
+        region,
+        extents=(*(extent // size if a == axis else e for a, e in enumerate(region.extents)), size),
+        stages=tuple(renamed_stage(stage, same, axes, names) for stage in region.stages),
+        stores=tuple(replace(store, map=moved_map(store.map, names)) for store in region.stores),
     )
 
 

@@ -71,10 +71,9 @@ def _facts(executable: Executable) -> dict[str, Any]:
 def _show(executable: Executable, most: int | None) -> None:
     """Print all sections, at most so many rows of each."""
     report = executable.report
-    native = 0 if executable.program is None else len(executable.program.names)
     facts = {
         "target": executable.target,
-        "steps": f"{len(report.kernels)} ({native} native kernels, {len(report.host)} calls of NumPy)",
+        "steps": f"{len(report.kernels)} ({_kernels_by_language(report)}, {len(report.host)} calls of NumPy)",
         "rewrites": _counted(row["rule"] or row["pass"] for row in report.fusions if row["kind"] == "fired"),
         "operations": _number(report.cost.get("flops")),
         "bytes moved": _bytes(report.cost.get("bytes")),
@@ -93,6 +92,13 @@ def _show(executable: Executable, most: int | None) -> None:
     cells = [(r["buffer"], _bytes(r["bytes"]), f"{r['first']}-{r['last']}", _names(r["values"])) for r in buffers]
     _table("memory plan", columns, cells, most)
     print_line(f"\nsources: {', '.join(executable.sources)}; --kernel NAME prints one kernel's")
+
+
+def _kernels_by_language(report: Report) -> str:
+    """How many different kernels there are that are no calls of NumPy."""
+    triton = {row["kernel"] for row in report.kernels if row.get("language") == "triton"}
+    native = {row["kernel"] for row in report.kernels if row.get("language") == "c"}
+    return f"{len(triton)} Triton kernels" if triton else f"{len(native)} native kernels"
 
 
 def _fusions(report: Report, most: int | None) -> None:
@@ -152,6 +158,9 @@ def kernel_text(executable: Executable, name: str) -> str:
 
     In a unit of C a kernel's text goes from where its name is first mentioned to where another's is.
     """
+    triton = executable.sources.get(f"{name}.triton.py")
+    if triton is not None:
+        return triton.strip()
     names = () if executable.program is None else executable.program.code.functions
     pattern = r"^def (\w+)" if name not in names else rf"\b({'|'.join(sorted(names, key=len, reverse=True))})(?:\b|_)"
     owner, found = "", []

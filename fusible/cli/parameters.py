@@ -20,6 +20,7 @@ __all__ = [
     "TargetOption",
 ]
 
+
 ProgramArgument: TypeAlias = Annotated[
     Path, typer.Argument(metavar="MODEL|ARTIFACT", help="An ONNX file or a compiled artifact.", show_default=False)
 ]
@@ -46,7 +47,8 @@ PrecisionOption: TypeAlias = Annotated[
     str,
     typer.Option(
         metavar="P",
-        help="fp32, tf32, fp16 or bf16: how Triton kernels compute what the model has in fp32. Sums stay fp32.",
+        help="fp32, tf32, fp16 or bf16: how Triton kernels compute what the model has in fp32; bf16 also of the "
+        "products with constants on the target cpu. Sums stay fp32.",
     ),
 ]
 ShapeOption: TypeAlias = Annotated[

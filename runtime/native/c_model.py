@@ -55,6 +55,8 @@ def host_steps(executable: Executable) -> list[str]:
 def _why_host(step: Step, executable: Executable) -> str | None:
     match step:
         case Launch():
+            if executable.device is not None and step.kernel in executable.device.names:
+                return f"it is a kernel for {executable.target}"
             return None if executable.is_native(step.kernel) else "it calls NumPy"
         case Call():
             return None if _same_memory(step, executable.plan.values) else "it calls NumPy"

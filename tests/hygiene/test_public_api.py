@@ -118,6 +118,7 @@ def test_options() -> None:
         "exactness": fusible.Exactness.REASSOCIATING,
         "verify": "off",
         "standalone": False,
+        "allow_host": None,
         "cache_dir": None,
     }
 

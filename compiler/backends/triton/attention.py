@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fusible.compiler.backends.attention import Attention, Guard, attention_of, leading_to, step_of, window_of
+from fusible.compiler.backends.attention import (
+    Attention,
+    Guard,
+    attention_of,
+    heads_as_queries,
+    leading_to,
+    step_of,
+    window_of,
+)
 from fusible.compiler.backends.cpu.nest import Access, NotPrintable, flat_nest
 from fusible.compiler.backends.triton.anonymous import anonymous
 from fusible.compiler.backends.triton.body import Body
@@ -18,6 +26,7 @@ from fusible.compiler.backends.triton.launch import POINTER_TYPES, AccessFact, A
 from fusible.compiler.backends.triton.print_expr import Code, literal_text
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.schedule_attention import AttentionSchedule, schedule_attention
+from fusible.compiler.backends.triton.template_import import template_import
 from fusible.compiler.backends.triton.tile import check_element_types, tile_over
 from fusible.compiler.ir.symbol_values import substitute
 from fusible.compiler.ir.symbols import Dim, bounds_of
@@ -46,6 +55,9 @@ def print_attention(
     renamed, symbols = anonymous(region)
     check_element_types(renamed)
     attention = attention_of(renamed, _ELEMENTS)
+    together = heads_as_queries(attention)
+    if together is not None:
+        renamed, attention = together, attention_of(together, _ELEMENTS)
     operands = [_buffer(renamed, position) for position in (attention.q, attention.k, attention.v)]
     dtypes = {renamed.inputs[n].dtype for n in operands}
     if len(dtypes) > 1:
@@ -125,7 +137,7 @@ class _Printer:
         imports = ["import triton", "import triton.language as tl"]
         if functions.pop("libdevice", None) is not None:
             imports.append("from triton.language.extra import libdevice")
-        imports += ["", f"from fusible.kernels.triton.attention import {_EMPTY[self.attention.guard]}, attend"]
+        imports += ["", template_import("attention", [_EMPTY[self.attention.guard], "attend"])]
         parameters = ", ".join([*(a.name for a in arguments), *(f"{c}: tl.constexpr" for c in constants)])
         head = ['"""One kernel, printed from this region:', "", region_text(self.region), '"""', "", *imports]
         hooks = [self._hook("score", self.score), self._hook("finish", self.finish)]

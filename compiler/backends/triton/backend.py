@@ -1,4 +1,4 @@
-"""The Triton backend: nodes whose region can be printed become Triton kernels, the others call NumPy on the host.
+"""The Triton backend: nodes become Triton kernels by their region, or by a template for their op; others call NumPy.
 
 One backend serves every target whose kernels are Triton: a GPU, and `triton-cpu`, which runs the kernels of a GPU as C.
 Nodes whose kernels are equal but for the numbers that a launch hands over share one.
@@ -11,15 +11,19 @@ from functools import partial
 import numpy as np
 
 from fusible.compiler.backends.base import Emitted, word_of
+from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.backends.regions import RegionBackend
 from fusible.compiler.backends.triton.device_code import device_kernel
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
+from fusible.compiler.backends.triton.print_kernel import print_node
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.regions import IEEE, kernel_of
 from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.region.build import Built
 from fusible.compiler.region.overwrite import overwritable
+from fusible.compiler.region.region import Region
 from fusible.compiler.region.reorder import Order
+from fusible.compiler.region.tensors import buffer_of
 from fusible.runtime.devices.code import DeviceKernel
 
 __all__ = ["TritonBackend"]
@@ -38,7 +42,7 @@ class TritonBackend(RegionBackend[PrintedKernel]):
         self._packed: dict[tuple[int, Order], np.ndarray] = {}
 
     def emit(self, node: Node, name: str) -> Emitted:
-        """A launch of a Triton kernel if the node's region can be printed, else a NumPy call."""
+        """A launch of a Triton kernel, by the node's region or a template for its op, or else a NumPy call."""
         printed = self.kernel_of(node)
         if not isinstance(printed, str):
             return self._launch(node, *printed)
@@ -46,12 +50,30 @@ class TritonBackend(RegionBackend[PrintedKernel]):
         return super().emit(node, name)
 
     def kernel_of(self, node: Node) -> tuple[Built, PrintedKernel] | str:
-        """The region and the kernel of a node, or why it is a call of NumPy."""
+        """The region and the kernel of a node, or why it is a call of NumPy. The kernel of a template has no stages."""
         reason = self._host_reason(node)
         if reason is not None:
             return reason
         printed = self._printed(node)
-        return str(printed) if isinstance(printed, Exception) else printed
+        if not isinstance(printed, Exception):
+            return printed
+        try:
+            return self._by_template(node) or str(printed)
+        except NotPrintable as refusal:
+            return str(refusal)
+
+    def _by_template(self, node: Node) -> tuple[Built, PrintedKernel] | None:
+        """A region that says no more than which buffers there are, and the kernel of the node; None if there is none.
+
+        Raises NotPrintable.
+        """
+        assert node.graph is not None
+        kernel = print_node(node, self.gpu, self._of_graph(node.graph))
+        if kernel is None:
+            return None
+        inputs, outputs = tuple(v for v in node.inputs if v is not None), tuple(node.outputs)
+        buffers = tuple(buffer_of(v) for v in inputs), tuple(buffer_of(v) for v in outputs)
+        return Built(Region((), *buffers, (), ()), inputs, outputs), kernel
 
     def language(self, kernel: str) -> str:
         """Triton or NumPy."""

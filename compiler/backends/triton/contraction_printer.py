@@ -6,20 +6,17 @@ that runs before the loop, the rest into one that runs in each step. What follow
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
-import fusible.kernels
 from fusible.compiler.backends.triton.body import Body
 from fusible.compiler.backends.triton.contraction import Contraction, stages_of
 from fusible.compiler.backends.triton.launch import POINTER_TYPES, Argument, LaunchRule
 from fusible.compiler.backends.triton.print_expr import Code, carried, full, rounded
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.schedule_contraction import ContractionSchedule, Sizes, steps_of
+from fusible.compiler.backends.triton.template_import import template_import
 from fusible.compiler.backends.triton.tile import ELEMENT_TYPES, Tile
 from fusible.compiler.ir.symbol_values import substitute
 from fusible.compiler.ir.symbols import Dim
@@ -103,7 +100,7 @@ class _Printer:
         imports = ["import triton", "import triton.language as tl"]
         if functions.pop("libdevice", None) is not None:
             imports.append("from triton.language.extra import libdevice")
-        imports += ["", f"from fusible.kernels.triton.{_TEMPLATE} import {_TEMPLATE}  # {_digest()}"]
+        imports += ["", template_import(_TEMPLATE, [_TEMPLATE])]
         head = ['"""One kernel, printed from this region:', "", region_text(self.region), '"""', "", *imports]
         return "\n".join(["\n".join(head), "", "", "\n\n".join([*functions.values(), *texts])])
 
@@ -263,13 +260,6 @@ class _Printer:
             body.store(number)
         head = "@triton.jit\ndef epilogue(sums, batch, r, c, arguments, ROWS: tl.constexpr, COLUMNS: tl.constexpr):"
         return head, "\n".join([*body.lines, ""])
-
-
-@cache
-def _digest() -> str:
-    """What tells the template's versions apart: a kernel's text is the key under which it is built."""
-    path = Path(fusible.kernels.__file__).with_name("triton") / f"{_TEMPLATE}.py"
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def _divides(block: int, points: Dim) -> bool:

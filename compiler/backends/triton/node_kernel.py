@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.backends.triton.launch import POINTER_TYPES, Argument
+from fusible.compiler.backends.triton.template_import import template_import
 from fusible.compiler.backends.triton.tile import exceeds_32_bits
 from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.ir.symbols import Dim, product
@@ -74,6 +75,6 @@ def kernel_source(
     head = [f'"""One kernel: {title}."""', "", "import triton", "import triton.language as tl"]
     if any("libdevice." in text for text in functions):
         head.append("from triton.language.extra import libdevice")
-    head += ["", f"from fusible.kernels.triton.{template} import {', '.join(sorted(imported))}", "", ""]
+    head += ["", template_import(template, imported), "", ""]
     kernel = [f"@triton.jit\ndef {name}({', '.join(parameters)}):", *(f"    {line}" for line in body), ""]
     return "\n".join([*head, *(f"{f}\n\n" for f in functions), *kernel])

@@ -107,3 +107,80 @@ def top_k_of_integers(random: np.random.Generator) -> NodeCase:
 @node
 def top_k_of_unknown_rows(random: np.random.Generator) -> NodeCase:
     return _top_k(random.integers(-9, 9, (6, 45)).astype(np.int64), {6: "rows", 45: "length"}, k=3)
+
+
+def _resize(x: np.ndarray, named: dict[int, str] | None = None, **attrs: Any) -> NodeCase:
+    from fusible.kernels.numpy.resize import resize
+
+    def meaning(x: np.ndarray, **attrs: Any) -> np.ndarray:
+        return resize(x.astype(np.float64) if x.dtype.kind == "f" else x, **attrs)
+
+    return NodeCase("resize", [x], 1, meaning, named, terms=16, **attrs)
+
+
+@node
+def resize_linear(random: np.random.Generator) -> NodeCase:
+    x = random.standard_normal((2, 3, 7, 5)).astype(np.float32)
+    return _resize(x, mode="linear", scales=(1.0, 1.0, 2.0, 1.7))
+
+
+@node
+def resize_linear_aligned_half(random: np.random.Generator) -> NodeCase:
+    x = random.standard_normal((1, 2, 9, 6)).astype(np.float16)
+    how = "align_corners"
+    return _resize(x, mode="linear", sizes=(4, 13), axes=(2, 3), coordinate_transformation_mode=how)
+
+
+@node
+def resize_cubic_of_channels_last(random: np.random.Generator) -> NodeCase:
+    x = random.standard_normal((2, 6, 8, 3)).astype(np.float32)
+    how = "half_pixel_symmetric"
+    return _resize(x, mode="cubic", scales=(1.0, 1.5, 0.6, 1.0), coordinate_transformation_mode=how)
+
+
+@node
+def resize_of_unknown_length(random: np.random.Generator) -> NodeCase:
+    x = random.standard_normal((3, 11)).astype(np.float32)
+    attributes = {"mode": "linear", "scales": (1.0, 2.5), "coordinate_transformation_mode": "pytorch_half_pixel"}
+    return _resize(x, {11: "length"}, **attributes)
+
+
+@node
+def resize_to_the_nearest(random: np.random.Generator) -> NodeCase:
+    x = random.integers(-9, 9, (2, 5, 7)).astype(np.int64)
+    return _resize(x, scales=(1.0, 1.3, 0.7), nearest_mode="ceil")
+
+
+@node
+def scatter_of_elements(random: np.random.Generator) -> NodeCase:
+    from fusible.kernels.numpy.indexing import scatter_elements
+
+    x, updates = random.standard_normal((3, 9, 5)).astype(np.float32), random.standard_normal((3, 4, 5))
+    indices = random.integers(-9, 9, (3, 4, 5))
+    return NodeCase("scatter_elements", [x, indices, updates.astype(np.float32)], 1, scatter_elements, axis=1)
+
+
+@node
+def scatter_of_elements_added(random: np.random.Generator) -> NodeCase:
+    from fusible.kernels.numpy.indexing import scatter_elements
+
+    x, updates = (random.standard_normal((n, 6)).astype(np.float16) for n in (4, 11))
+    indices = random.integers(0, 4, (11, 6)).astype(np.int32)
+    return NodeCase("scatter_elements", [x, indices, updates], 1, scatter_elements, {6: "n"}, 16, reduction="add")
+
+
+@node
+def scatter_of_rows(random: np.random.Generator) -> NodeCase:
+    from fusible.kernels.numpy.indexing import scatter_nd
+
+    x, updates = random.integers(-9, 9, (5, 7, 6)), random.integers(-9, 9, (2, 4, 6))
+    indices = np.stack([random.integers(-5, 5, (2, 4)), random.integers(-7, 7, (2, 4))], -1)
+    return NodeCase("scatter_nd", [x, indices, updates], 1, scatter_nd, reduction="max")
+
+
+@node
+def scatter_of_a_cache(random: np.random.Generator) -> NodeCase:
+    from fusible.kernels.numpy.indexing import scatter_nd
+
+    x, updates = (random.standard_normal((n, 300)).astype(np.float32) for n in (10, 3))
+    return NodeCase("scatter_nd", [x, np.asarray([[4], [-1], [4]]), updates], 1, scatter_nd, {10: "capacity"})

@@ -63,7 +63,7 @@ def agree(model: onnx.ModelProto, feeds: dict[str, np.ndarray], **options: objec
 
 
 def test_a_model_runs_wholly_in_triton() -> None:
-    exe = agree(perceptron(), rows(7))
+    exe = agree(perceptron(), rows(7), standalone=True)
     assert exe.target == "triton-cpu" and exe.report.host == ()
     assert {row["language"] for row in exe.report.kernels} == {"triton"}
     assert len(exe.report.kernels) < 7
@@ -99,7 +99,7 @@ def test_what_stays_in_numpy_has_a_reason() -> None:
     assert reasons["non_zero"] == "its results are views, or of sizes known only when it runs"
     assert set(reasons) == {"non_zero", "dims"}
     assert {row["language"] for row in exe.report.kernels if "language" in row} == {"triton", "numpy"}
-    with pytest.raises(fusible.LoweringError, match=r"a standalone model.*non_zero"):
+    with pytest.raises(fusible.LoweringError, match=r"runs on triton-cpu alone.*non_zero"):
         fusible.compile(models.nonzero_chain(), target="triton-cpu", options=fusible.Options(standalone=True))
 
 
