@@ -13,7 +13,7 @@ import fusible
 from fusible.runtime.devices.session import DeviceSession
 from fusible.runtime.executable import Executable
 from tests.runtime.devices import plans
-from tests.runtime.devices.counting import counting_program
+from tests.runtime.devices.counting import counting_program, recycling_program
 
 
 def numbers(*shape: int, seed: int = 0) -> np.ndarray:
@@ -116,11 +116,19 @@ def test_blocks_of_something_larger() -> None:
         assert np.array_equal(exe(a, b)[0], np.concatenate([6 * a, -3 * b]))
 
 
-def test_sizes_known_only_when_they_happen() -> None:
-    session = session_of(plans.late_sizes())
-    for seed in (1, 2, 3, 1, 1, 2, 4):
-        x = numbers(70, seed=seed)
-        assert np.array_equal(session.run({"x": x})["y"], 6 * x[x > 0]), seed
+def test_blocks_with_gaps_keep_what_lies_between() -> None:
+    a, b = numbers(5, 1), numbers(5, 3, seed=1)
+    exe = plans.with_columns()
+    for _ in range(3):
+        assert np.array_equal(exe(a, b)[0], -3 * np.concatenate([a, b], axis=1))
+
+
+@pytest.mark.parametrize("recycled", [False, True])
+def test_sizes_known_only_when_they_happen(recycled: bool) -> None:
+    session = session_of(plans.late_sizes(recycling_program() if recycled else None))
+    for positive in (5, 20, 40, 60, 40, 40, 70, 5):
+        x = np.abs(numbers(70)) * np.where(np.arange(70) < positive, 1, -1).astype(np.float32)
+        assert np.array_equal(session.run({"x": x})["y"], 6 * x[x > 0]), positive
     assert np.array_equal(session.run({"x": -np.ones(70, np.float32)})["y"], np.empty(0))
 
 
