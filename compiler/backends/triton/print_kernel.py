@@ -13,6 +13,7 @@ from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.printer import PrintedKernel, print_region
 from fusible.compiler.backends.triton.recurrent import RECURRENT, print_recurrent
 from fusible.compiler.backends.triton.resize import print_resize
+from fusible.compiler.backends.triton.scatter import SCATTERS, print_scatter
 from fusible.compiler.backends.triton.schedule import schedule
 from fusible.compiler.backends.triton.schedule_contraction import Sizes, schedule_contraction
 from fusible.compiler.backends.triton.top_k import print_top_k
@@ -64,10 +65,12 @@ def print_node(node: Node, target: GpuTarget, orders: Mapping[Value, Order] | No
     stored = orders or {}
     if node.op.name == "resize" and isinstance(node.op.definition(node), Opaque):  # others are views: regions
         return print_resize(node, stored)
-    if node.op.name not in ("top_k", *RECURRENT):
+    if node.op.name not in ("top_k", *SCATTERS, *RECURRENT):
         return None
     if any(v in stored for v in (*node.inputs, *node.outputs) if v is not None):
         raise NotPrintable("an operand is stored with its channels last")
+    if node.op.name in SCATTERS:
+        return print_scatter(node)
     return print_top_k(node) if node.op.name == "top_k" else print_recurrent(node, target)
 
 
