@@ -1,6 +1,7 @@
 """PREDICTED latencies of the zoo on GPUs that are not there, beside figures that others have published.
 
     python -m fusible.benchmarks.predictions [MODEL...] [--batch N...] [--gpu NAME...] [--precision fp16] [--csv FILE]
+    python -m fusible.benchmarks.predictions --markdown
 
 Models are names of the zoo; without any, all. Each is compiled up to the point where kernels would be
 built: the passes of the target, the printed kernels, their schedules. The roofline model then says what each launch
@@ -38,8 +39,9 @@ from fusible.compiler.pipeline import pipeline
 from fusible.compiler.run_passes import run_passes
 from fusible.errors import UsageError
 
-__all__ = ["Predicted", "Published", "main", "predicted", "predictions", "published"]
+__all__ = ["Predicted", "Published", "main", "markdown", "predicted", "predictions", "published", "recorded"]
 
+RECORDED = Path(__file__).parent / "results" / "gpu_predictions.csv"
 PUBLISHED = Path(__file__).parent / "results" / "public_latency.csv"
 GPUS = ("a100-40gb", "a100", "h100")
 BATCHES = (1, 32)
@@ -92,6 +94,37 @@ def published() -> list[Published]:
         ]  # fmt: skip
 
 
+def recorded() -> list[Predicted]:
+    """The predictions that were kept, in the order of the file."""
+    with RECORDED.open(encoding="utf-8", newline="") as file:
+        return [
+            Predicted(
+                row["model"], row["gpu"], int(row["batch"]), row["precision"], int(row["kernels"]), int(row["host"]),
+                float(row["graph_ms"]), float(row["launches_ms"]), float(row["roofline_ms"]), row["bound"],
+            )
+            for row in csv.DictReader(file)
+        ]  # fmt: skip
+
+
+def markdown(rows: Sequence[Predicted], others: Sequence[Published]) -> list[str]:
+    """The lines of a table: a model and batch a line, milliseconds as a graph / launched one by one, then others'."""
+    gpus = list(dict.fromkeys(row.gpu for row in rows))
+    short = {gpu_target(name).name: name for name in GPUS}
+    lines = [f"| model | batch | kernels | {' | '.join(gpus)} | published |", "|---" * (len(gpus) + 4) + "|"]
+    for model, batch in dict.fromkeys((row.model, row.batch) for row in rows):
+        found = {row.gpu: row for row in rows if (row.model, row.batch) == (model, batch)}
+        cells = [f"{found[gpu].graph_ms:.3g} / {found[gpu].launches_ms:.3g}" if gpu in found else "" for gpu in gpus]
+        first = next(iter(found.values()))
+        kernels = f"{first.kernels}" + (f" + {first.host} on the host" if first.host else "")
+        theirs = [
+            f"{other.system} {other.ms:g} ({other.gpu}, {other.precision})"
+            for other in others
+            if (other.model, other.batch) == (model, batch) and other.gpu in [short.get(gpu) for gpu in gpus]
+        ]
+        lines.append(f"| {model} | {batch} | {kernels} | {' | '.join(cells)} | {', '.join(theirs)} |")
+    return lines
+
+
 def predictions(name: str, batch: int, gpus: Sequence[GpuTarget], options: Options) -> Iterator[Predicted]:
     """The predictions of a model of the zoo, on each GPU.
 
@@ -119,10 +152,7 @@ def predicted(graph: Graph, gpu: GpuTarget, options: Options, name: str, batch: 
     share: dict[str, float] = {}
     for prediction in made:
         share[prediction.bound.value] = share.get(prediction.bound.value, 0.0) + prediction.seconds
-    least = sum(
-        roofline_seconds(gpu, work.operations or 0.0, work.bytes, None if work.product is None else work.product.kind)
-        for work in works
-    )
+    least = sum(roofline_seconds(gpu, work.operations or 0.0, work.bytes, work.kind) for work in works)
     return Predicted(
         name,
         gpu.name,
@@ -160,7 +190,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--gpu", nargs="*", default=GPUS)
     parser.add_argument("--precision", default="fp16", choices=("fp32", "tf32", "bf16", "fp16"))
     parser.add_argument("--csv", type=Path)
+    parser.add_argument("--markdown", action="store_true", help="the table of docs/gpu_predictions.md, from its rows")
     chosen = parser.parse_args(arguments)
+    if chosen.markdown:
+        print("\n".join(markdown(recorded(), published())))
+        return 0
     gpus = [gpu_target(name) for name in chosen.gpu]
     names = {gpu.name: name for name, gpu in zip(chosen.gpu, gpus, strict=True)}
     rows = []

@@ -1,6 +1,6 @@
 """What the roofline model says beside what others have measured: Triton's GEMMs of public threads, with the errors.
 
-    python -m fusible.benchmarks.public_gemm [--rows]
+    python -m fusible.benchmarks.public_gemm [--rows] [--markdown]
 
 `results/public_gemm.csv` holds the figures as their authors posted them: source, date, GPU, kernel, element type,
 sizes, TFLOPS of cuBLAS (where given) and of Triton. The tutorials time with `triton.testing.do_bench`, which empties
@@ -25,7 +25,9 @@ from statistics import fmean, median
 from fusible.compiler.backends.triton.gpu_targets import MatrixType, gpu_target
 from fusible.compiler.backends.triton.roofline import Product, Tile, best_tile
 
-__all__ = ["FITTED", "Errors", "PublicRow", "errors", "host_seconds", "main", "predicted_tflops", "public_rows"]
+__all__ = [
+    "FITTED", "Errors", "PublicRow", "errors", "host_seconds", "main", "markdown", "predicted_tflops", "public_rows",
+]  # fmt: skip
 
 PUBLIC = Path(__file__).parent / "results" / "public_gemm.csv"
 _DOCUMENTATION = "https://triton-lang.org/main/getting-started/tutorials/03-matrix-multiplication.html"
@@ -167,8 +169,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Print the errors of each run, or every row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", action="store_true", help="every figure beside its prediction")
+    parser.add_argument("--markdown", action="store_true", help="the table of docs/gpu_predictions.md and nothing else")
     options = parser.parse_args(arguments)
     rows = public_rows()
+    if options.markdown:
+        print("\n".join(markdown(errors(rows))))
+        return 0
     if options.rows:
         _print_rows(rows)
     print("mean and greatest error of the PREDICTED TFLOPS; device: rows that no host limits; scaled: by the board")
@@ -181,6 +187,20 @@ def main(arguments: list[str] | None = None) -> int:
             f"{found.device[2]:6.1%}   scaled {scaled:15s} {name}"
         )
     return 0
+
+
+def markdown(found: Sequence[Errors]) -> list[str]:
+    """The lines of a table of errors."""
+    lines = ["| run | GPU | rows | mean, greatest | device rows | mean, greatest | scaled |", "|---" * 7 + "|"]
+    for run in found:
+        name = run.source.rpartition("/")[2].removesuffix(".html")
+        device = f"{run.device[1]:.1%}, {run.device[2]:.1%}"
+        scaled = "" if run.scaled is None else f"{run.scaled[1]:.1%}, {run.scaled[2]:.1%}"
+        lines.append(
+            f"| [{name}]({run.source}), {run.kernel}{', fitted' * run.fitted} | "
+            f"{run.gpu} | {run.rows} | {run.mean:.1%}, {run.worst:.1%} | {run.device[0]} | {device} | {scaled} |"
+        )
+    return lines
 
 
 def _print_rows(rows: Sequence[PublicRow]) -> None:

@@ -21,6 +21,8 @@ PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "shelve", "mar
 ALLOWED: dict[str, set[str]] = {
     "fusible": set(),
     "fusible/cli": {"ml_dtypes", "numpy", "onnx", "onnxruntime", "rich", "typer"},
+    "fusible/gpu_selftest": {"numpy", "onnx"},
+    "fusible/gpu_selftest/peers": {"numpy", "onnx", "onnxruntime", "torch"},
     "fusible/onnx_backend": {"numpy", "onnx"},
     "kernels": {"ml_dtypes", "numpy"},
     "kernels/triton": {"triton"},

@@ -14,6 +14,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -37,6 +38,8 @@ from fusible.runtime.native.machine import usable_threads
 
 __all__ = ["Form", "build_kernels", "printed_kernel"]
 
+_FOLDER = Path(__file__).parent
+_IMPORT = re.compile(r"^from fusible\.compiler\.backends\.triton\.(\w+) import", re.MULTILINE)
 _FEW = 4  # kernels that are built sooner than another process has started and imported Triton
 
 Entry = dict[str, Any]
@@ -79,14 +82,26 @@ def printed_kernel(kernel: DeviceKernel) -> PrintedKernel:
 
 def _key(kernel: DeviceKernel, gpu: GpuTarget, form: Form) -> str:
     known = asdict(replace(kernel, name="", scratch_bytes=0, sites=()))
-    return _digest(json.dumps([known, gpu.target, form.value, *_versions()], sort_keys=True))
+    return _digest(json.dumps([known, gpu.target, form.value, *_versions(form)], sort_keys=True))
 
 
 @cache
-def _versions() -> tuple[str, ...]:
-    """Triton's version, and the hash of our own modules beside this one: whatever changes here is built anew."""
-    texts = [path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py"))]
+def _versions(form: Form) -> tuple[str, ...]:
+    """Triton's version, and the hash of what of this package decides what is made: with other text it is made anew."""
+    names = {"build_kernels", "aot", *({"static_report"} if form is Form.IMAGE else _imported("lower"))}
+    texts = [_FOLDER.joinpath(f"{name}.py").read_text(encoding="utf-8") for name in sorted(names)]
     return importlib.metadata.version("triton"), _digest("\0".join(texts))
+
+
+def _imported(name: str) -> set[str]:
+    """A module beside this one and those that it imports, directly or not."""
+    found, waiting = {name}, [name]
+    while waiting:
+        text = _FOLDER.joinpath(f"{waiting.pop()}.py").read_text(encoding="utf-8")
+        new = set(_IMPORT.findall(text)) - found
+        found |= new
+        waiting += new
+    return found
 
 
 def _digest(text: str) -> str:

@@ -7,28 +7,32 @@ kernel wrote is still in the cache if all that this kernel moves fits into half 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget, MatrixType
 from fusible.compiler.backends.triton.kernel_report import Expectation, KernelReport, expectation, kernel_report
 from fusible.compiler.backends.triton.launch import LaunchRule
 from fusible.compiler.backends.triton.occupancy import occupancy
 from fusible.compiler.backends.triton.printer import PrintedKernel
+from fusible.compiler.backends.triton.recurrent import RECURRENT
 from fusible.compiler.backends.triton.roofline import Prediction, Product, Tile, Work, predict, predict_product
 from fusible.compiler.backends.triton.static_report import StaticReport
 from fusible.compiler.costs import Cost
-from fusible.compiler.ir.graph import Node, Value
+from fusible.compiler.ir.graph import Node
 from fusible.compiler.ir.symbol_values import evaluate, symbols_of
 from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.ir.types import DType, TensorType
 from fusible.compiler.region.build import Built
-from fusible.compiler.region.region import Contract, Region
+from fusible.compiler.region.region import Buffer, Contract, Load, Region
 
 __all__ = ["LaunchWork", "launch_work", "predict_launch", "report_launch", "weights_stay"]
 
 _REGISTERS = 40  # of a thread of a kernel that was not built
+_ATTENTION = 0.7  # of what products reach: exponentials take their turn (assumed)
+_ATTENTION_REGISTERS = 168
+_ROUND = 2e-6  # seconds that a step of a recurrent layer waits for the one before (assumed)
 _SHARE = 0.5  # of the level 2 cache, for what one kernel moves
 _KINDS = {
     DType.F16: MatrixType.FP16,
@@ -39,10 +43,23 @@ _KINDS = {
 
 
 @dataclass(frozen=True, slots=True)
+class _Fused:
+    """Attention. sizes: queries, keys and the smaller of a head's two widths."""
+
+    sizes: tuple[int, int, int]
+    operations: float
+    fetched: float
+    shared: int
+    kind: MatrixType | None
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchWork:
     """One launch. bytes: read and written, each once; weights: those of them that are constants of the model.
 
-    operations: None if they are not known. product, tile: of a kernel around a contraction by tiles.
+    operations: None if they are not known. product, tile: of a kernel around a contraction by tiles. fused: of
+    attention, what all programs do and fetch, and the shared memory of one. rounds: steps of a recurrent layer, each of
+    which waits for the one before and fetches `again` bytes.
     """
 
     kernel: str
@@ -53,9 +70,20 @@ class LaunchWork:
     weights: float
     product: Product | None = None
     tile: Tile | None = None
+    fused: _Fused | None = None
+    rounds: int = 0
+    again: float = 0.0
+
+    @property
+    def kind(self) -> MatrixType | None:
+        """What matrix units are given; None where there is nothing for them."""
+        part = self.product or self.fused
+        return None if part is None else part.kind
 
     def expected(self, gpu: GpuTarget) -> Expectation:
         """What can be expected of its code."""
+        if self.fused is not None:
+            return Expectation(self.fused.sizes, self.rule.constants["ROWS"], self.fused.kind)
         if self.product is None or self.tile is None:
             return expectation(self.rule, gpu, self.programs)
         sizes = self.product.m, self.product.n, self.product.k
@@ -75,32 +103,70 @@ def launch_work(
     precision: how matrix units multiply f32, as `print_kernel` has it.
     """
     rule = printed.rule
-    env = _least(cost.flops, cost.bytes, rule.grid, *built.region.extents)
-    nbytes = float(_number(cost.bytes, env))
+    env = _least(cost.flops, cost.bytes, rule.grid, *built.region.extents, *_sizes(built.region))
     formal = dict(zip(node.subgraphs[0].inputs, node.inputs, strict=True)) if node.op.name == "fused" else {}
+    read = _read(built.region, env)
+    written = sum(_buffer_bytes(buffer, env) for buffer in built.region.outputs)
+    nbytes = float(min(_number(cost.bytes, env), sum(read) + written))
     operands = [formal.get(v, v) for v in built.inputs]
-    constants = sum(_nbytes(v, env) for v in operands if v is not None and v.constant is not None)
+    constants = sum(n for n, v in zip(read, operands, strict=True) if v is not None and v.constant is not None)
     operations = None if cost.flops is None else float(_number(cost.flops, env))
     work = LaunchWork(kernel, rule, rule.programs(env), operations, nbytes, min(nbytes, float(constants)))
-    if "BLOCK_M" not in rule.constants or len(built.region.contractions) != 1:
-        return work
-    return _by_tiles(work, built.region, env, precision)
+    match len(built.region.contractions):
+        case 1 if "BLOCK_M" in rule.constants:
+            return _by_tiles(work, built.region, env, precision)
+        case 2 if "KEYS" in rule.constants:
+            return replace(work, fused=_attention(work, built.region, env, precision))
+        case 0 if node.op.name in RECURRENT:
+            return _recurrent(work, node, env)
+    return work
 
 
 def _by_tiles(work: LaunchWork, region: Region, env: Mapping[str, int], precision: str) -> LaunchWork:
     """The same launch with the sizes and the tile of its contraction."""
     contract, rule = region.stages[region.contractions[0]], work.rule
     assert isinstance(contract, Contract)
-    operand = region.dtypes[contract.args[0]]
+    kind, size = _operands(contract, region, precision)
     batch, rows, columns = (_number(points, env) for points, _ in rule.blocks)
     terms = _number(product(region.extents[a] for a in contract.axes), env)
-    kind = _KINDS.get(operand, MatrixType.TF32 if precision == "tf32" and operand is DType.F32 else None)
-    size = operand.numpy.itemsize
     once = float((terms + rows) * columns * size)
     read = max(work.bytes / max(batch, 1) - once, 0.0)  # with what the epilogue reads
     m, n, k = (rule.constants[name] for name in ("BLOCK_M", "BLOCK_N", "BLOCK_K"))
     made = Product(rows, columns, terms, batch, size, kind, read=read)
     return replace(work, product=made, tile=Tile(m, n, k, rule.stages, rule.warps))
+
+
+def _attention(work: LaunchWork, region: Region, env: Mapping[str, int], precision: str) -> _Fused:
+    """What the programs of attention do: each goes through all keys and values of its head."""
+    first, second = (region.stages[position] for position in region.contractions)
+    assert isinstance(first, Contract) and isinstance(second, Contract)
+    kind, item = _operands(second, region, precision)
+    size, keys = (_number(product(region.extents[a] for a in c.axes), env) for c in (first, second))
+    queries, rows = _number(work.rule.blocks[0][0], env), work.rule.constants["ROWS"]
+    heads = work.programs // max(-(-queries // rows), 1)
+    width = _number(product(region.outputs[0].shape), env) // max(heads * queries, 1)
+    step = -(-keys // work.rule.constants["KEYS"]) * work.rule.constants["KEYS"]
+    operations = 2.0 * work.programs * rows * step * (size + width)
+    fetched = float(work.programs * item * (step + rows) * (size + width))
+    shared = item * (rows * size + work.rule.stages * work.rule.constants["KEYS"] * (size + width))
+    return _Fused((queries, keys, min(size, width)), operations, fetched, shared, kind)
+
+
+def _recurrent(work: LaunchWork, node: Node, env: Mapping[str, int]) -> LaunchWork:
+    """A recurrent layer: in each step every program reads the weights of its direction, out of the cache."""
+    x, weights = (None if v is None else v.type for v in (node.inputs[0], node.inputs[2]))
+    assert isinstance(x, TensorType) and isinstance(weights, TensorType)
+    assert x.shape is not None and weights.shape is not None
+    steps = _number(x.shape[1 if getattr(node.attrs, "layout", 0) else 0], env)
+    once = _number(product(weights.shape[1:]), env) * weights.dtype.numpy.itemsize
+    return replace(work, rounds=steps, again=float(once * work.programs))
+
+
+def _operands(contract: Contract, region: Region, precision: str) -> tuple[MatrixType | None, int]:
+    """What matrix units are given (None: vector units multiply), and the bytes of an element."""
+    operand = region.dtypes[contract.args[0]]
+    kind = _KINDS.get(operand, MatrixType.TF32 if precision == "tf32" and operand is DType.F32 else None)
+    return kind, operand.numpy.itemsize
 
 
 def weights_stay(works: Sequence[LaunchWork], gpu: GpuTarget) -> bool:
@@ -114,10 +180,17 @@ def predict_launch(work: LaunchWork, gpu: GpuTarget, *, warm: bool, report: Stat
     cached = _cached(work, gpu, warm=warm)
     if work.product is not None and work.tile is not None and work.programs:
         return predict_product(gpu, replace(work.product, cached=cached), work.tile)
-    registers, shared = (_REGISTERS, 0) if report is None else (report.registers, report.shared)
+    memory, fused = max(work.bytes - cached, 0.0), work.fused
+    fetched = work.bytes + work.rounds * work.again
+    moved, registers, shared = Work(work.operations or 0.0, memory, cached, fetched), _REGISTERS, 0
+    if fused is not None:
+        moved = Work(fused.operations / _ATTENTION, memory, cached, fused.fetched, fused.kind)
+        registers, shared = _ATTENTION_REGISTERS, fused.shared
+    if report is not None:
+        registers, shared = report.registers, report.shared
     blocks = occupancy(gpu.sm, work.rule.warps * gpu.warp, registers, shared).blocks
-    moved = Work(work.operations or 0.0, max(work.bytes - cached, 0.0), cached)
-    return predict(gpu, moved, work.programs, blocks)
+    made = predict(gpu, moved, work.programs, blocks)
+    return replace(made, seconds=made.seconds + _ROUND * work.rounds)
 
 
 def report_launch(work: LaunchWork, gpu: GpuTarget, report: StaticReport, *, warm: bool) -> KernelReport:
@@ -150,8 +223,21 @@ def _number(dim: Dim, env: Mapping[str, int]) -> int:
     return int(evaluate(dim, env))
 
 
-def _nbytes(value: Value, env: Mapping[str, Any]) -> int:
-    type_ = value.type
-    if not isinstance(type_, TensorType) or type_.elements is None:
-        return 0
-    return _number(type_.elements, env) * type_.dtype.numpy.itemsize
+def _read(region: Region, env: Mapping[str, int]) -> list[int]:
+    """Bytes of each input: all of it, or as much as there are loads; of a table only rows that are asked for."""
+    if not region.stages:  # the kernel of a template
+        return [_buffer_bytes(buffer, env) for buffer in region.inputs]
+    points = _number(product(region.extents), env)
+    loads = Counter(stage.buffer for stage in region.stages if isinstance(stage, Load))
+    return [
+        min(_buffer_bytes(buffer, env), loads[number] * points * buffer.dtype.numpy.itemsize)
+        for number, buffer in enumerate(region.inputs)
+    ]
+
+
+def _sizes(region: Region) -> list[Dim]:
+    return [size for buffer in (*region.inputs, *region.outputs) for size in buffer.shape]
+
+
+def _buffer_bytes(buffer: Buffer, env: Mapping[str, int]) -> int:
+    return _number(product(buffer.shape), env) * buffer.dtype.numpy.itemsize

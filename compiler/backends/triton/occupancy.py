@@ -56,7 +56,7 @@ def _by_shared(sm: Multiprocessor, shared: int) -> int:
     if shared > sm.block_shared:
         return 0
     taken = _up(shared + sm.reserved, sm.shared_unit)
-    return sm.shared // taken if taken else sm.blocks
+    return sm.shared // taken if taken else sm.threads  # none is needed: any number of blocks
 
 
 def _up(count: int, unit: int) -> int:

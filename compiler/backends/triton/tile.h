@@ -152,26 +152,32 @@ PRODUCT(product_f64, double)
 PRODUCT(product_i32, int32_t)
 PRODUCT(product_narrow_f32, float)
 
-#define PRODUCT_ROWS 4
+/* A block of `rows` rows and `vectors` vectors, both known to the compiler: its sums stay in registers. */
+#define PRODUCT_ROWS (VECTOR_REGISTERS / 4)
+INLINE void product_block(const int rows, const int vectors, long n, long k, const float *restrict a,
+                          const float *restrict b, float *restrict c) {
+    vf sum[PRODUCT_ROWS][2];
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = vf_load(c + r * n + v * VL);
+    for (long p = 0; p < k; p++) {
+        vf right[2];
+        UNROLL for (int v = 0; v < vectors; v++) right[v] = vf_load(b + p * n + v * VL);
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < vectors; v++) sum[r][v] += a[r * k + p] * right[v];
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < vectors; v++) vf_store(c + r * n + v * VL, sum[r][v]);
+}
+
 INLINE void product_f32(long m, long n, long k, const float *restrict a, const float *restrict b, float *restrict c) {
-    if (n % (2 * VL) != 0 || m % PRODUCT_ROWS != 0) {
+    if (n % VL != 0 || m % PRODUCT_ROWS != 0) {
         product_narrow_f32(m, n, k, a, b, c);
         return;
     }
-    for (long j = 0; j < n; j += 2 * VL)
+    for (long j = 0; j < n; j += n % (2 * VL) == 0 ? 2 * VL : VL)
         for (long i = 0; i < m; i += PRODUCT_ROWS) {
-            vf sum[PRODUCT_ROWS][2];
-            for (int r = 0; r < PRODUCT_ROWS; r++)
-                for (int v = 0; v < 2; v++) sum[r][v] = vf_load(c + (i + r) * n + j + v * VL);
-            for (long p = 0; p < k; p++) {
-                const vf left = vf_load(b + p * n + j), right = vf_load(b + p * n + j + VL);
-                for (int r = 0; r < PRODUCT_ROWS; r++) {
-                    sum[r][0] += a[(i + r) * k + p] * left;
-                    sum[r][1] += a[(i + r) * k + p] * right;
-                }
-            }
-            for (int r = 0; r < PRODUCT_ROWS; r++)
-                for (int v = 0; v < 2; v++) vf_store(c + (i + r) * n + j + v * VL, sum[r][v]);
+            if (n % (2 * VL) == 0) product_block(PRODUCT_ROWS, 2, n, k, a + i * k, b + j, c + i * n + j);
+            else product_block(PRODUCT_ROWS, 1, n, k, a + i * k, b + j, c + i * n + j);
         }
 }
 

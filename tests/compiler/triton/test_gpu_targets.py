@@ -97,6 +97,7 @@ def test_wavefronts_take_registers_by_eight() -> None:
     sm = gpu_target("mi300x").sm
     assert [occupancy(sm, 256, n, 0).blocks for n in (64, 65, 128, 129, 512)] == [8, 7, 4, 3, 1]
     assert occupancy(sm, 256, 32, 33_000).limits == ("shared memory",)
+    assert occupancy(sm, 64, 16, 0).limits == ("blocks",)
 
 
 @pytest.mark.parametrize("gpu", GPUS.values(), ids=GPUS)

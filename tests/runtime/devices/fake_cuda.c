@@ -88,8 +88,9 @@ EXPORT int cuLaunchKernel(struct function *function, unsigned gx, unsigned gy, u
 
 EXPORT void fake_capture_begin(int stream) { capturing[stream] = calloc(1, sizeof(struct list)); }
 EXPORT int fake_capture_end(int stream) {
-    graphs[graph_count] = capturing[stream], capturing[stream] = NULL;
-    return graph_count++;
+    int graph = __atomic_fetch_add(&graph_count, 1, __ATOMIC_RELAXED);
+    graphs[graph] = capturing[stream], capturing[stream] = NULL;
+    return graph;
 }
 EXPORT void fake_replay(int graph) {
     for (int n = 0; n < graphs[graph]->count; n++) run(graphs[graph]->launches + n);

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,21 +69,27 @@ class Tensor:
         return self
 
 
+class _Current(threading.local):
+    """The stream that a thread works in, as torch has it: one for each thread."""
+
+    stream = 0
+
+
 def fake_torch(driver: ctypes.CDLL, capability: tuple[int, int] = (9, 0), limit: int = 1 << 30) -> Any:
     """The module, for one GPU that allocates no more than `limit` bytes at once."""
-    streams: list[int] = []
-    current: list[int] = [0]
+    numbers = itertools.count(1)
+    current = _Current()
 
     class Stream:
         def __init__(self, index: int) -> None:
-            streams.append(index)
-            self.cuda_stream = len(streams)
+            assert index == 0
+            self.cuda_stream = next(numbers)
 
     @contextmanager
     def stream(handle: Stream) -> Iterator[None]:
-        current.append(handle.cuda_stream)
+        before, current.stream = current.stream, handle.cuda_stream
         yield
-        current.pop()
+        current.stream = before
 
     class Event:
         def __init__(self, enable_timing: bool) -> None:
@@ -99,20 +107,20 @@ def fake_torch(driver: ctypes.CDLL, capability: tuple[int, int] = (9, 0), limit:
 
     class CUDAGraph:
         def capture_begin(self, capture_error_mode: str) -> None:
-            assert capture_error_mode == "thread_local" and current[-1]
-            driver.fake_capture_begin(current[-1])
+            assert capture_error_mode == "thread_local" and current.stream
+            driver.fake_capture_begin(current.stream)
 
         def capture_end(self) -> None:
-            self.number = driver.fake_capture_end(current[-1])
+            self.number = driver.fake_capture_end(current.stream)
 
         def replay(self) -> None:
-            assert current[-1]
+            assert current.stream
             driver.fake_replay(self.number)
 
     types = {name: Dtype(name) for name in _NAMES}
 
     def empty(count: int, dtype: Dtype, device: str) -> Tensor:
-        assert device == "cuda:0" and dtype is types["uint8"] and current[-1]
+        assert device == "cuda:0" and dtype is types["uint8"] and current.stream
         if count > limit:
             raise OutOfMemoryError(f"Tried to allocate {count}")
         return Tensor(np.empty(0, np.uint8), dtype) if count == 0 else Tensor(np.empty(count, np.uint8), dtype).clone()

@@ -1,0 +1,92 @@
+"""Whole sessions on the device against the target numpy: models, graphs, state, threads, arrays that stay there."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+
+from fusible.gpu_selftest.models import CASES, Case, doubled
+from fusible.gpu_selftest.rows import CheckFailed, Row, check, require
+from fusible.runtime.devices.session import DeviceSession
+from fusible.runtime.executable import Executable
+
+__all__ = ["session_rows"]
+
+_TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1}  # of the largest error, by the reference's own root mean square
+
+
+def session_rows(compile_model: Callable[..., Executable], reference: Callable[..., Executable]) -> Iterator[Row]:
+    """Rows of correctness. compile_model: compiles for the device (precision=...); reference: for the target numpy."""
+    for case in CASES:
+        for precision in _TOLERANCE:
+            what = f"{case.name}, {precision}"
+            yield from check("session", what, partial(_agrees, case, precision, compile_model, reference))
+    yield from check("session", "threads", lambda: _threads(compile_model))
+    yield from check("session", "arrays stay on the device", lambda: _stays(compile_model))
+
+
+def session_of(executable: Executable) -> DeviceSession:
+    """A session on the device. Raises CheckFailed if the executable has nothing there."""
+    found = executable.session()
+    if not isinstance(found, DeviceSession):
+        raise CheckFailed("no step of the model runs on the device")
+    return found
+
+
+def _agrees(
+    case: Case, precision: str, compile_model: Callable[..., Executable], reference: Callable[..., Executable]
+) -> str:
+    executable, wanted = compile_model(case.model, precision=precision), reference(case.model)
+    session = session_of(executable)
+    worst = 0.0
+    for run in range(len(case.runs)):
+        inputs = case.inputs(run)
+        expected = wanted.run(inputs)
+        for _ in range(3):  # launched, captured, replayed
+            for name, got in session.run(inputs).items():
+                worst = max(worst, _error(got, expected[name]))
+    require(worst <= _TOLERANCE[precision], f"error {worst:.2e}, allowed {_TOLERANCE[precision]:.0e}")
+    host = len(executable.report.host)
+    return f"error {worst:.1e}, {len(session.captures)} captures" + (f", steps on the host: {host}" if host else "")
+
+
+def _error(got: np.ndarray, wanted: np.ndarray) -> float:
+    """The largest difference, by the root mean square of what is wanted."""
+    if got.shape != wanted.shape or got.dtype != wanted.dtype:
+        raise CheckFailed(f"got {got.dtype}{list(got.shape)}, expected {wanted.dtype}{list(wanted.shape)}")
+    if not wanted.size:
+        return 0.0
+    difference = np.abs(got.astype(np.float64) - wanted.astype(np.float64))
+    scale = np.sqrt(np.mean(np.square(wanted.astype(np.float64)))) or 1.0
+    found = float(np.max(difference / np.maximum(scale, np.abs(wanted.astype(np.float64)))))
+    return found if np.isfinite(found) else float("inf")
+
+
+def _threads(compile_model: Callable[..., Executable]) -> str:
+    executable, wrong = compile_model(doubled(5000)), list[int]()
+
+    def work(seed: int) -> None:
+        x = np.random.default_rng(seed).standard_normal(5000).astype(np.float32)
+        if not all(np.array_equal(executable(x)[0], 2 * x) for _ in range(20)):
+            wrong.append(seed)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    require(not wrong, f"threads {wrong} got wrong numbers")
+    return f"{len(threads)} at once"
+
+
+def _stays(compile_model: Callable[..., Executable]) -> str:
+    session = session_of(compile_model(doubled(64)))
+    x = np.arange(64, dtype=np.float32)
+    one = session.run_on_device({"x": x})["y"]
+    two = session.run_on_device({"x": one})["y"]
+    three = session.run({"x": two})["y"]
+    require(np.array_equal(three, 8 * x), "three runs in a row do not give 8 x")
+    return ""
