@@ -152,10 +152,7 @@ def predicted(graph: Graph, gpu: GpuTarget, options: Options, name: str, batch: 
     share: dict[str, float] = {}
     for prediction in made:
         share[prediction.bound.value] = share.get(prediction.bound.value, 0.0) + prediction.seconds
-    least = sum(
-        roofline_seconds(gpu, work.operations or 0.0, work.bytes, None if work.product is None else work.product.kind)
-        for work in works
-    )
+    least = sum(roofline_seconds(gpu, work.operations or 0.0, work.bytes, work.kind) for work in works)
     return Predicted(
         name,
         gpu.name,

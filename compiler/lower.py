@@ -14,7 +14,7 @@ import numpy as np
 from fusible.compiler.backends.cpu.backend import CpuBackend
 from fusible.compiler.backends.numpy import NumpyBackend
 from fusible.compiler.backends.triton.backend import TritonBackend
-from fusible.compiler.backends.triton.device_code import gpu_code, host_code, static_reports
+from fusible.compiler.backends.triton.device_code import gpu_code, host_code, static_reports, with_targets
 from fusible.compiler.backends.triton.model_report import model_report
 from fusible.compiler.costs import Cost, Costs, total_cost
 from fusible.compiler.ir.analysis import values
@@ -68,7 +68,7 @@ def lower(
         source=backend.module(list(planned.kernels)),
         target=backend.target,
         limits=RunLimits(limits.tensor_bytes, limits.memory_bytes, limits.loop_iterations, limits.unbounded_iterations),
-        provenance={"fusible": __version__, "graph": graph.name, "target": backend.target},
+        provenance=_provenance(graph, backend, options),
         custom=tuple(CustomKernel(c.path, c.version) for c in backend.custom),
         functions=tuple(c.function for c in backend.custom),
         program=program,
@@ -81,6 +81,12 @@ def lower(
     if options.standalone and isinstance(backend, CpuBackend) and (steps := host_steps(executable)):
         raise LoweringError("a standalone model", {backend.target: "; ".join(steps)})
     return executable
+
+
+def _provenance(graph: Graph, backend: NumpyBackend, options: Options) -> dict[str, str]:
+    """Where the executable comes from; its precision, unless that is the model's own."""
+    facts = {"fusible": __version__, "graph": graph.name, "target": backend.target}
+    return facts if options.precision == "fp32" else facts | {"precision": options.precision}
 
 
 def _home(value: Value, backend: NumpyBackend) -> Value:
@@ -113,6 +119,7 @@ def _device(backend: TritonBackend, options: Options) -> DeviceProgram | None:
         code = host_code(kernels, backend.gpu, cache_dir, checked=options.verify == "kernels")
     else:
         code = gpu_code(kernels, backend.gpu, cache_dir)
+    code = with_targets(code, options.also, cache_dir)
     return open_device_program(code, backend.target, threads=options.threads, cache_dir=cache_dir)
 
 
@@ -194,7 +201,7 @@ def _report(
         memory=_memory(executable, constants),
         cost={"kernels": len(kernels), "constants": len(planned.constants), **_cost_facts(total)},
         passes=outcome.passes,
-        notes=(*notes, *outcome.notes),
+        notes=(*notes, *outcome.notes, *(backend.notes() if isinstance(backend, CpuBackend) else ())),
         host=tuple(_host_rows(planned.plan, graph, backend, done)),
     )
 

@@ -47,7 +47,8 @@ class Options:
     "rewrites" (each rewritten piece is run before and after on random inputs) or "kernels" (the invariants, and in each
     run on triton-cpu every access of a kernel). fold_bytes: the largest constant that folding may create. standalone:
     refuse host callbacks. allow_host: on a target with Triton kernels, let NumPy run the steps that have none (None:
-    triton-cpu does, a GPU refuses the model). cache_dir: for kernels (None: the user's cache).
+    triton-cpu does, a GPU refuses the model). also: more targets whose kernels an artifact is to hold, with the
+    schedules for its own. cache_dir: for kernels (None: the user's cache).
     """
 
     threads: int | None = None
@@ -58,6 +59,7 @@ class Options:
     fold_bytes: int = 64 * 2**20
     standalone: bool = False
     allow_host: bool | None = None
+    also: tuple[str, ...] = ()
     cache_dir: str | Path | None = None
 
     @property

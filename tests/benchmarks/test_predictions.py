@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from onnx import ModelProto
 from onnx.parser import parse_model
 
 from fusible.benchmarks import predictions
@@ -32,9 +33,28 @@ MODEL = parse_model("""
 """)
 
 
-def of(gpu: str, batch: int) -> Predicted:
+ATTENTION = parse_model("""
+    <ir_version: 10, opset_import: ["": 18]>
+    model (float16[batch, 12, 128, 64] q, float16[batch, 12, 64, 128] k, float16[batch, 12, 128, 64] v)
+        => (float16[batch, 12, 128, 64] y)
+    {
+        scores = MatMul(q, k)
+        weights = Softmax(scores)
+        y = MatMul(weights, v)
+    }
+""")
+RECURRENT = parse_model("""
+    <ir_version: 10, opset_import: ["": 18]>
+    model (float[50, batch, 64] x, float[1, 512, 64] w, float[1, 512, 128] r) => (float[50, 1, batch, 128] y)
+    {
+        y = LSTM<hidden_size = 128>(x, w, r)
+    }
+""")
+
+
+def of(gpu: str, batch: int, model: ModelProto = MODEL) -> Predicted:
     options, target = Options(), gpu_target(gpu)
-    graph = import_graph(MODEL.SerializeToString(), shapes={"batch": batch}, options=options)
+    graph = import_graph(model.SerializeToString(), shapes={"batch": batch}, options=options)
     run_passes(pipeline(target.target, plugins=False), graph, options, target.target)
     return predicted(graph, target, options, "small", batch)
 
@@ -51,6 +71,18 @@ def test_a_model_is_the_sum_of_its_launches() -> None:
 
 def test_a_faster_gpu_is_predicted_to_be_faster() -> None:
     assert of("h100", 4096).graph_ms < of("a100", 4096).graph_ms < of("l4", 4096).graph_ms
+
+
+def test_attention_is_one_launch_bound_by_what_it_does() -> None:
+    one, many = of("a100", 1, ATTENTION), of("a100", 256, ATTENTION)
+    assert one.kernels == many.kernels == 1 and one.host == 0
+    assert one.bound == "latency" and many.bound != "latency"
+    assert many.roofline_ms == pytest.approx(1e3 * 256 * 12 * 4 * 128 * 64 * 2 / 2.039e12, rel=0.01)
+
+
+def test_a_recurrent_layer_takes_its_steps_one_after_the_other() -> None:
+    row = of("a100", 1, RECURRENT)
+    assert row.kernels == 1 and row.graph_ms > 50 * 2e-3 > 10 * row.roofline_ms
 
 
 def test_what_is_published_names_its_source() -> None:

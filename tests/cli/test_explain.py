@@ -63,3 +63,16 @@ def test_long_lists_are_cut_unless_all_is_wanted(command: Command, tmp_path: Pat
     short, full = (command("explain", tmp_path / "long.onnx", *more).out for more in ([], ["--all"]))
     assert "steps, by bytes moved: 30, the first 20" in short and "steps, by bytes moved: 30\n" in full
     assert "\x1b" not in short + full
+
+
+def test_a_gpu_target_shows_what_its_kernels_are_like(command: Command, tmp_path: Path) -> None:
+    """With no GPU: the kernel is built, its code looked at, its time predicted."""
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [512, 1024]) for name in "xy")
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Softmax", ["x"], ["y"])], "g", [x], [y])
+    onnx.save(onnx.helper.make_model(graph, ir_version=10), tmp_path / "m.onnx")
+    text = command("explain", tmp_path / "m.onnx", "--target", "cuda:sm_90").out
+    assert "H100 SXM5 (cuda:sm_90)" in text and "predicted, one CUDA graph" in text and "findings: none" in text
+    (row,) = command("explain", tmp_path / "m.onnx", "--target", "cuda:sm_90", "--json").json["gpu"]["kernels"]
+    assert row["spilled"] == 0 and set(row["loads"]) == set(row["stores"]) == {"128"}
+    command("explain", tmp_path / "m.onnx", "--target", "cuda:sm_90", "--html", tmp_path / "page.html")
+    assert "GPU: H100 SXM5, predictions" in (tmp_path / "page.html").read_text()

@@ -16,13 +16,14 @@ from fusible.compiler.backends.triton.kernel_report import Expectation, KernelRe
 from fusible.compiler.backends.triton.launch import LaunchRule
 from fusible.compiler.backends.triton.occupancy import occupancy
 from fusible.compiler.backends.triton.printer import PrintedKernel
+from fusible.compiler.backends.triton.recurrent import RECURRENT
 from fusible.compiler.backends.triton.roofline import Prediction, Product, Tile, Work, predict, predict_product
 from fusible.compiler.backends.triton.static_report import StaticReport
 from fusible.compiler.costs import Cost
 from fusible.compiler.ir.graph import Node
 from fusible.compiler.ir.symbol_values import evaluate, symbols_of
 from fusible.compiler.ir.symbols import Dim, product
-from fusible.compiler.ir.types import DType
+from fusible.compiler.ir.types import DType, TensorType
 from fusible.compiler.region.build import Built
 from fusible.compiler.region.region import Buffer, Contract, Load, Region
 
@@ -31,6 +32,7 @@ __all__ = ["LaunchWork", "launch_work", "predict_launch", "report_launch", "weig
 _REGISTERS = 40  # of a thread of a kernel that was not built
 _ATTENTION = 0.7  # of what products reach: exponentials take their turn (assumed)
 _ATTENTION_REGISTERS = 168
+_ROUND = 2e-6  # seconds that a step of a recurrent layer waits for the one before (assumed)
 _SHARE = 0.5  # of the level 2 cache, for what one kernel moves
 _KINDS = {
     DType.F16: MatrixType.FP16,
@@ -56,7 +58,8 @@ class LaunchWork:
     """One launch. bytes: read and written, each once; weights: those of them that are constants of the model.
 
     operations: None if they are not known. product, tile: of a kernel around a contraction by tiles. fused: of
-    attention, what all programs do and fetch, and the shared memory of one.
+    attention, what all programs do and fetch, and the shared memory of one. rounds: steps of a recurrent layer, each of
+    which waits for the one before and fetches `again` bytes.
     """
 
     kernel: str
@@ -68,6 +71,14 @@ class LaunchWork:
     product: Product | None = None
     tile: Tile | None = None
     fused: _Fused | None = None
+    rounds: int = 0
+    again: float = 0.0
+
+    @property
+    def kind(self) -> MatrixType | None:
+        """What matrix units are given; None where there is nothing for them."""
+        part = self.product or self.fused
+        return None if part is None else part.kind
 
     def expected(self, gpu: GpuTarget) -> Expectation:
         """What can be expected of its code."""
@@ -106,6 +117,8 @@ def launch_work(
             return _by_tiles(work, built.region, env, precision)
         case 2 if "KEYS" in rule.constants:
             return replace(work, fused=_attention(work, built.region, env, precision))
+        case 0 if node.op.name in RECURRENT:
+            return _recurrent(work, node, env)
     return work
 
 
@@ -139,6 +152,16 @@ def _attention(work: LaunchWork, region: Region, env: Mapping[str, int], precisi
     return _Fused((queries, keys, min(size, width)), operations, fetched, shared, kind)
 
 
+def _recurrent(work: LaunchWork, node: Node, env: Mapping[str, int]) -> LaunchWork:
+    """A recurrent layer: in each step every program reads the weights of its direction, out of the cache."""
+    x, weights = (None if v is None else v.type for v in (node.inputs[0], node.inputs[2]))
+    assert isinstance(x, TensorType) and isinstance(weights, TensorType)
+    assert x.shape is not None and weights.shape is not None
+    steps = _number(x.shape[1 if getattr(node.attrs, "layout", 0) else 0], env)
+    once = _number(product(weights.shape[1:]), env) * weights.dtype.numpy.itemsize
+    return replace(work, rounds=steps, again=float(once * work.programs))
+
+
 def _operands(contract: Contract, region: Region, precision: str) -> tuple[MatrixType | None, int]:
     """What matrix units are given (None: vector units multiply), and the bytes of an element."""
     operand = region.dtypes[contract.args[0]]
@@ -158,14 +181,16 @@ def predict_launch(work: LaunchWork, gpu: GpuTarget, *, warm: bool, report: Stat
     if work.product is not None and work.tile is not None and work.programs:
         return predict_product(gpu, replace(work.product, cached=cached), work.tile)
     memory, fused = max(work.bytes - cached, 0.0), work.fused
-    moved, registers, shared = Work(work.operations or 0.0, memory, cached), _REGISTERS, 0
+    fetched = work.bytes + work.rounds * work.again
+    moved, registers, shared = Work(work.operations or 0.0, memory, cached, fetched), _REGISTERS, 0
     if fused is not None:
         moved = Work(fused.operations / _ATTENTION, memory, cached, fused.fetched, fused.kind)
         registers, shared = _ATTENTION_REGISTERS, fused.shared
     if report is not None:
         registers, shared = report.registers, report.shared
     blocks = occupancy(gpu.sm, work.rule.warps * gpu.warp, registers, shared).blocks
-    return predict(gpu, moved, work.programs, blocks)
+    made = predict(gpu, moved, work.programs, blocks)
+    return replace(made, seconds=made.seconds + _ROUND * work.rounds)
 
 
 def report_launch(work: LaunchWork, gpu: GpuTarget, report: StaticReport, *, warm: bool) -> KernelReport:
@@ -200,6 +225,8 @@ def _number(dim: Dim, env: Mapping[str, int]) -> int:
 
 def _read(region: Region, env: Mapping[str, int]) -> list[int]:
     """Bytes of each input: all of it, or as much as there are loads; of a table only rows that are asked for."""
+    if not region.stages:  # the kernel of a template
+        return [_buffer_bytes(buffer, env) for buffer in region.inputs]
     points = _number(product(region.extents), env)
     loads = Counter(stage.buffer for stage in region.stages if isinstance(stage, Load))
     return [

@@ -99,7 +99,7 @@ def two_contracted_axes(m: Model) -> Case:
     return m.case(m("einsum", m.x(2, 5, 7, 9), m.x(9, 7, 11), equation="bijk,kjl->bil"))
 
 
-@case(21)
+@case(21, chosen=True)
 def computed_operands(m: Model) -> Case:
     """Both are other than zero behind the last term."""
     return m.case(m("matmul", m("sigmoid", m.x(20, 21)), m("exp", m.w(21, 22))))
@@ -222,6 +222,11 @@ def depthwise_convolution(m: Model) -> Case:
 @case(70)
 def matrix_by_vector(m: Model) -> Case:
     return m.case(m("add", m("matmul", m.x(1, 70), m.w(70, 33)), m.w(33)))
+
+
+@case(70)
+def few_rows_of_a_large_product(m: Model) -> Case:
+    return m.case(m("matmul", m.x(3, 70), m.w(70, 65)))
 
 
 @case(21)
