@@ -90,7 +90,8 @@ def _with_rounded_weights(model: Obtained, precision: str) -> dict[str, np.ndarr
     for tensor in proto.graph.initializer:
         array = onnx.numpy_helper.to_array(tensor)
         if array.dtype == np.float32:
-            rounded = array.astype(_NARROW[precision]).astype(np.float32)
+            largest = np.float32(ml_dtypes.finfo(_NARROW[precision]).max)
+            rounded = np.clip(array, -largest, largest).astype(_NARROW[precision]).astype(np.float32)
             tensor.CopyFrom(onnx.numpy_helper.from_array(rounded, tensor.name))
     return oracle.run(oracle.session(proto), model.inputs)
 
