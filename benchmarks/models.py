@@ -25,8 +25,9 @@ from fusible.benchmarks.measure.statistics import half_width, latency_of, log_ra
 from fusible.benchmarks.peers.client import Task, Worker
 from fusible.benchmarks.peers.protocol import Contestant, PeerError, PeerMissing
 from fusible.benchmarks.records import ColdStart, Interval, ModelRow, Roof
-from fusible.benchmarks.reference import judge
+from fusible.benchmarks.reference import bf16_tolerance, judge
 from fusible.benchmarks.work import Work
+from fusible.compiler.accuracy import Bound
 
 __all__ = ["Settings", "bench_model"]
 
@@ -189,7 +190,10 @@ class _Bench:
     def _check(self, entry: _Entry, worker: Worker, task: Task) -> None:
         if self.work.expected is None:
             return
-        largest, rms, wrong = judge(self.work.expected, worker.outputs(task), self.work.bound)
+        outputs, bound = worker.outputs(task), self.work.bound
+        if entry.who.precision == "bf16" and isinstance(bound, Bound):
+            bound = bf16_tolerance(self.work.path, self.work.inputs, self.work.expected)
+        largest, rms, wrong = judge(self.work.expected, outputs, bound)
         entry.errors = (largest, rms)
         if wrong:
             entry.status, entry.reason = "wrong", wrong

@@ -12,9 +12,18 @@ from onnx import numpy_helper
 
 from fusible.benchmarks.peers.client import Task, Worker
 from fusible.benchmarks.peers.protocol import Contestant, Inputs
-from fusible.compiler.accuracy import Bound, Comparison, StepBound, compare_outputs, model_bound, rounds_to_steps
+from fusible.compiler.accuracy import (
+    Bound,
+    Comparison,
+    StepBound,
+    compare_outputs,
+    model_bound,
+    rounds_to_steps,
+    widened,
+)
+from fusible.compiler.frontend.rounded_products import with_rounded_products
 
-__all__ = ["judge", "model_tolerance", "reference_outputs", "without_saturation"]
+__all__ = ["bf16_tolerance", "judge", "model_tolerance", "reference_outputs", "without_saturation"]
 
 # Per operator: (the operand that holds 8-bit weights, its zero point).
 _WEIGHTS = {"MatMulInteger": ((1, 3),), "DynamicQuantizeLSTM": ((1, 9), (2, 11))}
@@ -46,6 +55,22 @@ def model_tolerance(model: Path) -> Bound | StepBound:
     proto = onnx.load(model, load_external_data=False)
     operators = {node.op_type for nodes in (proto.graph.node, *(f.node for f in proto.functions)) for node in nodes}
     return model_bound("fp32", quantised=rounds_to_steps(operators))
+
+
+def bf16_tolerance(model: Path, inputs: Inputs, expected: Mapping[str, np.ndarray]) -> Bound:
+    """What a contestant that multiplies in bf16 is held to: its row, or twice what rounding alone does to the model.
+
+    Raises PeerError as `reference_outputs`.
+    """
+    row = model_bound("bf16")
+    assert isinstance(row, Bound)
+    rounded = with_rounded_products(onnx.load(model))
+    if rounded is None:
+        return row
+    with tempfile.TemporaryDirectory(prefix="fusible-bench-") as name:
+        onnx.save(rounded, Path(name) / "rounded.onnx")
+        got = reference_outputs(Path(name) / "rounded.onnx", inputs)
+    return widened(row, compare_outputs(expected, got, row).values())
 
 
 def judge(

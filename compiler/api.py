@@ -89,16 +89,23 @@ def _backend(target: str, options: Options) -> NumpyBackend:
     if gpu is not None:
         return TritonBackend(target, gpu, options.products)
     if target == "cpu":
-        return CpuBackend(options.threads, exact=options.exactness is Exactness.EXACT)
+        exact = options.exactness is Exactness.EXACT
+        return CpuBackend(options.threads, exact=exact, bf16=options.precision == "bf16")
     return NumpyBackend()
 
 
 def _unavailable(options: Options, target: str) -> list[str]:
     """Notes on options that a target cannot follow; UsageError for those that would change results."""
-    if options.precision != "fp32" and triton_gpu(target) is None:
-        raise UsageError(f"precision {options.precision!r} is for targets with Triton kernels; {target} computes fp32")
+    computed = ("fp32", "bf16") if target == "cpu" else ("fp32",)
+    if options.precision not in computed and triton_gpu(target) is None:
+        does = f"the target {target} computes {' and '.join(computed)}"
+        others = "cpu and targets with Triton kernels" if options.precision == "bf16" else "targets with Triton kernels"
+        raise UsageError(f"precision {options.precision!r} is for {others}; {does}")
     if options.standalone and target == "numpy":
         raise UsageError("standalone=True needs a target with kernels: every step of the target numpy is Python")
+    unknown = [other for other in options.also if triton_gpu(other) is None]
+    if unknown or (options.also and triton_gpu(target) is None):
+        raise UsageError(f"also={options.also}: {target} and all of these must be targets with Triton kernels")
     notes = []
     if options.threads is not None and target == "numpy":
         notes.append(f"threads={options.threads} has no effect: NumPy's BLAS decides (see OPENBLAS_NUM_THREADS)")

@@ -14,7 +14,7 @@ import numpy as np
 from fusible.compiler.backends.cpu.backend import CpuBackend
 from fusible.compiler.backends.numpy import NumpyBackend
 from fusible.compiler.backends.triton.backend import TritonBackend
-from fusible.compiler.backends.triton.device_code import gpu_code, host_code, static_reports
+from fusible.compiler.backends.triton.device_code import gpu_code, host_code, static_reports, with_targets
 from fusible.compiler.backends.triton.model_report import model_report
 from fusible.compiler.costs import Cost, Costs, total_cost
 from fusible.compiler.ir.analysis import values
@@ -31,6 +31,7 @@ from fusible.errors import LimitExceeded, LoweringError
 from fusible.passes.fusion import graphs_outside_groups
 from fusible.passes.ledger import Kind
 from fusible.runtime.devices.program import DeviceProgram, open_device_program
+from fusible.runtime.devices.residence import is_same_memory
 from fusible.runtime.dims import evaluate_dim
 from fusible.runtime.executable import CustomKernel, Executable
 from fusible.runtime.memory import least_peak
@@ -68,7 +69,7 @@ def lower(
         source=backend.module(list(planned.kernels)),
         target=backend.target,
         limits=RunLimits(limits.tensor_bytes, limits.memory_bytes, limits.loop_iterations, limits.unbounded_iterations),
-        provenance={"fusible": __version__, "graph": graph.name, "target": backend.target},
+        provenance=_provenance(graph, backend, options),
         custom=tuple(CustomKernel(c.path, c.version) for c in backend.custom),
         functions=tuple(c.function for c in backend.custom),
         program=program,
@@ -81,6 +82,12 @@ def lower(
     if options.standalone and isinstance(backend, CpuBackend) and (steps := host_steps(executable)):
         raise LoweringError("a standalone model", {backend.target: "; ".join(steps)})
     return executable
+
+
+def _provenance(graph: Graph, backend: NumpyBackend, options: Options) -> dict[str, str]:
+    """Where the executable comes from; its precision, unless that is the model's own."""
+    facts = {"fusible": __version__, "graph": graph.name, "target": backend.target}
+    return facts if options.precision == "fp32" else facts | {"precision": options.precision}
 
 
 def _home(value: Value, backend: NumpyBackend) -> Value:
@@ -113,6 +120,7 @@ def _device(backend: TritonBackend, options: Options) -> DeviceProgram | None:
         code = host_code(kernels, backend.gpu, cache_dir, checked=options.verify == "kernels")
     else:
         code = gpu_code(kernels, backend.gpu, cache_dir)
+    code = with_targets(code, options.also, cache_dir)
     return open_device_program(code, backend.target, threads=options.threads, cache_dir=cache_dir)
 
 
@@ -194,7 +202,7 @@ def _report(
         memory=_memory(executable, constants),
         cost={"kernels": len(kernels), "constants": len(planned.constants), **_cost_facts(total)},
         passes=outcome.passes,
-        notes=(*notes, *outcome.notes),
+        notes=(*notes, *outcome.notes, *(backend.notes() if isinstance(backend, CpuBackend) else ())),
         host=tuple(_host_rows(planned.plan, graph, backend, done)),
     )
 
@@ -203,7 +211,8 @@ def _host_rows(plan: Plan, graph: Graph, backend: NumpyBackend, done: Set[Node])
     """The steps of a native target that call NumPy, and why; those of branches and loop bodies too."""
     for step, node in _steps_of_nodes(plan, graph, done):
         reason = backend.host.get(getattr(step, "kernel", ""))
-        if reason is not None:
+        renamed = isinstance(backend, TritonBackend) and is_same_memory(step)  # the device's array in another shape
+        if reason is not None and not renamed:
             yield {"op": node.op.name, "nodes": list(node.origin), "reason": reason}
         for inner, subgraph in zip(_sub_plans(step), node.subgraphs, strict=False):
             yield from _host_rows(inner, subgraph, backend, done)
@@ -232,7 +241,7 @@ def _kernel_rows(
         op = getattr(step, "op", type(step).__name__.lower())
         row: dict[str, Any] = {"kernel": kernel, "op": op, "nodes": list(step.origin)}
         row["step"] = type(step).__name__.lower()
-        if isinstance(step, Launch | Call):
+        if isinstance(step, Launch | Call) and not is_same_memory(step):
             row["language"] = language(step.kernel)
         node = nodes.get(id(step))
         rows.append(row if node is None else row | _cost_facts(_step_cost(step, node, costs)))

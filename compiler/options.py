@@ -42,12 +42,14 @@ class Options:
     """How to compile.
 
     threads: of the executable (None: what the machine offers). precision: of what the model computes in fp32, for
-    targets with Triton kernels (inputs and outputs keep their types, sums are fp32; tf32: of products alone).
+    targets with Triton kernels (inputs and outputs keep their types, sums are fp32; tf32: of products alone), and for
+    cpu: bf16, of products with constants alone.
     exactness: the loosest class of rewrite that may run. verify: "off", "passes" (the invariants after every pass),
     "rewrites" (each rewritten piece is run before and after on random inputs) or "kernels" (the invariants, and in each
     run on triton-cpu every access of a kernel). fold_bytes: the largest constant that folding may create. standalone:
     refuse host callbacks. allow_host: on a target with Triton kernels, let NumPy run the steps that have none (None:
-    triton-cpu does, a GPU refuses the model). cache_dir: for kernels (None: the user's cache).
+    triton-cpu does, a GPU refuses the model). also: more targets whose kernels an artifact is to hold, with the
+    schedules for its own. cache_dir: for kernels (None: the user's cache).
     """
 
     threads: int | None = None
@@ -58,6 +60,7 @@ class Options:
     fold_bytes: int = 64 * 2**20
     standalone: bool = False
     allow_host: bool | None = None
+    also: tuple[str, ...] = ()
     cache_dir: str | Path | None = None
 
     @property

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fusible.errors import ArtifactError
+from fusible.errors import ArtifactError, UsageError
 from fusible.runtime.collection import collection_put_off
 from fusible.runtime.executable import CustomKernel, Executable
 from fusible.runtime.native.cache import default_cache_dir
@@ -213,16 +213,18 @@ def _spec(data: Mapping[str, Any]) -> TensorSpec:
     return TensorSpec(data["name"], DTYPES[data["dtype"]], shape, data["kind"])
 
 
-def load_artifact(path: str | PathLike[str], *, check: bool = False) -> Executable:
+def load_artifact(path: str | PathLike[str], *, check: bool = False, target: str | None = None) -> Executable:
     """Read an artifact; constants are mapped, not read. check=True verifies every section's hash first.
 
-    Raises ArtifactError if the file is missing, damaged, of another version, or needs a kernel that is not there.
+    target: of those that the artifact has kernels for, the one to run on; by default that of its model. Raises
+    ArtifactError if the file is missing, damaged, of another version, or needs a kernel that is not there, UsageError
+    for a target that it is not for; opening the target may raise DeviceError and KernelBuildError.
     """
     with collection_put_off():
-        return _loaded(Path(path), check)
+        return _loaded(Path(path), check, target)
 
 
-def _loaded(file: Path, check: bool) -> Executable:
+def _loaded(file: Path, check: bool, target: str | None) -> Executable:
     try:
         with file.open("rb") as stream:
             prefix = stream.read(_PREFIX.size)
@@ -232,6 +234,8 @@ def _loaded(file: Path, check: bool) -> Executable:
     except OSError as error:
         raise ArtifactError(f"the artifact {str(file)!r} cannot be read: {error.strerror or error}") from error
     try:
+        if target is not None:
+            header = _for_target(header, target)
         return _executable(header, {s["name"]: _constant(s, mapped, start, size, check) for s in header["sections"]})
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"the artifact {str(file)!r} is damaged: {error!r}") from error
@@ -268,6 +272,17 @@ def _constant(section: Mapping[str, Any], mapped: Any, start: int, size: int, ch
         texts[:] = json.loads(bytes(raw))
         return texts.reshape(shape)
     return np.frombuffer(raw, dtype=np.uint8).view(dtype).reshape(shape)
+
+
+def _for_target(header: dict[str, Any], target: str) -> dict[str, Any]:
+    """The header of an artifact that is to run on another of its targets. Raises UsageError if it is none of them."""
+    device = header["device"]
+    known = [header["target"]]
+    if device is not None:
+        known += [*device["images"], *(["triton-cpu"] if device["host"] is not None else [])]
+    if target not in known:
+        raise UsageError(f"the artifact was compiled for {', '.join(dict.fromkeys(known))}, not for {target}")
+    return header | {"target": target, "device": None if device is None else device | {"target": target}}
 
 
 def _executable(header: Mapping[str, Any], parts: Mapping[str, np.ndarray]) -> Executable:

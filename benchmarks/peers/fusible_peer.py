@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 import fusible
@@ -13,19 +15,21 @@ __all__ = ["System", "steps_of"]
 
 
 class System:
-    """The peer `fusible`; option: the target, by default "auto"."""
+    """The peer `fusible`; option: TARGET, by default "auto", or TARGET:bf16."""
 
     def __init__(self, name: str, option: str) -> None:
-        self.target = option or "auto"
+        self.target = option.removesuffix(":bf16") or "auto"
+        self.settings = fusible.Options(precision="bf16" if option.endswith(":bf16") else "fp32")
         self.version = fusible.__version__
 
     def load(self, job: Job) -> _Model:
         """Compile for the shapes of the job's inputs, or load what an earlier launch saved."""
-        saved = job.cache / f"{self.target}-{job.threads}.fusible" if job.cache is not None else None
+        name = self.target if self.settings.precision == "fp32" else f"{self.target}-{self.settings.precision}"
+        saved = job.cache / f"{name}-{job.threads}.fusible" if job.cache is not None else None
         if saved is not None and saved.exists():
             return _Model(fusible.load(saved), job)
         shapes = {name: array.shape for name, array in job.inputs.items()}
-        options = fusible.Options(threads=job.threads)
+        options = replace(self.settings, threads=job.threads)
         executable = fusible.compile(job.model, self.target, shapes=shapes, options=options)
         if saved is not None:
             executable.save(saved)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -42,7 +42,8 @@ def _openvino(job: Job) -> Loop:
 
     model = openvino.Core().read_model(str(job.model))
     model.reshape({i: job.inputs[i.get_any_name()].shape for i in model.inputs})
-    settings = {"INFERENCE_NUM_THREADS": job.threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    settings = {"INFERENCE_NUM_THREADS": job.threads, "PERFORMANCE_HINT": "LATENCY"}
+    settings["INFERENCE_PRECISION_HINT"] = "bf16" if job.option == "bf16" else "f32"
     compiled = openvino.compile_model(model, "CPU", settings)
     request = compiled.create_infer_request()
     held = [np.ascontiguousarray(job.inputs[port.get_any_name()]) for port in model.inputs]
@@ -90,8 +91,10 @@ def _fusible(job: Job) -> Loop:
         executable = fusible.load(artifact)
     else:
         shapes: Mapping[str, tuple[int, ...]] = {name: array.shape for name, array in job.inputs.items()}
-        options = fusible.Options(threads=job.threads)
-        executable = fusible.compile(job.model, job.option or "auto", shapes=shapes, options=options)
+        target = job.option.removesuffix(":bf16") or "auto"
+        precision: Literal["fp32", "bf16"] = "bf16" if job.option.endswith(":bf16") else "fp32"
+        options = fusible.Options(threads=job.threads, precision=precision)
+        executable = fusible.compile(job.model, target, shapes=shapes, options=options)
         executable.save(artifact)
     inputs: dict[str, np.ndarray] = dict(job.inputs)
 

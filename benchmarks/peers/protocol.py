@@ -76,10 +76,10 @@ class Peer(Protocol):
 
 # name -> (module: a class `System` that is a Peer, what to install, what it is)
 PEERS: Mapping[str, tuple[str, str, str]] = {
-    "fusible": ("fusible_peer", "fusible", "this compiler; fusible:TARGET chooses the target"),
+    "fusible": ("fusible_peer", "fusible", "this compiler; :TARGET chooses the target, :cpu:bf16 the precision too"),
     "onnxruntime": ("onnxruntime_peer", "onnxruntime", "ONNX Runtime, all optimisations; :ort loads an .ort file"),
     "onnxruntime-unoptimised": ("onnxruntime_peer", "onnxruntime", "ONNX Runtime, optimisations disabled"),
-    "openvino": ("openvino_peer", "openvino", "OpenVINO, fp32, latency hint"),
+    "openvino": ("openvino_peer", "openvino", "OpenVINO, latency hint, fp32; :bf16 hints at that precision"),
     "torch-inductor": ("inductor_peer", "torch", "torch.compile of the zoo's own torch module, weights frozen"),
 }
 
@@ -95,6 +95,11 @@ class Contestant:
     option: str = ""
     slowdown: float = 1.0
     plain: bool = False
+
+    @property
+    def precision(self) -> str:
+        """Of what it multiplies, as its option says."""
+        return "bf16" if self.option.rpartition(":")[2] == "bf16" else "fp32"
 
     @property
     def label(self) -> str:

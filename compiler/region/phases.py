@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from fusible.compiler.ir.symbol_values import substitute, symbols_of
-from fusible.compiler.ir.symbols import Call, Dim, Symbol, SymInt, ceildiv, modulo
+from fusible.compiler.ir.symbols import Call, Dim, Symbol, SymInt, modulo
 from fusible.compiler.region.digits import with_digits
 from fusible.compiler.region.index import Bound
 from fusible.compiler.region.prune import moved_map, renamed_stage
@@ -103,15 +103,13 @@ def _without(region: Region, condition: _Condition) -> Region:
     axis, stride = condition.axis, condition.stride
     extent = region.extents[axis]
     assert isinstance(extent, int)
-    last = ceildiv(extent, stride) - 1
-    assert isinstance(last, int)
-    place = condition.remainder + SymInt.of(Symbol(f"i{axis}", 0, last)) * stride
+    place = condition.remainder + SymInt.of(Symbol(f"i{axis}", 0, -(-extent // stride) - 1)) * stride
     region = _dropped(region, condition.bound, axis, extent if extent % stride else None)
     names: dict[str, Dim] = {f"i{axis}": place}
     values, axes = {v: v for v in range(len(region.dtypes))}, {a: a for a in range(len(region.extents))}
     stages = tuple(renamed_stage(stage, values, axes, names) for stage in region.stages)
     stores = tuple(Store(s.buffer, moved_map(s.map, names), s.value) for s in region.stores)
-    shorter = ceildiv(extent, stride)
+    shorter = -(-extent // stride)
     extents = tuple(shorter if a == axis else e for a, e in enumerate(region.extents))
     region = Region(extents, region.inputs, region.outputs, stages, stores)
     for symbol in symbols_of(condition.remainder):

@@ -15,6 +15,7 @@ from fusible.cli.console import aligned, bytes_text, print_json, print_line
 from fusible.cli.models import compile_file, options_for
 from fusible.cli.parameters import (
     AllowHostOption,
+    AlsoOption,
     JsonOption,
     ModelArgument,
     PrecisionOption,
@@ -46,6 +47,7 @@ def compile_model(
     shape: ShapeOption = None,
     precision: PrecisionOption = "fp32",
     allow_host: AllowHostOption = False,
+    also: AlsoOption = None,
     passes: PassesOption = None,
     disable: DisableOption = None,
     limit: LimitOption = None,
@@ -62,7 +64,7 @@ def compile_model(
         shape or (),
         pass_files=passes or (),
         disabled=disable or (),
-        options=options_for(precision, allow_host=allow_host),
+        options=options_for(precision, allow_host=allow_host, also=also or ()),
         instruments=() if dump is None else (Dump(dump),),
         limit=limit,
     )

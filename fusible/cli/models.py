@@ -41,17 +41,15 @@ def open_executable(
     """Load an artifact, or compile a model. Raises UsageError if shapes are given for an artifact."""
     if not is_artifact(existing(path)):
         return compile_file(path, target, shapes, options=options_for(precision, allow_host=allow_host))
-    executable = load_artifact(path)
+    executable = load_artifact(path, target=None if target == "auto" else target)
     if precision != "fp32":
         raise UsageError("--precision belongs to compiling; the artifact has its precision already")
     if list(shapes):
         raise UsageError("--shape belongs to compiling; the artifact has its shapes already")
-    if target not in ("auto", executable.target):
-        raise UsageError(f"the artifact was compiled for {executable.target}, not for {target}")
     return executable
 
 
-def options_for(precision: str, *, verify: bool = False, allow_host: bool = False) -> Options:
+def options_for(precision: str, *, verify: bool = False, allow_host: bool = False, also: Sequence[str] = ()) -> Options:
     """The options of the command line. Raises UsageError for a precision that there is not."""
     from fusible.compiler.options import Options
 
@@ -59,6 +57,7 @@ def options_for(precision: str, *, verify: bool = False, allow_host: bool = Fals
         precision=precision,  # type: ignore[arg-type]  # it checks them
         verify="passes" if verify else "off",
         allow_host=True if allow_host else None,
+        also=tuple(also),
     )
 
 

@@ -9,6 +9,7 @@ import typer
 
 __all__ = [
     "AllowHostOption",
+    "AlsoOption",
     "InputsOption",
     "JsonOption",
     "ModelArgument",
@@ -18,6 +19,7 @@ __all__ = [
     "ShapeOption",
     "TargetOption",
 ]
+
 
 ProgramArgument: TypeAlias = Annotated[
     Path, typer.Argument(metavar="MODEL|ARTIFACT", help="An ONNX file or a compiled artifact.", show_default=False)
@@ -35,11 +37,18 @@ TargetOption: TypeAlias = Annotated[
 AllowHostOption: TypeAlias = Annotated[
     bool, typer.Option("--allow-host", help="On a GPU, let NumPy run the steps that have no kernel there.")
 ]
+AlsoOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="T", help="Put kernels for this target into the artifact as well. Repeatable.", show_default=False
+    ),
+]
 PrecisionOption: TypeAlias = Annotated[
     str,
     typer.Option(
         metavar="P",
-        help="fp32, tf32, fp16 or bf16: how Triton kernels compute what the model has in fp32. Sums stay fp32.",
+        help="fp32, tf32, fp16 or bf16: how Triton kernels compute what the model has in fp32; bf16 also of the "
+        "products with constants on the target cpu. Sums stay fp32.",
     ),
 ]
 ShapeOption: TypeAlias = Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from statistics import median
 from time import perf_counter
 
@@ -62,7 +63,10 @@ class _Layer:
             "two streams": self.streams,
             "out of memory": self.out_of_memory,
         }
-        return {what: lambda function=function: function(self.device.stream()) for what, function in named.items()}
+        return {what: partial(self._in_a_stream, function) for what, function in named.items()}
+
+    def _in_a_stream(self, function: Callable[[Stream], str]) -> str:
+        return function(self.device.stream())
 
     def transfers(self, stream: Stream) -> str:
         memory = stream.allocate(1000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
@@ -18,13 +19,17 @@ _TYPES = {
 }
 
 
+Run: TypeAlias = "dict[str, tuple[int, ...] | np.ndarray]"
+"""Inputs by name: shapes of random ones, or arrays."""
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """A model, and the shapes of its inputs in one run after the other; others are given as arrays."""
 
     name: str
     model: onnx.ModelProto
-    runs: tuple[dict[str, tuple[int, ...] | np.ndarray], ...]
+    runs: tuple[Run, ...]
 
     def inputs(self, run: int) -> dict[str, np.ndarray]:
         """The inputs of a run; random ones are the same each time."""
@@ -50,7 +55,7 @@ def _model(
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
 
 
-def _node(op: str, inputs: str, output: str, **attributes: object) -> onnx.NodeProto:
+def _node(op: str, inputs: str, output: str, **attributes: Any) -> onnx.NodeProto:
     return helper.make_node(op, inputs.split(), [output], name=output, **attributes)
 
 
@@ -110,7 +115,7 @@ def _attention() -> Case:
     ]
     shape = (1, 2, 40, 32)
     made = _model(nodes, [_value(n, shape) for n in "qkv"], ["y"])
-    return Case("attention", made, (dict.fromkeys("qkv", shape),))
+    return Case("attention", made, ({"q": shape, "k": shape, "v": shape},))
 
 
 def _host() -> Case:
@@ -139,10 +144,10 @@ def _branches() -> Case:
         helper.make_node("Loop", ["count", "", "b"], ["y", "z"], name="loop", body=body),
     ]
     made = _model(nodes, [_value("x", ["n"]), _value("flag", [], bool), _value("count", [], np.int64)], ["y", "z"])
-    runs = tuple(
+    runs: list[Run] = [
         {"x": (20,), "flag": np.asarray(flag), "count": np.asarray(count)} for flag in (True, False) for count in (0, 3)
-    )
-    return Case("branches and loops", made, runs)
+    ]
+    return Case("branches and loops", made, tuple(runs))
 
 
 CASES = (_pointwise(), _product(), _normalised(), _convolution(), _attention(), _host(), _branches())

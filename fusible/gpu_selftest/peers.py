@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -27,22 +28,25 @@ _RUNS = 30
 def kernel_rows(compile_model: Callable[..., Executable]) -> Iterator[Row]:
     """Kernels beside torch's functions, in fp16, by the device's clock."""
     for m, n, k in ((512, 512, 512), (2048, 2048, 2048), (4096, 4096, 4096)):
-        yield from check(
-            "kernel",
-            f"matmul {m} x {n} x {k}",
-            lambda m=m, n=n, k=k: _kernel(
-                compile_model, matmul(m, n, k), lambda torch, x: x @ torch.ones_like(x[:1]).expand(k, n)
-            ),
-        )
-    yield from check(
-        "kernel",
-        "softmax 4096 x 4096",
-        lambda: _kernel(compile_model, softmax_rows(4096, 4096), lambda torch, x: torch.softmax(x, -1)),
-    )
+        product = partial(_kernel, compile_model, matmul(m, n, k), partial(_product, n, k))
+        yield from check("kernel", f"matmul {m} x {n} x {k}", product)
+    softmax = partial(_kernel, compile_model, softmax_rows(4096, 4096), _softmax)
+    yield from check("kernel", "softmax 4096 x 4096", softmax)
+
+
+def _product(n: int, k: int, torch: Any, x: Any) -> Callable[[], object]:
+    w = torch.randn(k, n, device=x.device, dtype=x.dtype)
+    return lambda: x @ w
+
+
+def _softmax(torch: Any, x: Any) -> Callable[[], object]:
+    return lambda: torch.softmax(x, -1)
 
 
 def _kernel(
-    compile_model: Callable[..., Executable], model: onnx.ModelProto, function: Callable[[Any, Any], Any]
+    compile_model: Callable[..., Executable],
+    model: onnx.ModelProto,
+    function: Callable[[Any, Any], Callable[[], object]],
 ) -> str:
     import torch  # noqa: PLC0415 - only where there is a GPU
 
@@ -52,7 +56,7 @@ def _kernel(
     x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     ours = sum(float(row["seconds"]) for row in executable.profile({spec.name: x}, repeat=_RUNS))
     given = torch.from_numpy(x).cuda().half()
-    theirs = _torch_seconds(torch, lambda: function(torch, given))
+    theirs = _torch_seconds(torch, function(torch, given))
     return f"{ours * 1e6:.1f} us, torch {theirs * 1e6:.1f} us: {theirs / ours:.2f} times as fast"
 
 
@@ -67,16 +71,16 @@ def _torch_seconds(torch: Any, function: Callable[[], object]) -> float:
         after.record()
         after.synchronize()
         samples.append(before.elapsed_time(after) / 1000)
-    return median(samples)
+    return float(median(samples))
 
 
 def model_rows(compile_model: Callable[..., Executable], names: tuple[str, ...]) -> Iterator[Row]:
     """Latencies of whole models of the zoo, operands on the device, beside the peers that are installed."""
     for name in names:
         for precision in ("fp32", "fp16"):
-            yield from check("model", f"{name}, {precision}", lambda n=name, p=precision: _ours(compile_model, n, p))
-        yield from _peer_row(f"{name}, torch.compile fp16", "torch", lambda n=name: _inductor(n))
-        yield from _peer_row(f"{name}, onnxruntime fp32", "onnxruntime", lambda n=name: _onnxruntime(n))
+            yield from check("model", f"{name}, {precision}", partial(_ours, compile_model, name, precision))
+        yield from _peer_row(f"{name}, torch.compile fp16", "torch", partial(_inductor, name))
+        yield from _peer_row(f"{name}, onnxruntime fp32", "onnxruntime", partial(_onnxruntime, name))
 
 
 def _peer_row(what: str, package: str, function: Callable[[], str]) -> Iterator[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
@@ -22,7 +23,7 @@ def session_rows(compile_model: Callable[..., Executable], reference: Callable[.
     for case in CASES:
         for precision in _TOLERANCE:
             what = f"{case.name}, {precision}"
-            yield from check("session", what, lambda c=case, p=precision: _agrees(c, p, compile_model, reference))
+            yield from check("session", what, partial(_agrees, case, precision, compile_model, reference))
     yield from check("session", "threads", lambda: _threads(compile_model))
     yield from check("session", "arrays stay on the device", lambda: _stays(compile_model))
 
@@ -49,7 +50,7 @@ def _agrees(
                 worst = max(worst, _error(got, expected[name]))
     require(worst <= _TOLERANCE[precision], f"error {worst:.2e}, allowed {_TOLERANCE[precision]:.0e}")
     host = len(executable.report.host)
-    return f"error {worst:.1e}, {len(session.captures)} captures" + (f", {host} steps on the host" if host else "")
+    return f"error {worst:.1e}, {len(session.captures)} captures" + (f", steps on the host: {host}" if host else "")
 
 
 def _error(got: np.ndarray, wanted: np.ndarray) -> float:

@@ -140,7 +140,7 @@ static __attribute__((noinline, unused)) void attention_scores(const struct atte
             for (long strip = 0; strip < strips; strip++) {
                 t.row = gemm_part(keys, strips, strip);
                 t.a = k + t.row * t.a_row;
-                gemm_tile_run(gemm_part(keys, strips, strip + 1) - t.row, &t, start_zero, attention_store_score, b);
+                gemm_tile_run(0, gemm_part(keys, strips, strip + 1) - t.row, &t, start_zero, attention_store_score, b);
             }
         }
     }
@@ -172,7 +172,7 @@ static __attribute__((noinline, unused)) void attention_accumulate(const struct 
         for (long strip = 0; strip < strips; strip++) {
             t.row = gemm_part(b->queries, strips, strip);
             t.a = b->scores + t.row;
-            gemm_tile_run(gemm_part(b->queries, strips, strip + 1) - t.row, &t, attention_load_output,
+            gemm_tile_run(0, gemm_part(b->queries, strips, strip + 1) - t.row, &t, attention_load_output,
                           attention_store_output, b);
         }
     }

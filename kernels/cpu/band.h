@@ -63,17 +63,22 @@ INLINE void band_depthwise(const struct depthwise *d, const struct band_rows *r,
 }
 
 /* The 1x1 convolution of a band, for all its outputs. `c` has the sizes of the weights, panels, and room for the
- * largest band; scratch as for convolution_item. */
-INLINE void band_convolution(const struct convolution *c, const struct band *b, const struct band_rows *r,
-                             const float *band, void *scratch, start_hook *start, finish_hook *finish,
-                             const void *context) {
+ * largest band; scratch as for convolution_item. bf16, a constant: the panels are words (bf16.h), and the band's pixels
+ * are rounded where they lie. */
+INLINE void band_convolution(const int bf16, const struct convolution *c, const struct band *b,
+                             const struct band_rows *r, float *band, void *scratch, start_hook *start,
+                             finish_hook *finish, const void *context) {
     struct convolution k = *c;
+    if (bf16) {
+        for (long i = 0; i < r->pixels; i++) bf16_round_row(band + i * b->stride, band + i * b->stride, 1, c->channels);
+        k.channels = bf16_pairs(c->channels);
+    }
     k.x = band, k.width = k.out_width = r->pixels;
     k.images = k.height = k.out_height = k.groups = 1;
     k.kernel_height = k.kernel_width = k.stride_y = k.stride_x = k.dilation_y = k.dilation_x = 1;
     k.pad_top = k.pad_left = 0;
     k.image_stride = k.row_stride = 0, k.pixel_stride = b->stride;
-    convolution_item(&k, 0, scratch, start, finish, context);
+    convolution_item_of(bf16, &k, 0, scratch, start, finish, context);
 }
 
 #endif

@@ -211,7 +211,7 @@ struct convolution_columns {
 };
 
 /* A block of K for all the tiles of a band and one chunk of a panel. */
-INLINE void convolution_chunk(const struct convolution *c, const struct convolution_band *b,
+INLINE void convolution_chunk(const int bf16, const struct convolution *c, const struct convolution_band *b,
                               const struct convolution_block *block, const struct tile_chunk *chunk,
                               const float *panel, long width, struct convolution_columns columns, start_hook *start,
                               finish_hook *finish, const void *context) {
@@ -224,12 +224,13 @@ INLINE void convolution_chunk(const struct convolution *c, const struct convolut
         struct tile_operands o = convolution_operands(c, b, block, slot, merge, panel, width);
         tile_prefetch(&o, chunk, &split, tile, o.segments * o.length);
         if (block->first && block->last && tile_is_whole(chunk, rows, columns.first, columns.end)) {
-            tile_whole(&o, b->rows + slot, columns.first, start, finish, context);
+            tile_whole(bf16, &o, b->rows + slot, columns.first, start, finish, context);
             continue;
         }
         if (block->first)
             tile_start(chunk, b->rows + slot, rows, columns.first, columns.end, start, context, accumulators);
-        tile_run(chunk, rows, &o, accumulators);
+        if (bf16) tile_run_bf16(chunk, rows, &o, accumulators);
+        else tile_run(chunk, rows, &o, accumulators);
         if (block->last)
             tile_finish(chunk, b->rows + slot, rows, columns.first, columns.end, finish, context, accumulators);
         if (!block->first || !block->last) accumulators += TILE_SIZE;
@@ -237,8 +238,8 @@ INLINE void convolution_chunk(const struct convolution *c, const struct convolut
 }
 
 /* A panel for a band: `first` is its first column among the group's. */
-INLINE void convolution_panel(const struct convolution *c, const struct convolution_band *b, long group, long first,
-                              start_hook *start, finish_hook *finish, const void *context) {
+INLINE void convolution_panel(const int bf16, const struct convolution *c, const struct convolution_band *b,
+                              long group, long first, start_hook *start, finish_hook *finish, const void *context) {
     long depth = convolution_depth(c);
     long width = panels_width(c->outputs, first / PANEL_COLUMNS);
     const float *panel = c->panels + group * panels_size(depth, c->outputs) + depth * first;
@@ -248,29 +249,35 @@ INLINE void convolution_panel(const struct convolution *c, const struct convolut
         for (long at = 0; at < width; at += tile_chunk_columns(&chunk)) {
             chunk = tile_chunk_at(at, width);
             struct convolution_columns columns = {group * c->outputs + first + at, (group + 1) * c->outputs};
-            convolution_chunk(c, b, &block, &chunk, panel + at, width, columns, start, finish, context);
+            convolution_chunk(bf16, c, b, &block, &chunk, panel + at, width, columns, start, finish, context);
         }
     }
 }
 
-/* The panels of part `part` for a band whose scratch memory is filled. */
-INLINE void convolution_panels(const struct convolution *c, const struct convolution_band *b, long group, long part,
-                               start_hook *start, finish_hook *finish, const void *context) {
+/* The panels of part `part` for a band whose scratch memory is filled. bf16, here and above: image and panels are words
+ * (convolution_bf16.h); a constant wherever it is given. */
+INLINE void convolution_panels(const int bf16, const struct convolution *c, const struct convolution_band *b,
+                               long group, long part, start_hook *start, finish_hook *finish, const void *context) {
     long end = (part + 1) * c->panels_per_item;
     if (end > panels_count(c->outputs)) end = panels_count(c->outputs);
     for (long p = part * c->panels_per_item; p < end; p++)
-        convolution_panel(c, b, group, p * PANEL_COLUMNS, start, finish, context);
+        convolution_panel(bf16, c, b, group, p * PANEL_COLUMNS, start, finish, context);
 }
 
-/* Compute item 0 <= item < convolution_items(c); scratch: convolution_scratch_bytes(c), aligned to 64 bytes. */
-INLINE void convolution_item(const struct convolution *c, long item, void *scratch, start_hook *start,
-                             finish_hook *finish, const void *context) {
+INLINE void convolution_item_of(const int bf16, const struct convolution *c, long item, void *scratch,
+                                start_hook *start, finish_hook *finish, const void *context) {
     long panel_groups = convolution_panel_groups(c), bands = convolution_bands(c);
     long part = item % panel_groups, band = item / panel_groups % bands;
     long group = item / panel_groups / bands % c->groups, image = item / panel_groups / bands / c->groups;
     struct convolution_band b = convolution_band_of(c, image, group, band, scratch);
     convolution_point(c, &b, image);
-    convolution_panels(c, &b, group, part, start, finish, context);
+    convolution_panels(bf16, c, &b, group, part, start, finish, context);
+}
+
+/* Compute item 0 <= item < convolution_items(c); scratch: convolution_scratch_bytes(c), aligned to 64 bytes. */
+INLINE void convolution_item(const struct convolution *c, long item, void *scratch, start_hook *start,
+                             finish_hook *finish, const void *context) {
+    convolution_item_of(0, c, item, scratch, start, finish, context);
 }
 
 #endif

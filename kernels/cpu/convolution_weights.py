@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from fusible.kernels.cpu.packing import Floats, pack_panels
+from fusible.kernels.cpu.packing import Bfloats, Floats, pack_panels, pack_panels_bf16
 
-__all__ = ["merge_groups", "pack_convolution", "pack_depthwise", "pack_transposed"]
+__all__ = ["merge_groups", "pack_convolution", "pack_convolution_bf16", "pack_depthwise", "pack_transposed"]
 
 
 def pack_convolution(weights: Floats, groups: int = 1) -> Floats:
@@ -17,6 +17,18 @@ def pack_convolution(weights: Floats, groups: int = 1) -> Floats:
     _check_groups(weights.shape[0], groups)
     parts = np.split(weights.transpose(2, 3, 1, 0), groups, axis=3)
     return np.concatenate([pack_panels(part.reshape(-1, part.shape[3])) for part in parts])
+
+
+def pack_convolution_bf16(weights: Floats, groups: int = 1) -> Bfloats:
+    """Panels for `convolution_bf16.h` of ONNX Conv weights [O, C / groups, KH, KW], group after group; bfloat16, 1-D.
+
+    K runs over (ky, kx, c), with one more channel of zeros if they are odd. Raises ValueError where `groups` does not
+    divide O.
+    """
+    _check_groups(weights.shape[0], groups)
+    even = np.pad(weights, ((0, 0), (0, weights.shape[1] % 2), (0, 0), (0, 0)))
+    parts = np.split(even.transpose(2, 3, 1, 0), groups, axis=3)
+    return np.concatenate([pack_panels_bf16(part.reshape(-1, part.shape[3])) for part in parts])
 
 
 def pack_depthwise(weights: Floats) -> Floats:

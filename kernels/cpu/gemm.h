@@ -22,6 +22,7 @@
 #ifndef FUSIBLE_GEMM_H
 #define FUSIBLE_GEMM_H
 
+#include "bf16.h"
 #include "panels.h"
 
 #if VL == 16
@@ -138,6 +139,37 @@ INLINE void gemm_tile_multiply(const int rows, const int vectors, const struct g
     UNROLL for (int i = 0; i < rows * vectors; i++) sum[i] = accumulator[i];
 }
 
+/* The same for words of bf16 (bf16.h), the rows of A without gaps. */
+INLINE void gemm_tile_multiply_bf16(const int rows, const int vectors, const struct gemm_tile *t, vf *sum) {
+    const float *a = t->a, *b = t->b;
+    const char *ahead = t->ahead ? t->ahead : (const char *)b;
+    vf accumulator[GEMM_TILE];
+    UNROLL for (int i = 0; i < rows * vectors; i++) accumulator[i] = sum[i];
+    for (long k = 0; k < t->depth; k++, a++, b += t->b_depth, ahead += t->ahead_step) {
+        __builtin_prefetch(ahead, 0, 2);
+        prefetch(b + GEMM_PREFETCH * t->b_depth);
+#ifdef BF16_INSTRUCTIONS
+        vi column[GEMM_VECTORS];
+        UNROLL for (int j = 0; j < vectors; j++) column[j] = (vi)panels_load(b, j, t->width);
+        UNROLL for (int i = 0; i < rows; i++) {
+            vi element = bf16_all(a + i * t->a_row);
+            UNROLL for (int j = 0; j < vectors; j++)
+                accumulator[i * vectors + j] = bf16_dot(accumulator[i * vectors + j], element, column[j]);
+        }
+#else
+        UNROLL for (int second = 0; second < 2; second++) {
+            vf column[GEMM_VECTORS];
+            UNROLL for (int j = 0; j < vectors; j++) column[j] = bf16_half(second, (vi)panels_load(b, j, t->width));
+            UNROLL for (int i = 0; i < rows; i++) {
+                vf element = bf16_half(second, bf16_all(a + i * t->a_row));
+                UNROLL for (int j = 0; j < vectors; j++) accumulator[i * vectors + j] += element * column[j];
+            }
+        }
+#endif
+    }
+    UNROLL for (int i = 0; i < rows * vectors; i++) sum[i] = accumulator[i];
+}
+
 /* One function for every shape of tile, once in a translation unit however many products it has: only the two tiles
  * that do nearly all the work are compiled again for each pair of hooks (gemm_tile_run_whole). Here the sums pass
  * through memory, which costs about ten steps of k. */
@@ -152,25 +184,37 @@ INLINE void gemm_tile_multiply(const int rows, const int vectors, const struct g
 #define GEMM_TILE_ROWS GEMM_TILE_ROWS_6
 #endif
 
-#define GEMM_TILE_FUNCTION(ROWS)                                                                                     \
-    static __attribute__((noinline, unused)) void gemm_tile_##ROWS##_wide(const struct gemm_tile *t, vf *sum) {      \
-        gemm_tile_multiply(ROWS, GEMM_VECTORS, t, sum);                                                              \
-    }                                                                                                                \
-    static __attribute__((noinline, unused)) void gemm_tile_##ROWS##_narrow(const struct gemm_tile *t, vf *sum) {    \
-        gemm_tile_multiply(ROWS, 1, t, sum);                                                                         \
+#define GEMM_TILE_FUNCTION(ROWS, NAME, VECTORS, MULTIPLY)                                                             \
+    static __attribute__((noinline, unused)) void gemm_tile_##ROWS##_##NAME(const struct gemm_tile *t, vf *sum) {    \
+        MULTIPLY(ROWS, VECTORS, t, sum);                                                                             \
     }
-GEMM_TILE_ROWS(GEMM_TILE_FUNCTION)
+#define GEMM_TILE_FUNCTIONS(ROWS)                                                  \
+    GEMM_TILE_FUNCTION(ROWS, wide, GEMM_VECTORS, gemm_tile_multiply)               \
+    GEMM_TILE_FUNCTION(ROWS, narrow, 1, gemm_tile_multiply)                        \
+    GEMM_TILE_FUNCTION(ROWS, wide_bf16, GEMM_VECTORS, gemm_tile_multiply_bf16)     \
+    GEMM_TILE_FUNCTION(ROWS, narrow_bf16, 1, gemm_tile_multiply_bf16)
+GEMM_TILE_ROWS(GEMM_TILE_FUNCTIONS)
+#undef GEMM_TILE_FUNCTIONS
 #undef GEMM_TILE_FUNCTION
 
-static __attribute__((noinline, unused)) void gemm_tile_dispatch(long rows, const struct gemm_tile *t, vf *sum) {
 #define GEMM_TILE_CASE(ROWS)                            \
     case ROWS:                                          \
         if (t->width > VL) gemm_tile_##ROWS##_wide(t, sum); \
         else gemm_tile_##ROWS##_narrow(t, sum);         \
         return;
+#define GEMM_TILE_CASE_BF16(ROWS)                       \
+    case ROWS:                                          \
+        if (t->width > VL) gemm_tile_##ROWS##_wide_bf16(t, sum); \
+        else gemm_tile_##ROWS##_narrow_bf16(t, sum);    \
+        return;
+static __attribute__((noinline, unused)) void gemm_tile_dispatch(long rows, const struct gemm_tile *t, vf *sum) {
     switch (rows) { GEMM_TILE_ROWS(GEMM_TILE_CASE) }
-#undef GEMM_TILE_CASE
 }
+static __attribute__((noinline, unused)) void gemm_tile_dispatch_bf16(long rows, const struct gemm_tile *t, vf *sum) {
+    switch (rows) { GEMM_TILE_ROWS(GEMM_TILE_CASE_BF16) }
+}
+#undef GEMM_TILE_CASE
+#undef GEMM_TILE_CASE_BF16
 
 INLINE void gemm_tile_begin(long rows, long vectors, const struct gemm_tile *t, vf *sum, start_hook *start,
                             const void *context) {
@@ -202,32 +246,36 @@ INLINE void gemm_tile_end(long rows, long vectors, const struct gemm_tile *t, co
     }
 }
 
+/* `bf16`, here and below: operands are words (gemm_bf16.h). A constant wherever it is given. */
+
 /* A tile with all its columns and no chunks, whose sums stay in registers from the start hook to the finish hook. */
-INLINE void gemm_tile_run_whole(const int rows, const struct gemm_tile *t, start_hook *start, finish_hook *finish,
-                                const void *context) {
+INLINE void gemm_tile_run_whole(const int bf16, const int rows, const struct gemm_tile *t, start_hook *start,
+                                finish_hook *finish, const void *context) {
     vf sum[GEMM_TILE];
     UNROLL for (int i = 0; i < rows * GEMM_VECTORS; i++)
         sum[i] = start(context, t->row + i / GEMM_VECTORS, t->column + i % GEMM_VECTORS * VL, VL);
-    gemm_tile_multiply(rows, GEMM_VECTORS, t, sum);
+    if (bf16) gemm_tile_multiply_bf16(rows, GEMM_VECTORS, t, sum);
+    else gemm_tile_multiply(rows, GEMM_VECTORS, t, sum);
     UNROLL for (int i = 0; i < rows * GEMM_VECTORS; i++)
         finish(context, sum[i], t->row + i / GEMM_VECTORS, t->column + i % GEMM_VECTORS * VL, VL);
 }
 
-INLINE void gemm_tile_run(long rows, const struct gemm_tile *t, start_hook *start, finish_hook *finish,
-                          const void *context) {
+INLINE void gemm_tile_run(const int bf16, long rows, const struct gemm_tile *t, start_hook *start,
+                          finish_hook *finish, const void *context) {
     int whole = t->first && t->last && t->lanes == GEMM_COLUMNS;
     if (whole && rows == GEMM_ROWS) {
-        gemm_tile_run_whole(GEMM_ROWS, t, start, finish, context);
+        gemm_tile_run_whole(bf16, GEMM_ROWS, t, start, finish, context);
         return;
     }
     if (whole && rows == GEMM_ROWS - 1) {
-        gemm_tile_run_whole(GEMM_ROWS - 1, t, start, finish, context);
+        gemm_tile_run_whole(bf16, GEMM_ROWS - 1, t, start, finish, context);
         return;
     }
     vf sum[GEMM_TILE];
     long vectors = t->width > VL ? GEMM_VECTORS : 1;
     gemm_tile_begin(rows, vectors, t, sum, start, context);
-    gemm_tile_dispatch(rows, t, sum);
+    if (bf16) gemm_tile_dispatch_bf16(rows, t, sum);
+    else gemm_tile_dispatch(rows, t, sum);
     gemm_tile_end(rows, vectors, t, sum, finish, context);
 }
 
@@ -251,8 +299,9 @@ INLINE struct gemm_range gemm_item_range(const struct gemm *g, const struct gemm
 
 /* A strip times one panel: the tile `t` names the strip and the chunk of depth, this fills in the columns, and moves on
  * in scratch and in what is fetched ahead. */
-INLINE void gemm_strip_panel(const struct gemm *g, struct gemm_tile *t, long rows, long panel, long first_depth,
-                             const float *b, start_hook *start, finish_hook *finish, const void *context) {
+INLINE void gemm_strip_panel(const int bf16, const struct gemm *g, struct gemm_tile *t, long rows, long panel,
+                             long first_depth, const float *b, start_hook *start, finish_hook *finish,
+                             const void *context) {
     long width = panels_width(g->columns, panel);
     b += panels_offset(g->depth, panel) + first_depth * width;
     t->b_depth = width;
@@ -261,7 +310,7 @@ INLINE void gemm_strip_panel(const struct gemm *g, struct gemm_tile *t, long row
         t->column = panel * PANEL_COLUMNS + c;
         t->width = gemm_smaller(width - c, GEMM_COLUMNS);
         t->lanes = gemm_smaller(g->columns - t->column, GEMM_COLUMNS);
-        gemm_tile_run(rows, t, start, finish, context);
+        gemm_tile_run(bf16, rows, t, start, finish, context);
         if (t->partial) t->partial += GEMM_ROWS * GEMM_COLUMNS;
         if (t->ahead) t->ahead += t->ahead_step * t->depth;
     }
@@ -294,7 +343,7 @@ INLINE void gemm_chunk(const struct gemm *g, const struct gemm_range *range, lon
         t.a = a + t.row * g->a_row;
         long rows = gemm_part(g->rows, range->strips, strip + 1) - t.row;
         for (long panel = range->first_panel; panel < range->last_panel; panel++)
-            gemm_strip_panel(g, &t, rows, panel, first_depth, b, start, finish, context);
+            gemm_strip_panel(0, g, &t, rows, panel, first_depth, b, start, finish, context);
     }
 }
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["PANEL_COLUMNS", "pack_panels", "packed_size", "panel_offset", "panel_width", "unpack_panels"]
+__all__ = [
+    "PANEL_COLUMNS",
+    "pack_panels",
+    "pack_panels_bf16",
+    "packed_size",
+    "panel_offset",
+    "panel_width",
+    "unpack_panels",
+]
 
 PANEL_COLUMNS = 32
 _GRANULE = 8  # the last panel's width is a multiple of it, so that 8-lane vectors need no tail
 
 Floats = npt.NDArray[np.float32]
+Bfloats = npt.NDArray[ml_dtypes.bfloat16]
 
 
 def panel_width(columns: int, panel: int) -> int:
@@ -39,16 +49,31 @@ def pack_panels(matrix: npt.ArrayLike) -> Floats:
 
     Raises `ValueError` for fewer than two axes and `TypeError` for another dtype: rounding is the caller's decision.
     """
-    source = np.asarray(matrix)
-    if source.ndim < 2:
-        raise ValueError(f"a matrix has at least two axes, got shape {source.shape}")
-    if source.dtype != np.float32:
-        raise TypeError(f"panels hold float32, got {source.dtype}")
+    source = _checked(matrix)
     *batch, depth, columns = source.shape
     packed = np.zeros((*batch, packed_size(depth, columns)), dtype=np.float32)
     for panel in range(-(-columns // PANEL_COLUMNS)):
         part = source[..., panel * PANEL_COLUMNS : (panel + 1) * PANEL_COLUMNS]
         _panel(packed, depth, columns, panel)[..., : part.shape[-1]] = part
+    return packed
+
+
+def pack_panels_bf16(matrix: npt.ArrayLike) -> Bfloats:
+    """Pack [..., K, N] float32 into [..., 2 * packed_size(ceil(K / 2), N)] bfloat16: panels of words, see `bf16.h`.
+
+    Elements are rounded to nearest, ties to even. A word has two that are neighbours along K, and lies where
+    `pack_panels` would put an element of a matrix with half as many rows; an odd K is filled up with zeros. Raises what
+    `pack_panels` does.
+    """
+    source = _checked(matrix)
+    *batch, depth, columns = source.shape
+    pairs = -(-depth // 2)
+    halves = np.zeros((*batch, pairs, columns, 2), ml_dtypes.bfloat16)
+    for place in (0, 1):
+        rows = source[..., place::2, :]
+        halves[..., : rows.shape[-2], :, place] = rows
+    words = pack_panels(halves.view(np.float32)[..., 0])
+    packed: Bfloats = words.view(ml_dtypes.bfloat16)
     return packed
 
 
@@ -67,6 +92,15 @@ def unpack_panels(packed: npt.ArrayLike, depth: int, columns: int) -> Floats:
         part = matrix[..., panel * PANEL_COLUMNS : (panel + 1) * PANEL_COLUMNS]
         part[...] = _panel(source, depth, columns, panel)[..., : part.shape[-1]]
     return matrix
+
+
+def _checked(matrix: npt.ArrayLike) -> Floats:
+    source = np.asarray(matrix)
+    if source.ndim < 2:
+        raise ValueError(f"a matrix has at least two axes, got shape {source.shape}")
+    if source.dtype != np.float32:
+        raise TypeError(f"panels hold float32, got {source.dtype}")
+    return source
 
 
 def _panel(packed: Floats, depth: int, columns: int, panel: int) -> Floats:

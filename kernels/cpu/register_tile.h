@@ -13,10 +13,13 @@
  * The tiles are functions of their own, never inlined and without hooks: a translation unit holds each once, however
  * many layers it has. Their accumulators travel through a small array, which costs as much as a few steps of k. Only
  * the largest tile is also there with hooks and accumulators in registers, inlined into each layer.
+ *
+ * Each tile is there for floats and for words of bf16 (bf16.h), where `length` and K count words.
  */
 #ifndef FUSIBLE_REGISTER_TILE_H
 #define FUSIBLE_REGISTER_TILE_H
 
+#include "bf16.h"
 #include "hooks.h"
 #include "panels.h"
 
@@ -107,15 +110,53 @@ INLINE void tile_multiply(const int rows, const int vectors, const int last, con
     }
 }
 
-#define TILE_FUNCTION(ROWS, VECTORS, LAST)                                                                      \
-    static __attribute__((noinline, unused)) void tile_##ROWS##_##VECTORS##_##LAST(const struct tile_operands *o, \
-                                                                                   vf *accumulators) {          \
+/* The same for words of bf16. */
+INLINE void tile_multiply_bf16(const int rows, const int vectors, const int last, const struct tile_operands *o,
+                               vf *sum) {
+    const float *b = o->panel;
+    const char *ahead = o->ahead;
+    for (long s = 0; s < o->segments; s++) {
+        const float *a[TILE_ROWS];
+        UNROLL for (int i = 0; i < rows; i++) a[i] = o->table[s * o->slots + i] + o->offset;
+        for (long k = 0; k < o->length; k++, b += o->width, ahead += o->ahead_step) {
+            __builtin_prefetch(ahead, 0, 2);
+#ifdef BF16_INSTRUCTIONS
+            vi column[TILE_VECTORS];
+            UNROLL for (int j = 0; j < vectors; j++)
+                column[j] = (vi)tile_load_lanes(b + j * VL, j == vectors - 1 ? last : VL);
+            UNROLL for (int i = 0; i < rows; i++) {
+                vi element = bf16_all(a[i] + k);
+                UNROLL for (int j = 0; j < vectors; j++)
+                    sum[i * vectors + j] = bf16_dot(sum[i * vectors + j], element, column[j]);
+            }
+#else
+            UNROLL for (int second = 0; second < 2; second++) {
+                vf column[TILE_VECTORS];
+                UNROLL for (int j = 0; j < vectors; j++)
+                    column[j] = bf16_half(second, (vi)tile_load_lanes(b + j * VL, j == vectors - 1 ? last : VL));
+                UNROLL for (int i = 0; i < rows; i++) {
+                    vf element = bf16_half(second, bf16_all(a[i] + k));
+                    UNROLL for (int j = 0; j < vectors; j++) sum[i * vectors + j] += element * column[j];
+                }
+            }
+#endif
+        }
+    }
+}
+
+#define TILE_FUNCTION(NAME, ROWS, VECTORS, LAST, MULTIPLY)                                                      \
+    static __attribute__((noinline, unused)) void NAME##_##ROWS##_##VECTORS##_##LAST(                           \
+        const struct tile_operands *o, vf *accumulators) {                                                      \
         vf sum[TILE_SIZE];                                                                                      \
         UNROLL for (int i = 0; i < ROWS * VECTORS; i++) sum[i] = accumulators[i];                               \
-        tile_multiply(ROWS, VECTORS, LAST, o, sum);                                                             \
+        MULTIPLY(ROWS, VECTORS, LAST, o, sum);                                                                  \
         UNROLL for (int i = 0; i < ROWS * VECTORS; i++) accumulators[i] = sum[i];                               \
     }
-TILE_SHAPES(TILE_FUNCTION)
+#define TILE_FUNCTIONS(ROWS, VECTORS, LAST)                  \
+    TILE_FUNCTION(tile, ROWS, VECTORS, LAST, tile_multiply)  \
+    TILE_FUNCTION(tile_bf16, ROWS, VECTORS, LAST, tile_multiply_bf16)
+TILE_SHAPES(TILE_FUNCTIONS)
+#undef TILE_FUNCTIONS
 #undef TILE_FUNCTION
 
 /* Multiply `rows` pixels, 1 <= rows <= chunk->rows, into accumulators [rows][chunk->vectors]. The smallest tile that
@@ -124,6 +165,15 @@ INLINE void tile_run(const struct tile_chunk *chunk, long rows, const struct til
 #define TILE_CALL(ROWS, VECTORS, LAST)                                                \
     if (chunk->vectors == VECTORS && chunk->last == LAST && rows <= ROWS) {           \
         tile_##ROWS##_##VECTORS##_##LAST(o, accumulators);                            \
+        return;                                                                       \
+    }
+    TILE_SHAPES(TILE_CALL)
+#undef TILE_CALL
+}
+INLINE void tile_run_bf16(const struct tile_chunk *chunk, long rows, const struct tile_operands *o, vf *accumulators) {
+#define TILE_CALL(ROWS, VECTORS, LAST)                                                \
+    if (chunk->vectors == VECTORS && chunk->last == LAST && rows <= ROWS) {           \
+        tile_bf16_##ROWS##_##VECTORS##_##LAST(o, accumulators);                       \
         return;                                                                       \
     }
     TILE_SHAPES(TILE_CALL)
@@ -218,12 +268,13 @@ INLINE void tile_finish(const struct tile_chunk *chunk, const long *rows_of, lon
 INLINE int tile_is_whole(const struct tile_chunk *chunk, long rows, long column, long columns) {
     return chunk->vectors == 2 && rows == TILE_WHOLE_ROWS && column + 2 * VL <= columns;
 }
-INLINE void tile_whole(const struct tile_operands *o, const long *rows_of, long column, start_hook *start,
-                       finish_hook *finish, const void *context) {
+INLINE void tile_whole(const int bf16, const struct tile_operands *o, const long *rows_of, long column,
+                       start_hook *start, finish_hook *finish, const void *context) {
     vf sum[TILE_SIZE];
     UNROLL for (int i = 0; i < TILE_WHOLE_ROWS * 2; i++)
         sum[i] = start(context, rows_of[i / 2], column + i % 2 * VL, VL);
-    tile_multiply(TILE_WHOLE_ROWS, 2, VL, o, sum);
+    if (bf16) tile_multiply_bf16(TILE_WHOLE_ROWS, 2, VL, o, sum);
+    else tile_multiply(TILE_WHOLE_ROWS, 2, VL, o, sum);
     long rows[TILE_WHOLE_ROWS]; /* read at once: the compiler would read them again after each store */
     UNROLL for (int i = 0; i < TILE_WHOLE_ROWS; i++) rows[i] = rows_of[i];
     UNROLL for (int i = 0; i < TILE_WHOLE_ROWS * 2; i++)

@@ -11,6 +11,7 @@
 #define FUSIBLE_RING_H
 
 #include "band.h"
+#include "convolution_bf16.h"
 
 #define RING_BYTES (224 * 1024)   /* of ring and band together */
 #define RING_TAPS 16              /* rows of a window, at most */
@@ -54,13 +55,14 @@ INLINE long ring_end(const struct ring *r, long oy) {
 INLINE long ring_run(const struct ring *r, long row, long end) { return long_min(end - row, r->rows - row % r->rows); }
 
 /* Output rows first ... first + count - 1 of a convolution of one image; `c` has room for so many. Its hooks see their
- * pixels from 0 on. */
-INLINE void ring_convolution(const struct convolution *c, long image, long first, long count, void *scratch,
-                             start_hook *start, finish_hook *finish, const void *context) {
+ * pixels from 0 on. bf16, a constant: the panels are words, and scratch is that of convolution_bf16.h. */
+INLINE void ring_convolution(const int bf16, const struct convolution *c, long image, long first, long count,
+                             void *scratch, start_hook *start, finish_hook *finish, const void *context) {
     struct convolution k = *c;
     k.x += image * c->image_stride;
     k.images = 1, k.out_height = count, k.pad_top = c->pad_top - first * c->stride_y;
-    convolution_item(&k, 0, scratch, start, finish, context);
+    if (bf16) convolution_bf16_item(&k, 0, scratch, start, finish, context);
+    else convolution_item(&k, 0, scratch, start, finish, context);
 }
 
 /* Output rows of the depthwise convolution whose image is the ring at `d->x`, all channels. */

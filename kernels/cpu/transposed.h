@@ -119,7 +119,7 @@ INLINE void transposed_item(const struct transposed *t, long item, void *scratch
         long ox = x.first + (b.first + slot) % x.count * t->stride_x;
         b.rows[slot] = (image * t->out_height + oy) * t->out_width + ox;
     }
-    convolution_panels(&c, &b, group, part, start, finish, context);
+    convolution_panels(0, &c, &b, group, part, start, finish, context);
 }
 
 #endif

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fusible.errors import ExecutionError, LimitExceeded, SignatureError
 from fusible.runtime.devices.array import DeviceArray, device_view, row_major
-from fusible.runtime.devices.device import Graph, Memory, Prepared
+from fusible.runtime.devices.device import Prepared
+from fusible.runtime.devices.frames import Capture, DeviceFrame, DeviceLayout, Record, RunValues
 from fusible.runtime.devices.program import DeviceProgram
 from fusible.runtime.devices.residence import Residence, is_same_memory, residence
 from fusible.runtime.devices.segments import DeviceSegment, device_segments, single_segment
-from fusible.runtime.dims import evaluate_dim
+from fusible.runtime.dims import evaluate_dim, symbols_of
 from fusible.runtime.memory import Placement, aligned_bytes
 from fusible.runtime.plan import Alloc, Call, Copy, If, Launch, Loop, Plan, PlanValue, Step
-from fusible.runtime.plan_session import Frame, Layout, PlanSession, where_of
+from fusible.runtime.plan_session import PlanSession, where_of
 from fusible.runtime.session import owned, poison
 from fusible.runtime.signature import DTYPES, TensorSpec, check_input
 from fusible.runtime.views import arena_view, shape_of
@@ -34,77 +34,10 @@ __all__ = ["Capture", "DeviceSession"]
 
 _POISON = 0xFF  # bytes of NaN in every float, -1 in integers
 _MOST_RECORDS = 64  # of one layout: addresses that keep changing are not worth more
+_MOST_GRAPHS = 8  # of one segment, for the same reason: a graph costs milliseconds and memory
 
 
-@dataclass(frozen=True, slots=True)
-class Capture:
-    """A line of the log of captures: which steps became one graph, and for which shapes.
-
-    steps: [first, last) in their plan. symbols: the values of symbolic dimensions. addresses: how many of the arrays
-    may lie elsewhere in another run, which then needs a graph of its own.
-    """
-
-    steps: tuple[int, int]
-    launches: int
-    symbols: Mapping[str, int]
-    addresses: int
-
-
-class _Values(list[Any]):
-    """The values of one run: host arrays, device arrays, lists; and what was brought to the other side meanwhile."""
-
-    def __init__(self, layout: _Layout) -> None:
-        super().__init__(layout.values)
-        self.layout = layout
-        self.on_host: dict[int, np.ndarray] = {}
-        self.on_device = dict(layout.constants)
-
-    def __setitem__(self, number: Any, value: Any) -> None:
-        super().__setitem__(number, value)
-        self.on_host.pop(number, None)
-        self.on_device.pop(number, None)
-
-
-@dataclass(slots=True)
-class _Record:
-    """A segment's launches for one set of addresses; a graph from the second run on."""
-
-    launches: list[Prepared]
-    graph: Graph | None = None
-
-
-@dataclass(slots=True)
-class _Layout(Layout):
-    """arena, staging: of its frame. host: arena values that live with the host. constants, known: those on the device,
-    and all device arrays that stay where they are between runs. moving: of each segment, the others that it uses.
-    records: by segment, addresses of what moves, and symbols that a run defines.
-    """
-
-    plan: Plan
-    arena: Memory
-    staging: dict[int, Memory]
-    host: list[np.ndarray]
-    constants: dict[int, DeviceArray]
-    known: dict[int, DeviceArray]
-    moving: dict[int, tuple[int, ...]] = field(default_factory=dict)
-    records: dict[tuple[Any, ...], _Record] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class _Frame(Frame[_Layout]):
-    """arena, host_arena: memory of the plan on both sides. staging: where host values are brought to, by number.
-    results: memory of outputs that the session keeps, by number and shape.
-    """
-
-    arena: Memory | None = None
-    host_arena: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint8))
-    staging: dict[int, Memory] = field(default_factory=dict)
-    results: dict[tuple[int, tuple[int, ...]], list[DeviceArray]] = field(default_factory=dict)
-    residence: Residence | None = None
-    segments: Mapping[int, DeviceSegment] | None = None
-
-
-class DeviceSession(PlanSession[_Frame, _Layout, DeviceSegment]):
+class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
     """Runs one executable again and again on a device, over memory and in a stream of its own.
 
     captures: the log of what became graphs.
@@ -113,7 +46,7 @@ class DeviceSession(PlanSession[_Frame, _Layout, DeviceSegment]):
     _arrays = (np.ndarray, DeviceArray)
 
     def __init__(self, executable: Executable) -> None:
-        super().__init__(executable, _Frame(executable.plan))
+        super().__init__(executable, DeviceFrame(executable.plan))
         assert executable.device is not None
         self._program: DeviceProgram = executable.device
         self._device = self._program.device
@@ -218,7 +151,7 @@ class DeviceSession(PlanSession[_Frame, _Layout, DeviceSegment]):
 
     # Memory
 
-    def _make_layout(self, frame: _Frame, env: dict[str, int], placement: Placement) -> _Layout:
+    def _make_layout(self, frame: DeviceFrame, env: dict[str, int], placement: Placement) -> DeviceLayout:
         homes = self._residence(frame)
         if frame.arena is None or placement.peak > frame.arena.nbytes:
             frame.layouts.clear()
@@ -242,30 +175,47 @@ class DeviceSession(PlanSession[_Frame, _Layout, DeviceSegment]):
             if number in homes.constants:
                 index = frame.plan.values[number].index
                 known[number] = self._program.constant(index, constant, self._stream)
+        for step in frame.plan.steps:
+            if isinstance(step, Call) and (view := self._still_view(step, frame.plan, known, env)) is not None:
+                known[step.outputs[0]] = values[step.outputs[0]] = view
         outputs = [(n, shape_of(v, env)) for n, v in enumerate(frame.plan.values) if v.kind == "output"]
         constants = {n: known[n] for n in homes.constants}
-        return _Layout(values, outputs, frozenset(env), frame.plan, frame.arena, frame.staging, host, constants, known)
+        return DeviceLayout(
+            values, outputs, frozenset(env), frame.plan, frame.arena, frame.staging, host, constants, known
+        )
 
-    def _fresh_values(self, layout: _Layout) -> list[Any]:
-        return _Values(layout)
+    @staticmethod
+    def _still_view(
+        step: Call, plan: Plan, known: Mapping[int, DeviceArray], env: Mapping[str, int]
+    ) -> DeviceArray | None:
+        """The result of a view of what stays where it is, unless a run has yet to define its sizes."""
+        operand = known.get(step.inputs[0]) if is_same_memory(step) and step.inputs[0] is not None else None
+        value = plan.values[step.outputs[0]] if step.outputs else None
+        if operand is None or value is None or value.shape is None or not operand.contiguous:
+            return None
+        late = any(not symbols_of(dim) <= env.keys() for dim in value.shape)
+        return None if late else operand.reshaped(shape_of(value, env))
 
-    def _residence(self, frame: _Frame) -> Residence:
+    def _fresh_values(self, layout: DeviceLayout) -> list[Any]:
+        return RunValues(layout)
+
+    def _residence(self, frame: DeviceFrame) -> Residence:
         if frame.residence is None:
             frame.residence = residence(frame.plan, self._program.names)
         return frame.residence
 
-    def _poison_layout(self, layout: _Layout) -> None:
+    def _poison_layout(self, layout: DeviceLayout) -> None:
         poison(layout.host)
         self._stream.fill(layout.arena, _POISON)
 
-    def _output(self, frame: _Frame, number: int, shape: tuple[int, ...], bound: DeviceArray | None) -> Any:
+    def _output(self, frame: DeviceFrame, number: int, shape: tuple[int, ...], bound: DeviceArray | None) -> Any:
         if bound is not None and bound.shape == shape:
             return bound
         if number not in self._residence(frame).on_device or frame is not self._frame or not self._keeps_results:
             return self._new(frame, number, shape)
         return self._kept(frame, number, shape)
 
-    def _kept(self, frame: _Frame, number: int, shape: tuple[int, ...]) -> DeviceArray:
+    def _kept(self, frame: DeviceFrame, number: int, shape: tuple[int, ...]) -> DeviceArray:
         """Memory for an output that stays the session's, so that it lies at the same address in each run.
 
         There are two where one is an input of the present run: state goes to and fro between them.
@@ -279,7 +229,7 @@ class DeviceSession(PlanSession[_Frame, _Layout, DeviceSegment]):
         pool.append(self._new(frame, number, shape))
         return pool[-1]
 
-    def _new(self, frame: _Frame, number: int, shape: tuple[int, ...]) -> Any:
+    def _new(self, frame: DeviceFrame, number: int, shape: tuple[int, ...]) -> Any:
         """Memory for a value, where it lives."""
         value = frame.plan.values[number]
         dtype = DTYPES[value.dtype]
@@ -319,12 +269,12 @@ class DeviceSession(PlanSession[_Frame, _Layout, DeviceSegment]):
         value = values[number]
         if not isinstance(value, DeviceArray):
             return value
-        assert isinstance(values, _Values)
+        assert isinstance(values, RunValues)
         if number not in values.on_host:
             values.on_host[number] = self._host(value)
         return values.on_host[number]
 
-    def _on_device(self, values: _Values, number: int) -> DeviceArray:
+    def _on_device(self, values: RunValues, number: int) -> DeviceArray:
         """A value for a kernel that takes it row-major, brought to the device once in a run."""
         value = values[number]
         if isinstance(value, DeviceArray) and value.contiguous:
@@ -342,15 +292,17 @@ class DeviceSession(PlanSession[_Frame, _Layout, DeviceSegment]):
 
     # Steps
 
-    def _segments(self, frame: _Frame) -> Mapping[int, DeviceSegment]:
+    def _segments(self, frame: DeviceFrame) -> Mapping[int, DeviceSegment]:
         if frame.segments is None:
             frame.segments = device_segments(frame.plan, self._program.names, self._residence(frame).on_device)
         return frame.segments
 
-    def _run_segment(self, segment: DeviceSegment, layout: _Layout, values: list[Any], env: dict[str, int]) -> None:
-        assert isinstance(values, _Values)
+    def _run_segment(
+        self, segment: DeviceSegment, layout: DeviceLayout, values: list[Any], env: dict[str, int]
+    ) -> None:
+        assert isinstance(values, RunValues)
         for step in segment.steps:
-            if isinstance(step, Call):
+            if isinstance(step, Call) and step.outputs[0] not in layout.known:
                 self._view(step, layout.plan, values, env)
         if segment.first not in layout.moving:
             used = dict.fromkeys(n for step in segment.launches for n in (*step.inputs, *step.outputs) if n is not None)
@@ -361,7 +313,11 @@ class DeviceSession(PlanSession[_Frame, _Layout, DeviceSegment]):
         record = layout.records.get(key)
         if record is None:
             self._first_run(segment, layout, values, env, key)
+        elif record.graph is None and layout.graphs[segment.first] >= _MOST_GRAPHS:
+            for launch in record.launches:
+                launch.launch()
         elif record.graph is None:
+            layout.graphs[segment.first] += 1
             record.graph = self._stream.capture(record.launches)
             symbols = {name: env[name] for name in sorted(layout.symbols | segment.symbols)}
             steps = (segment.first, segment.last)
@@ -371,7 +327,7 @@ class DeviceSession(PlanSession[_Frame, _Layout, DeviceSegment]):
             record.graph.replay()
 
     def _first_run(
-        self, segment: DeviceSegment, layout: _Layout, values: _Values, env: dict[str, int], key: tuple[Any, ...]
+        self, segment: DeviceSegment, layout: DeviceLayout, values: RunValues, env: dict[str, int], key: tuple[Any, ...]
     ) -> None:
         """Launch step by step; what was settled is kept for the next run."""
         launches = []
@@ -382,9 +338,11 @@ class DeviceSession(PlanSession[_Frame, _Layout, DeviceSegment]):
                 launches.append(prepared)
         if len(layout.records) >= _MOST_RECORDS:
             layout.records.pop(next(iter(layout.records)))
-        layout.records[key] = _Record(launches)
+        layout.records[key] = Record(launches)
 
-    def _prepared(self, step: Launch, layout: _Layout, values: _Values, env: Mapping[str, int]) -> Prepared | None:
+    def _prepared(
+        self, step: Launch, layout: DeviceLayout, values: RunValues, env: Mapping[str, int]
+    ) -> Prepared | None:
         programs, *numbers = (evaluate_dim(d, env) for d in step.dims)
         if programs == 0:
             return None
@@ -399,20 +357,20 @@ class DeviceSession(PlanSession[_Frame, _Layout, DeviceSegment]):
         operand = values[step.inputs[0]]
         values[step.outputs[0]] = operand.reshaped(shape_of(plan.values[step.outputs[0]], env))
 
-    def _timed(self, frame: _Frame, position: int, step: Step, values: list[Any], env: dict[str, int]) -> float:
+    def _timed(self, frame: DeviceFrame, position: int, step: Step, values: list[Any], env: dict[str, int]) -> float:
         if not isinstance(step, Launch) or step.kernel not in self._program.names:
             return super()._timed(frame, position, step, values, env)
-        assert isinstance(values, _Values)
+        assert isinstance(values, RunValues)
         prepared = self._prepared(step, values.layout, values, env)
         before = self._stream.event()
         if prepared is not None:
             prepared.launch()
         return before.seconds_until(self._stream.event())
 
-    def _step(self, frame: _Frame, position: int, step: Step, values: list[Any], env: dict[str, int]) -> None:
+    def _step(self, frame: DeviceFrame, position: int, step: Step, values: list[Any], env: dict[str, int]) -> None:
         match step:
             case Launch() if step.kernel in self._program.names:
-                assert isinstance(values, _Values)
+                assert isinstance(values, RunValues)
                 self._run_segment(single_segment(position, step), values.layout, values, env)
             case Launch():
                 self._host_launch(step, values, env)
@@ -433,7 +391,7 @@ class DeviceSession(PlanSession[_Frame, _Layout, DeviceSegment]):
             case Loop():
                 self._loop(frame, position, step, values, env)
 
-    def _is_view(self, step: Call, frame: _Frame, values: list[Any]) -> bool:
+    def _is_view(self, step: Call, frame: DeviceFrame, values: list[Any]) -> bool:
         operand = values[step.inputs[0]] if is_same_memory(step) and step.inputs[0] is not None else None
         known = frame.plan.values[step.outputs[0]].shape is not None if step.outputs else False
         return isinstance(operand, DeviceArray) and operand.contiguous and known

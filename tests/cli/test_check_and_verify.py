@@ -62,6 +62,14 @@ def test_verify_agrees(command: Command, model: Path) -> None:
     assert facts["outputs"][0]["max_error"] < 1e-4
 
 
+def test_verify_in_bf16_has_the_bound_of_that_precision(command: Command, model: Path) -> None:
+    for reference in ("onnxruntime", "numpy"):
+        result = command("verify", model, "--target", "cpu", "--precision", "bf16", "--against", reference, "--json")
+        assert result.code == 0 and result.json["bound"] == {"max": 0.1, "rms": 0.02}, result.err
+    refused = command("verify", model, "--target", "numpy", "--precision", "bf16")
+    assert refused.code == 2 and "target numpy computes fp32" in refused.err
+
+
 def test_verify_takes_inputs_and_shapes(command: Command, model: Path, tmp_path: Path) -> None:
     write_outputs(tmp_path / "x.npz", {"x": np.ones((2, 3, 5, 7), np.float32)})
     assert command("verify", model, "--inputs", tmp_path / "x.npz").code == 0

@@ -56,6 +56,15 @@ def test_the_model_and_its_artifact_give_the_same(command: Command, model: Path,
     assert first["outputs"][0]["shape"] == [1, 4, 5, 7]
 
 
+def test_the_precision_is_chosen_when_compiling(command: Command, model: Path, tmp_path: Path) -> None:
+    artifact = tmp_path / "a.fusible"
+    result = command("compile", model, "-o", artifact, "--target", "cpu", "--precision", "bf16")
+    assert result.code == 0 and "note: precision bf16: 0 of 1 contractions multiply in bf16" in result.out
+    assert command("run", model, "--target", "cpu", "--precision", "bf16").code == 0
+    refused = command("run", artifact, "--precision", "bf16")
+    assert refused.code == 2 and "the artifact has its precision already" in refused.err
+
+
 def test_compiling_twice_gives_the_same_bytes(command: Command, model: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         command("compile", model, "-o", tmp_path / name)

@@ -1,4 +1,4 @@
-"""python -m tests.differential [--seed N] [--count N] [--seconds S] [--save DIR]: random graphs, cpu against numpy."""
+"""python -m tests.differential [--target T] [--seed N] [--count N] [--seconds S] [--save DIR]: random graphs."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tests.differential.run import Finding, Findings, search
 def main() -> int:
     """Search and print; exit 1 if anything was found."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--target", choices=("cpu", "triton-cpu"), default="cpu", help="what is compared with numpy")
     parser.add_argument("--seed", type=int, default=1, help="of the first graph; the others count up")
     parser.add_argument("--count", type=int, default=10_000, help="of graphs")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start no batch after so long")
@@ -34,7 +35,8 @@ def main() -> int:
         told = len(result.found)
         print(f"{result.graphs} graphs, {len(result.found)} findings", file=sys.stderr, flush=True)
 
-    result = search(options.seed, options.count, options.seconds, workers=options.workers, progress=progress)
+    limits = options.seed, options.count, options.seconds
+    result = search(*limits, target=options.target, workers=options.workers, progress=progress)
     refused = sum(result.refused.values())
     print(
         f"{result.graphs} graphs of {result.nodes} nodes: {len(result.found)} findings; "

@@ -1,8 +1,8 @@
-"""What is wrong with the target cpu's answer to a sample, if anything.
+"""What is wrong with the answer of a target with kernels to a sample, if anything.
 
 The target numpy is the reference. Where the two differ by more than the rows of `tests/tolerance.py` allow and the
 graph computes in float32 throughout, float64 decides: an output of which numpy's own error has the size of cpu's is
-ill-conditioned, and no finding.
+ill-conditioned, and no finding. "cpu" below stands for any target with kernels.
 """
 
 from __future__ import annotations
@@ -29,17 +29,19 @@ _WORSE = 8  # times numpy's error against float64 that cpu's may be where the fo
 
 @dataclass(frozen=True)
 class Settings:
-    """How the target cpu compiles."""
+    """How the target with kernels compiles. triton-cpu with one thread checks every access of the kernels."""
 
     cache: Path
     threads: int = 1
     exact: bool = False
+    target: str = "cpu"
 
     @property
     def options(self) -> fusible.Options:
         """As `fusible.compile` takes them."""
         exactness = fusible.Exactness.EXACT if self.exact else fusible.Exactness.REASSOCIATING
-        return fusible.Options(threads=self.threads, exactness=exactness, cache_dir=self.cache)
+        verify = "kernels" if self.target == "triton-cpu" and self.threads == 1 else "off"
+        return fusible.Options(threads=self.threads, exactness=exactness, cache_dir=self.cache, verify=verify)
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,8 @@ def plain(sample: Sample) -> dict[str, np.ndarray]:
 
 
 def native(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray], settings: Settings) -> dict[str, np.ndarray]:
-    """The answer of the target cpu; buffers start as NaN, inputs end where an unreadable page begins."""
-    session = fusible.compile(model, target="cpu", options=settings.options).session()
+    """The answer of the target with kernels; buffers start as NaN, inputs end where an unreadable page begins."""
+    session = fusible.compile(model, target=settings.target, options=settings.options).session()
     session._poison = True
     return session.run({name: guarded(array) for name, array in feeds.items()})
 

@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -52,17 +53,19 @@ def search(
     count: int,
     seconds: float,
     *,
+    target: str = "cpu",
     workers: int = 1,
     batch: int = BATCH,
     shrink_seconds: float = 45.0,
     progress: Callable[[Findings], None] = lambda _: None,
 ) -> Findings:
-    """Judge the graphs of the seeds seed, seed + 1, ... on the targets cpu and numpy, for at most so much time."""
+    """Judge the graphs of the seeds seed, seed + 1, ... on a target against numpy, for at most so much time."""
     result, deadline = Findings(), time.monotonic() + seconds
-    with tempfile.TemporaryDirectory(prefix="fusible-differential-") as name, fast_compiler(Path(name), "-Og"):
+    with tempfile.TemporaryDirectory(prefix="fusible-differential-") as name, _compiler(target, Path(name)):
         pool = [Worker() for _ in range(workers)]
         try:
-            for worker, (seeds, settings), answer in _answers(pool, _batches(seed, count, batch, Path(name)), deadline):
+            batches = _batches(seed, count, batch, Path(name), target)
+            for worker, (seeds, settings), answer in _answers(pool, batches, deadline):
                 for failed, verdict in _counted(result, worker, seeds, settings, answer):
                     result.found.append(_finding(result, worker, failed, settings, verdict, shrink_seconds))
                 progress(result)
@@ -72,11 +75,15 @@ def search(
     return result
 
 
-def _batches(seed: int, count: int, size: int, folder: Path) -> Iterator[Batch]:
+def _compiler(target: str, folder: Path) -> AbstractContextManager[None]:
+    return fast_compiler(folder, "-O1", lowered=True) if target == "triton-cpu" else fast_compiler(folder, "-Og")
+
+
+def _batches(seed: int, count: int, size: int, folder: Path, target: str) -> Iterator[Batch]:
     """Seeds and settings; the latter depend on the seed alone."""
     for first in range(seed, seed + count, size):
         threads, exact = _SETTINGS[first // size % len(_SETTINGS)]
-        yield tuple(range(first, min(first + size, seed + count))), Settings(folder / "cache", threads, exact)
+        yield tuple(range(first, min(first + size, seed + count))), Settings(folder / "cache", threads, exact, target)
 
 
 def _answers(

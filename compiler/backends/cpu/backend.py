@@ -25,8 +25,10 @@ from fusible.compiler.backends.cpu.kernel import (
     NotPrintable,
 )
 from fusible.compiler.backends.cpu.native import Storage, kernel_of
+from fusible.compiler.backends.cpu.precision import Products, notes_on
 from fusible.compiler.backends.numpy import writes_buffers
 from fusible.compiler.backends.regions import RegionBackend
+from fusible.compiler.ir.definition import Contraction
 from fusible.compiler.ir.facts import replacement_kernel
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.symbols import Dim, SymInt
@@ -49,13 +51,16 @@ class CpuBackend(RegionBackend[NativeKernel]):
 
     target = "cpu"
 
-    def __init__(self, threads: int | None = None, *, exact: bool = False) -> None:
-        machine = Machine(threads or usable_threads(), 16 if "avx512f" in instruction_sets() else 8, exact)
+    def __init__(self, threads: int | None = None, *, exact: bool = False, bf16: bool = False) -> None:
+        lanes = 16 if "avx512f" in instruction_sets() else 8
+        machine = Machine(threads or usable_threads(), lanes, exact, bf16)
         super().__init__(partial(kernel_of, machine=machine))
         self.kernels: dict[str, str] = {}  # text -> name of the function
         self._packed: dict[tuple[int, str], np.ndarray] = {}
         self._blocks: dict[Value, Block] = {}
         self._done: set[Node] = set()
+        self._bf16 = bf16
+        self._products: list[Products] = []  # of what was emitted
 
     def supports(self, node: Node) -> Support:
         """As NumPy; a group that only C can print is taken too."""
@@ -192,6 +197,8 @@ class CpuBackend(RegionBackend[NativeKernel]):
                 raise printed
         except NotPrintable as refusal:
             self.host[name] = str(refusal)
+            if isinstance(node.op.definition(node), Contraction):
+                self._products.append(Products(0, ("calls of NumPy",)))
             return super().emit(node, name)
         return self._native(node, *printed)
 
@@ -205,7 +212,12 @@ class CpuBackend(RegionBackend[NativeKernel]):
         orders = self._of_graph(node.graph)
         if any(v in orders for v in (*node.inputs, *node.outputs) if v is not None):
             raise NotPrintable("an operand or result is not stored row by row")
+        self._products.append(Products(0, ("recurrent layers",)))
         return recurrent_call(node, PLACEHOLDER)
+
+    def notes(self) -> list[str]:
+        """What the report should say of what was emitted, beyond `host` and `entries`."""
+        return notes_on(Products.total(self._products)) if self._bf16 else []
 
     def _library(self, node: Node, call: LibraryCall) -> Emitted:
         known = self._named(call.text, word_of(node))
@@ -216,6 +228,7 @@ class CpuBackend(RegionBackend[NativeKernel]):
         for number, step in enumerate(kernel.steps):
             text = text.replace(step_name(number), self._named(step, f"{word_of(node)}_step"))
         known = self._named(text, word_of(node))
+        self._products.append(kernel.products)
         assert node.graph is not None
         symbols: Mapping[str, Dim] = {s.name: SymInt.of(s) for s in node.graph.symbols}
         inputs, constants = self._operands(node, built, kernel)

@@ -56,12 +56,12 @@ class Band:
         return overwritable_after([nest.region], self.last.nest.region, self.group.inputs)
 
 
-def band_of(group: Group, constants: Collection[int], *, exact: bool = False) -> Band:
+def band_of(group: Group, constants: Collection[int], *, exact: bool = False, bf16: bool = False) -> Band:
     """The parts of a group of two regions with one local image, stored channels last. Raises NotPrintable."""
     if len(group.steps) != 2 or len(group.buffers) != group.inputs + group.outputs + 1:
         raise NotPrintable("it is no band: two regions with one image between them")
     first, last = (over_all(group, step) for step in group.steps)
-    convolution = convolution_of(last, constants, exact=exact)
+    convolution = convolution_of(last, constants, exact=exact, bf16=bf16)
     g = convolution.geometry
     left = last.stages[convolution.left]
     assert isinstance(left, Load)
@@ -70,7 +70,7 @@ def band_of(group: Group, constants: Collection[int], *, exact: bool = False) ->
         raise NotPrintable("it is no 1x1 convolution that reads what was computed")
     rows, column = axes_of_store(first)
     if first.contractions:
-        filled = convolution_of(first, constants, exact=exact)
+        filled = convolution_of(first, constants, exact=exact, bf16=bf16)
         if not filled.geometry.depthwise or filled.geometry.column != column:
             raise NotPrintable("what its 1x1 convolution reads is a convolution that is not depthwise")
         return Band(group, filled, convolution, column)
@@ -216,7 +216,8 @@ class _Printer:
             lines.append(f"band_depthwise(&kernel, &rows, {self.first.start_name}, {name}_first_finish, &place);")
         rest = "scratch + band_floats(&c->band) * (long)sizeof(float)"
         hooks = f"{self.last.start_name}, {name}_last_finish, &place"
-        lines.append(f"band_convolution(&c->last, &c->band, &rows, place.band, {rest}, {hooks});")
+        operands = f"{int(self.band.last.bf16)}, &c->last, &c->band, &rows, place.band"
+        lines.append(f"band_convolution({operands}, {rest}, {hooks});")
         head = f"static void {name}_task(void *context, long item) {{"
         return "\n".join([head, *(f"    {line}" for line in lines), "}"])
 

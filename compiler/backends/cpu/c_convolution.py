@@ -18,6 +18,7 @@ from fusible.compiler.backends.cpu.c_kinds import Code, Kind
 from fusible.compiler.backends.cpu.c_start import print_start, start_of
 from fusible.compiler.backends.cpu.lines import line_fields, line_taps, line_tiles
 from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, check_packed, check_products, nest_of
+from fusible.compiler.backends.cpu.precision import Products, winograd_beats_bf16
 from fusible.compiler.backends.cpu.windows import Geometry, geometry_of
 from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.region.region import Contract, Load, Region, operands_of
@@ -28,7 +29,7 @@ from fusible.kernels.cpu.convolution_plan import (
     plan_winograd,
     plan_winograd_line,
 )
-from fusible.kernels.cpu.convolution_weights import pack_convolution, pack_depthwise
+from fusible.kernels.cpu.convolution_weights import pack_convolution, pack_convolution_bf16, pack_depthwise
 from fusible.kernels.cpu.winograd import pack_winograd, pack_winograd_line
 
 __all__ = [
@@ -54,11 +55,15 @@ _LARGE_IMAGE, _SMALL_IMAGE = 100, 36  # output pixels from which tiles of 4 x 4,
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What work is cut for: threads, and lanes of a vector. exact: keep to algorithms that round as the sums do."""
+    """What work is cut for: threads, and lanes of a vector. exact: keep to algorithms that round as the sums do.
+
+    bf16: multiply in bf16 where that is worth it.
+    """
 
     threads: int = 1
     lanes: int = 8
     exact: bool = False
+    bf16: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class Convolution:
 
     left, right: the stages that load its operands; buffer: the input with the weights; winograd: the size of the tiles
     of outputs, 2 or 4, if it is computed by Winograd's algorithm, else 0; line: the taps, 3 or 5, if it is computed so
-    along lines.
+    along lines; bf16: it was asked to multiply so.
     """
 
     nest: Nest
@@ -78,19 +83,35 @@ class Convolution:
     buffer: int
     winograd: int
     line: int = 0
+    bf16: bool = False
 
     @property
     def kind(self) -> str:
-        """The kernel, as its struct is called."""
+        """The kernel, as its functions are called."""
         if self.geometry.depthwise:
             return "depthwise"
-        return "winograd" if self.winograd else "winograd_line" if self.line else "convolution"
+        if self.winograd or self.line:
+            return "winograd" if self.winograd else "winograd_line"
+        return "convolution_bf16" if self.bf16 and self.geometry.planes == 1 else "convolution"
+
+    @property
+    def products(self) -> Products:
+        """Whether it multiplies in bf16."""
+        reasons = {
+            "depthwise": "depthwise convolutions: each weight meets one channel",
+            "winograd": "convolutions that are faster by Winograd's algorithm in fp32",
+            "convolution": "convolutions of an image stored channels first",
+        }
+        return Products(1) if self.kind == "convolution_bf16" else Products(0, (reasons[self.kind],))
 
 
-def convolution_of(region: Region, constants: Collection[int], *, exact: bool = False) -> Convolution:
+def convolution_of(
+    region: Region, constants: Collection[int], *, exact: bool = False, bf16: bool = False
+) -> Convolution:
     """The convolution that a region is built around. Raises NotPrintable.
 
     constants: the inputs that are known at compile time. exact: no algorithm that rounds otherwise than the sum does.
+    bf16: multiply so, unless another algorithm is faster in fp32.
     """
     if len(region.contractions) != 1:
         raise NotPrintable("it has several contractions")
@@ -114,7 +135,9 @@ def convolution_of(region: Region, constants: Collection[int], *, exact: bool = 
     if any(a not in known and nest.extents[a] not in (None, 1) for a in nest.outer):
         raise NotPrintable("its result is broadcast along an axis that is none of the image's")
     winograd, line = (0, 0) if exact else (_winograd(geometry), line_taps(geometry))
-    return Convolution(nest, position, left, right, geometry, weights.buffer, winograd, line)
+    if bf16:  # along a line there are half the products, which pairs make up for
+        winograd, line = winograd if winograd and winograd_beats_bf16(geometry, winograd) else 0, 0
+    return Convolution(nest, position, left, right, geometry, weights.buffer, winograd, line, bf16)
 
 
 def _winograd(g: Geometry) -> int:
@@ -129,7 +152,7 @@ def _winograd(g: Geometry) -> int:
 
 
 def packed_weights(convolution: Convolution, array: np.ndarray) -> np.ndarray:
-    """The weights as the kernel reads them, 1-D float32. array: [O, C / groups, KH, KW]."""
+    """The weights as the kernel reads them, 1-D float32 or bfloat16. array: [O, C / groups, KH, KW]."""
     if convolution.geometry.depthwise:
         return pack_depthwise(array).reshape(-1)
     if convolution.winograd:
@@ -138,7 +161,8 @@ def packed_weights(convolution: Convolution, array: np.ndarray) -> np.ndarray:
         return pack_winograd_line(array.reshape(*array.shape[:2], convolution.line))
     if convolution.geometry.planes > 1:
         return pack_convolution(array.reshape(array.shape[0], 1, -1, array.shape[3]))
-    return pack_convolution(array, convolution.geometry.groups)
+    pack = pack_convolution_bf16 if convolution.kind == "convolution_bf16" else pack_convolution
+    return pack(array, convolution.geometry.groups)
 
 
 def print_convolution(
@@ -157,7 +181,7 @@ def print_convolution(
     hooks = [printer.start_hook(context), printer.finish_hook(context)]
     export = _export(printer, symbols)
     members = call_members(region, symbols, len(numbers))
-    kernel = [f"    struct {printer.kind} kernel;", "    char *scratch;", "    long scratch_size;"]
+    kernel = [f"    struct {printer.struct} kernel;", "    char *scratch;", "    long scratch_size;"]
     lines = [*members, *kernel, "    struct pool *pool;", "    int *error;"]
     structure = "\n".join([f"struct {name}_call {{", *lines, "};"])
     text = "\n\n".join([structure, *filter(None, hooks), _task(printer), export]) + "\n"
@@ -211,6 +235,11 @@ class ConvolutionPrinter:
         constant = convolution.winograd or convolution.line
         self.tile = f"{constant}, " if constant else ""
 
+    @property
+    def struct(self) -> str:
+        """The name of the kernel's struct."""
+        return self.kind.removesuffix("_bf16")
+
     def start_hook(self, context: Sequence[str]) -> str:
         """The start hook, if there is one. context: statements that define `c`."""
         if self.start is None:
@@ -255,19 +284,19 @@ class ConvolutionPrinter:
         sizes = {"kernel_width": g.kernel[1], "stride_x": g.strides[1]}
         sizes |= {"planes": g.planes} if self.kind == "planar" else {"dilation_x": g.dilations[1]}
         known = [f"kernel.{member} = {value};" for member, value in sizes.items()]
-        return [f"struct {self.kind} kernel = {source};", *known]
+        return [f"struct {self.struct} kernel = {source};", *known]
 
     def kernel(self, names: Names, image: str | None = None, sizes: Mapping[str, Dim] | None = None) -> str:
         """The struct as a C literal. image: what it reads, by default the left operand; sizes: instead of its own."""
-        g, kind = self.geometry, self.kind
+        g = self.geometry
         values = {n: c_dim(v, names) for n, v in (self.sizes() if sizes is None else sizes).items()}
         listed = ", ".join(f".{n} = {v}" for n, v in values.items())
         if image is None:
             left = self.nest.region.stages[self.convolution.left]
             assert isinstance(left, Load)
             image = f"call.x{left.buffer}" + (f" + {c_dim(g.first, names)}" if g.first else "")
-        weights = "panels" if kind in ("convolution", "planar") else "weights"
-        return f"(struct {kind}){{.x = {image}, .{weights} = call.x{self.convolution.buffer}, {listed}}}"
+        weights = "panels" if self.struct in ("convolution", "planar") else "weights"
+        return f"(struct {self.struct}){{.x = {image}, .{weights} = call.x{self.convolution.buffer}, {listed}}}"
 
     def sizes(self) -> dict[str, Dim]:
         """The members of the struct that are numbers."""

@@ -24,7 +24,7 @@ from fusible.compiler.ir.types import DType
 from fusible.compiler.region.evaluate import run_region
 from fusible.compiler.region.index import IndexMap
 from fusible.compiler.region.region import Buffer, Contract, Load, Region, Store, axes_of, operands_of
-from fusible.kernels.cpu.packing import pack_panels
+from fusible.kernels.cpu.packing import pack_panels, pack_panels_bf16
 
 __all__ = ["Product", "packed_operand", "print_product", "product_of"]
 
@@ -35,7 +35,7 @@ _FEW_ROWS = 4  # gemv.h takes as many
 class Product:
     """A product in a nest: stages of the operands and of the sum, and the axes of its batch, rows, columns and depth.
 
-    An axis is None where there is but one.
+    An axis is None where there is but one. bf16: the right operand is packed so, and what it meets is rounded.
     """
 
     nest: Nest
@@ -48,9 +48,10 @@ class Product:
     depth: int | None
     buffer: int  # the input that holds the right operand
     rights: tuple[tuple[int, ...], int]  # axes of the depth, and the column's axis, before collapsing
+    bf16: bool = False
 
 
-def product_of(region: Region, constants: Collection[int]) -> Product:
+def product_of(region: Region, constants: Collection[int], *, bf16: bool = False) -> Product:
     """The product that a region is built around; `constants`: the inputs known at compile time. Raises NotPrintable."""
     if len(region.contractions) != 1:
         raise NotPrintable("it has several contractions")
@@ -76,7 +77,7 @@ def product_of(region: Region, constants: Collection[int]) -> Product:
     rights = tuple(sorted(contract.axes)), column
     return Product(
         nest, position, left, right, rows[0] if len(rows) == 2 else None, rows[-1] if rows else None, column,
-        depths[0] if depths else None, load.buffer, rights,
+        depths[0] if depths else None, load.buffer, rights, bf16,
     )  # fmt: skip
 
 
@@ -113,7 +114,7 @@ def _column(region: Region, left: int, right: int, contract: Contract) -> int:
 
 
 def packed_operand(region: Region, product: Product, array: np.ndarray) -> np.ndarray:
-    """The constant right operand in panels, 1-D float32."""
+    """The constant right operand in panels, 1-D float32 or bfloat16."""
     load = region.stages[product.right]
     assert isinstance(load, Load)
     depths, column = product.rights
@@ -134,7 +135,8 @@ def packed_operand(region: Region, product: Product, array: np.ndarray) -> np.nd
         place = IndexMap(tuple(SymInt.of(Symbol(f"i{n}", 0, sizes[n] - 1)) for n in range(len(sizes))))
         buffers = (region.inputs[load.buffer],), (Buffer(DType.F32, tuple(sizes)),)
         (matrix,) = run_region(Region(tuple(sizes), *buffers, (Load(0, map_),), (Store(0, place, 0),)), [array])
-    return pack_panels(np.ascontiguousarray(matrix).reshape(math.prod(sizes[:-1]), sizes[-1]))
+    pack = pack_panels_bf16 if product.bf16 else pack_panels
+    return pack(np.ascontiguousarray(matrix).reshape(math.prod(sizes[:-1]), sizes[-1]))
 
 
 def _plain_axes(map_: IndexMap) -> list[int | None] | None:
@@ -171,6 +173,7 @@ class _Printer:
         if self.left.bounds or self.left.checked:
             raise NotPrintable("its left operand is not read everywhere")
         self.few = product.batch is None and self._few_rows()
+        self.suffix = "_bf16" if product.bf16 else ""
         self.start = start_of(self.nest, product.contract, product.column)
         self.start_name = "start_zero" if self.start is None else f"{name}_start"
 
@@ -228,22 +231,30 @@ class _Printer:
         return "\n".join([head, *(f"    {line}" for line in lines), "}"])
 
     def _task(self) -> str:
+        hooks = f"{self.start_name}, {self.name}_finish, &place"
         if self.few:
             lines = [
                 f"const struct {self.name}_call *c = context;",
                 f"const struct {self.name}_place place = {{c, 0}};",
-                f"gemv_item(&c->gemv, c->items, item, {self.start_name}, {self.name}_finish, &place);",
+                "struct gemv gemv = c->gemv;",
+                f"gemv.rows = {self._rows()};",  # the compiler must know which of gemv.h's code is needed
+                f"gemv{self.suffix}_item(&gemv, c->items, item, {hooks});",
             ]
         else:
             lines = [
                 f"const struct {self.name}_call *c = context;",
                 f"const struct {self.name}_place place = {{c, gemm_item_batch(&c->tiling, item)}};",
                 "float *scratch = c->scratch + pool_thread(c->pool) * c->scratch_size;",
-                f"gemm_item(&c->gemm, &c->tiling, item, scratch, {self.start_name}, {self.name}_finish, &place);",
+                f"gemm{self.suffix}_item(&c->gemm, &c->tiling, item, scratch, {hooks});",
             ]
         return "\n".join(
             [f"static void {self.name}_task(void *context, long item) {{", *(f"    {line}" for line in lines), "}"]
         )
+
+    def _rows(self) -> str:
+        """The number of rows, if they are few: gemv.h has code of its own for each."""
+        row = self.product.row
+        return "1" if row is None else str(_extent(self.nest, row))
 
     def _export(self) -> str:
         p, nest = self.product, self.nest
@@ -251,24 +262,25 @@ class _Printer:
         zero: dict[str, Dim] = {f"i{n}": 0 for n in range(len(nest.extents))}
         steps = [self._step(axis) for axis in (p.batch, p.row, p.depth)]
         sizes = ["1" if a is None else c_dim(_extent(nest, a), names) for a in (p.batch, p.row, p.column, p.depth)]
-        if self.few:  # gemv.h has code of its own for each number of rows
-            sizes[1] = "1" if p.row is None else str(_extent(nest, p.row))
+        if self.few:
+            sizes[1] = self._rows()
         a = f"call.x{self.left.buffer} + {c_dim(substitute(self.left.offset, zero), names)}"
         b = f"call.x{p.buffer}"
         a_batch, a_row, a_depth = (c_dim(step, names) for step in steps)
         batch, rows, columns, depth = sizes
+        words = f"bf16_pairs({depth})" if p.bf16 else depth
         fields = call_fields(self.region, self.symbols, len(self.numbers))
         lines = [f"struct {self.name}_call call = {{{', '.join([*fields, '.pool = pool', '.error = error'])}}};"]
         lines.append("(void)dims;")
         if self.few:
             lines.append(f"call.gemv = (struct gemv){{{rows}, {columns}, {depth}, {a}, {a_row}, {a_depth}, {b}}};")
-            lines.append(f"call.items = gemv_items({columns}, {depth}, pool_threads(pool));")
+            lines.append(f"call.items = gemv_items({columns}, {words}, pool_threads(pool));")
             lines.append(f"pool_run(pool, {self.name}_task, &call, call.items);")
         else:
             lines += [
                 f"call.gemm = (struct gemm){{{', '.join([*sizes, a, a_batch, a_row, a_depth, b])}, 0}};",
-                f"call.tiling = gemm_items({batch}, {rows}, {columns}, {depth}, pool_threads(pool));",
-                f"call.scratch_size = gemm_scratch_size(&call.tiling, {rows}, {depth});",
+                f"call.tiling = gemm_items({batch}, {rows}, {columns}, {words}, pool_threads(pool));",
+                f"call.scratch_size = gemm{self.suffix}_scratch_size(&call.tiling, {rows}, {depth});",
                 "if (!scratch_get(&call.scratch, call.scratch_size * pool_threads(pool), error)) return;",
                 f"pool_run(pool, {self.name}_task, &call, call.tiling.items);",
                 "scratch_give(call.scratch);",

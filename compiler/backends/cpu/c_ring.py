@@ -58,12 +58,12 @@ class Ring:
         return overwritable_after(before, last, self.group.inputs)
 
 
-def ring_of(group: Group, constants: Collection[int]) -> Ring:
+def ring_of(group: Group, constants: Collection[int], *, bf16: bool = False) -> Ring:
     """The parts of a group of two or three regions with images between them, channels last. Raises NotPrintable."""
     if len(group.steps) not in (2, 3) or len(group.buffers) != group.inputs + group.outputs + len(group.steps) - 1:
         raise NotPrintable("it is no chain of two or three convolutions")
     regions = [over_all(group, step) for step in group.steps]
-    found = [convolution_of(region, constants, exact=True) for region in regions]
+    found = [convolution_of(region, constants, exact=True, bf16=bf16) for region in regions]
     first = group.inputs + group.outputs
     for number, (region, convolution) in enumerate(zip(regions, found, strict=True)):
         left = region.stages[convolution.left]
@@ -152,6 +152,7 @@ class _Printer:
     def _task(self) -> str:
         name = self.name
         wide, deep = (f"{p.start_name}, {p.name}_finish, &place" for p in (self.wide, self.deep))
+        operands = f"{int(self.ring.wide.bf16)}, &c->wide, rows.image, row, run"
         lines = [
             f"const struct {name}_call *c = context;",
             "const struct ring *ring = &c->ring;",
@@ -168,7 +169,7 @@ class _Printer:
             "        const long run = ring_run(ring, row, needed);",
             "        place.slot = row % ring->rows * ring->in_width;",
             "        place.wide = (rows.image * ring->in_height + row) * ring->in_width;",
-            f"        ring_convolution(&c->wide, rows.image, row, run, wide_scratch, {wide});",
+            f"        ring_convolution({operands}, wide_scratch, {wide});",
             "        row += run;",
             "    }",
             "    place.base = (rows.image * ring->height + oy) * c->band.width;",
@@ -183,9 +184,10 @@ class _Printer:
         if self.last is None:
             return ()
         hooks = f"{self.last.start_name}, {self.name}_last_finish, &place"
+        operands = f"{int(self.last.convolution.bf16)}, &c->last, &c->band, &band, place.band"
         return (
             "    const struct band_rows band = {rows.image, oy, end, place.base, (end - oy) * c->band.width};",
-            "    band_convolution(&c->last, &c->band, &band, place.band, wide_scratch + c->wide_bytes, " + hooks + ");",
+            f"    band_convolution({operands}, wide_scratch + c->wide_bytes, {hooks});",
         )
 
     def _export(self) -> str:
@@ -203,7 +205,7 @@ class _Printer:
             f"call.band = (struct band){{call.deep.images, call.deep.out_height, width, stride, {step}}};",
             *sizes[2:],
             "call.ring_floats = (ring_pixels * stride + 15) / 16 * 16;",
-            "call.wide_bytes = (convolution_scratch_bytes(&call.wide) + 63) / 64 * 64;",
+            f"call.wide_bytes = ({self.wide.kind}_scratch_bytes(&call.wide) + 63) / 64 * 64;",
             "call.scratch_size = call.ring_floats * 4 + band_floats(&call.band) * 4 + call.wide_bytes;",
             "call.scratch_size += (convolution_scratch_bytes(&call.last) + 63) / 64 * 64;" if self.last else "",
             "(void)band_pixels;",

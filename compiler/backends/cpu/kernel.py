@@ -23,6 +23,7 @@ from fusible.compiler.backends.cpu.c_nest import print_nest
 from fusible.compiler.backends.cpu.c_ring import Ring, print_ring, ring_of
 from fusible.compiler.backends.cpu.c_serial import Serial, check_serial, print_serial
 from fusible.compiler.backends.cpu.nest import NotPrintable
+from fusible.compiler.backends.cpu.precision import Products
 from fusible.compiler.ir.symbols import product
 from fusible.compiler.region.region import Contract, Group, Load, Region
 from fusible.compiler.region.sums import contractions_as_sums
@@ -48,13 +49,13 @@ class Packing:
     def key(self) -> str:
         """Equal for equal layouts of one constant."""
         anchor = self.anchor
-        layout: object = anchor.rights if isinstance(anchor, Product) else None
+        layout: object = (anchor.rights, anchor.bf16) if isinstance(anchor, Product) else None
         if isinstance(anchor, Convolution):
             layout = anchor.kind, anchor.winograd, anchor.line, anchor.geometry
         return repr((self.region.stages[anchor.right], layout, self.region.extents))
 
     def packed(self, array: np.ndarray) -> np.ndarray:
-        """The operand as the kernel reads it, 1-D float32."""
+        """The operand as the kernel reads it, 1-D float32 or bfloat16."""
         match self.anchor:
             case Product() as product:
                 return packed_operand(self.region, product, array)
@@ -68,7 +69,8 @@ class NativeKernel:
     and numbers that were kept out of the text.
 
     packings: of the constant operands of products and convolutions, by input. anchor: what the kernel is built around.
-    steps: the texts of kernels that it calls, by the names of `step_name`.
+    steps: the texts of kernels that it calls, by the names of `step_name`. products: what it multiplies, in which
+    precision.
     """
 
     text: str
@@ -76,6 +78,7 @@ class NativeKernel:
     anchor: Product | Convolution | Band | Ring | Serial | None = None
     packings: Mapping[int, Packing] = field(default_factory=dict)
     steps: tuple[str, ...] = ()
+    products: Products = Products()
 
 
 def print_region(
@@ -88,36 +91,40 @@ def print_region(
     if not region.contractions:
         return NativeKernel(*print_nest(region, PLACEHOLDER))
     if len(region.contractions) == 2:
-        return NativeKernel(*print_attention(attention_of(region), PLACEHOLDER))
+        products = Products(0, ("attention: its operands are computed, not packed",) * 2)
+        return NativeKernel(*print_attention(attention_of(region), PLACEHOLDER), products=products)
     try:
         return _anchored(region, constants, machine)
     except NotPrintable:
         terms = product(region.extents)
         if not loops or not isinstance(terms, int) or terms > _FEW_TERMS:
             raise
-        return NativeKernel(*print_nest(contractions_as_sums(region), PLACEHOLDER))
+        products = Products(0, ("plain loops",) * len(region.contractions))
+        return NativeKernel(*print_nest(contractions_as_sums(region), PLACEHOLDER), products=products)
 
 
 def _anchored(region: Region, constants: Collection[int], machine: Machine) -> NativeKernel:
     """The kernel of a region around a product or a convolution. Raises NotPrintable."""
-    line = None if machine.exact else _along_lines(region, constants)
+    line = None if machine.exact or machine.bf16 else _along_lines(region, constants)
     if line is not None:
         with suppress(NotPrintable):
             text, dims = print_convolution(region, line, PLACEHOLDER, machine)
             return NativeKernel(text, dims, line, {line.buffer: Packing(region, line)})
     try:
-        anchor = product_of(region, constants)
+        anchor = product_of(region, constants, bf16=machine.bf16)
         packings = {anchor.buffer: Packing(region, anchor)}
-        return NativeKernel(*print_product(region, anchor, PLACEHOLDER), anchor, packings)
+        text, dims = print_product(region, anchor, PLACEHOLDER)
+        return NativeKernel(text, dims, anchor, packings, products=Products(1))
     except NotPrintable as no_product:
         if len(region.inputs[0].shape) != 4 and not any(len(b.shape) == 4 for b in region.inputs):
             raise
         try:
-            found = convolution_of(region, constants, exact=machine.exact)
+            found = convolution_of(region, constants, exact=machine.exact, bf16=machine.bf16)
             text, dims = print_convolution(region, found, PLACEHOLDER, machine)
         except NotPrintable as no_convolution:
             raise NotPrintable(f"{no_product}; {no_convolution}") from no_convolution
-        return NativeKernel(text, dims, found, {found.buffer: Packing(region, found)})
+        packings = {found.buffer: Packing(region, found)}
+        return NativeKernel(text, dims, found, packings, products=found.products)
 
 
 def _along_lines(region: Region, constants: Collection[int]) -> Convolution | None:
@@ -144,13 +151,15 @@ def print_group(group: Group, constants: Collection[int], machine: Machine = _ON
 
 
 def _print_band(group: Group, constants: Collection[int], machine: Machine) -> NativeKernel:
-    band = band_of(group, constants, exact=machine.exact)
-    return NativeKernel(*print_band(band, PLACEHOLDER, machine), band, _packings(band))
+    band = band_of(group, constants, exact=machine.exact, bf16=machine.bf16)
+    text, dims = print_band(band, PLACEHOLDER, machine)
+    return NativeKernel(text, dims, band, _packings(band), products=_products(band))
 
 
 def _print_ring(group: Group, constants: Collection[int], machine: Machine) -> NativeKernel:
-    ring = ring_of(group, constants)
-    return NativeKernel(*print_ring(ring, PLACEHOLDER, machine), ring, _packings(ring))
+    ring = ring_of(group, constants, bf16=machine.bf16)
+    text, dims = print_ring(ring, PLACEHOLDER, machine)
+    return NativeKernel(text, dims, ring, _packings(ring), products=_products(ring))
 
 
 def _print_serial(group: Group, constants: Collection[int], machine: Machine) -> NativeKernel:
@@ -165,7 +174,14 @@ def _print_serial(group: Group, constants: Collection[int], machine: Machine) ->
         packings += [(step.inputs[buffer], packing) for buffer, packing in kernel.packings.items()]
         plain.update(number for n, number in enumerate(step.inputs) if n not in kernel.packings)
     text, dims = print_serial(serial, [kernel.dims for kernel in steps], PLACEHOLDER)
-    return NativeKernel(text, dims, serial, _by_buffer(packings, plain), tuple(kernel.text for kernel in steps))
+    products = Products.total(kernel.products for kernel in steps)
+    texts = tuple(kernel.text for kernel in steps)
+    return NativeKernel(text, dims, serial, _by_buffer(packings, plain), texts, products)
+
+
+def _products(parts: Band | Ring) -> Products:
+    """Of the convolutions of a chain."""
+    return Products.total(anchor.products for anchor in parts.anchors)
 
 
 def _packings(parts: Band | Ring) -> dict[int, Packing]:

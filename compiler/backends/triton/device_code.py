@@ -17,11 +17,12 @@ from fusible.compiler.backends.triton.kernel import TILE_HEADER
 from fusible.compiler.backends.triton.lower import LAUNCH_SYMBOL
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.static_report import StaticReport
-from fusible.errors import DeviceError
+from fusible.compiler.targets import TRITON_CPU, triton_gpu
+from fusible.errors import DeviceError, KernelBuildError
 from fusible.runtime.devices.code import DeviceCode, DeviceImage, DeviceKernel
 from fusible.runtime.native.program import NativeCode
 
-__all__ = ["BUILDER", "build_for", "device_kernel", "gpu_code", "host_code", "static_reports"]
+__all__ = ["BUILDER", "build_for", "device_kernel", "gpu_code", "host_code", "static_reports", "with_targets"]
 
 BUILDER = "fusible.compiler.backends.triton.device_code:build_for"
 """What builds an artifact's kernels for a GPU that it has no images for."""
@@ -45,9 +46,7 @@ def device_kernel(name: str, kernel: PrintedKernel) -> DeviceKernel:
     )
 
 
-def host_code(
-    kernels: Sequence[DeviceKernel], gpu: GpuTarget, cache_dir: Path, *, checked: bool = False
-) -> DeviceCode:
+def host_code(kernels: Sequence[DeviceKernel], gpu: GpuTarget, cache_dir: Path, *, checked: bool = False) -> DeviceCode:
     """The kernels of a plan as C. gpu: whose TTIR is lowered. checked: whether the C checks each access.
 
     Raises DeviceError (no Triton), KernelBuildError (Triton refuses one), LoweringError (an operation has no C),
@@ -71,6 +70,12 @@ def gpu_code(kernels: Sequence[DeviceKernel], gpu: GpuTarget, cache_dir: Path) -
     """The kernels of a plan built for a GPU. Raises as `host_code`."""
     built = build_kernels(kernels, gpu, Form.IMAGE, cache_dir)
     images = {kernel.name: _image(found) for kernel, (_, found) in zip(kernels, built, strict=True)}
+    for kernel in kernels:
+        if (asked := images[kernel.name].shared) > gpu.shared_per_block:
+            why = f"it needs {asked} bytes of shared memory, of which a {gpu.name} has {gpu.shared_per_block} a block: "
+            raise KernelBuildError(
+                kernel.source, ["triton", kernel.entry, gpu.target], f"{why}compile the model for it"
+            )
     return DeviceCode(tuple(kernels), images={gpu.target: images}, builder=BUILDER)
 
 
@@ -88,6 +93,18 @@ def build_for(code: DeviceCode, target: str, cache_dir: Path) -> DeviceCode:
     else:
         raise DeviceError(f"kernels cannot be built for {target}: known are {', '.join(sorted(known))}")
     return gpu_code(code.kernels, gpu, cache_dir)
+
+
+def with_targets(code: DeviceCode, targets: Sequence[str], cache_dir: Path) -> DeviceCode:
+    """Code that more targets run: the same kernels, by the schedules that they have. Raises as `build_for`."""
+    for target in targets:
+        gpu = triton_gpu(target)
+        if target == TRITON_CPU and gpu is not None:
+            lowered = host_code(code.kernels, gpu, cache_dir)
+            code = replace(code, kernels=lowered.kernels, host=lowered.host)
+        else:
+            code = replace(code, images={**code.images, **build_for(code, target, cache_dir).images})
+    return code
 
 
 def static_reports(kernels: Sequence[DeviceKernel], gpu: GpuTarget, cache_dir: Path) -> dict[str, StaticReport]:

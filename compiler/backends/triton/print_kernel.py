@@ -13,6 +13,7 @@ from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.printer import PrintedKernel, print_region
 from fusible.compiler.backends.triton.recurrent import RECURRENT, print_recurrent
 from fusible.compiler.backends.triton.resize import print_resize
+from fusible.compiler.backends.triton.scatter import SCATTERS, print_scatter
 from fusible.compiler.backends.triton.schedule import schedule
 from fusible.compiler.backends.triton.schedule_contraction import Sizes, schedule_contraction
 from fusible.compiler.backends.triton.top_k import print_top_k
@@ -27,6 +28,7 @@ from fusible.compiler.region.sums import contractions_as_sums
 __all__ = ["print_kernel", "print_node"]
 
 _FEWEST = 8  # rows, columns or terms for which a tile is worth its while
+_MANY = 64  # of the others, so that fewer rows or columns than that, but not one, still are worth it
 _READ_AGAIN = 64  # how often a sum may read each element of its operands
 _FEW_TERMS = 2**18  # fewer may be summed up in any way
 
@@ -63,21 +65,25 @@ def print_node(node: Node, target: GpuTarget, orders: Mapping[Value, Order] | No
     stored = orders or {}
     if node.op.name == "resize" and isinstance(node.op.definition(node), Opaque):  # others are views: regions
         return print_resize(node, stored)
-    if node.op.name not in ("top_k", *RECURRENT):
+    if node.op.name not in ("top_k", *SCATTERS, *RECURRENT):
         return None
     if any(v in stored for v in (*node.inputs, *node.outputs) if v is not None):
         raise NotPrintable("an operand is stored with its channels last")
+    if node.op.name in SCATTERS:
+        return print_scatter(node)
     return print_top_k(node) if node.op.name == "top_k" else print_recurrent(node, target)
 
 
 def _check_worth(contraction: Contraction) -> None:
-    """Raise Unsuited for products whose tiles would be mostly padding."""
+    """Raise Unsuited for products whose tiles would be mostly padding, unless a large operand is read once for it."""
     sizes: Sizes = sizes_of(contraction)
-    for what, points in (("rows", sizes.rows), ("columns", sizes.columns), ("terms", sizes.depth)):
-        if isinstance(points, int) and points < _FEWEST:
-            raise Unsuited(f"its product has {points} {what}")
-    if sizes.batch == 0:
+    points = {"rows": sizes.rows, "columns": sizes.columns, "terms": sizes.depth}
+    few = {what: p for what, p in points.items() if isinstance(p, int) and p < _FEWEST}
+    many = all(not isinstance(p, int) or p >= _MANY for what, p in points.items() if what not in few)
+    if sizes.batch == 0 or 0 in few.values():
         raise Unsuited("its product is empty")
+    if len(few) > 1 or 1 in few.values() or "terms" in few or (few and not many):
+        raise Unsuited("its product has " + " and ".join(f"{p} {what}" for what, p in few.items()))
 
 
 def _summed(region: Region, target: GpuTarget, constants: Collection[int], why: Unsuited) -> PrintedKernel:

@@ -38,7 +38,7 @@ def schedule_attention(
     queries: Dim = 1 if attention.query is None else extents[attention.query]
     most = _power(queries) if isinstance(queries, int) else 1 << 30
     if dtype is DType.F32 and precision == "ieee":
-        rows, keys, warps = (32, 32, 4) if max(size, width) <= 128 else (16, 32, 4)
+        rows, keys, warps = (32, 16, 4) if max(size, width) <= 128 else (16, 16, 4)
     elif max(size, width) <= 128:
         rows, keys, warps = 128, 64, 4 if max(size, width) <= 64 else 8
     else:

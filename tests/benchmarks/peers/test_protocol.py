@@ -17,12 +17,18 @@ from fusible.errors import UsageError
         ("onnxruntime", Contestant("onnxruntime"), "onnxruntime"),
         (" fusible:numpy ", Contestant("fusible", "numpy"), "fusible:numpy"),
         ("openvino*1.05", Contestant("openvino", "", 1.05), "openvino*1.05"),
+        ("fusible:cpu:bf16", Contestant("fusible", "cpu:bf16"), "fusible:cpu:bf16"),
     ],
 )
 def test_contestants_are_read_and_named(text: str, expected: Contestant, label: str) -> None:
     assert parse_contestant(text) == expected
     assert expected.label == label
     assert parse_contestant(expected.label) == expected
+
+
+def test_the_option_says_the_precision() -> None:
+    texts = ("fusible", "fusible:cpu", "fusible:cpu:bf16", "openvino", "openvino:bf16")
+    assert [parse_contestant(text).precision for text in texts] == ["fp32", "fp32", "bf16", "fp32", "bf16"]
 
 
 @pytest.mark.parametrize("text", ["tvm", "", "onnxruntime*", "onnxruntime*fast", "onnxruntime*0.5", "onnxruntime*nan"])

@@ -11,6 +11,8 @@ import pytest
 
 from fusible.benchmarks.peers.client import Task, Worker
 from fusible.benchmarks.peers.protocol import Contestant, PeerError
+from fusible.benchmarks.reference import bf16_tolerance, judge
+from fusible.compiler.accuracy import model_bound
 from tests import oracle
 from tests.benchmarks.peers.small import INPUTS, small_model
 
@@ -32,6 +34,28 @@ def test_a_peer_loads_runs_and_tells_about_itself(peer: str, task: Task) -> None
         facts = worker.facts()
         assert facts["kernels"] in (1, 2)
         assert 10e6 < facts["peak_memory"] < 4e9
+
+
+@pytest.mark.parametrize("who", [("fusible", "cpu:bf16"), ("openvino", "bf16")], ids=str)
+def test_bf16_is_an_option_and_has_a_bound_of_its_own(task: Task, who: tuple[str, str]) -> None:
+    expected = oracle.run(task.model, INPUTS)
+    bound = bf16_tolerance(task.model, INPUTS, expected)
+    assert bound == model_bound("bf16")  # one product amplifies nothing
+    with Worker(Contestant(*who), threads=1) as worker:
+        worker.load(task, cache=None)
+        assert judge(expected, worker.outputs(task), bound)[2] == ""
+
+
+@pytest.mark.parametrize(
+    ("who", "reason"),
+    [
+        (("fusible", "cpu:fp8"), "unknown target 'cpu:fp8'"),
+        (("openvino", "fp8"), "openvino has no option but bf16, got 'fp8'"),
+    ],
+)
+def test_other_precisions_are_reasons(task: Task, who: tuple[str, str], reason: str) -> None:
+    with Worker(Contestant(*who), threads=1) as worker, pytest.raises(PeerError, match=reason):
+        worker.load(task, cache=None)
 
 
 @pytest.mark.parametrize(

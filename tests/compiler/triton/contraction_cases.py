@@ -13,7 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from fusible.compiler.backends.triton.schedule_contraction import ContractionSchedule
+from fusible.compiler.backends.triton.schedule_contraction import ContractionSchedule, steps_of
+from fusible.compiler.ir.symbols import product
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.reorder import reordered
 from tests.compiler.triton.contractions import Case, Model, check, tiles
@@ -99,7 +100,7 @@ def two_contracted_axes(m: Model) -> Case:
     return m.case(m("einsum", m.x(2, 5, 7, 9), m.x(9, 7, 11), equation="bijk,kjl->bil"))
 
 
-@case(21)
+@case(21, chosen=True)
 def computed_operands(m: Model) -> Case:
     """Both are other than zero behind the last term."""
     return m.case(m("matmul", m("sigmoid", m.x(20, 21)), m("exp", m.w(21, 22))))
@@ -224,6 +225,11 @@ def matrix_by_vector(m: Model) -> Case:
     return m.case(m("add", m("matmul", m.x(1, 70), m.w(70, 33)), m.w(33)))
 
 
+@case(70)
+def few_rows_of_a_large_product(m: Model) -> Case:
+    return m.case(m("matmul", m.x(3, 70), m.w(70, 65)))
+
+
 @case(21)
 def two_columns(m: Model) -> Case:
     return m.case(m("matmul", m.x(20, 21), m.w(21, 2)))
@@ -281,6 +287,23 @@ def runs() -> Iterator[tuple[str, Callable[[], object]]]:
                     f"{name} {np.dtype(dtype)}, {together} of {depths} axes together",
                     lambda made=made, about=about, tile=tile: check(made.region, **about, tile=tile),
                 )
+            if (tile := sliced(made)) is not None:
+                yield (
+                    f"{name} {np.dtype(dtype)}, {tile.slices} slices",
+                    lambda made=made, about=about, tile=tile: check(made.region, **about, tile=tile),
+                )
+
+
+def sliced(case: Case) -> ContractionSchedule | None:
+    """A schedule with slices of the depth, if it has blocks for some."""
+    sizes = tiles(case)
+    for together in range(1, len(sizes.depths) + 1):
+        tile = ContractionSchedule(16, 16, 32, together, 2, 1, 2)
+        steps = product(steps_of(sizes, tile))
+        for slices in (4, 2):
+            if isinstance(steps, int) and steps % slices == 0:
+                return replace(tile, slices=slices)
+    return None
 
 
 def main(words: Sequence[str]) -> int:

@@ -149,3 +149,38 @@ def resize_of_unknown_length(random: np.random.Generator) -> NodeCase:
 def resize_to_the_nearest(random: np.random.Generator) -> NodeCase:
     x = random.integers(-9, 9, (2, 5, 7)).astype(np.int64)
     return _resize(x, scales=(1.0, 1.3, 0.7), nearest_mode="ceil")
+
+
+@node
+def scatter_of_elements(random: np.random.Generator) -> NodeCase:
+    from fusible.kernels.numpy.indexing import scatter_elements
+
+    x, updates = random.standard_normal((3, 9, 5)).astype(np.float32), random.standard_normal((3, 4, 5))
+    indices = random.integers(-9, 9, (3, 4, 5))
+    return NodeCase("scatter_elements", [x, indices, updates.astype(np.float32)], 1, scatter_elements, axis=1)
+
+
+@node
+def scatter_of_elements_added(random: np.random.Generator) -> NodeCase:
+    from fusible.kernels.numpy.indexing import scatter_elements
+
+    x, updates = (random.standard_normal((n, 6)).astype(np.float16) for n in (4, 11))
+    indices = random.integers(0, 4, (11, 6)).astype(np.int32)
+    return NodeCase("scatter_elements", [x, indices, updates], 1, scatter_elements, {6: "n"}, 16, reduction="add")
+
+
+@node
+def scatter_of_rows(random: np.random.Generator) -> NodeCase:
+    from fusible.kernels.numpy.indexing import scatter_nd
+
+    x, updates = random.integers(-9, 9, (5, 7, 6)), random.integers(-9, 9, (2, 4, 6))
+    indices = np.stack([random.integers(-5, 5, (2, 4)), random.integers(-7, 7, (2, 4))], -1)
+    return NodeCase("scatter_nd", [x, indices, updates], 1, scatter_nd, reduction="max")
+
+
+@node
+def scatter_of_a_cache(random: np.random.Generator) -> NodeCase:
+    from fusible.kernels.numpy.indexing import scatter_nd
+
+    x, updates = (random.standard_normal((n, 300)).astype(np.float32) for n in (10, 3))
+    return NodeCase("scatter_nd", [x, np.asarray([[4], [-1], [4]]), updates], 1, scatter_nd, {10: "capacity"})

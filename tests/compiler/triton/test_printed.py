@@ -109,7 +109,8 @@ def test_the_samples_cover_forms_types_and_stages() -> None:
 def test_wrong_kernels_are_noticed(tmp_path: Path) -> None:
     """The comparisons above can fail."""
     one = fusion_jobs()["residual_layer_norm_0"]
-    planted = (("in_columns = c < 12", "in_columns = c < 11"), ("tl.div_rn(v3", "tl.div_rn(v2"), ("x2 + c,", "x2 + c - c,"))
+    wrong_mask = ("in_columns = c < 12", "in_columns = c < 11")
+    planted = (wrong_mask, ("tl.div_rn(v3", "tl.div_rn(v2"), ("x2 + c,", "x2 + c - c,"))
     jobs = []
     for number, (old, new) in enumerate(planted):
         source = one.kernel.source.replace(old, new)

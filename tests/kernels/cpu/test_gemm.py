@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 from fusible.kernels.cpu.packing import pack_panels
 from tests.kernels.cpu.harness import pointer
-from tests.kernels.cpu.layers import guarded, random
+from tests.kernels.cpu.layers import guarded
+from tests.kernels.cpu.products import PRODUCT_HOOKS, Operands, gemm_arguments
 from tests.kernels.cpu.variants import VARIANTS, compile_variant
 from tests.tolerance import assert_close, poisoned
 
-# Start from a bias, end in a leaky ReLU: a forgotten or doubled hook changes every element.
-SOURCE = """
+INCLUDES = """
 #include "gemm.h"
 #include "gemv.h"
-struct output { const float *bias; float *c; long row; };
-INLINE vf start(const void *context, long row, long column, long lanes) {
-    const struct output *o = context;
-    (void)row;
-    return vf_load_first(o->bias + column, lanes);
-}
-INLINE void finish(const void *context, vf value, long row, long column, long lanes) {
-    const struct output *o = context;
-    vf_store_first(o->c + row * o->row + column, vf_select(value < 0, value * 0.25f, value), lanes);
-}
+"""
+SOURCE = INCLUDES + PRODUCT_HOOKS + """
 long items(long batch, long m, long n, long k, long threads) { return gemm_items(batch, m, n, k, threads).items; }
 long scratch(long batch, long m, long n, long k, long threads) {
     struct gemm_tiling tiling = gemm_items(batch, m, n, k, threads);
@@ -49,14 +40,6 @@ void gemv_run(const struct gemm *g, long threads, long item, const float *bias, 
 """
 
 
-class _Gemm(ctypes.Structure):
-    _fields_ = (
-        [(name, ctypes.c_long) for name in ("batch", "rows", "columns", "depth")]
-        + [("a", ctypes.c_void_p), *((name, ctypes.c_long) for name in ("a_batch", "a_row", "a_depth"))]
-        + [("b", ctypes.c_void_p), ("b_batch", ctypes.c_long)]
-    )
-
-
 @functools.cache
 def _library(variant: str) -> ctypes.CDLL:
     library = compile_variant(SOURCE, variant)
@@ -65,41 +48,8 @@ def _library(variant: str) -> ctypes.CDLL:
     return library
 
 
-@dataclass(frozen=True)
-class _Operands:
-    """[batch, M, K] A in some layout, one B or one for each of the batch, and what C must be."""
-
-    a: np.ndarray
-    b: np.ndarray
-    bias: np.ndarray
-
-    @staticmethod
-    def random(batch: int, m: int, n: int, k: int, shared: bool = False) -> _Operands:
-        return _Operands(random((batch, m, k)), random((1 if shared else batch, k, n)), random((n,)))
-
-    @property
-    def sizes(self) -> tuple[int, int, int, int]:
-        return (*self.a.shape[:2], self.b.shape[2], self.a.shape[2])
-
-    def reference(self) -> np.ndarray:
-        c = self.a.astype(np.float64) @ self.b.astype(np.float64) + self.bias.astype(np.float64)
-        return np.where(c < 0, c * 0.25, c)
-
-    def laid_out(self, strides: tuple[int, int, int]) -> np.ndarray:
-        """A in guarded memory with these strides, in floats; NaN between the elements."""
-        last = sum((size - 1) * stride for size, stride in zip(self.a.shape, strides, strict=True))
-        held = np.full(last + 1, np.nan, dtype=np.float32)
-        np.lib.stride_tricks.as_strided(held, self.a.shape, [4 * s for s in strides])[...] = self.a
-        return guarded(held)
-
-
-def _arguments(operands: _Operands, a: np.ndarray, b: np.ndarray, strides: tuple[int, int, int]) -> _Gemm:
-    batch, m, n, k = operands.sizes
-    return _Gemm(batch, m, n, k, a.ctypes.data, *strides, b.ctypes.data, b.shape[-1] if b.shape[0] > 1 else 0)
-
-
 def _gemm(
-    operands: _Operands, variant: str, threads: int = 1, strides: tuple[int, int, int] | None = None
+    operands: Operands, variant: str, threads: int = 1, strides: tuple[int, int, int] | None = None
 ) -> np.ndarray:
     """C [batch, M, N]; the last item runs first."""
     library = _library(variant)
@@ -109,7 +59,7 @@ def _gemm(
     bias, c = guarded(operands.bias), guarded(poisoned((batch, m, n), np.float32))
     sizes = [ctypes.c_long(v) for v in (batch, m, n, k, threads)]
     scratch = guarded(poisoned((library.scratch(*sizes),), np.float32))
-    arguments = _arguments(operands, a, b, strides)
+    arguments = gemm_arguments(operands, a, b, strides)
     for item in reversed(range(library.items(*sizes))):
         library.run(
             ctypes.byref(arguments),
@@ -124,12 +74,12 @@ def _gemm(
     return c.copy()
 
 
-def _gemv(operands: _Operands, variant: str, threads: int, strides: tuple[int, int, int]) -> np.ndarray:
+def _gemv(operands: Operands, variant: str, threads: int, strides: tuple[int, int, int]) -> np.ndarray:
     library = _library(variant)
     _, m, n, k = operands.sizes
     a, b = operands.laid_out(strides), guarded(pack_panels(operands.b))
     bias, c = guarded(operands.bias), guarded(poisoned((m, n), np.float32))
-    arguments = _arguments(operands, a, b, strides)
+    arguments = gemm_arguments(operands, a, b, strides)
     for item in reversed(range(library.gemv_count(*(ctypes.c_long(v) for v in (m, n, k, threads))))):
         library.gemv_run(
             ctypes.byref(arguments),
@@ -145,21 +95,21 @@ def _gemv(operands: _Operands, variant: str, threads: int, strides: tuple[int, i
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("m", [*range(1, 20), 27, 28, 29, 49])
 def test_every_count_of_rows(m: int, variant: str) -> None:
-    operands = _Operands.random(1, m, 39, 21)
+    operands = Operands.random(1, m, 39, 21)
     assert_close(_gemm(operands, variant), operands.reference(), accumulation=22)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("n", [1, 2, 7, 8, 9, 15, 16, 17, 23, 24, 25, 31, 32, 33, 48, 57, 65, 95])
 def test_every_kind_of_tail_in_the_columns(n: int, variant: str) -> None:
-    operands = _Operands.random(1, 13, n, 33)
+    operands = Operands.random(1, 13, n, 33)
     assert_close(_gemm(operands, variant), operands.reference(), accumulation=34)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("k", [0, 1, 2, 3, 5, 64, 257, 1535, 1536, 1537, 3073])
 def test_depths_and_their_chunks(k: int, variant: str) -> None:
-    operands = _Operands.random(1, 9, 77, k)
+    operands = Operands.random(1, 9, 77, k)
     assert_close(_gemm(operands, variant), operands.reference(), accumulation=k + 1)
 
 
@@ -167,7 +117,7 @@ def test_depths_and_their_chunks(k: int, variant: str) -> None:
 @pytest.mark.parametrize("strides", [(7 * 23, 23, 1), (7 * 29, 29, 1), (7 * 23, 1, 7), (500, 2, 17), (11, 46, 2)])
 @pytest.mark.parametrize("shared", [False, True])
 def test_strides_and_batches(shared: bool, strides: tuple[int, int, int], variant: str) -> None:
-    operands = _Operands.random(1 if strides[0] == 11 else 3, 7, 45, 23, shared=shared)
+    operands = Operands.random(1 if strides[0] == 11 else 3, 7, 45, 23, shared=shared)
     assert_close(_gemm(operands, variant, strides=strides), operands.reference(), accumulation=24)
 
 
@@ -177,7 +127,7 @@ SHARED_OUT = [(1, 211, 37, 65), (1, 5, 733, 67), (1, 128, 150, 97), (5, 31, 70, 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("sizes", SHARED_OUT)
 def test_the_number_of_threads_changes_no_bit(sizes: tuple[int, int, int, int], variant: str) -> None:
-    operands = _Operands.random(*sizes)
+    operands = Operands.random(*sizes)
     alone = _gemm(operands, variant)
     assert_close(alone, operands.reference(), accumulation=sizes[3] + 1)
     for threads in (2, 7):
@@ -199,7 +149,7 @@ def test_nothing_to_do_has_no_items() -> None:
 @pytest.mark.parametrize("m", [1, 2, 3, 4])
 @pytest.mark.parametrize(("n", "k"), [(1, 1), (7, 5), (8, 130), (24, 129), (47, 64), (112, 255), (1000, 77), (33, 700)])
 def test_few_rows(n: int, k: int, m: int, variant: str) -> None:
-    operands = _Operands.random(1, m, n, k)
+    operands = Operands.random(1, m, n, k)
     for strides in ((m * k, k, 1), (m * k, 1, m)):
         alone = _gemv(operands, variant, 1, strides)
         assert_close(alone, operands.reference()[0], accumulation=k + 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.kernels.cpu.harness import HEADERS
 
 ROOT = Path(__file__).parents[3]
-_INCLUDE = re.compile(r'#include "([a-z_]+\.h)"')
+_INCLUDE = re.compile(r'#include "([a-z0-9_]+\.h)"')
 _PLAIN = {"arena.h", "embedded.h", "fusible.h", "runner.h"}  # no vectors: what embeds exported models, tested with them
 
 

@@ -1,0 +1,88 @@
+"""What a device session keeps between runs, by plan and by sizes, and during one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fusible.runtime.devices.array import DeviceArray
+from fusible.runtime.devices.device import Graph, Memory, Prepared
+from fusible.runtime.devices.residence import Residence
+from fusible.runtime.devices.segments import DeviceSegment
+from fusible.runtime.plan import Plan
+from fusible.runtime.plan_session import Frame, Layout
+
+__all__ = ["Capture", "DeviceFrame", "DeviceLayout", "Record", "RunValues"]
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """A line of the log of captures: which steps became one graph, and for which shapes.
+
+    steps: [first, last) in their plan. symbols: the values of symbolic dimensions. addresses: how many of the arrays
+    may lie elsewhere in another run, which then needs a graph of its own.
+    """
+
+    steps: tuple[int, int]
+    launches: int
+    symbols: Mapping[str, int]
+    addresses: int
+
+
+class RunValues(list[Any]):
+    """The values of one run: host arrays, device arrays, lists; and what was brought to the other side meanwhile."""
+
+    def __init__(self, layout: DeviceLayout) -> None:
+        super().__init__(layout.values)
+        self.layout = layout
+        self.on_host: dict[int, np.ndarray] = {}
+        self.on_device = dict(layout.constants)
+
+    def __setitem__(self, number: Any, value: Any) -> None:
+        super().__setitem__(number, value)
+        self.on_host.pop(number, None)
+        self.on_device.pop(number, None)
+
+
+@dataclass(slots=True)
+class Record:
+    """A segment's launches for one set of addresses; a graph from the second run on."""
+
+    launches: list[Prepared]
+    graph: Graph | None = None
+
+
+@dataclass(slots=True)
+class DeviceLayout(Layout):
+    """arena, staging: of its frame. host: arena values that live with the host. constants, known: those on the device,
+    and all device arrays that stay where they are between runs. moving: of each segment, the others that it uses.
+    records: by segment, addresses of what moves, and symbols that a run defines. graphs: how many each segment has.
+    """
+
+    plan: Plan
+    arena: Memory
+    staging: dict[int, Memory]
+    host: list[np.ndarray]
+    constants: dict[int, DeviceArray]
+    known: dict[int, DeviceArray]
+    moving: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    records: dict[tuple[Any, ...], Record] = field(default_factory=dict)
+    graphs: Counter[int] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class DeviceFrame(Frame[DeviceLayout]):
+    """arena, host_arena: memory of the plan on both sides. staging: where host values are brought to, by number.
+    results: memory of outputs that the session keeps, by number and shape.
+    """
+
+    arena: Memory | None = None
+    host_arena: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint8))
+    staging: dict[int, Memory] = field(default_factory=dict)
+    results: dict[tuple[int, tuple[int, ...]], list[DeviceArray]] = field(default_factory=dict)
+    residence: Residence | None = None
+    segments: Mapping[int, DeviceSegment] | None = None
