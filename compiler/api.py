@@ -99,7 +99,8 @@ def _unavailable(options: Options, target: str) -> list[str]:
     computed = ("fp32", "bf16") if target == "cpu" else ("fp32",)
     if options.precision not in computed and triton_gpu(target) is None:
         does = f"the target {target} computes {' and '.join(computed)}"
-        raise UsageError(f"precision {options.precision!r} is for targets with Triton kernels; {does}")
+        others = "cpu and targets with Triton kernels" if options.precision == "bf16" else "targets with Triton kernels"
+        raise UsageError(f"precision {options.precision!r} is for {others}; {does}")
     if options.standalone and target == "numpy":
         raise UsageError("standalone=True needs a target with kernels: every step of the target numpy is Python")
     unknown = [other for other in options.also if triton_gpu(other) is None]

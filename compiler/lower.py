@@ -31,6 +31,7 @@ from fusible.errors import LimitExceeded, LoweringError
 from fusible.passes.fusion import graphs_outside_groups
 from fusible.passes.ledger import Kind
 from fusible.runtime.devices.program import DeviceProgram, open_device_program
+from fusible.runtime.devices.residence import is_same_memory
 from fusible.runtime.dims import evaluate_dim
 from fusible.runtime.executable import CustomKernel, Executable
 from fusible.runtime.memory import least_peak
@@ -210,7 +211,8 @@ def _host_rows(plan: Plan, graph: Graph, backend: NumpyBackend, done: Set[Node])
     """The steps of a native target that call NumPy, and why; those of branches and loop bodies too."""
     for step, node in _steps_of_nodes(plan, graph, done):
         reason = backend.host.get(getattr(step, "kernel", ""))
-        if reason is not None:
+        renamed = isinstance(backend, TritonBackend) and is_same_memory(step)  # the device's array in another shape
+        if reason is not None and not renamed:
             yield {"op": node.op.name, "nodes": list(node.origin), "reason": reason}
         for inner, subgraph in zip(_sub_plans(step), node.subgraphs, strict=False):
             yield from _host_rows(inner, subgraph, backend, done)
@@ -239,7 +241,7 @@ def _kernel_rows(
         op = getattr(step, "op", type(step).__name__.lower())
         row: dict[str, Any] = {"kernel": kernel, "op": op, "nodes": list(step.origin)}
         row["step"] = type(step).__name__.lower()
-        if isinstance(step, Launch | Call):
+        if isinstance(step, Launch | Call) and not is_same_memory(step):
             row["language"] = language(step.kernel)
         node = nodes.get(id(step))
         rows.append(row if node is None else row | _cost_facts(_step_cost(step, node, costs)))

@@ -42,7 +42,8 @@ class Options:
     """How to compile.
 
     threads: of the executable (None: what the machine offers). precision: of what the model computes in fp32, for
-    targets with Triton kernels (inputs and outputs keep their types, sums are fp32; tf32: of products alone).
+    targets with Triton kernels (inputs and outputs keep their types, sums are fp32; tf32: of products alone), and for
+    cpu: bf16, of products with constants alone.
     exactness: the loosest class of rewrite that may run. verify: "off", "passes" (the invariants after every pass),
     "rewrites" (each rewritten piece is run before and after on random inputs) or "kernels" (the invariants, and in each
     run on triton-cpu every access of a kernel). fold_bytes: the largest constant that folding may create. standalone:

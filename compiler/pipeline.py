@@ -73,9 +73,11 @@ def _fusing(target: str) -> list[Pass]:
     """What makes groups, and before it what brings nodes into the form in which the target's kernels take them."""
     if target == "numpy":
         return [FuseElementwise()]
-    groups: list[Pass] = [MergeSiblings(), SplitSlices(), FuseRegions(), FuseSiblings()]
+    groups: list[Pass] = [FuseRegions(), FuseSiblings()]
     if target == "cpu":
-        return [shape_convolutions(), *groups]
+        return [shape_convolutions(), MergeSiblings(), SplitSlices(), *groups]
     # Triton kernels. What is transposed or has one output channel becomes a product for them too: others would be sums
     # that read each element over and over. Steps for bands of rows, blocks and short lines are for CPUs alone.
-    return [ConvertPrecision(), ExpandResults(), DeadCode(), shape_convolutions(short_lines=False), *groups]
+    # Precision comes behind what makes new weights, before what groups nodes.
+    forms: list[Pass] = [ExpandResults(), shape_convolutions(short_lines=False), MergeSiblings(), SplitSlices()]
+    return [*forms, ConvertPrecision(), DeadCode(), *groups]

@@ -21,7 +21,8 @@ class Report:
     steps; notes: anything loud; host: steps of a native target that call NumPy, with the reason; gpu: of a GPU target,
     what its kernels' code shows and predicted times, {} for others. `flops` and `bytes` of kernels and cost are static:
     a number, an expression over sizes as text, or None where operations are not known; `language` says what a kernel is
-    written in: numpy, c or triton. The row of an `if` or `loop` covers the rows of its sub-plans.
+    written in: numpy, c or triton; views of the same memory have none. The row of an `if` or `loop` covers the rows of
+    its sub-plans.
     """
 
     fusions: tuple[Mapping[str, Any], ...] = ()

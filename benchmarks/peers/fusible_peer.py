@@ -15,16 +15,11 @@ __all__ = ["System", "steps_of"]
 
 
 class System:
-    """The peer `fusible`; option: TARGET, by default "auto", or TARGET:PRECISION."""
+    """The peer `fusible`; option: TARGET, by default "auto", or TARGET:bf16."""
 
     def __init__(self, name: str, option: str) -> None:
-        target, _, precision = option.partition(":")
-        self.target, self.settings = target or "auto", fusible.Options()
-        if precision:
-            try:
-                self.settings = fusible.Options(precision=precision)  # type: ignore[arg-type]
-            except fusible.UsageError as error:
-                raise PeerError(f"{name}:{option}: {error}") from error
+        self.target = option.removesuffix(":bf16") or "auto"
+        self.settings = fusible.Options(precision="bf16" if option.endswith(":bf16") else "fp32")
         self.version = fusible.__version__
 
     def load(self, job: Job) -> _Model:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -91,9 +91,10 @@ def _fusible(job: Job) -> Loop:
         executable = fusible.load(artifact)
     else:
         shapes: Mapping[str, tuple[int, ...]] = {name: array.shape for name, array in job.inputs.items()}
-        target, _, precision = job.option.partition(":")
-        options = fusible.Options(threads=job.threads, precision="bf16" if precision == "bf16" else "fp32")
-        executable = fusible.compile(job.model, target or "auto", shapes=shapes, options=options)
+        target = job.option.removesuffix(":bf16") or "auto"
+        precision: Literal["fp32", "bf16"] = "bf16" if job.option.endswith(":bf16") else "fp32"
+        options = fusible.Options(threads=job.threads, precision=precision)
+        executable = fusible.compile(job.model, target, shapes=shapes, options=options)
         executable.save(artifact)
     inputs: dict[str, np.ndarray] = dict(job.inputs)
 

@@ -48,6 +48,7 @@ def contraction(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     GROUP: tl.constexpr,
+    SLICES: tl.constexpr,
 ):
     """One program: the tile [BLOCK_M, BLOCK_N] of one batch. Stores are the epilogue's.
 
@@ -59,18 +60,36 @@ def contraction(
     LEFT(batch, r, step, state, arguments, BLOCK_M, BLOCK_K) -> [BLOCK_M, BLOCK_K], zero behind the last depth.
     RIGHT_COLUMNS(batch, c, arguments, BLOCK_K, BLOCK_N), RIGHT(batch, c, step, state, arguments, BLOCK_K, BLOCK_N)
     -> [BLOCK_K, BLOCK_N] in the same way. EPILOGUE(sums, batch, r, c, arguments, BLOCK_M, BLOCK_N) stores.
+
+    SLICES: so many blocks of the depth are multiplied side by side, by different warps, and added up at the end: a sum
+    of few tiles and many terms then takes a fraction of the steps. The hooks of operands are given positions
+    [1, BLOCK_M, 1] and [1, 1, BLOCK_N] and steps [SLICES, 1, 1], and give [SLICES, BLOCK_M, BLOCK_K] and
+    [SLICES, BLOCK_K, BLOCK_N].
     """
     batch, m, n = tile_of_program(program, (rows + BLOCK_M - 1) // BLOCK_M, (columns + BLOCK_N - 1) // BLOCK_N, GROUP)
     r = (m * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
     c = (n * BLOCK_N + tl.arange(0, BLOCK_N))[None, :]
-    left_state = LEFT_ROWS(batch, r, arguments, BLOCK_M, BLOCK_K)
-    right_state = RIGHT_COLUMNS(batch, c, arguments, BLOCK_K, BLOCK_N)
-    sums = tl.zeros([BLOCK_M, BLOCK_N], ACCUMULATOR)
+    if SLICES == 1:
+        own_r = r
+        own_c = c
+        sums = tl.zeros([BLOCK_M, BLOCK_N], ACCUMULATOR)
+    else:
+        own_r = r[None, :, :]
+        own_c = c[None, :, :]
+        sums = tl.zeros([SLICES, BLOCK_M, BLOCK_N], ACCUMULATOR)
+    left_state = LEFT_ROWS(batch, own_r, arguments, BLOCK_M, BLOCK_K)
+    right_state = RIGHT_COLUMNS(batch, own_c, arguments, BLOCK_K, BLOCK_N)
     for step in range(steps):
-        left = LEFT(batch, r, step, left_state, arguments, BLOCK_M, BLOCK_K)
-        right = RIGHT(batch, c, step, right_state, arguments, BLOCK_K, BLOCK_N)
+        if SLICES == 1:
+            block = step
+        else:
+            block = step * SLICES + tl.arange(0, SLICES)[:, None, None]
+        left = LEFT(batch, own_r, block, left_state, arguments, BLOCK_M, BLOCK_K)
+        right = RIGHT(batch, own_c, block, right_state, arguments, BLOCK_K, BLOCK_N)
         if PARTIAL == ACCUMULATOR:
             sums = tl.dot(left, right, sums, input_precision=PRECISION, out_dtype=ACCUMULATOR)
         else:
             sums += tl.dot(left, right, input_precision=PRECISION, out_dtype=PARTIAL).to(ACCUMULATOR)
+    if SLICES > 1:
+        sums = tl.sum(sums, 0)
     EPILOGUE(sums, batch, r, c, arguments, BLOCK_M, BLOCK_N)

@@ -66,6 +66,25 @@ def gate_of(gate, gates, x, h, active, had, w, r, bias, unit, in_units, width, h
 
 
 @triton.jit
+def four_gates(x, h, active, had, w, r, bias, start, width, hidden, ROWS: tl.constexpr, UNITS: tl.constexpr,
+               DEPTH: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+    """x W + h R + b of four gates for the units from `start` on: four tiles [ROWS, UNITS]."""
+    column = tl.arange(0, 4 * UNITS)[None, :]
+    gate, unit = column // UNITS, start + column % UNITS
+    in_units = unit < hidden
+    row = gate * hidden + unit
+    sums = tl.zeros([ROWS, 4 * UNITS], tl.float32)
+    sums = multiplied(sums, x, active, w + row * width, in_units, width, DEPTH, PRECISION)
+    sums = multiplied(sums, h, had, r + row * hidden, in_units, hidden, DEPTH, PRECISION)
+    sums += bias_of(bias, gate, unit, in_units, hidden) + bias_of(bias, 4 + gate, unit, in_units, hidden)
+    pairs = tl.permute(tl.reshape(sums, [ROWS, 2, 2, UNITS]), (0, 3, 1, 2))  # gate 2 a + b at [row, unit, a, b]
+    even, odd = tl.split(pairs)
+    first, third = tl.split(even)
+    second, fourth = tl.split(odd)
+    return first, second, third, fourth
+
+
+@triton.jit
 def peephole_of(peepholes, number, unit, in_units, hidden):
     """The weights of a peephole [1, UNITS]."""
     return tl.load(peepholes + number * hidden + unit, mask=in_units, other=0.0).to(tl.float32)
@@ -154,20 +173,14 @@ def lstm(x, x_step, x_row, w, r, bias, lengths, h, c, peepholes, y, y_step, y_ro
             in_units = unit < hidden
             inside = active & in_units
             cell = tl.load(y_c + row * state_row + unit, mask=inside, other=0.0).to(tl.float32)
-            enter = gate_of(0, 4, here, before, active, had, w, r, bias, unit, in_units, width, hidden, ROWS, UNITS,
-                            DEPTH, PRECISION)  # fmt: skip
-            leave = gate_of(1, 4, here, before, active, had, w, r, bias, unit, in_units, width, hidden, ROWS, UNITS,
-                            DEPTH, PRECISION)  # fmt: skip
-            new = gate_of(3, 4, here, before, active, had, w, r, bias, unit, in_units, width, hidden, ROWS, UNITS,
-                          DEPTH, PRECISION)  # fmt: skip
+            enter, leave, keep, new = four_gates(here, before, active, had, w, r, bias, start, width, hidden, ROWS,
+                                                 UNITS, DEPTH, PRECISION)  # fmt: skip
             if peepholes is not None:
                 enter += peephole_of(peepholes, 0, unit, in_units, hidden) * cell
             enter = F(enter)
             if COUPLED:
                 keep = 1.0 - enter
             else:
-                keep = gate_of(2, 4, here, before, active, had, w, r, bias, unit, in_units, width, hidden, ROWS, UNITS,
-                               DEPTH, PRECISION)  # fmt: skip
                 if peepholes is not None:
                     keep += peephole_of(peepholes, 2, unit, in_units, hidden) * cell
                 keep = F(keep)

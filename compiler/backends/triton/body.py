@@ -159,7 +159,7 @@ class Body:
         if conditions or (masks and self.fills):
             plain = DType.I8 if dtype is DType.BOOL else dtype
             arguments.append(f"other={literal_text(int(fill) if dtype is DType.BOOL else fill, plain)}")
-        self._note(f"x{stage.buffer}", dtype, False, access, bool(masks))
+        self._note(f"x{stage.buffer}", dtype, False, access, masks, conditions)
         text = f"tl.load({', '.join(arguments)})"
         if dtype.is_small_float:
             return Code(f"{text}.to(tl.float32)", DType.F32, None, dtype), spread
@@ -181,14 +181,20 @@ class Body:
         arguments = [f"y{store.buffer} + {offset}", text]
         if masks:
             arguments.append(f"mask={' & '.join(masks)}")
-        self._note(f"y{store.buffer}", dtype, True, access, bool(masks))
+        self._note(f"y{store.buffer}", dtype, True, access, masks, conditions)
         self.line(f"tl.store({', '.join(arguments)})")
 
-    def _note(self, name: str, dtype: DType, stores: bool, access: Access, masked: bool) -> None:
-        axes = (self.tile.rows[-1:], self.tile.columns[-1:])
-        steps = [self.tile.step(access, a) for group in axes for a in group if self._crosses(access, a)]
-        adjacent: Dim | None = 1 if 1 in steps else next(iter(steps[::-1]), 0)
-        self.facts.append(AccessFact(name, dtype, stores, adjacent, masked))
+    def _note(
+        self, name: str, dtype: DType, stores: bool, access: Access, masks: Sequence[str], conditions: Sequence[str]
+    ) -> None:
+        axes = [a for group in (self.tile.rows[-1:], self.tile.columns[-1:]) for a in group if self._crosses(access, a)]
+        steps = {a: self.tile.step(access, a) for a in axes}
+        beside = next((a for a in axes if steps[a] == 1), None)
+        adjacent: Dim | None = next(reversed(steps.values()), 0) if beside is None else 1
+        extent = None if beside is None or conditions else self.tile.nest.extents[beside]
+        run = extent if isinstance(extent, int) else None
+        folded = bool(self.tile.columns) and not any(self._crosses(access, a) for a in self.tile.columns)
+        self.facts.append(AccessFact(name, dtype, stores, adjacent, bool(masks), run, folded))
 
     def _crosses(self, access: Access, axis: int) -> bool:
         """True if an access may move along an axis."""

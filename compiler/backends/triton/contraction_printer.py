@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.backends.triton.body import Body
 from fusible.compiler.backends.triton.contraction import Contraction, stages_of
 from fusible.compiler.backends.triton.launch import POINTER_TYPES, Argument, LaunchRule
@@ -19,7 +20,7 @@ from fusible.compiler.backends.triton.schedule_contraction import ContractionSch
 from fusible.compiler.backends.triton.template_import import template_import
 from fusible.compiler.backends.triton.tile import ELEMENT_TYPES, Tile
 from fusible.compiler.ir.symbol_values import substitute
-from fusible.compiler.ir.symbols import Dim
+from fusible.compiler.ir.symbols import Dim, floordiv, modulo
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.region import Contract, Load, operands_of
 from fusible.compiler.region.text import region_text
@@ -74,6 +75,11 @@ class _Printer:
             )
         )
         self.bodies: list[Body] = []
+        inner, outer = steps_of(self.sizes, schedule)
+        if schedule.slices > 1 and modulo(inner * outer, schedule.slices) != 0:
+            raise NotPrintable(f"the {inner * outer} blocks of its depth are no {schedule.slices} equal slices")
+        self.before = "None, " if schedule.slices > 1 else ""  # the first dimension of positions and blocks
+        self.shape = f"[{f'{schedule.slices}, ' if schedule.slices > 1 else ''}ROWS, COLUMNS]"
 
     def printed(self) -> PrintedKernel:
         """Text and rule."""
@@ -85,7 +91,7 @@ class _Printer:
         texts = [f"{head}\n    {names} = arguments\n{lines}" for head, lines in hooks]
         constants = {
             "BLOCK_M": self.schedule.block_m, "BLOCK_N": self.schedule.block_n, "BLOCK_K": self.schedule.block_k,
-            "GROUP": self.schedule.group,
+            "GROUP": self.schedule.group, "SLICES": self.schedule.slices,
         }  # fmt: skip
         parameters = ", ".join([*(a.name for a in arguments), *(f"{c}: tl.constexpr" for c in constants)])
         kernel = f"@triton.jit\ndef {self.name}({parameters}):\n    {_TEMPLATE}(\n        ({names}),\n{call}    )\n"
@@ -123,12 +129,13 @@ class _Printer:
         body = self._body(self.tile, (False, False))
         program = "tl.program_id(0).to(tl.int64)" if self.tile.wide else "tl.program_id(0)"
         inner, outer = steps_of(self.sizes, self.schedule)
-        numbers = [program, *(body.dim(d) for d in (self.sizes.rows, self.sizes.columns, inner * outer))]
+        steps = floordiv(inner * outer, self.schedule.slices)
+        numbers = [program, *(body.dim(d) for d in (self.sizes.rows, self.sizes.columns, steps))]
         hooks = [_LEFT.before, _LEFT.name, _RIGHT.before, _RIGHT.name, "epilogue"]
         accumulator = self.contraction.accumulator
         partial = DType.F32 if self.contraction.kind.is_float else accumulator
         types = [f"tl.{ELEMENT_TYPES[dtype]}" for dtype in (partial, accumulator)]
-        lines = [numbers, hooks, [*types, f'"{self.precision}"'], ["BLOCK_M", "BLOCK_N", "BLOCK_K", "GROUP"]]
+        lines = [numbers, hooks, [*types, f'"{self.precision}"'], ["BLOCK_M", "BLOCK_N", "BLOCK_K", "GROUP", "SLICES"]]
         return "".join(f"        {', '.join(line)},\n" for line in lines)
 
     def _body(self, tile: Tile, masks: tuple[bool, bool]) -> Body:
@@ -185,7 +192,7 @@ class _Printer:
         """The terms of a step: the same index along the outer axes, a block of the inner ones."""
         inner, outer = steps_of(self.sizes, self.schedule)
         block, variable = ("COLUMNS", "c") if side is _LEFT else ("ROWS", "r")
-        lanes = f"tl.arange(0, {block})[{'None, :' if side is _LEFT else ':, None'}]"
+        lanes = f"tl.arange(0, {block})[{self.before}{'None, :' if side is _LEFT else ':, None'}]"
         step = "step.to(tl.int64)" if self.tile.wide else "step"
         place, start = step, f"{step} * {block} + "
         if outer != 1 and inner != 1:
@@ -211,11 +218,11 @@ class _Printer:
         """The text of an operand's block: of its kind, of full size, zero behind the last term."""
         kind, code = self.contraction.kind, body.values[value]
         if code.value is not None:
-            text = full(code.value, kind, "[ROWS, COLUMNS]")
+            text = full(code.value, kind, self.shape)
         else:
             text = code.text if code.dtype is kind else f"{code.text}.to(tl.{ELEMENT_TYPES[kind]})"
             if body.spreads[value] != (True, True):
-                text = f"tl.broadcast_to({text}, [ROWS, COLUMNS])"
+                text = f"tl.broadcast_to({text}, {self.shape})"
         if self.masks[2] and not self._is_zero_behind(body, value):
             mask = "in_columns" if side is _LEFT else "in_rows"
             text = f"tl.where({mask}, {text}, {'0' if kind.is_integer else '0.0'})"

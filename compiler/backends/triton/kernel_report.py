@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
-from math import prod
 from typing import Any
 
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget, MatrixType
@@ -188,15 +187,19 @@ def _matrix_findings(
 
 def expectation(rule: LaunchRule, gpu: GpuTarget, programs: int) -> Expectation:
     """What can be expected of a kernel without contractions, by its launch rule: why its accesses may be narrow."""
-    reasons = {
-        stores: dict.fromkeys(why for f in rule.accesses if f.stores == stores and (why := _why_narrow(f)))
-        for stores in (False, True)
-    }
+    threads, rows, columns = rule.warps * gpu.warp, rule.constants.get("ROWS", 1), rule.constants.get("COLUMNS", 1)
+    reasons: dict[bool, dict[str, None]] = {False: {}, True: {}}
+    for fact in rule.accesses:
+        if why := _why_narrow(fact):
+            reasons[fact.stores][why] = None
+        elif fact.folded and rows * fact.dtype.numpy.itemsize * 8 < WIDE * threads:
+            verb = "written" if fact.stores else "read"
+            reasons[fact.stores][f"{fact.argument} is {verb} once a row, of which {threads} threads have {rows}"] = None
     sizes = {fact.dtype.numpy.itemsize for fact in rule.accesses if fact.step == 1}
     for found in reasons.values():
         if len(sizes) > 1:
             found["its buffers have elements of different sizes, of which a thread takes as many of each"] = None
-        points, threads = prod(rule.constants.get(name, 1) for name in ("ROWS", "COLUMNS")), rule.warps * gpu.warp
+        points = rows * columns
         if sizes and points * min(sizes) * 8 < WIDE * threads and programs <= _FEW * gpu.multiprocessors:
             found[f"a thread has {points / threads:g} points, so that there are {programs} programs"] = None
     return Expectation(narrow_loads="; ".join(reasons[False]), narrow_stores="; ".join(reasons[True]))
@@ -205,6 +208,9 @@ def expectation(rule: LaunchRule, gpu: GpuTarget, programs: int) -> Expectation:
 def _why_narrow(fact: AccessFact) -> str:
     name = f"{fact.argument} is {'written' if fact.stores else 'read'}"
     match fact.step:
+        case 1 if (run := fact.run) is not None:
+            bits = run * fact.dtype.numpy.itemsize * 8
+            return f"{name} in runs of {run} elements, which are not whole 128 bits" if bits % WIDE else ""
         case 1:
             return f"{name} under a mask, whose edge need not lie at 128 bits" if fact.masked else ""
         case 0:

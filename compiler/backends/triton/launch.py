@@ -47,7 +47,9 @@ class AccessFact:
     """What is known of one load or store.
 
     step: elements between neighbours along the fastest axis of rows or of columns, 1 if either has them adjacent, 0 if
-    it does not move; None where data or a division decide. masked: it has a mask.
+    it does not move; None where data or a division decide. masked: it has a mask. run: how many neighbours follow each
+    other, None where that is not known or a condition leaves some out. folded: the tile has columns, along which it
+    does not move.
     """
 
     argument: str
@@ -55,6 +57,8 @@ class AccessFact:
     stores: bool
     step: Dim | None
     masked: bool
+    run: int | None = None
+    folded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

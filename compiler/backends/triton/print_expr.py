@@ -39,7 +39,7 @@ class Code:
 _INFIX = {"add": "+", "sub": "-", "mul": "*"}
 _COMPARE = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 _LOGICAL = {"logical_and": "&", "logical_or": "|", "logical_xor": "^", "max": "|", "min": "&"}
-_BITWISE = {"bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^", "shift_left": "<<", "shift_right": ">>"}
+_BITWISE = {"bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^"}
 _OWN = frozenset({"exp", "log", "sin", "cos", "erf", "floor", "ceil"})  # functions of the language itself
 _EXACT = frozenset({"max", "min", "select", "neg", "abs", "sign", "floor", "ceil", "round", "trunc"})
 _LIBRARY = {
@@ -208,7 +208,23 @@ def _integer(function: str, args: list[Code], texts: list[str]) -> str:
             return f"tl.where({texts[0]} > 0, 1, tl.where({texts[0]} < 0, {low}, {texts[0]}))"
         case "div" | "mod" | "fmod":
             return _quotient(function, args, texts)
+        case "shift_left" | "shift_right":
+            return _shifted(function, args, texts)
     raise NotPrintable(f"{function} of integers is not printed")
+
+
+def _shifted(function: str, args: list[Code], texts: list[str]) -> str:
+    """By as many bits as the type has, or fewer than none, all is shifted out: the language leaves that open."""
+    (a, b), dtype = texts, args[0].dtype
+    bits, arithmetic = 8 * dtype.numpy.itemsize, function == "shift_right" and dtype.is_signed
+    sign = "<<" if function == "shift_left" else ">>"
+    if args[1].value is not None:
+        inside = 0 <= args[1].value < bits
+        b = b if inside else full(bits - 1, dtype)
+        return f"({a} {sign} {b})" if inside or arithmetic else f"({a} * 0)"
+    inside_text = f"({b} < {bits})" if not dtype.is_signed else f"(({b} >= 0) & ({b} < {bits}))"
+    shifted = f"({a} {sign} tl.where({inside_text}, {b}, {bits - 1}))"
+    return shifted if arithmetic else f"tl.where({inside_text}, {shifted}, 0)"
 
 
 def _ones(dtype: DType) -> int:

@@ -26,7 +26,8 @@ _MEMBERS = ("x", "w", "r", "bias", "lengths", "h", "c", "peepholes")
 _RESULTS = ("y", "y_h", "y_c")
 _ELEMENTS = (DType.F32, DType.F16, DType.BF16)
 _SIZES = ("steps", "rows", "width", "hidden")
-_ROWS, _UNITS, _DEPTH, _WARPS = 16, 32, 16, 4
+_ROWS, _DEPTH, _WARPS = 16, 16, 4
+_UNITS = {"lstm": 16, "gru": 32, "rnn": 32}  # four gates of 32 units do not fit the registers
 
 _ACTIVATIONS = {
     "relu": "tl.maximum(x, 0.0, propagate_nan=tl.PropagateNan.ALL)",
@@ -87,7 +88,7 @@ class _Printer:
     def printed(self) -> PrintedKernel:
         """Text and rule."""
         arguments = self.kernel.arguments()
-        constants = {"ROWS": _ROWS, "UNITS": _UNITS, "DEPTH": _DEPTH}
+        constants = {"ROWS": _ROWS, "UNITS": _UNITS[self.node.op.name], "DEPTH": _DEPTH}
         blocks = ((self.directions, 1), (self.sizes["rows"], _ROWS))
         rule = LaunchRule(self.name, arguments, constants, self._facts(), blocks, _WARPS, 1)
         return PrintedKernel(self._source(arguments, constants), rule)

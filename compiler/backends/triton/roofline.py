@@ -7,8 +7,8 @@
 - level 2 cache: what programs fetch through it, over its bandwidth, of which a multiprocessor has its share only.
 - device memory: what must come from it, over its bandwidth. Operands that an earlier kernel left in the cache do not
   come from it.
-- latency: a program fetches its first blocks before it computes, and stores its last after; programs that are resident
-  together hide each other's.
+- latency: a program fetches its first blocks before it computes, and stores its last after. The first round of resident
+  programs shows that whole, of later rounds the share of one program: the others compute meanwhile.
 
 The roofline is that of Williams, Waterman and Patterson (2009); waves and tiles are accounted for as in NVIDIA's
 "Matrix Multiplication Background User's Guide". What share of the peaks kernels reach (`Reached`) is fitted to public
@@ -158,8 +158,8 @@ TILES = (
 _REACHED = {
     "cuda:sm_80": Reached(matrix=0.78, cache=0.75),
     "cuda:sm_89": Reached(matrix=0.85, cache=0.75),
-    "cuda:sm_90": Reached(matrix=0.74, cache=0.95),
-    "cuda:sm_100": Reached(matrix=0.60, cache=0.95),
+    "cuda:sm_90": Reached(matrix=0.76, cache=1.0),
+    "cuda:sm_100": Reached(matrix=0.60, cache=1.0),
     "cuda:sm_120": Reached(matrix=0.94, cache=0.75),
     "hip:gfx942": Reached(matrix=0.50, cache=0.50),
 }
@@ -196,7 +196,8 @@ def predict(gpu: GpuTarget, work: Work, programs: int, blocks: int, rates: Reach
         Bound.MEMORY: work.memory / (gpu.bandwidth * rates.memory),
     }
     longest = max(times, key=lambda bound: times[bound])
-    exposed = rates.start + rates.fill * -(-busiest // max(blocks, 1))
+    resident = max(blocks, 1)
+    exposed = rates.start + rates.fill * (1 + (-(-busiest // resident) - 1) / resident)
     times[Bound.LATENCY] = exposed
     bound = Bound.LATENCY if exposed > times[longest] else longest
     return Prediction(times[longest] + exposed, bound, times)

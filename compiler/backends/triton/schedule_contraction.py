@@ -7,7 +7,7 @@ them than multiprocessors: of all tiles that may be, the one is taken whose wave
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.ir.symbols import Dim, bounds_of, ceildiv, product
@@ -25,6 +25,8 @@ _SIDE = 64  # elements of a row or column that cost as much to fetch as its prod
 _UNKNOWN = 2048  # rows, columns or terms that a dynamic extent counts as
 _GROUP = 8
 _MOST_STAGES = 4
+_SLICED_WARPS = 8  # warps of a program whose depth is sliced, at most
+_FEW_STEPS = 8  # steps that are not worth slicing
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class ContractionSchedule:
     """block_m, block_n, block_k: rows, columns and terms of a step, powers of two.
 
     together: so many of the last axes of the depth are gone through as one; the others stay the same within a step.
-    group: tiles of rows that are visited together.
+    group: tiles of rows that are visited together. slices: blocks of the depth that a step multiplies side by side.
     """
 
     block_m: int
@@ -57,6 +59,7 @@ class ContractionSchedule:
     group: int
     warps: int
     stages: int
+    slices: int = 1
 
 
 def schedule_contraction(sizes: Sizes, kind: DType, precision: str, target: GpuTarget) -> ContractionSchedule:
@@ -71,8 +74,28 @@ def schedule_contraction(sizes: Sizes, kind: DType, precision: str, target: GpuT
         return waves * rows * columns * (1 + _SIDE / rows + _SIDE / columns), -rows * columns
 
     rows, columns, warps = min(_tiles(m, n, matrix, target), key=time)
-    stages = _stages(rows, columns, block_k, kind, matrix, target)
-    return ContractionSchedule(rows, columns, block_k, together, _GROUP, warps, stages)
+    programs = batch * -(-m // rows) * -(-n // columns)
+    whole = ContractionSchedule(rows, columns, block_k, together, _GROUP, warps, 2)
+    slices = _slices(whole, sizes, programs, matrix, target)
+    stages = _stages(rows, columns, block_k * slices, kind, matrix, target)
+    return replace(whole, warps=warps * slices, stages=stages, slices=slices)
+
+
+def _slices(made: ContractionSchedule, sizes: Sizes, programs: int, matrix: bool, target: GpuTarget) -> int:
+    """The slices of a depth of many steps, where programs are too few to hide how long each waits.
+
+    Hopper's matrix instruction, of 64 rows, multiplies no slices side by side.
+    """
+    inner, outer = steps_of(sizes, made)
+    steps = inner * outer
+    if target.backend != "cuda" or programs > target.multiprocessors or not isinstance(steps, int):
+        return 1
+    if matrix and min(made.block_m, made.block_n) >= _SIDE:
+        return 1
+    slices = 1
+    while 2 * slices * made.warps <= _SLICED_WARPS and steps % (2 * slices) == 0 and steps // slices >= _FEW_STEPS:
+        slices *= 2
+    return slices
 
 
 def has_matrix_unit(kind: DType, precision: str, target: GpuTarget) -> bool:

@@ -13,7 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from fusible.compiler.backends.triton.schedule_contraction import ContractionSchedule
+from fusible.compiler.backends.triton.schedule_contraction import ContractionSchedule, steps_of
+from fusible.compiler.ir.symbols import product
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.reorder import reordered
 from tests.compiler.triton.contractions import Case, Model, check, tiles
@@ -286,6 +287,23 @@ def runs() -> Iterator[tuple[str, Callable[[], object]]]:
                     f"{name} {np.dtype(dtype)}, {together} of {depths} axes together",
                     lambda made=made, about=about, tile=tile: check(made.region, **about, tile=tile),
                 )
+            if (tile := sliced(made)) is not None:
+                yield (
+                    f"{name} {np.dtype(dtype)}, {tile.slices} slices",
+                    lambda made=made, about=about, tile=tile: check(made.region, **about, tile=tile),
+                )
+
+
+def sliced(case: Case) -> ContractionSchedule | None:
+    """A schedule with slices of the depth, if it has blocks for some."""
+    sizes = tiles(case)
+    for together in range(1, len(sizes.depths) + 1):
+        tile = ContractionSchedule(16, 16, 32, together, 2, 1, 2)
+        steps = product(steps_of(sizes, tile))
+        for slices in (4, 2):
+            if isinstance(steps, int) and steps % slices == 0:
+                return replace(tile, slices=slices)
+    return None
 
 
 def main(words: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""python -m tests.compiler.triton.regions [--seed N] [--count N]: random regions as kernels, in checking mode.
+"""python -m tests.compiler.triton.regions [--seed N] [--count N] [--fusions]: regions as kernels, in checking mode.
 
 Every kernel is Triton's own intermediate form run as C, every access is checked, and results are compared with those
 of the region in float64.
@@ -10,13 +10,17 @@ import argparse
 import sys
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+
+import numpy as np
 
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.backends.triton.gpu_targets import gpu_target
 from fusible.compiler.backends.triton.print_kernel import print_kernel
 from fusible.compiler.backends.triton.printer import PrintedKernel, print_region
+from fusible.compiler.region.evaluate import run_region
 from fusible.compiler.region.text import region_text
 from fusible.errors import FusibleError
 from fusible.runtime.native.machine import usable_threads
@@ -24,11 +28,14 @@ from tests.compiler.triton.checked import run_checked
 from tests.compiler.triton.generated import LARGER, SIZES, Sample, sample
 from tests.compiler.triton.generated_products import product_sample
 from tests.compiler.triton.in_float64 import run_in_float64
+from tests.region.fusion_cases import CASES
+from tests.region.test_fusions import arrays_of, built
 from tests.tolerance import assert_close
 
 __all__ = ["check_sample", "made_sample", "printed_sample"]
 
 H100 = gpu_target("h100")
+TERMS = 64  # terms of a sum in the fusions
 _TOLD = 20  # regions after which a line says how far it is
 
 
@@ -36,7 +43,7 @@ _TOLD = 20  # regions after which a line says how far it is
 class Outcome:
     """What became of a seed. wrong: the text of a failure; refused: why there is no kernel."""
 
-    seed: int
+    seed: int | str
     kind: str
     wrong: str = ""
     refused: str = ""
@@ -64,10 +71,23 @@ def check_sample(made: Sample, kernel: PrintedKernel) -> None:
         assert_close(array, reference, accumulation=4 * made.terms)
 
 
-def outcome(seed: int) -> Outcome:
-    """Make, print, run and compare the region of a seed."""
+def fusion_samples() -> Iterator[tuple[str, Sample]]:
+    """The regions of the known fusions, on what the regions before them compute."""
+    for name, make in CASES.items():
+        case = make()
+        group = built(case)
+        arrays = arrays_of(group, case)
+        arrays += [np.zeros(b.shape, b.dtype.numpy) for b in group.group.buffers[group.group.inputs :]]
+        for number, step in enumerate(group.group.steps):
+            inputs = [arrays[n].copy() for n in step.inputs]
+            yield f"{name}_{number}", Sample(step.region, inputs, {}, None, TERMS)
+            run_region(step.region, inputs, into=[arrays[n] for n in step.outputs])
+
+
+def outcome(seed: int | str) -> Outcome:
+    """Make, print, run and compare the region of a seed, or of a fusion."""
     warnings.simplefilter("ignore")
-    made = made_sample(seed)
+    made = made_sample(seed) if isinstance(seed, int) else dict(fusion_samples())[seed]
     words = region_text(made.region).split()
     kind = next((w for w in ("contract", "scan", "reduce") if w in words), "points")
     try:
@@ -84,12 +104,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="of the first region; the others count up")
     parser.add_argument("--count", type=int, default=200, help="of regions")
+    parser.add_argument("--fusions", action="store_true", help="instead: the regions of the known fusions")
     parser.add_argument("--workers", type=int, default=usable_threads(), help="processes")
     options = parser.parse_args()
     kinds: Counter[str] = Counter()
     wrong = 0
+    seeds: list[int | str] = list(range(options.seed, options.seed + options.count))
+    if options.fusions:
+        seeds = [name for name, _ in fusion_samples()]
     with ProcessPoolExecutor(options.workers) as pool:
-        for found in pool.map(outcome, range(options.seed, options.seed + options.count)):
+        for found in pool.map(outcome, seeds):
             kinds[f"{found.kind}, refused" if found.refused else found.kind] += 1
             if found.wrong:
                 wrong += 1
@@ -100,7 +124,7 @@ def main() -> int:
                 sys.stdout.write(f"{sum(kinds.values())} regions, {wrong} are wrong\n")
             sys.stdout.flush()
     listed = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
-    sys.stdout.write(f"{options.count} regions ({listed}): {wrong} are wrong\n")
+    sys.stdout.write(f"{len(seeds)} regions ({listed}): {wrong} are wrong\n")
     return 1 if wrong else 0
 
 

@@ -22,6 +22,13 @@ def test_a_contraction_is_what_its_region_says(name: str, number: int) -> None:
     assert ("contraction(" in kernel.source) == (name not in SUMS)
 
 
+def test_a_long_sum_of_few_tiles_is_sliced() -> None:
+    m = Model()
+    made = m.case(m("relu", m.conv(m.x(1, 64, 4, 4), m.w(24, 64, 3, 3), m.w(24), pads=1)), last=True)
+    kernel = check(made.region, terms=576, constants=made.constants, inputs=made.inputs)
+    assert kernel.rule.constants["SLICES"] == 4 and kernel.rule.warps == 4
+
+
 def test_sizes_may_be_known_in_a_run_only() -> None:
     """Two results, one of them transposed; every dimension of the operands is a symbol but one."""
     region = parse_region(DYNAMIC, {n: Symbol(n, 1, 64) for n in "bnk"})

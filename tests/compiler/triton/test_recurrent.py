@@ -28,9 +28,7 @@ def test_arguments_are_the_operands_that_are_there_then_results_then_sizes() -> 
     assert rule.programs({"steps": 3, "rows": 33}) == 2 * 3
 
 
-PLANTED = (
-    ("backward=direction == 1", "backward=direction == 0"),
-)
+PLANTED = (("backward=direction == 1", "backward=direction == 0"),)
 
 
 @pytest.mark.parametrize(("old", "new"), PLANTED)

@@ -58,6 +58,16 @@ def test_a_step_stays_at_one_tap_of_a_window_where_channels_fill_it() -> None:
     assert made(12544, 32, 3, 3, 24).together == 1
 
 
+def test_the_depth_is_sliced_where_programs_are_few_and_steps_many() -> None:
+    deep = made(49, 512, 3, 3, 512)
+    assert deep.slices > 1 and deep.warps <= 8 and deep.block_m < 64
+    assert (3 * 3 * 512 // deep.block_k) % deep.slices == 0
+    assert made(49, 512, 64).slices == 1  # few steps
+    assert made(4096, 512, 4608).slices == 1  # many programs
+    assert made(196, 256, 2304).slices == 1  # tiles of Hopper's instruction
+    assert made(49, 512, 4608, gpu="mi300x").slices == 1
+
+
 def test_unknown_sizes_count_as_many() -> None:
     found = schedule_contraction(Sizes(1, N, 4096, (4096,)), DType.F16, "ieee", H100)
     assert found.block_m >= 64

@@ -215,6 +215,13 @@ def test_narrow_accesses_are_defects_unless_a_reason_is_known() -> None:
     assert made(narrow, expected).findings == (replace(loads, reason=reason), replace(stores, reason=mask))
     alone = replace(rule, accesses=facts[:1])
     assert expectation(alone, H100, 4096).narrow_loads == ""
+    whole, odd = replace(facts[4], run=224), replace(facts[4], run=3)
+    assert expectation(replace(rule, accesses=(whole,)), H100, 4096).narrow_stores == ""
+    runs = "y0 is written in runs of 3 elements, which are not whole 128 bits"
+    assert expectation(replace(rule, accesses=(odd,)), H100, 4096).narrow_stores == runs
+    folds = replace(rule, accesses=(replace(whole, folded=True),), constants={"ROWS": 16, "COLUMNS": 512})
+    assert expectation(folds, H100, 4096).narrow_stores == "y0 is written once a row, of which 128 threads have 16"
+    assert expectation(replace(folds, constants={"ROWS": 1024}), H100, 4096).narrow_stores == ""
     mixed = replace(rule, accesses=(facts[0], AccessFact("y0", DType.F32, True, 1, False)))
     assert "elements of different sizes" in expectation(mixed, H100, 4096).narrow_loads
 

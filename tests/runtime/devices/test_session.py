@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
+from dataclasses import replace
+from types import SimpleNamespace
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -339,3 +342,20 @@ def test_limits_hold() -> None:
     small = type(exe)(exe.inputs, exe.outputs, exe.plan, (), "", limits=limits, device=exe.device)
     with pytest.raises(fusible.LimitExceeded, match="tensor_bytes"):
         small(numbers(40))
+
+
+def test_an_array_of_another_device_is_refused() -> None:
+    """Its address means nothing here."""
+    session = session_of(plans.chain())
+    array = session.run_on_device({"x": numbers(8)})["y"]
+    assert np.array_equal(session_of(plans.chain()).run({"x": array})["y"], 3 * np.from_dlpack(array))
+    exported = SimpleNamespace(__dlpack_device__=lambda: (2, 0))  # kDLCUDA
+    device = SimpleNamespace(name="cuda:0 (a GPU)", export_array=lambda *_: exported)
+    with pytest.raises(fusible.SignatureError, match="lies elsewhere"):
+        session.run({"x": replace(array, device=device)})
+
+
+def test_dlpack_has_no_short_floats_on_the_cpu() -> None:
+    array = session_of(plans.chain()).run_on_device({"x": numbers(8)})["y"]
+    with pytest.raises(fusible.DeviceError, match="no bfloat16 by DLPack"):
+        np.from_dlpack(replace(array, dtype=np.dtype(ml_dtypes.bfloat16), strides=(2,)))
