@@ -27,7 +27,8 @@ CACHE_BYTES = 2 * 2**30
 """What the cache of native code keeps, about."""
 
 _HASH = ".sha256"
-_SCRATCH, _LOCK = "build-", "lock"
+_SCRATCH, _LOCK, _GROWN = "build-", "lock", "grown"
+_TRIMMED_SHARE = 20  # of the limit: to look at every entry takes longer than to build a small library
 _LOCK_SECONDS, _POLL_SECONDS = 300.0, 0.02
 _ABANDONED_SECONDS = 24 * 3600
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
@@ -111,15 +112,28 @@ class FileCache:
             yield Path(name)
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep other writers out, for as long as they are willing to wait."""
-        with (self.folder / _LOCK).open("ab") as file:
+    def lock(self, name: str = "") -> Iterator[None]:
+        """Keep other writers of an entry out, for as long as they are willing to wait.
+
+        One of sixteen locks serves all names that begin alike: builds of other libraries need not wait.
+        """
+        with (self.folder / f"{_LOCK}{name[:1]}").open("ab") as file:
             locked = _locked(file.fileno())
             try:
                 yield
             finally:
                 if locked:
                     fcntl.flock(file, fcntl.LOCK_UN)  # a child that was forked meanwhile holds the file as well
+
+    def grow(self, nbytes: int, keep: Collection[str]) -> None:
+        """Count bytes that were added; once they are a twentieth of the limit, trim."""
+        path = self.folder / _GROWN
+        counted = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        total = nbytes + (int(counted) if counted.isdecimal() else 0)
+        due = total > self.limit // _TRIMMED_SHARE
+        path.write_text("0" if due else str(total), encoding="utf-8")
+        if due:
+            self.trim(keep)
 
     def trim(self, keep: Collection[str]) -> None:
         """Remove the entries unused for longest until the rest is within the limit, and what dead builds left."""

@@ -72,11 +72,11 @@ def build_library(
         found = cache.get(library)
         if found is not None:
             return found
-        with cache.lock():
+        with cache.lock(library):
             found = cache.get(library)  # perhaps the process that had the lock built it
             if found is None:
                 found = _build(build, cache, objects, library, report, workers or usable_threads())
-                cache.trim({library})
+                cache.grow(2 * found.stat().st_size, {library})  # objects are as large as what is linked of them
     return found
 
 

@@ -153,6 +153,27 @@ def test_writers_take_turns(tmp_path: Path) -> None:
     assert most == 1
 
 
+def test_writers_of_other_entries_do_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fusible.runtime.native.cache._LOCK_SECONDS", 0.0)
+    monkeypatch.setattr("fusible.runtime.native.cache.time.sleep", lambda seconds: pytest.fail("it waits"))
+    cache = FileCache(tmp_path, 1000)
+    with cache.lock("a1.so"), cache.lock("b2.so"):
+        assert {path.name for path in tmp_path.iterdir()} == {"locka", "lockb"}
+
+
+def test_it_is_trimmed_once_it_has_grown_by_a_twentieth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trimmed: list[object] = []
+    monkeypatch.setattr(FileCache, "trim", lambda self, keep: trimmed.append(keep))
+    cache = FileCache(tmp_path, 1000)
+    for nbytes in (20, 30, 1):
+        assert not trimmed
+        cache.grow(nbytes, {"new"})
+    assert trimmed == [{"new"}]
+    (tmp_path / "grown").write_text("damaged")
+    cache.grow(50, ())
+    assert len(trimmed) == 1
+
+
 def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "no locks")
