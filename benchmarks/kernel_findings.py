@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name in chosen.models or names():
         model = obtain(name)
         shapes = {key: array.shape for key, array in model.inputs.items()}
-        options = fusible.Options(precision=chosen.precision)
+        options = fusible.Options(precision=chosen.precision, allow_host=True)
         section = fusible.compile(model.path, chosen.target, shapes=shapes, options=options).report.gpu
         found = findings(name, section, chosen.precision)
         every += found

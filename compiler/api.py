@@ -50,12 +50,13 @@ def compile(
 ) -> Executable:
     """Compile an ONNX model.
 
-    model: path, bytes or ModelProto. target: "numpy", "cpu", or "auto", which is cpu where there is a C compiler and
-    else numpy (`report.notes` says why). Triton kernels are built for "cuda:sm_90" and the other architectures of
-    `fusible doctor`, which need not be here, or for "triton-cpu", where they run as C. shapes: {"batch": 4} fixes a
-    symbol, {"batch": (1, 64)} bounds it, {"input": (1, 3, 224, 224)} gives an input's whole shape. passes: a pipeline
-    (default `fusible.pipeline(target)`). Raises InvalidModel, UnsupportedOp, LimitExceeded, UsageError, PassError; for
-    targets with native kernels also DeviceError (no C compiler, no Triton), KernelBuildError and LoweringError.
+    model: path, bytes or ModelProto. target: "numpy", "cpu", or "auto", which is a GPU that can be used, else cpu
+    where there is a C compiler, else numpy (`report.notes` says why). Triton kernels are built for "cuda:sm_90" and
+    the other architectures of `fusible doctor`, which need not be here, or for "triton-cpu", where they run as C.
+    shapes: {"batch": 4} fixes a symbol, {"batch": (1, 64)} bounds it, {"input": (1, 3, 224, 224)} gives an input's
+    whole shape. passes: a pipeline (default `fusible.pipeline(target)`). Raises InvalidModel, UnsupportedOp,
+    LimitExceeded, UsageError, PassError; for targets with native kernels also DeviceError (no C compiler, no Triton),
+    KernelBuildError and LoweringError.
     """
     return compile_with(model, target, shapes=shapes, passes=passes, options=options)
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+from pathlib import Path
 
 from fusible.compiler.backends.triton.gpu_targets import GPUS, GpuTarget, gpu_target
 from fusible.errors import DeviceError, UsageError
+from fusible.runtime.devices.architectures import chosen_image
+from fusible.runtime.devices.cuda import find_gpu
 from fusible.runtime.native.compiler import find_compiler
 
 __all__ = ["GPU_TARGETS", "TARGETS", "TRITON_CPU", "check_target", "resolve_target", "triton_gpu"]
@@ -23,22 +26,47 @@ TARGETS = ("auto", "numpy", "cpu", TRITON_CPU, *GPU_TARGETS)
 _LOWERED_FROM = "cuda:sm_90"  # the architecture whose kernels triton-cpu runs
 _CUDA = re.compile(r"cuda:sm_(\d+)")
 _OLDEST = 80
+_DRIVER = Path("/dev/nvidiactl")  # there once NVIDIA's driver is: to look is quicker than to import torch
 
 
 def resolve_target(target: str) -> tuple[str, str]:
-    """(concrete target, what there is to say about the choice): auto is cpu where a C compiler works, else numpy.
+    """(concrete target, what there is to say about the choice).
 
-    Raises UsageError for a target that this release does not have.
+    auto is a GPU's target where one can be used, else cpu where a C compiler works, else numpy. Raises UsageError for a
+    target that this release does not have.
     """
     if target not in TARGETS:
         raise UsageError(f"unknown target {target!r}{_hint(target)}; this release has {', '.join(TARGETS)}")
     if target != "auto":
         return target, ""
+    gpu, unused = _gpu_here()
+    if gpu is not None:
+        return gpu, ""
     try:
         find_compiler(os.environ)
     except DeviceError as missing:
-        return "numpy", f"auto: NumPy runs the model, because the target cpu cannot be built here: {missing}"
-    return "cpu", ""
+        why = f"NumPy runs the model, because the target cpu cannot be built here: {missing}"
+        return "numpy", f"auto: {why}; {unused}" if unused else f"auto: {why}"
+    return "cpu", f"auto: {unused}" if unused else ""
+
+
+def _gpu_here() -> tuple[str | None, str]:
+    """(the target of a usable GPU or None, why a GPU that is there is not used)."""
+    if not _DRIVER.exists():
+        return None, ""
+    missing = [name for name in ("torch", "triton") if importlib.util.find_spec(name) is None]
+    if missing:
+        named = " and ".join(missing)
+        return None, f"there is a GPU, but {named} must be installed to use it: pip install 'fusible[gpu]'"
+    try:
+        gpu = find_gpu()
+    except DeviceError as error:
+        return None, f"there is a GPU, but {error}"
+    known = [target for target in GPU_TARGETS if target.startswith("cuda:")]
+    target = chosen_image(known, gpu.capability)
+    if target is None:
+        return None, f"kernels cannot be built for the {gpu.name} (compute capability {gpu.capability / 10:.1f})"
+    return target, ""
 
 
 def _hint(target: str) -> str:

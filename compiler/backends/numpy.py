@@ -171,9 +171,12 @@ class NumpyBackend:
         return f"custom_{len(self.custom) - 1}"
 
 
-def writes_buffers(node: Node) -> bool:
-    """True if the outputs' sizes are known before the node runs, so that buffers can be planned."""
-    if node.op.dynamic or node.op.view or node.defines:
+def writes_buffers(node: Node, *, views: bool = False) -> bool:
+    """True if the outputs' sizes are known before the node runs, so that buffers can be planned.
+
+    views: whether those of views are, which need none.
+    """
+    if node.op.dynamic or (node.op.view and not views) or node.defines:
         return False
     return all(
         isinstance(v.type, TensorType) and v.type.shape is not None and v.type.dtype is not DType.STRING

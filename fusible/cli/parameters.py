@@ -30,8 +30,9 @@ TargetOption: TypeAlias = Annotated[
     typer.Option(
         "--target",
         metavar="T",
-        help="cpu, numpy, or auto: cpu where there is a C compiler, else numpy. Triton kernels: triton-cpu, which runs "
-        "them as C, or what they are built for: cuda:sm_90, hip:gfx942, ... (`fusible doctor` has all).",
+        help="cpu, numpy, or auto: a GPU that can be used, else cpu where there is a C compiler, else numpy. Triton "
+        "kernels: triton-cpu, which runs them as C, or what they are built for: cuda:sm_90, hip:gfx942, ... "
+        "(`fusible doctor` has all).",
     ),
 ]
 AllowHostOption: TypeAlias = Annotated[

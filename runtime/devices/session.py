@@ -128,10 +128,14 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
     def _checked_input(self, spec: TensorSpec, value: Any) -> Any:
         if isinstance(value, np.ndarray) or not hasattr(value, "__dlpack_device__"):
             return check_input(spec, value)
-        array = value if isinstance(value, DeviceArray) else self._imported(spec.name, value)
+        array = value if self._is_here(value) else self._imported(spec.name, value)
         if array.dtype != spec.dtype or (spec.shape is not None and array.ndim != len(spec.shape)):
             raise SignatureError(spec.name, str(spec), f"{array.dtype}{list(array.shape)}")
         return array
+
+    def _is_here(self, value: Any) -> bool:
+        """True for an array that a session on this device made, of whatever executable."""
+        return isinstance(value, DeviceArray) and value.device.name == self._device.name
 
     def _imported(self, name: str, value: Any) -> DeviceArray:
         found = self._device.import_array(value, self._stream)
@@ -144,7 +148,7 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
     def _checked_output(self, spec: TensorSpec, array: Any) -> Any:
         if isinstance(array, np.ndarray):
             return super()._checked_output(spec, array)
-        found = array if isinstance(array, DeviceArray) else self._imported(spec.name, array)
+        found = array if self._is_here(array) else self._imported(spec.name, array)
         if found.dtype != spec.dtype or not found.contiguous:
             raise SignatureError(spec.name, f"a row-major array of {spec.dtype}", repr(array)[:60])
         return found

@@ -332,6 +332,8 @@ class TritonCpu(Device):
 
     def export_array(self, memory: Memory, offset: int, dtype: np.dtype, shape: tuple[int, ...]) -> Any:
         """See Device."""
+        if dtype.kind not in "biuf":
+            raise DeviceError(f"NumPy hands over no {dtype.name} by DLPack: let the session return NumPy arrays")
         nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         return _bytes_of(memory)[offset : offset + nbytes].view(dtype).reshape(shape)
 

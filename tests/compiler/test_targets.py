@@ -1,7 +1,8 @@
-"""`auto` is cpu where a C compiler works, else numpy, and the report says so."""
+"""`auto` is a GPU where one can be used, cpu where a C compiler works, else numpy, and the report says so."""
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import tomllib
 from pathlib import Path
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 
 import fusible
+from fusible.compiler import targets
 from fusible.compiler.targets import TARGETS, check_target, resolve_target
+from fusible.runtime.devices.cuda import Gpu
 from tests.runtime import models
 from tests.runtime.native.conftest import script
 
@@ -21,6 +24,13 @@ UNKNOWN = {
     "cuda:sm_75": ": kernels need a GPU of compute capability 8.0 or newer",
     "h100": ": name its architecture, cuda:sm_90",
 }
+
+
+@pytest.fixture(autouse=True)
+def driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The file by which NVIDIA's driver is known, which is not there."""
+    monkeypatch.setattr(targets, "_DRIVER", tmp_path / "nvidiactl")
+    return tmp_path / "nvidiactl"
 
 
 @pytest.fixture
@@ -46,6 +56,35 @@ def test_without_a_compiler_auto_is_numpy_and_says_so() -> None:
     assert note.startswith("auto: NumPy runs the model") and "no C compiler" in note and "fusible[cc]" in note
     x = np.ones((1, 3, 4, 5), np.float32)
     assert exe(x)[0].shape == (1, 5, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("capability", "chosen"), [(80, "cuda:sm_80"), (86, "cuda:sm_80"), (89, "cuda:sm_89"), (90, "cuda:sm_90")]
+)
+def test_a_gpu_that_can_be_used_is_taken(
+    driver: Path, monkeypatch: pytest.MonkeyPatch, capability: int, chosen: str
+) -> None:
+    driver.touch()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr(targets, "find_gpu", lambda: Gpu(0, "Some GPU", capability))
+    assert resolve_target("auto") == (chosen, "")
+
+
+def test_a_gpu_that_is_not_used_is_told(driver: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver.touch()
+    found = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name in ("torch", "triton") else found(name))
+    chosen, note = resolve_target("auto")
+    assert chosen == "cpu" and "torch and triton must be installed" in note and "fusible[gpu]" in note
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr(targets, "find_gpu", lambda: Gpu(0, "Old GPU", 75))
+    assert resolve_target("auto") == ("cpu", "auto: kernels cannot be built for the Old GPU (compute capability 7.5)")
+
+    def broken() -> Gpu:
+        raise fusible.DeviceError("no GPU can be used: its driver is too old")
+
+    monkeypatch.setattr(targets, "find_gpu", broken)
+    assert resolve_target("auto") == ("cpu", "auto: there is a GPU, but no GPU can be used: its driver is too old")
 
 
 def test_a_compiler_that_cc_names_and_that_does_not_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

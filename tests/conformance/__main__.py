@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--op", action="append", default=[], metavar="OP", help="only cases of this operator")
     parser.add_argument("--filter", type=re.compile, metavar="REGEX", help="only cases whose name it is found in")
     parser.add_argument("--target", default="numpy", help="what to compile for (default: numpy)")
-    parser.add_argument("--verify", action="store_true", help="verify the graph after every pass")
+    parser.add_argument("--verify", action="store_true", help="verify the graph after passes, on triton-cpu accesses")
     parser.add_argument("--seconds", type=float, default=20.0, help="time bound of a case (default: 20)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the table and every outcome here")
     parser.add_argument(

@@ -24,6 +24,12 @@ def test_random_graphs_agree() -> None:
     assert sum(result.refused.values()) <= 2 and result.ill <= 2
 
 
+def test_random_graphs_agree_as_triton_kernels() -> None:
+    result = run.search(seed=1, count=4, seconds=600.0, target="triton-cpu", batch=2)  # checked, then not
+    assert [f"seed {f.seed}: {f.reason}" for f in result.found] == []
+    assert result.graphs == 4
+
+
 def test_the_same_seed_gives_the_same_graph() -> None:
     for seed in range(20):
         one, other = generate(seed), generate(seed)

@@ -119,6 +119,7 @@ def test_options() -> None:
         "verify": "off",
         "standalone": False,
         "allow_host": None,
+        "also": (),
         "cache_dir": None,
     }
 

@@ -12,12 +12,14 @@ import numpy as np
 
 from fusible.compiler.backends.base import Emitted, word_of
 from fusible.compiler.backends.cpu.nest import NotPrintable
+from fusible.compiler.backends.numpy import writes_buffers
 from fusible.compiler.backends.regions import RegionBackend
 from fusible.compiler.backends.triton.device_code import device_kernel
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.print_kernel import print_node
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.regions import IEEE, kernel_of
+from fusible.compiler.ir.facts import replacement_kernel
 from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.region.build import Built
 from fusible.compiler.region.overwrite import overwritable
@@ -25,6 +27,7 @@ from fusible.compiler.region.region import Region
 from fusible.compiler.region.reorder import Order
 from fusible.compiler.region.tensors import buffer_of
 from fusible.runtime.devices.code import DeviceKernel
+from fusible.runtime.devices.residence import SAME_MEMORY
 
 __all__ = ["TritonBackend"]
 
@@ -61,6 +64,37 @@ class TritonBackend(RegionBackend[PrintedKernel]):
             return self._by_template(node) or str(printed)
         except NotPrintable as refusal:
             return str(refusal)
+
+    def _host_reason(self, node: Node) -> str | None:
+        """As for other backends; but a view that devices have no words for is a copy, if a kernel makes or reads it."""
+        reason = super()._host_reason(node)
+        if reason is None or node.op.name in SAME_MEMORY or not node.op.view or not writes_buffers(node, views=True):
+            return reason
+        if replacement_kernel(node, self.target) is not None or self._is_between_host_steps(node):
+            return reason
+        return None
+
+    def _is_between_host_steps(self, view: Node) -> bool:
+        """True if the host computes what a view, of views perhaps, looks at, or if nothing but the host reads it."""
+        maker = view
+        while maker.op.view and maker.inputs[0] is not None and maker.inputs[0].producer is not None:
+            maker = maker.inputs[0].producer
+        if not maker.op.view and self._is_host_step(maker):
+            return True
+        return not any(map(self._is_wanted, view.outputs))
+
+    def _is_wanted(self, value: Value) -> bool:
+        """True if a value, or a view of it, is an output of its graph or read by a kernel."""
+        assert value.producer is not None and value.producer.graph is not None
+        if value in value.producer.graph.outputs:
+            return True
+        return any(
+            any(map(self._is_wanted, u.outputs)) if u.op.view else not self._is_host_step(u) for u in value.users
+        )
+
+    def _is_host_step(self, node: Node) -> bool:
+        """True for a node that is a call of NumPy; branches and loops are none."""
+        return node.op.name not in ("if", "loop") and isinstance(self.kernel_of(node), str)
 
     def _by_template(self, node: Node) -> tuple[Built, PrintedKernel] | None:
         """A region that says no more than which buffers there are, and the kernel of the node; None if there is none.

@@ -133,7 +133,8 @@ def _by_tiles(work: LaunchWork, region: Region, env: Mapping[str, int], precisio
     read = max(work.bytes / max(batch, 1) - once, 0.0)  # with what the epilogue reads
     m, n, k = (rule.constants[name] for name in ("BLOCK_M", "BLOCK_N", "BLOCK_K"))
     made = Product(rows, columns, terms, batch, size, kind, read=read)
-    return replace(work, product=made, tile=Tile(m, n, k, rule.stages, rule.warps))
+    step = k * rule.constants["SLICES"]  # terms of one step of a program
+    return replace(work, product=made, tile=Tile(m, n, step, rule.stages, rule.warps))
 
 
 def _attention(work: LaunchWork, region: Region, env: Mapping[str, int], precision: str) -> _Fused:

@@ -103,6 +103,24 @@ def test_what_stays_in_numpy_has_a_reason() -> None:
         fusible.compile(models.nonzero_chain(), target="triton-cpu", options=fusible.Options(standalone=True))
 
 
+def test_views_that_a_device_has_no_words_for_are_kernels() -> None:
+    """Where a kernel or the caller reads them: else a GPU would need the host for a transposition."""
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[0, 2, 1]),
+        helper.make_node("TopK", ["t", "k"], ["y", "i"]),
+        helper.make_node("Slice", ["x", "one", "three", "axis"], ["s"]),
+        helper.make_node("Expand", ["row", "shape"], ["e"]),
+        helper.make_node("Flatten", ["x"], ["f"]),
+    ]
+    numbers = {"k": [2], "one": [1], "three": [3], "axis": [1], "shape": [3, 2, 5]}
+    inputs = [models.value("x", FLOAT, ["n", 4, 5]), models.value("row", FLOAT, [2, 1])]
+    model = models.make(nodes, inputs, ["y", "s", "e", "f"], {n: np.asarray(v) for n, v in numbers.items()})
+    random = np.random.default_rng(0)
+    feeds = {n: random.standard_normal(s).astype(np.float32) for n, s in (("x", (3, 4, 5)), ("row", (2, 1)))}
+    exe = agree(model, feeds, standalone=True)
+    assert {row["op"] for row in exe.report.host} <= {"flatten", "reshape"}  # the same memory under another shape
+
+
 def test_equal_kernels_are_one() -> None:
     nodes = [helper.make_node("Gather", [x, y], [f"{x}{y}"]) for x, y in (("v", "i"), ("vi", "i"), ("vii", "j"))]
     inputs = [models.value("v", FLOAT, [5]), *(models.value(n, TensorProto.INT64, [5]) for n in "ij")]

@@ -9,10 +9,11 @@ import numpy as np
 
 from fusible.runtime.devices.device import Graph, LoadedKernel, Memory, Prepared, Span, Stream
 from fusible.runtime.devices.program import DeviceProgram
-from fusible.runtime.devices.triton_cpu import CpuStream, TritonCpu
+from fusible.runtime.devices.triton_cpu import CpuStream, TritonCpu, _Block
+from fusible.runtime.memory import aligned_bytes
 from tests.runtime.devices.build import program
 
-__all__ = ["CountingCpu", "counting_program"]
+__all__ = ["CountingCpu", "counting_program", "recycling_program"]
 
 
 class _Counted(Prepared):
@@ -65,6 +66,44 @@ class _CountingStream(CpuStream):
     def capture(self, launches: Sequence[Prepared]) -> Graph:
         self.counts["capture"] += 1
         return _CountedGraph(super().capture([p.inner for p in launches if isinstance(p, _Counted)]), self.counts)
+
+
+class _Lease(_Block):
+    """Memory that goes back to its pool."""
+
+    def __init__(self, device: TritonCpu, array: np.ndarray, pool: list[np.ndarray]) -> None:
+        super().__init__(device, array)
+        self.pool = pool
+
+    def __del__(self) -> None:
+        super().__del__()
+        self.pool.append(self.array)
+
+
+class _RecyclingStream(CpuStream):
+    """Hands out the same addresses again, as a GPU's allocator does, whatever the size."""
+
+    def __init__(self, device: TritonCpu) -> None:
+        super().__init__(device)
+        self.pool: list[np.ndarray] = []
+
+    def allocate(self, nbytes: int) -> Memory:
+        array = self.pool.pop() if self.pool else aligned_bytes(1 << 14)
+        assert nbytes <= array.nbytes
+        return Memory(array.ctypes.data, nbytes, _Lease(self.device, array, self.pool))
+
+
+class _RecyclingCpu(TritonCpu):
+    def stream(self) -> Stream:
+        return _RecyclingStream(self)
+
+
+def recycling_program() -> DeviceProgram:
+    """The kernels of `build.KERNELS` on a device on which memory that was freed is what is allocated next."""
+    known = program()
+    assert isinstance(known.device, TritonCpu)
+    device = _RecyclingCpu(known.device.library, threads=2, checked=known.device.checked)
+    return DeviceProgram(known.code, "triton-cpu", lambda: device)
 
 
 class CountingCpu(TritonCpu):

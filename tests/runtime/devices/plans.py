@@ -124,6 +124,21 @@ def with_blocks(device: DeviceProgram | None = None) -> Executable:
     return executable(plan(values, steps, [0, 1], [5]), source=HOST, device=device)
 
 
+def with_columns(device: DeviceProgram | None = None) -> Executable:
+    """y = 3 times the columns of -a beside those of -b, which the host writes between each other on the device."""
+    joined = type(tensor("arena", 1))("", "arena", "f32", (5, 4), 0)
+    left = type(joined)("", "arena", "f32", (5, 1), 0, None, (5, 4), (0, 0))
+    right = type(joined)("", "arena", "f32", (5, 3), 0, None, (5, 4), (0, 1))
+    values = [tensor("input", 5, 1, name="a"), tensor("input", 5, 3, name="b"), left, right, joined,
+              tensor("output", 5, 4, name="y")]  # fmt: skip
+    steps = [
+        Launch("negate", (0,), (2,), (), ("left",), "neg"),
+        Launch("negate", (1,), (3,), (), ("right",), "neg"),
+        Launch("thrice", (4,), (5,), (1, 20), ("both",), "mul"),
+    ]
+    return executable(plan(values, steps, [0, 1], [5]), source=HOST, device=device)
+
+
 def late_sizes(device: DeviceProgram | None = None) -> Executable:
     """y = 2 * the positive elements of 3 x: a size that a run defines reaches the device."""
     values = [

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
+from dataclasses import replace
+from types import SimpleNamespace
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -13,7 +16,7 @@ import fusible
 from fusible.runtime.devices.session import DeviceSession
 from fusible.runtime.executable import Executable
 from tests.runtime.devices import plans
-from tests.runtime.devices.counting import counting_program
+from tests.runtime.devices.counting import counting_program, recycling_program
 
 
 def numbers(*shape: int, seed: int = 0) -> np.ndarray:
@@ -116,11 +119,19 @@ def test_blocks_of_something_larger() -> None:
         assert np.array_equal(exe(a, b)[0], np.concatenate([6 * a, -3 * b]))
 
 
-def test_sizes_known_only_when_they_happen() -> None:
-    session = session_of(plans.late_sizes())
-    for seed in (1, 2, 3, 1, 1, 2, 4):
-        x = numbers(70, seed=seed)
-        assert np.array_equal(session.run({"x": x})["y"], 6 * x[x > 0]), seed
+def test_blocks_with_gaps_keep_what_lies_between() -> None:
+    a, b = numbers(5, 1), numbers(5, 3, seed=1)
+    exe = plans.with_columns()
+    for _ in range(3):
+        assert np.array_equal(exe(a, b)[0], -3 * np.concatenate([a, b], axis=1))
+
+
+@pytest.mark.parametrize("recycled", [False, True])
+def test_sizes_known_only_when_they_happen(recycled: bool) -> None:
+    session = session_of(plans.late_sizes(recycling_program() if recycled else None))
+    for positive in (5, 20, 40, 60, 40, 40, 70, 5):
+        x = np.abs(numbers(70)) * np.where(np.arange(70) < positive, 1, -1).astype(np.float32)
+        assert np.array_equal(session.run({"x": x})["y"], 6 * x[x > 0]), positive
     assert np.array_equal(session.run({"x": -np.ones(70, np.float32)})["y"], np.empty(0))
 
 
@@ -331,3 +342,20 @@ def test_limits_hold() -> None:
     small = type(exe)(exe.inputs, exe.outputs, exe.plan, (), "", limits=limits, device=exe.device)
     with pytest.raises(fusible.LimitExceeded, match="tensor_bytes"):
         small(numbers(40))
+
+
+def test_an_array_of_another_device_is_refused() -> None:
+    """Its address means nothing here."""
+    session = session_of(plans.chain())
+    array = session.run_on_device({"x": numbers(8)})["y"]
+    assert np.array_equal(session_of(plans.chain()).run({"x": array})["y"], 3 * np.from_dlpack(array))
+    exported = SimpleNamespace(__dlpack_device__=lambda: (2, 0))  # kDLCUDA
+    device = SimpleNamespace(name="cuda:0 (a GPU)", export_array=lambda *_: exported)
+    with pytest.raises(fusible.SignatureError, match="lies elsewhere"):
+        session.run({"x": replace(array, device=device)})
+
+
+def test_dlpack_has_no_short_floats_on_the_cpu() -> None:
+    array = session_of(plans.chain()).run_on_device({"x": numbers(8)})["y"]
+    with pytest.raises(fusible.DeviceError, match="no bfloat16 by DLPack"):
+        np.from_dlpack(replace(array, dtype=np.dtype(ml_dtypes.bfloat16), strides=(2,)))
