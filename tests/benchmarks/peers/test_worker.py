@@ -36,7 +36,9 @@ def test_a_peer_loads_runs_and_tells_about_itself(peer: str, task: Task) -> None
         assert 10e6 < facts["peak_memory"] < 4e9
 
 
-@pytest.mark.parametrize("who", [("fusible", "cpu:bf16"), ("openvino", "bf16")], ids=str)
+@pytest.mark.parametrize(
+    "who", [("fusible", "cpu:bf16"), pytest.param(("openvino", "bf16"), marks=pytest.mark.bench)], ids=str
+)
 def test_bf16_is_an_option_and_has_a_bound_of_its_own(task: Task, who: tuple[str, str]) -> None:
     expected = oracle.run(task.model, INPUTS)
     bound = bf16_tolerance(task.model, INPUTS, expected)
@@ -50,7 +52,9 @@ def test_bf16_is_an_option_and_has_a_bound_of_its_own(task: Task, who: tuple[str
     ("who", "reason"),
     [
         (("fusible", "cpu:fp8"), "unknown target 'cpu:fp8'"),
-        (("openvino", "fp8"), "openvino has no option but bf16, got 'fp8'"),
+        pytest.param(
+            ("openvino", "fp8"), "openvino has no option but bf16, got 'fp8'", marks=pytest.mark.bench, id="openvino"
+        ),
     ],
 )
 def test_other_precisions_are_reasons(task: Task, who: tuple[str, str], reason: str) -> None:
