@@ -13,7 +13,6 @@ kernels than a peer.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ import fusible
 from fusible.benchmarks.costs import fixed_graph, run_sizes
 from fusible.benchmarks.peers.fusible_peer import steps_of
 from fusible.benchmarks.peers.onnxruntime_peer import optimised_nodes
+from fusible.benchmarks.report.table import write_table
 from fusible.benchmarks.zoo.architectures.table import ARCHITECTURES
 from fusible.benchmarks.zoo.catalog import Obtained, obtain
 from fusible.compiler.ir.definition import Composite, Contraction
@@ -126,13 +126,12 @@ def _line(row: Fused) -> str:
 
 
 def _write(path: Path, rows: Sequence[Fused]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["model", "kernels", "onnxruntime", "inductor", "bytes", "bound_bytes"])
-        for row in rows:
-            inductor = "" if row.inductor is None else sum(row.inductor)
-            writer.writerow([row.model, row.kernels, row.onnxruntime, inductor, int(row.moved), int(row.bound)])
+    columns = ["model", "kernels", "onnxruntime", "inductor", "bytes", "bound_bytes"]
+    table = [
+        (r.model, r.kernels, r.onnxruntime, "" if r.inductor is None else sum(r.inductor), int(r.moved), int(r.bound))
+        for r in rows
+    ]
+    write_table(path, columns, table)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ both are printed, each once for a kernel. Exits 1 if a kernel has a defect.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import fusible
+from fusible.benchmarks.report.table import write_table
 from fusible.benchmarks.zoo.catalog import names, obtain
 
 __all__ = ["KernelFinding", "findings", "main"]
@@ -85,11 +85,7 @@ def _line(name: str, section: Mapping[str, Any], found: Sequence[KernelFinding])
 
 
 def _write(path: Path, rows: Sequence[KernelFinding]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([field.name for field in fields(KernelFinding)])
-        writer.writerows(astuple(row) for row in rows)
+    write_table(path, [field.name for field in fields(KernelFinding)], map(astuple, rows))
 
 
 if __name__ == "__main__":

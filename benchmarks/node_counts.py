@@ -10,7 +10,6 @@ but Constants. Exits 1 if ours has more nodes than the smaller of the other two.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ import onnxslim
 
 from fusible.benchmarks.costs import after_phases
 from fusible.benchmarks.peers.onnxruntime_peer import optimised_model
+from fusible.benchmarks.report.table import write_table
 from fusible.benchmarks.zoo.catalog import names, obtain
 from fusible.benchmarks.zoo.wheels import MODELS
 from fusible.compiler.api import import_graph
@@ -122,14 +122,11 @@ def _line(row: Counts) -> str:
 
 
 def _write(path: Path, rows: Sequence[Counts]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["model", "file", "fusible", "onnxslim", "onnxruntime_basic"])
-        for row in rows:
-            writer.writerow(
-                [row.model, row.file.total(), row.ours.total(), row.onnxslim.total(), row.onnxruntime.total()]
-            )
+    columns = ["model", "file", "fusible", "onnxslim", "onnxruntime_basic"]
+    write_table(
+        path, columns,
+        [(r.model, r.file.total(), r.ours.total(), r.onnxslim.total(), r.onnxruntime.total()) for r in rows],
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

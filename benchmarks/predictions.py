@@ -23,6 +23,7 @@ from dataclasses import astuple, dataclass, fields
 from itertools import product
 from pathlib import Path
 
+from fusible.benchmarks.report.table import write_table
 from fusible.benchmarks.zoo.architectures.table import ARCHITECTURES
 from fusible.benchmarks.zoo.catalog import Variant, obtain
 from fusible.benchmarks.zoo.catalog import names as catalog
@@ -223,11 +224,7 @@ def _line(row: Predicted, others: Sequence[Published]) -> str:
 
 
 def _write(path: Path, rows: Sequence[Predicted]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([field.name for field in fields(Predicted)])
-        writer.writerows(astuple(row) for row in rows)
+    write_table(path, [field.name for field in fields(Predicted)], map(astuple, rows))
 
 
 if __name__ == "__main__":
