@@ -151,15 +151,26 @@ class CudaDevice(Device):
         assert isinstance(stream, CudaStream)
         if tuple(given.__dlpack_device__()) != (_DLPACK_CUDA, self.gpu.index):  # type: ignore[attr-defined]
             return None
-        with self.torch.cuda.stream(stream.handle):
-            tensor = self.torch.from_dlpack(given).contiguous()
-            if tensor.data_ptr() % ALIGNMENT:
-                tensor = tensor.clone()
+        tensor = self._awaited(given, stream) if isinstance(given, self.torch.Tensor) else None
+        if tensor is None:
+            with self.torch.cuda.stream(stream.handle):
+                tensor = self.torch.from_dlpack(given).contiguous()
+                if tensor.data_ptr() % ALIGNMENT:
+                    tensor = tensor.clone()
         dtype = _DTYPES.get(str(tensor.dtype).removeprefix("torch."))
         if dtype is None:
             raise DeviceError(f"arrays of {tensor.dtype} cannot be taken over; convert it")
         memory = Memory(int(tensor.data_ptr()), tensor.numel() * dtype.itemsize, tensor)
         return memory, dtype, tuple(int(d) for d in tensor.shape)
+
+    def _awaited(self, tensor: Any, stream: CudaStream) -> Any | None:
+        """A tensor that can be used as it is, as DLPack would have it but sooner; None for others."""
+        if not tensor.is_contiguous() or tensor.is_neg() or tensor.data_ptr() % ALIGNMENT:
+            return None
+        current = self.torch.cuda.current_stream(self.gpu.index)
+        if not current.query():  # else all its work is done
+            stream.handle.wait_stream(current)
+        return tensor.detach()
 
     def export_array(self, memory: Memory, offset: int, dtype: np.dtype, shape: tuple[int, ...]) -> Any:
         """See Device: a tensor."""
