@@ -36,6 +36,7 @@ from fusible.runtime.devices.device import (
 __all__ = ["CudaDevice", "CudaStream", "Gpu", "find_gpu", "open_gpu"]
 
 _MAX_PROGRAMS = 2**31 - 1  # of the grid's first dimension
+_HELD = 200_000  # cycles: a tenth of a millisecond
 _DLPACK_CUDA = 2  # kDLCUDA of DLPack's DLDeviceType
 _C_TYPES: dict[str, Any] = {
     "i8": ctypes.c_int8, "i16": ctypes.c_int16, "i32": ctypes.c_int32, "i64": ctypes.c_int64,
@@ -300,6 +301,11 @@ class CudaStream(Stream):
     def event(self) -> Event:
         """See Stream."""
         return _CudaEvent(self)
+
+    def hold(self) -> None:
+        """See Stream: torch has a kernel that does nothing for so many cycles."""
+        with self.device.torch.cuda.stream(self.handle):
+            self.device.torch.cuda._sleep(_HELD)
 
     def synchronise(self) -> None:
         """See Stream."""

@@ -408,6 +408,7 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
             return super()._timed(frame, position, step, values, env)
         assert isinstance(values, RunValues)
         prepared = self._prepared(step, values.layout, values, env)
+        self._stream.hold()
         before = self._stream.event()
         if prepared is not None:
             prepared.launch()

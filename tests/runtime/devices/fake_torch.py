@@ -141,6 +141,9 @@ def fake_torch(driver: ctypes.CDLL, capability: tuple[int, int] = (9, 0), limit:
             assert current.stream
             driver.fake_replay(self.number)
 
+    def sleep(cycles: int) -> None:
+        assert cycles > 0 and current.stream
+
     types = {name: Dtype(name) for name in _NAMES}
 
     def empty(count: int, dtype: Dtype, device: str) -> Tensor:
@@ -153,7 +156,7 @@ def fake_torch(driver: ctypes.CDLL, capability: tuple[int, int] = (9, 0), limit:
         is_available=lambda: True, current_device=lambda: 0, get_device_capability=lambda index: capability,
         get_device_name=lambda index: "Fake GPU", mem_get_info=lambda index: (limit, 2 * limit), Stream=Stream,
         stream=stream, current_stream=lambda index: default, Event=Event, CUDAGraph=CUDAGraph,
-        OutOfMemoryError=OutOfMemoryError,
+        OutOfMemoryError=OutOfMemoryError, _sleep=sleep,
     )  # fmt: skip
     version = SimpleNamespace(cuda="12.8")
     return SimpleNamespace(
