@@ -181,13 +181,13 @@ class _CudaLaunch(Prepared):
         pointers = [ctypes.c_void_p(None if memory is None else memory.address) for memory in self._scratch]
         self._values = [*values, *pointers]
         self._parameters = (ctypes.c_void_p * len(self._values))(*map(ctypes.addressof, self._values))
+        image = function.image
+        block = (image.threads, image.shared)
+        self._launch = stream.driver.prepared(function.address, programs, *block, stream.number, image.overlaps)
 
     def launch(self) -> None:
         """See Prepared."""
-        image = self._function.image
-        self._stream.driver.launch(
-            self._function.address, self._programs, image.threads, image.shared, self._stream.number, self._parameters
-        )
+        self._launch.run(self._parameters)
 
 
 class _CudaGraph(Graph):
