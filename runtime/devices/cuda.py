@@ -244,22 +244,29 @@ class CudaStream(Stream):
         """Make a stream on a GPU."""
         self.device, self.driver = device, device.driver
         self.handle = device.torch.cuda.Stream(device.gpu.index)
+        self._place = f"cuda:{device.gpu.index}"
         self.number = int(self.handle.cuda_stream)
 
     def allocate(self, nbytes: int) -> Memory:
         """See Stream: torch's allocator reuses memory in the order of the stream that it was allocated for."""
-        torch = self.device.torch
+        return self.allocate_all([nbytes])[0]
+
+    def allocate_all(self, sizes: Sequence[int]) -> list[Memory]:
+        """See Stream: the stream becomes torch's once for all of them, which takes longer than to allocate."""
+        torch, found = self.device.torch, list[Memory]()
         try:
             with torch.cuda.stream(self.handle):
-                tensor = torch.empty(max(1, nbytes), dtype=torch.uint8, device=f"cuda:{self.device.gpu.index}")
+                for nbytes in sizes:
+                    tensor = torch.empty(max(1, nbytes), dtype=torch.uint8, device=self._place)
+                    found.append(Memory(int(tensor.data_ptr()), nbytes, tensor))
         except torch.cuda.OutOfMemoryError as error:
             known = self.device.memory()
             raise ExecutionError(
                 f"memory of {self.device.name}",
-                f"asked for {nbytes} bytes and {known.free} of {known.total} are free; use smaller shapes or fewer "
-                "sessions",
+                f"asked for {sizes[len(found)]} bytes and {known.free} of {known.total} are free; use smaller shapes "
+                "or fewer sessions",
             ) from error
-        return Memory(int(tensor.data_ptr()), nbytes, tensor)
+        return found
 
     def upload(self, target: Memory, offset: int, source: np.ndarray) -> None:
         """See Stream: waits, since the driver may still read pinned memory when the call returns."""

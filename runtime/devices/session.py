@@ -146,11 +146,15 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
         self, known: Straight, arguments: Sequence[Any], bound: Mapping[int, DeviceArray]
     ) -> list[Any] | None:
         """The outputs of a run that is one graph; None if no graph was captured for where its arrays lie."""
-        fits = all(n not in bound or bound[n].shape == shape for n, shape in known.outputs)
+        fits = all(o.value not in bound or bound[o.value].shape == o.shape for o in known.outputs)
         given = known.given(arguments) if fits else None
         if given is None:
             return None
-        results = [self._output(self._frame, n, shape, bound.get(n)) for n, shape in known.outputs]
+        if bound or self._keeps_results:
+            results = [self._output(self._frame, o.value, o.shape, bound.get(o.value)) for o in known.outputs]
+        else:
+            fresh = self._stream.allocate_all([o.nbytes for o in known.outputs])
+            results = [o.over(self._device, memory) for o, memory in zip(known.outputs, fresh, strict=True)]
         graph = known.graph([*given.addresses, *(r.memory.address + r.offset for r in results)])
         if graph is None:
             return None

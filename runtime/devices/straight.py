@@ -6,19 +6,21 @@ that was captured for them; all else is the same as in the last run with these s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fusible.runtime.devices.array import DeviceArray
-from fusible.runtime.devices.device import Graph, Memory
+from fusible.runtime.devices.array import DeviceArray, row_major
+from fusible.runtime.devices.device import Device, Graph, Memory
 from fusible.runtime.devices.frames import DeviceLayout
 from fusible.runtime.devices.segments import DeviceSegment
-from fusible.runtime.plan import Launch, Plan
+from fusible.runtime.plan import Launch, Plan, PlanValue
+from fusible.runtime.signature import DTYPES
 
-__all__ = ["Shapes", "Straight", "shapes_of", "straight"]
+__all__ = ["Output", "Shapes", "Straight", "shapes_of", "straight"]
 
 Shapes = tuple[tuple[int, ...], ...]
 """The shapes of all arguments of a run."""
@@ -33,8 +35,22 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
+class Output:
+    """An output: its value in the plan, and the array that it is."""
+
+    value: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    nbytes: int
+
+    def over(self, device: Device, memory: Memory) -> DeviceArray:
+        """The array over memory of its own."""
+        return row_major(device, memory, self.dtype, self.shape)
+
+
+@dataclass(frozen=True, slots=True)
 class Straight:
-    """inputs: (position among the arguments, value) of those that kernels read. outputs: (value, shape), in order.
+    """inputs: (position among the arguments, value) of those that kernels read. outputs: all, in order.
 
     order: for each value that moves in the segment, its place among inputs and then outputs.
     """
@@ -42,7 +58,7 @@ class Straight:
     layout: DeviceLayout
     segment: DeviceSegment
     inputs: tuple[tuple[int, int], ...]
-    outputs: tuple[tuple[int, tuple[int, ...]], ...]
+    outputs: tuple[Output, ...]
     order: tuple[int, ...]
 
     def given(self, arguments: Sequence[Any]) -> Given | None:
@@ -92,5 +108,10 @@ def straight(plan: Plan, segments: Mapping[int, DeviceSegment], layout: DeviceLa
     shapes = dict(layout.outputs)
     if not alone or not set(plan.outputs) <= set(moving) & shapes.keys():  # others are the host's
         return None
-    outputs = tuple((value, shapes[value]) for value in plan.outputs)
+    outputs = tuple(_output(plan.values[value], value, shapes[value]) for value in plan.outputs)
     return Straight(layout, segment, inputs, outputs, tuple(places[value] for value in moving))
+
+
+def _output(known: PlanValue, value: int, shape: tuple[int, ...]) -> Output:
+    dtype = DTYPES[known.dtype]
+    return Output(value, shape, dtype, math.prod(shape) * dtype.itemsize)
