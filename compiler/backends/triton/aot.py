@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fusible.compiler.backends.triton.from_triton import told
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
+from fusible.compiler.backends.triton.overlap import can_overlap, with_wait
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.static_report import StaticReport, cuda_report, hip_report
 from fusible.errors import DeviceError, KernelBuildError, UsageError
@@ -30,6 +31,7 @@ class BuiltKernel:
     """A kernel for one architecture: `binary` is a cubin or hsaco, `assembly` PTX or AMD's.
 
     symbol: the function in the binary. threads: of a program. scratch: bytes of the two scratch arguments of a program.
+    overlaps: it waits for what was launched before it (`overlap.py`).
     """
 
     target: str
@@ -40,6 +42,7 @@ class BuiltKernel:
     symbol: str
     threads: int
     scratch: tuple[int, int]
+    overlaps: bool = False
 
 
 def build(kernel: PrintedKernel, target: GpuTarget) -> BuiltKernel:
@@ -50,7 +53,8 @@ def build(kernel: PrintedKernel, target: GpuTarget) -> BuiltKernel:
 
     wanted = GPUTarget(target.backend, target.architecture, target.warp)
     options = {"num_warps": kernel.rule.warps, "num_stages": kernel.rule.stages}
-    with _source(kernel) as (source, folder), _own_cache(folder):
+    overlaps = can_overlap(target)
+    with _source(kernel, waits=overlaps) as (source, folder), _own_cache(folder):
         try:
             made = triton_compile(source, target=wanted, options=options)  # type: ignore[no-untyped-call]
         except _refusals() as error:
@@ -60,9 +64,8 @@ def build(kernel: PrintedKernel, target: GpuTarget) -> BuiltKernel:
         report = _report(target, assembly, made.asm[binary], shared, folder)
         facts = made.metadata
         threads, scratch = facts.num_warps * target.warp, (_size(facts, "global"), _size(facts, "profile"))
-        return BuiltKernel(
-            target.target, made.asm["ttir"], assembly, made.asm[binary], report, facts.name, threads, scratch
-        )
+        code = made.asm["ttir"], assembly, made.asm[binary]
+        return BuiltKernel(target.target, *code, report, facts.name, threads, scratch, overlaps)
 
 
 def _size(facts: object, which: str) -> int:
@@ -119,13 +122,14 @@ def _triton() -> ModuleType:
 
 
 @contextmanager
-def _source(kernel: PrintedKernel) -> Iterator[tuple[ASTSource, Path]]:
-    """The kernel as Triton reads it, out of a real file in a folder of its own."""
+def _source(kernel: PrintedKernel, *, waits: bool = False) -> Iterator[tuple[ASTSource, Path]]:
+    """The kernel as Triton reads it, out of a real file in a folder of its own. waits: for its predecessor."""
     from triton.compiler import ASTSource  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory(prefix="fusible-triton-") as name:
         path = Path(name) / "kernels.py"
-        path.write_text(kernel.source, encoding="utf-8")
+        text = with_wait(kernel.source, kernel.rule.kernel) if waits else kernel.source
+        path.write_text(text, encoding="utf-8")
         spec = importlib.util.spec_from_file_location("fusible_printed", path)
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)

@@ -88,7 +88,7 @@ def _key(kernel: DeviceKernel, gpu: GpuTarget, form: Form) -> str:
 @cache
 def _versions(form: Form) -> tuple[str, ...]:
     """Triton's version, and the hash of what of this package decides what is made: with other text it is made anew."""
-    names = {"build_kernels", "aot", *({"static_report"} if form is Form.IMAGE else _imported("lower"))}
+    names = {"build_kernels", "aot", *({"static_report", "overlap"} if form is Form.IMAGE else _imported("lower"))}
     texts = [_FOLDER.joinpath(f"{name}.py").read_text(encoding="utf-8") for name in sorted(names)]
     return importlib.metadata.version("triton"), _digest("\0".join(texts))
 
@@ -141,6 +141,7 @@ def _image(kernel: PrintedKernel, gpu: GpuTarget) -> Entry:
         "threads": built.threads,
         "shared": built.report.shared,
         "scratch": list(built.scratch),
+        "overlaps": built.overlaps,
         "report": built.report.to_json(),
     }
 

@@ -116,4 +116,4 @@ def static_reports(kernels: Sequence[DeviceKernel], gpu: GpuTarget, cache_dir: P
 def _image(found: Mapping[str, Any]) -> DeviceImage:
     device, profile = map(int, found["scratch"])
     data = base64.b64decode(found["data"])
-    return DeviceImage(found["symbol"], data, found["threads"], found["shared"], (device, profile))
+    return DeviceImage(found["symbol"], data, found["threads"], found["shared"], (device, profile), found["overlaps"])
