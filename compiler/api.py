@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import onnx
 
@@ -29,11 +30,14 @@ from fusible.passes.manager import Pipeline
 from fusible.runtime.collection import collection_put_off
 from fusible.runtime.executable import Executable
 
-__all__ = ["compile", "compile_with", "import_graph"]
+__all__ = ["Model", "compile", "compile_with", "import_graph"]
+
+Model: TypeAlias = str | os.PathLike[str] | bytes | onnx.ModelProto
+"""A model as users have it: the path of a file, its bytes, or what onnx made of them."""
 
 
 def import_graph(
-    model: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    model: Model,
     *,
     shapes: Mapping[str, ShapeRequest] | None = None,
     options: Options | None = None,
@@ -44,7 +48,7 @@ def import_graph(
 
 
 def compile(
-    model: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    model: Model,
     target: str = "auto",
     *,
     shapes: Mapping[str, ShapeRequest] | None = None,
@@ -65,7 +69,7 @@ def compile(
 
 
 def compile_with(
-    model: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    model: Model,
     target: str = "auto",
     *,
     shapes: Mapping[str, ShapeRequest] | None = None,

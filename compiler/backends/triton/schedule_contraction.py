@@ -78,12 +78,7 @@ def schedule_contraction(
     block_k, together = _block_k(sizes.depths, kind, matrix)
     m, n, batch = (_estimate(d) for d in (sizes.rows, sizes.columns, sizes.batch))
 
-    def time(tile: tuple[int, int, int]) -> tuple[float, int]:
-        rows, columns, _ = tile
-        waves = -(-batch * -(-m // rows) * -(-n // columns) // target.multiprocessors)
-        return waves * rows * columns * (1 + _SIDE / rows + _SIDE / columns), -rows * columns
-
-    rows, columns, warps = min(tiles or _tiles(m, n, matrix, target), key=time)
+    rows, columns, warps = min(tiles or _tiles(m, n, matrix, target), key=lambda tile: _time(tile, sizes, target))
     programs = batch * -(-m // rows) * -(-n // columns)
     whole = ContractionSchedule(rows, columns, block_k, together, _GROUP, warps, 2)
     slices = _slices(whole, sizes, programs, matrix, target)
@@ -92,9 +87,22 @@ def schedule_contraction(
 
 
 def tiles_of(sizes: Sizes, kind: DType, precision: str, target: GpuTarget) -> list[tuple[int, int, int]]:
-    """The tiles that a contraction may have, as (rows, columns, warps); arguments as for `schedule_contraction`."""
+    """The tiles that a contraction may have, as (rows, columns, warps), the one that is reckoned the best first.
+
+    Arguments as for `schedule_contraction`. Small tiles of large results are among them.
+    """
     matrix = has_matrix_unit(kind, precision, target)
-    return _tiles(_estimate(sizes.rows), _estimate(sizes.columns), matrix, target)
+    known = _tiles(_estimate(sizes.rows), _estimate(sizes.columns), matrix, target)
+    small = [t for t in _SMALL_TILES if max(t[:2]) >= _SIDE or t[0] == t[1] == _SIDE // 2]
+    return sorted(dict.fromkeys([*known, *small]), key=lambda tile: _time(tile, sizes, target))
+
+
+def _time(tile: tuple[int, int, int], sizes: Sizes, target: GpuTarget) -> tuple[float, int]:
+    """What a tile costs: the time of all waves, in a unit of its own. Of equals the larger tile is better."""
+    m, n, batch = (_estimate(d) for d in (sizes.rows, sizes.columns, sizes.batch))
+    rows, columns, _ = tile
+    waves = -(-batch * -(-m // rows) * -(-n // columns) // target.multiprocessors)
+    return waves * rows * columns * (1 + _SIDE / rows + _SIDE / columns), -rows * columns
 
 
 def _slices(made: ContractionSchedule, sizes: Sizes, programs: int, matrix: bool, target: GpuTarget) -> int:
