@@ -36,6 +36,7 @@ from fusible.runtime.devices.device import (
 __all__ = ["CudaDevice", "CudaStream", "Gpu", "find_gpu", "open_gpu"]
 
 _MAX_PROGRAMS = 2**31 - 1  # of the grid's first dimension
+_HELD = 200_000  # cycles: a tenth of a millisecond
 _DLPACK_CUDA = 2  # kDLCUDA of DLPack's DLDeviceType
 _C_TYPES: dict[str, Any] = {
     "i8": ctypes.c_int8, "i16": ctypes.c_int16, "i32": ctypes.c_int32, "i64": ctypes.c_int64,
@@ -151,15 +152,26 @@ class CudaDevice(Device):
         assert isinstance(stream, CudaStream)
         if tuple(given.__dlpack_device__()) != (_DLPACK_CUDA, self.gpu.index):  # type: ignore[attr-defined]
             return None
-        with self.torch.cuda.stream(stream.handle):
-            tensor = self.torch.from_dlpack(given).contiguous()
-            if tensor.data_ptr() % ALIGNMENT:
-                tensor = tensor.clone()
+        tensor = self._awaited(given, stream) if isinstance(given, self.torch.Tensor) else None
+        if tensor is None:
+            with self.torch.cuda.stream(stream.handle):
+                tensor = self.torch.from_dlpack(given).contiguous()
+                if tensor.data_ptr() % ALIGNMENT:
+                    tensor = tensor.clone()
         dtype = _DTYPES.get(str(tensor.dtype).removeprefix("torch."))
         if dtype is None:
             raise DeviceError(f"arrays of {tensor.dtype} cannot be taken over; convert it")
         memory = Memory(int(tensor.data_ptr()), tensor.numel() * dtype.itemsize, tensor)
         return memory, dtype, tuple(int(d) for d in tensor.shape)
+
+    def _awaited(self, tensor: Any, stream: CudaStream) -> Any | None:
+        """A tensor that can be used as it is, as DLPack would have it but sooner; None for others."""
+        if not tensor.is_contiguous() or tensor.is_neg() or tensor.data_ptr() % ALIGNMENT:
+            return None
+        current = self.torch.cuda.current_stream(self.gpu.index)
+        if not current.query():  # else all its work is done
+            stream.handle.wait_stream(current)
+        return tensor.detach()
 
     def export_array(self, memory: Memory, offset: int, dtype: np.dtype, shape: tuple[int, ...]) -> Any:
         """See Device: a tensor."""
@@ -289,6 +301,11 @@ class CudaStream(Stream):
     def event(self) -> Event:
         """See Stream."""
         return _CudaEvent(self)
+
+    def hold(self) -> None:
+        """See Stream: torch has a kernel that does nothing for so many cycles."""
+        with self.device.torch.cuda.stream(self.handle):
+            self.device.torch.cuda._sleep(_HELD)
 
     def synchronise(self) -> None:
         """See Stream."""

@@ -135,6 +135,12 @@ class Stream(ABC):
     def event(self) -> Event:
         """The present end of the queue."""
 
+    def hold(self) -> None:  # noqa: B027 - most devices need none
+        """Keep the device at work for long enough that a few calls can queue up: between events then only work counts.
+
+        Without it, a launch shorter than what the host takes to make it would be timed as long as that.
+        """
+
     @abstractmethod
     def synchronise(self) -> None:
         """Wait until everything is done. Raises DeviceError for what went wrong meanwhile."""

@@ -7,7 +7,7 @@ same code does so for every device; `residence.py` decides what never needs to t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,10 +19,11 @@ from fusible.runtime.devices.frames import Capture, DeviceFrame, DeviceLayout, R
 from fusible.runtime.devices.program import DeviceProgram
 from fusible.runtime.devices.residence import Residence, is_same_memory, residence
 from fusible.runtime.devices.segments import DeviceSegment, device_segments, single_segment
+from fusible.runtime.devices.straight import Shapes, Straight, shapes_of, straight
 from fusible.runtime.dims import evaluate_dim, symbols_of
 from fusible.runtime.memory import Placement, aligned_bytes
 from fusible.runtime.plan import Alloc, Call, Copy, If, Launch, Loop, Plan, PlanValue, Step
-from fusible.runtime.plan_session import PlanSession, where_of
+from fusible.runtime.plan_session import MAX_LAYOUTS, PlanSession, where_of
 from fusible.runtime.session import owned, poison
 from fusible.runtime.signature import DTYPES, TensorSpec, check_input
 from fusible.runtime.views import arena_view, shape_of
@@ -55,6 +56,7 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
         self._given_outputs: dict[str, Any] = {}
         self._keeps_results = True
         self._held: frozenset[int] = frozenset()
+        self._straight: dict[Shapes, Straight] = {}
         self.captures: list[Capture] = []
 
     # Runs
@@ -119,6 +121,46 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
             for number, spec in zip(self._executable.plan.outputs, self._executable.outputs, strict=True)
         }
         on_device = {number: array for number, array in bound.items() if isinstance(array, DeviceArray)}
+        shapes = shapes_of(arguments) if self._observer is None and not self._poison else None
+        known = None if shapes is None else self._straight.get(shapes)
+        if known is not None and known.layout.arena is not self._frame.arena:
+            known = None  # other shapes needed more memory since
+        if known is not None and (results := self._replayed(known, arguments, on_device)) is not None:
+            return results
+        results = self._run_generally(arguments, on_device)
+        if shapes is not None and known is None:
+            self._settle(shapes)
+        return results
+
+    def _settle(self, shapes: Shapes) -> None:
+        """Remember how a run with these shapes, which has just ended well, goes straight through."""
+        env = self._frame.bound[(shapes,)]
+        layout = self._layout(self._frame, env)
+        found = straight(self._frame.plan, self._segments(self._frame), layout)
+        if found is not None:
+            if len(self._straight) >= MAX_LAYOUTS:
+                self._straight.pop(next(iter(self._straight)))
+            self._straight[shapes] = found
+
+    def _replayed(
+        self, known: Straight, arguments: Sequence[Any], bound: Mapping[int, DeviceArray]
+    ) -> list[Any] | None:
+        """The outputs of a run that is one graph; None if no graph was captured for where its arrays lie."""
+        fits = all(n not in bound or bound[n].shape == shape for n, shape in known.outputs)
+        given = known.given(arguments) if fits else None
+        if given is None:
+            return None
+        results = [self._output(self._frame, n, shape, bound.get(n)) for n, shape in known.outputs]
+        graph = known.graph([*given.addresses, *(r.memory.address + r.offset for r in results)])
+        if graph is None:
+            return None
+        for memory, array in given.staged:
+            if array.nbytes:
+                self._stream.upload(memory, 0, np.ascontiguousarray(array))
+        graph.replay()
+        return results
+
+    def _run_generally(self, arguments: list[Any], on_device: Mapping[int, DeviceArray]) -> list[Any]:
         try:
             with np.errstate(all="ignore"):
                 return self._execute(self._frame, arguments, {}, on_device, self._names)
@@ -366,6 +408,7 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
             return super()._timed(frame, position, step, values, env)
         assert isinstance(values, RunValues)
         prepared = self._prepared(step, values.layout, values, env)
+        self._stream.hold()
         before = self._stream.event()
         if prepared is not None:
             prepared.launch()

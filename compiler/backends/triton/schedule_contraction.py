@@ -13,7 +13,7 @@ from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.ir.symbols import Dim, bounds_of, ceildiv, product
 from fusible.compiler.ir.types import DType
 
-__all__ = ["ContractionSchedule", "Sizes", "has_matrix_unit", "schedule_contraction", "steps_of"]
+__all__ = ["ContractionSchedule", "Sizes", "has_matrix_unit", "schedule_contraction", "steps_of", "tiles_of"]
 
 _MATRIX_TILES = ((128, 256, 8), (256, 128, 8), (128, 128, 8), (128, 64, 4), (64, 128, 4), (64, 64, 4))
 _SMALL_TILES = (
@@ -62,8 +62,18 @@ class ContractionSchedule:
     slices: int = 1
 
 
-def schedule_contraction(sizes: Sizes, kind: DType, precision: str, target: GpuTarget) -> ContractionSchedule:
-    """The schedule of a contraction. kind: the operands' type; precision: `ieee` or `tf32`, of products of f32."""
+def schedule_contraction(
+    sizes: Sizes,
+    kind: DType,
+    precision: str,
+    target: GpuTarget,
+    *,
+    tiles: Sequence[tuple[int, int, int]] | None = None,
+) -> ContractionSchedule:
+    """The schedule of a contraction. kind: the operands' type; precision: `ieee` or `tf32`, of products of f32.
+
+    tiles: (rows, columns, warps) to choose among, by default all that may be (`tiles_of`).
+    """
     matrix = has_matrix_unit(kind, precision, target)
     block_k, together = _block_k(sizes.depths, kind, matrix)
     m, n, batch = (_estimate(d) for d in (sizes.rows, sizes.columns, sizes.batch))
@@ -73,12 +83,18 @@ def schedule_contraction(sizes: Sizes, kind: DType, precision: str, target: GpuT
         waves = -(-batch * -(-m // rows) * -(-n // columns) // target.multiprocessors)
         return waves * rows * columns * (1 + _SIDE / rows + _SIDE / columns), -rows * columns
 
-    rows, columns, warps = min(_tiles(m, n, matrix, target), key=time)
+    rows, columns, warps = min(tiles or _tiles(m, n, matrix, target), key=time)
     programs = batch * -(-m // rows) * -(-n // columns)
     whole = ContractionSchedule(rows, columns, block_k, together, _GROUP, warps, 2)
     slices = _slices(whole, sizes, programs, matrix, target)
     stages = _stages(rows, columns, block_k * slices, kind, matrix, target)
     return replace(whole, warps=warps * slices, stages=stages, slices=slices)
+
+
+def tiles_of(sizes: Sizes, kind: DType, precision: str, target: GpuTarget) -> list[tuple[int, int, int]]:
+    """The tiles that a contraction may have, as (rows, columns, warps); arguments as for `schedule_contraction`."""
+    matrix = has_matrix_unit(kind, precision, target)
+    return _tiles(_estimate(sizes.rows), _estimate(sizes.columns), matrix, target)
 
 
 def _slices(made: ContractionSchedule, sizes: Sizes, programs: int, matrix: bool, target: GpuTarget) -> int:
