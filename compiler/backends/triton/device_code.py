@@ -43,6 +43,7 @@ def device_kernel(name: str, kernel: PrintedKernel) -> DeviceKernel:
         divisibility={a.name: a.divisibility for a in rule.arguments if a.divisibility > 1},
         warps=rule.warps,
         stages=rule.stages,
+        workspace=rule.workspace,
     )
 
 

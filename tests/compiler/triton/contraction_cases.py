@@ -287,6 +287,12 @@ def runs() -> Iterator[tuple[str, Callable[[], object]]]:
                     f"{name} {np.dtype(dtype)}, {together} of {depths} axes together",
                     lambda made=made, about=about, tile=tile: check(made.region, **about, tile=tile),
                 )
+            for split in (2, 3):
+                tile = ContractionSchedule(16, 16, 16 if np.dtype(dtype).itemsize > 1 else 32, 1, 2, 1, 2, split=split)
+                yield (
+                    f"{name} {np.dtype(dtype)}, {split} parts",
+                    lambda made=made, about=about, tile=tile: check(made.region, **about, tile=tile),
+                )
             if (tile := sliced(made)) is not None:
                 yield (
                     f"{name} {np.dtype(dtype)}, {tile.slices} slices",
