@@ -15,7 +15,7 @@ from fusible.compiler.backends.triton.roofline import Bound, Product, Tile, pred
 from fusible.compiler.ir.symbols import Dim, bounds_of, ceildiv, product
 from fusible.compiler.ir.types import DType
 
-__all__ = ["ContractionSchedule", "Sizes", "has_matrix_unit", "schedule_contraction", "steps_of"]
+__all__ = ["ContractionSchedule", "Sizes", "has_matrix_unit", "schedule_contraction", "shared_bytes", "steps_of"]
 
 _MATRIX_TILES = ((128, 256, 8), (256, 128, 8), (128, 128, 8), (128, 64, 4), (64, 128, 4), (64, 64, 4))
 _SMALL_TILES = (
@@ -35,6 +35,7 @@ _PART_STEPS = 4  # of a part, at least: fewer fill no pipeline
 _RESIDENT = 2  # programs of a multiprocessor that share tiles, at most
 _LINE = 128  # bytes that neighbours are fetched in; a row of a block that is shorter wastes some (assumed: the root)
 _GAIN = 0.95  # of the predicted time of whole sums, which split ones must stay below: predictions err
+_READ_SHARED = ("cuda:sm_90", "cuda:sm_100")  # whose matrix instructions take operands from shared memory
 _KINDS = {DType.F16: MatrixType.FP16, DType.BF16: MatrixType.BF16, DType.F32: MatrixType.TF32}
 
 
@@ -195,11 +196,27 @@ def _padded(terms: int, least: int, most: int) -> tuple[int, int]:
 
 
 def _stages(rows: int, columns: int, block_k: int, kind: DType, matrix: bool, target: GpuTarget) -> int:
-    """As many blocks of the operands as fit into shared memory, from 2 to 4: more wait for nothing."""
-    if not matrix:
+    """As many blocks of the operands as fit into shared memory, from 2 to 4: more wait for nothing.
+
+    On AMD's GPUs 2: loads of the next block are on their way into registers (AMD, "Optimizing Triton kernels").
+    """
+    if not matrix or target.backend == "hip":
         return 2
-    step = (rows + columns) * block_k * kind.numpy.itemsize
-    return max(2, min(_MOST_STAGES, target.shared_per_block // step))
+    made = ContractionSchedule(rows, columns, block_k, 1, _GROUP, 1, _MOST_STAGES)
+    while made.stages > 2 and shared_bytes(made, kind, target) > target.shared_per_block:
+        made = replace(made, stages=made.stages - 1)
+    return made.stages
+
+
+def shared_bytes(made: ContractionSchedule, kind: DType, target: GpuTarget) -> int:
+    """Bytes of shared memory of the operands that a program has on their way, as Triton lays them out.
+
+    Where matrix instructions read them while others arrive (Hopper, Blackwell), each stage has a block; elsewhere the
+    block that is multiplied is in registers.
+    """
+    step = (made.block_m + made.block_n) * made.block_k * made.slices * kind.numpy.itemsize
+    reads_shared = target.target in _READ_SHARED and made.block_m >= _SIDE
+    return step * (made.stages if reads_shared else max(1, made.stages - 1))
 
 
 def _estimate(dim: Dim) -> int:

@@ -6,7 +6,12 @@ import pytest
 
 from fusible.compiler.backends.triton import roofline
 from fusible.compiler.backends.triton.gpu_targets import GPUS, gpu_target
-from fusible.compiler.backends.triton.schedule_contraction import ContractionSchedule, Sizes, schedule_contraction
+from fusible.compiler.backends.triton.schedule_contraction import (
+    ContractionSchedule,
+    Sizes,
+    schedule_contraction,
+    shared_bytes,
+)
 from fusible.compiler.ir.symbols import Symbol, SymInt
 from fusible.compiler.ir.types import DType
 
@@ -46,10 +51,18 @@ def test_blocks_fit_shared_memory(gpu: str) -> None:
     for rows, columns, depth in ((1 << 16, 1 << 16, 1 << 12), (64, 64, 64), (49, 2048, 512)):
         for kind in (DType.F32, DType.F16, DType.I8):
             found = made(rows, columns, depth, kind=kind, gpu=gpu)
-            step = (found.block_m + found.block_n) * found.block_k * kind.numpy.itemsize
-            assert step * found.stages <= target.shared_per_block
+            assert shared_bytes(found, kind, target) <= target.shared_per_block
             for number in (found.block_m, found.block_n, found.block_k, found.warps):
                 assert number & (number - 1) == 0
+
+
+def test_shared_memory_is_that_of_the_instructions() -> None:
+    """As Triton's builds for these targets report it."""
+    large, small = ContractionSchedule(128, 128, 64, 1, 8, 8, 4), ContractionSchedule(16, 64, 64, 1, 8, 4, 4)
+    assert shared_bytes(large, DType.F16, H100) == 4 * 256 * 64 * 2
+    assert shared_bytes(small, DType.F16, H100) == 3 * 80 * 64 * 2
+    assert shared_bytes(large, DType.F16, A100) == 3 * 256 * 64 * 2
+    assert made(4096, 4096, 4096, gpu="mi300x").stages == 2
 
 
 def test_a_step_stays_at_one_tap_of_a_window_where_channels_fill_it() -> None:
