@@ -230,6 +230,12 @@ def few_rows_of_a_large_product(m: Model) -> Case:
     return m.case(m("matmul", m.x(3, 70), m.w(70, 65)))
 
 
+@case(70, chosen=True)
+def row_by_a_matrix_that_is_computed(m: Model) -> Case:
+    """A sum would read the matrix across."""
+    return m.case(m("matmul", m.x(1, 70), m.x(70, 97)))
+
+
 @case(21)
 def two_columns(m: Model) -> Case:
     return m.case(m("matmul", m.x(20, 21), m.w(21, 2)))
