@@ -31,6 +31,7 @@ from fusible.runtime.devices.device import (
     Prepared,
     Span,
     Stream,
+    Workspace,
 )
 
 __all__ = ["CudaDevice", "CudaStream", "Gpu", "find_gpu", "open_gpu"]
@@ -187,8 +188,11 @@ class CudaDevice(Device):
 class _CudaLaunch(Prepared):
     """A launch with its arguments as the driver reads them: pointers to values that live here."""
 
-    def __init__(self, stream: CudaStream, function: _Function, programs: int, values: Sequence[Any]) -> None:
+    def __init__(
+        self, stream: CudaStream, function: _Function, programs: int, values: Sequence[Any], workspace: Workspace
+    ) -> None:
         self._stream, self._function, self._programs = stream, function, programs
+        self._workspace = workspace
         self._scratch = [stream.allocate(nbytes * programs) if nbytes else None for nbytes in function.image.scratch]
         pointers = [ctypes.c_void_p(None if memory is None else memory.address) for memory in self._scratch]
         self._values = [*values, *pointers]
@@ -294,12 +298,15 @@ class CudaStream(Stream):
         """See Stream."""
         if programs > _MAX_PROGRAMS:
             raise ExecutionError(where, f"{programs} programs, more than the {_MAX_PROGRAMS} of a launch")
+        workspace = self.workspace(kernel.kernel, programs)
+        spans = [*spans, *workspace.spans]
         types = [type_ for _, type_ in kernel.kernel.arguments[len(spans) :]]
         if unknown := [type_ for type_ in types if type_ not in _C_TYPES]:
             raise ExecutionError(where, f"kernel {kernel.kernel.name}: numbers of type {unknown[0]} cannot be passed")
         values = [_C_TYPES[type_](number) for type_, number in zip(types, numbers, strict=True)]
         function: _Function = kernel.handle
-        return _CudaLaunch(self, function, programs, [*(ctypes.c_void_p(s.address) for s in spans), *values])
+        pointers = [ctypes.c_void_p(span.address) for span in spans]
+        return _CudaLaunch(self, function, programs, [*pointers, *values], workspace)
 
     def capture(self, launches: Sequence[Prepared]) -> Graph:
         """See Stream."""

@@ -61,6 +61,10 @@ def _other_warps(made: ContractionSchedule) -> ContractionSchedule:
 
 def _neighbours(chosen: ContractionSchedule, matrix: bool) -> Iterator[ContractionSchedule]:
     yield _other_warps(chosen)
+    if chosen.slices == 1:
+        yield replace(chosen, split=chosen.split * 2)
+        yield replace(chosen, split=max(1, chosen.split // 2))
+        yield replace(chosen, split=1 if chosen.split > 1 else 4)
     yield replace(chosen, stages=chosen.stages + 1)
     yield replace(chosen, block_k=chosen.block_k * 2, stages=max(2, chosen.stages - 1))
     yield replace(chosen, stages=chosen.stages - 1 if matrix else 1)
@@ -75,6 +79,8 @@ def _fits_product(s: ContractionSchedule, sizes: Sizes, kind: DType, matrix: boo
     inner, outer = steps_of(sizes, s)
     steps = inner * outer
     if s.slices > 1 and not (isinstance(steps, int) and steps % s.slices == 0):
+        return False
+    if s.split > 1 and not (isinstance(steps, int) and steps >= 2 * s.split):
         return False
     if not (1 <= s.warps <= _MANY_WARPS and 1 <= s.stages <= _MOST_STAGES and s.block_k >= _LEAST):
         return False

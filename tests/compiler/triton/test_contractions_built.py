@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from fusible.compiler.backends.triton.aot import BuiltKernel, build
+from fusible.compiler.backends.triton.contraction import contraction_of
+from fusible.compiler.backends.triton.contraction_printer import print_product, sizes_of
 from fusible.compiler.backends.triton.gpu_targets import gpu_target
 from fusible.compiler.backends.triton.print_kernel import print_kernel
+from fusible.compiler.backends.triton.schedule_contraction import schedule_contraction, shared_bytes
 from tests.compiler.triton.contractions import Case, Model
 
 INSTRUCTIONS = {"h100": "wgmma.mma_async", "a100": "mma.sync", "mi300x": "v_mfma"}
@@ -63,6 +66,15 @@ def test_products_are_not_made_to_wait_for_each_other() -> None:
     assert "wgmma.wait_group.sync.aligned 1" in found.assembly  # one step is multiplied while the next arrives
     first = re.search(r"ld\.global\.b16|\$L__BB0_1:", found.assembly)
     assert first and first[0] == "ld.global.b16"  # the bias, before the loop
+
+
+@pytest.mark.parametrize("gpu", ["h100", "a100"])
+def test_shared_memory_is_what_the_schedule_reckons_with(gpu: str) -> None:
+    target, made = gpu_target(gpu), product(np.dtype("float16"))
+    contraction = contraction_of(made.region, made.constants)
+    chosen = schedule_contraction(sizes_of(contraction), contraction.kind, "ieee", target)
+    report = build(print_product(contraction, chosen, "ieee"), target).report
+    assert report.shared == shared_bytes(chosen, contraction.kind, target)
 
 
 def test_products_of_single_precision_are_exact_by_default() -> None:

@@ -111,6 +111,19 @@ def test_views_stay_on_the_device() -> None:
     assert counted(exe, {"x": x}) == {"upload": 1, "replay": 1, "download": 1}
 
 
+def test_programs_share_sums_the_same_in_every_run() -> None:
+    """The memory they share grows with the sizes; graphs that know the smaller one still run."""
+    session = session_of(plans.shared_sums())
+    given = {rows: numbers(rows, 77, seed=rows) for rows in (3, 200, 1)}
+    first: dict[int, np.ndarray] = {}
+    for rows in (3, 200, 3, 1, 200, 3, 200, 1, 3, 1):
+        results = session.run({"x": given[rows]})
+        wanted = first.setdefault(rows, results["y"])
+        assert np.allclose(wanted, 2 * given[rows].sum(1), rtol=1e-5, atol=1e-5)
+        assert np.array_equal(results["y"], wanted) and np.array_equal(results["again"], wanted)
+    assert len(session.captures) == 3
+
+
 def test_values_stored_in_another_order() -> None:
     x = numbers(5, 7)
     for _ in range(3):
