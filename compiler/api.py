@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 import onnx
 
-from fusible.compiler.backends.cpu.backend import CpuBackend
 from fusible.compiler.backends.numpy import NumpyBackend
 from fusible.compiler.backends.triton.backend import TritonBackend
 from fusible.compiler.frontend.convert import import_model
@@ -90,6 +89,8 @@ def _backend(target: str, options: Options) -> NumpyBackend:
     if gpu is not None:
         return TritonBackend(target, gpu, options.products)
     if target == "cpu":
+        from fusible.compiler.backends.cpu.backend import CpuBackend  # noqa: PLC0415 - large, and only for this target
+
         exact = options.exactness is Exactness.EXACT
         return CpuBackend(options.threads, exact=exact, bf16=options.precision == "bf16")
     return NumpyBackend()
