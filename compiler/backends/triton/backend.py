@@ -6,8 +6,9 @@ Nodes whose kernels are equal but for the numbers that a launch hands over share
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -18,6 +19,8 @@ from fusible.compiler.backends.numpy import writes_buffers
 from fusible.compiler.backends.regions import RegionBackend
 from fusible.compiler.backends.triton.device_code import device_kernel
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
+from fusible.compiler.backends.triton.launch import LaunchRule
+from fusible.compiler.backends.triton.overlap import can_overlap
 from fusible.compiler.backends.triton.print_kernel import print_node
 from fusible.compiler.backends.triton.printer import Chosen, PrintedKernel
 from fusible.compiler.backends.triton.regions import IEEE, kernel_of
@@ -35,6 +38,8 @@ from fusible.runtime.devices.code import DeviceKernel
 from fusible.runtime.devices.residence import SAME_MEMORY
 
 __all__ = ["TritonBackend"]
+
+_WORTH_FETCHING = 16 << 10  # bytes of a constant
 
 
 class TritonBackend(RegionBackend[PrintedKernel]):
@@ -147,9 +152,11 @@ class TritonBackend(RegionBackend[PrintedKernel]):
         inputs = tuple(formal.get(v, v) for v in built.inputs)
         rule = kernel.rule
         dims = (rule.grid, *(a.dim for a in rule.arguments if a.dim is not None))
+        constants = {n: self._stored(inputs[n], order) for n, order in kernel.repacked.items()}
+        if self.target.startswith("cuda:") and can_overlap(self.gpu):
+            kernel = replace(kernel, fixed=_fixed(rule, inputs))
         name = self._named(kernel, word_of(node))
         inplace = overwritable(built.region)
-        constants = {n: self._stored(inputs[n], order) for n, order in kernel.repacked.items()}
         return Emitted(name, "", True, dims, inplace, native=True, inputs=inputs, constants=constants)
 
     def _stored(self, operand: Value | None, order: Order) -> np.ndarray:
@@ -171,3 +178,13 @@ class TritonBackend(RegionBackend[PrintedKernel]):
             if kernel.chosen is not None:
                 self.chosen[made] = kernel.chosen
         return self._names[key]
+
+
+def _fixed(rule: LaunchRule, inputs: Sequence[Value | None]) -> dict[str, int]:
+    """The bytes of a launch's constants by the names of the kernel's arguments, the small ones left out."""
+    found = {
+        argument.name: value.constant.array.nbytes
+        for argument, value in zip(rule.arguments, inputs, strict=False)
+        if value is not None and value.constant is not None
+    }
+    return {name: nbytes for name, nbytes in found.items() if nbytes >= _WORTH_FETCHING}

@@ -28,6 +28,7 @@ from typing import Any
 
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget, gpu_target
 from fusible.compiler.backends.triton.launch import Argument, LaunchRule
+from fusible.compiler.backends.triton.overlap import can_overlap
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.errors import FusibleError, KernelBuildError
 from fusible.runtime.devices.code import DeviceKernel
@@ -75,11 +76,12 @@ def printed_kernel(kernel: DeviceKernel) -> PrintedKernel:
     """A kernel as its printer gave it, but for what only the plan knows: how many programs and which numbers."""
     arguments = tuple(Argument(n, t, None, kernel.divisibility.get(n, 1)) for n, t in kernel.arguments)
     rule = LaunchRule(kernel.entry, arguments, dict(kernel.constants), (), (), kernel.warps, kernel.stages)
-    return PrintedKernel(kernel.source, rule)
+    return PrintedKernel(kernel.source, rule, fixed=kernel.fixed)
 
 
 def _key(kernel: DeviceKernel, gpu: GpuTarget, form: Form) -> str:
-    known = asdict(replace(kernel, name="", scratch_bytes=0, sites=()))
+    fixed = kernel.fixed if form is Form.IMAGE and can_overlap(gpu) else {}
+    known = asdict(replace(kernel, name="", fixed=fixed, scratch_bytes=0, sites=()))
     return _digest(json.dumps([known, gpu.target, form.value, *_versions(form)], sort_keys=True))
 
 

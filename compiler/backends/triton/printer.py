@@ -47,13 +47,14 @@ class PrintedKernel:
     """The text of a file that defines one kernel, and how it is launched.
 
     repacked: the inputs, constants all, that the kernel reads in another order of dimensions than the region has them.
-    chosen: among which configurations; None where there is no choice, or nobody asked.
+    chosen: among which configurations; None where there is no choice, or nobody asked. fixed: as `DeviceKernel` has it.
     """
 
     source: str
     rule: LaunchRule
     repacked: Mapping[int, Order] = field(default_factory=dict)
     chosen: Chosen | None = None
+    fixed: Mapping[str, int] = field(default_factory=dict)
 
 
 def print_region(region: Region, schedule: Schedule, name: str = "kernel") -> PrintedKernel:
