@@ -82,9 +82,7 @@ def schedule_attention(
     return replace(made, split=_split(made, attention, kind, item, target))
 
 
-def _split(
-    made: AttentionSchedule, attention: Attention, kind: MatrixType | None, item: int, target: GpuTarget
-) -> int:
+def _split(made: AttentionSchedule, attention: Attention, kind: MatrixType | None, item: int, target: GpuTarget) -> int:
     """Programs that share the keys of a block of queries. Batch and heads count as the fewest they may be."""
     extents = attention.region.extents
     queries: Dim = 1 if attention.query is None else extents[attention.query]
