@@ -42,6 +42,7 @@ def contraction(
     LEFT: tl.constexpr,
     RIGHT_COLUMNS: tl.constexpr,
     RIGHT: tl.constexpr,
+    AHEAD: tl.constexpr,
     EPILOGUE: tl.constexpr,
     PARTIAL: tl.constexpr,
     ACCUMULATOR: tl.constexpr,
@@ -64,7 +65,9 @@ def contraction(
     LEFT_ROWS(batch, r, arguments, BLOCK_M, BLOCK_K) -> a tuple: what does not change over the depth.
     LEFT(batch, r, step, state, arguments, BLOCK_M, BLOCK_K) -> [BLOCK_M, BLOCK_K], zero behind the last depth.
     RIGHT_COLUMNS(batch, c, arguments, BLOCK_K, BLOCK_N), RIGHT(batch, c, step, state, arguments, BLOCK_K, BLOCK_N)
-    -> [BLOCK_K, BLOCK_N] in the same way. EPILOGUE(sums, batch, r, c, arguments, BLOCK_M, BLOCK_N) stores.
+    -> [BLOCK_K, BLOCK_N] in the same way. AHEAD(batch, r, c, arguments, BLOCK_M, BLOCK_N) -> a tuple: what is loaded
+    for the epilogue before the loop, so that nothing waits for it later. EPILOGUE(sums, batch, r, c, ahead, arguments,
+    BLOCK_M, BLOCK_N) stores.
 
     SLICES: so many blocks of the depth are multiplied side by side, by different warps, and added up at the end: a sum
     of few tiles and many terms then takes a fraction of the steps. The hooks of operands are given positions
@@ -95,6 +98,7 @@ def contraction(
         own_r = r[None, :, :]
         own_c = c[None, :, :]
         sums = tl.zeros([SLICES, BLOCK_M, BLOCK_N], ACCUMULATOR)
+    ahead = AHEAD(batch, r, c, arguments, BLOCK_M, BLOCK_N)
     left_state = LEFT_ROWS(batch, own_r, arguments, BLOCK_M, BLOCK_K)
     right_state = RIGHT_COLUMNS(batch, own_c, arguments, BLOCK_K, BLOCK_N)
     for step in range(first, last):
@@ -111,9 +115,12 @@ def contraction(
     if SLICES > 1:
         sums = tl.sum(sums, 0)
     if SPLIT == 1:
-        EPILOGUE(sums, batch, r, c, arguments, BLOCK_M, BLOCK_N)
+        # Always true: grids have one dimension. Without a branch here ptxas moves roundings of sums to before the last
+        # wait for wgmma, and then runs these one at a time in the whole loop (its advice C7514).
+        if tl.program_id(1) == 0:
+            EPILOGUE(sums, batch, r, c, ahead, arguments, BLOCK_M, BLOCK_N)
     else:
         parts = workspace + program.to(tl.int64) * (SPLIT * BLOCK_M * BLOCK_N)
         kept(sums, parts + part * (BLOCK_M * BLOCK_N), None, BLOCK_M, BLOCK_N)
         if comes_last(counters + program, SPLIT):
-            EPILOGUE(summed(parts, SPLIT, BLOCK_M, BLOCK_N), batch, r, c, arguments, BLOCK_M, BLOCK_N)
+            EPILOGUE(summed(parts, SPLIT, BLOCK_M, BLOCK_N), batch, r, c, ahead, arguments, BLOCK_M, BLOCK_N)

@@ -52,7 +52,8 @@ class DeviceImage:
     """A kernel built for one architecture. data: cubin or hsaco; symbol: the function in it.
 
     threads: of a program. shared: bytes of dynamic shared memory of a program. scratch: bytes of the two trailing
-    scratch arguments that Triton's calling convention has, per program; 0 for none.
+    scratch arguments that Triton's calling convention has, per program; 0 for none. overlaps: the kernel waits
+    itself for the launch before it, so it may be launched before that has ended.
     """
 
     symbol: str
@@ -60,6 +61,7 @@ class DeviceImage:
     threads: int
     shared: int
     scratch: tuple[int, int] = (0, 0)
+    overlaps: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ from fusible.runtime.devices.device import (
 __all__ = ["CudaDevice", "CudaStream", "Gpu", "find_gpu", "open_gpu"]
 
 _MAX_PROGRAMS = 2**31 - 1  # of the grid's first dimension
+_HELD = 200_000  # cycles: a tenth of a millisecond
 _DLPACK_CUDA = 2  # kDLCUDA of DLPack's DLDeviceType
 _C_TYPES: dict[str, Any] = {
     "i8": ctypes.c_int8, "i16": ctypes.c_int16, "i32": ctypes.c_int32, "i64": ctypes.c_int64,
@@ -105,6 +106,7 @@ class CudaDevice(Device):
         self.name = f"cuda:{gpu.index} ({gpu.name})"
         self.gpu, self.torch, self.driver = gpu, torch, driver
         self._images = dict(images)
+        self._dtypes = {getattr(torch, name): dtype for name, dtype in _DTYPES.items() if hasattr(torch, name)}
         self._functions: dict[tuple[bytes, str], _Function] = {}
         self._process = os.getpid()
         self._context = driver.primary_context(gpu.index)
@@ -150,17 +152,30 @@ class CudaDevice(Device):
     def import_array(self, given: object, stream: Stream) -> tuple[Memory, np.dtype, tuple[int, ...]] | None:
         """See Device. The work that makes the array is waited for in the stream, as DLPack says."""
         assert isinstance(stream, CudaStream)
-        if tuple(given.__dlpack_device__()) != (_DLPACK_CUDA, self.gpu.index):  # type: ignore[attr-defined]
+        tensor = self._awaited(given, stream) if isinstance(given, self.torch.Tensor) else None
+        if tensor is None and tuple(given.__dlpack_device__()) != (_DLPACK_CUDA, self.gpu.index):  # type: ignore[attr-defined]
             return None
-        with self.torch.cuda.stream(stream.handle):
-            tensor = self.torch.from_dlpack(given).contiguous()
-            if tensor.data_ptr() % ALIGNMENT:
-                tensor = tensor.clone()
-        dtype = _DTYPES.get(str(tensor.dtype).removeprefix("torch."))
+        if tensor is None:
+            with self.torch.cuda.stream(stream.handle):
+                tensor = self.torch.from_dlpack(given).contiguous()
+                if tensor.data_ptr() % ALIGNMENT:
+                    tensor = tensor.clone()
+        dtype = self._dtypes.get(tensor.dtype)
         if dtype is None:
             raise DeviceError(f"arrays of {tensor.dtype} cannot be taken over; convert it")
         memory = Memory(int(tensor.data_ptr()), tensor.numel() * dtype.itemsize, tensor)
-        return memory, dtype, tuple(int(d) for d in tensor.shape)
+        return memory, dtype, tuple(tensor.shape)
+
+    def _awaited(self, tensor: Any, stream: CudaStream) -> Any | None:
+        """A tensor that can be used as it is, as DLPack would have it but sooner; None for others."""
+        if not tensor.is_cuda or tensor.get_device() != self.gpu.index:
+            return None
+        if not tensor.is_contiguous() or tensor.is_neg() or tensor.data_ptr() % ALIGNMENT:
+            return None
+        current = self.torch.cuda.current_stream(self.gpu.index)
+        if not current.query():  # else all its work is done
+            stream.handle.wait_stream(current)
+        return tensor.detach()
 
     def export_array(self, memory: Memory, offset: int, dtype: np.dtype, shape: tuple[int, ...]) -> Any:
         """See Device: a tensor."""
@@ -185,13 +200,13 @@ class _CudaLaunch(Prepared):
         pointers = [ctypes.c_void_p(None if memory is None else memory.address) for memory in self._scratch]
         self._values = [*values, *pointers]
         self._parameters = (ctypes.c_void_p * len(self._values))(*map(ctypes.addressof, self._values))
+        image = function.image
+        block = (image.threads, image.shared)
+        self._launch = stream.driver.prepared(function.address, programs, *block, stream.number, image.overlaps)
 
     def launch(self) -> None:
         """See Prepared."""
-        image = self._function.image
-        self._stream.driver.launch(
-            self._function.address, self._programs, image.threads, image.shared, self._stream.number, self._parameters
-        )
+        self._launch.run(self._parameters)
 
 
 class _CudaGraph(Graph):
@@ -236,22 +251,29 @@ class CudaStream(Stream):
         """Make a stream on a GPU."""
         self.device, self.driver = device, device.driver
         self.handle = device.torch.cuda.Stream(device.gpu.index)
+        self._place = f"cuda:{device.gpu.index}"
         self.number = int(self.handle.cuda_stream)
 
     def allocate(self, nbytes: int) -> Memory:
         """See Stream: torch's allocator reuses memory in the order of the stream that it was allocated for."""
-        torch = self.device.torch
+        return self.allocate_all([nbytes])[0]
+
+    def allocate_all(self, sizes: Sequence[int]) -> list[Memory]:
+        """See Stream: the stream becomes torch's once for all of them, which takes longer than to allocate."""
+        torch, found = self.device.torch, list[Memory]()
         try:
             with torch.cuda.stream(self.handle):
-                tensor = torch.empty(max(1, nbytes), dtype=torch.uint8, device=f"cuda:{self.device.gpu.index}")
+                for nbytes in sizes:
+                    tensor = torch.empty(max(1, nbytes), dtype=torch.uint8, device=self._place)
+                    found.append(Memory(int(tensor.data_ptr()), nbytes, tensor))
         except torch.cuda.OutOfMemoryError as error:
             known = self.device.memory()
             raise ExecutionError(
                 f"memory of {self.device.name}",
-                f"asked for {nbytes} bytes and {known.free} of {known.total} are free; use smaller shapes or fewer "
-                "sessions",
+                f"asked for {sizes[len(found)]} bytes and {known.free} of {known.total} are free; use smaller shapes "
+                "or fewer sessions",
             ) from error
-        return Memory(int(tensor.data_ptr()), nbytes, tensor)
+        return found
 
     def upload(self, target: Memory, offset: int, source: np.ndarray) -> None:
         """See Stream: waits, since the driver may still read pinned memory when the call returns."""
@@ -296,6 +318,11 @@ class CudaStream(Stream):
     def event(self) -> Event:
         """See Stream."""
         return _CudaEvent(self)
+
+    def hold(self) -> None:
+        """See Stream: torch has a kernel that does nothing for so many cycles."""
+        with self.device.torch.cuda.stream(self.handle):
+            self.device.torch.cuda._sleep(_HELD)
 
     def synchronise(self) -> None:
         """See Stream."""

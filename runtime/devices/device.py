@@ -115,6 +115,10 @@ class Stream(ABC):
         Raises ExecutionError, with what was asked for and what there is, if the device has not so much.
         """
 
+    def allocate_all(self, sizes: Sequence[int]) -> list[Memory]:
+        """As `allocate`, for each of several sizes."""
+        return [self.allocate(nbytes) for nbytes in sizes]
+
     @abstractmethod
     def upload(self, target: Memory, offset: int, source: np.ndarray) -> None:
         """Copy the bytes of a contiguous array to `offset` bytes into the memory; the array may be changed at once."""
@@ -166,6 +170,12 @@ class Stream(ABC):
     @abstractmethod
     def event(self) -> Event:
         """The present end of the queue."""
+
+    def hold(self) -> None:  # noqa: B027 - most devices need none
+        """Keep the device at work for long enough that a few calls can queue up: between events then only work counts.
+
+        Without it, a launch shorter than what the host takes to make it would be timed as long as that.
+        """
 
     @abstractmethod
     def synchronise(self) -> None:

@@ -13,8 +13,6 @@ from typing import Any
 
 from fusible.compiler.backends.triton.build_kernels import Form, build_kernels
 from fusible.compiler.backends.triton.gpu_targets import GPUS, GpuTarget, gpu_target
-from fusible.compiler.backends.triton.kernel import TILE_HEADER
-from fusible.compiler.backends.triton.lower import LAUNCH_SYMBOL
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.static_report import StaticReport
 from fusible.compiler.targets import TRITON_CPU, triton_gpu
@@ -53,6 +51,10 @@ def host_code(kernels: Sequence[DeviceKernel], gpu: GpuTarget, cache_dir: Path, 
     Raises DeviceError (no Triton), KernelBuildError (Triton refuses one), LoweringError (an operation has no C),
     UsageError for a cache that cannot be used.
     """
+    # Both import all that lowers to C, which code for GPUs does without.
+    from fusible.compiler.backends.triton.kernel import TILE_HEADER  # noqa: PLC0415
+    from fusible.compiler.backends.triton.lower import LAUNCH_SYMBOL  # noqa: PLC0415
+
     sources = {TILE_HEADER.name: TILE_HEADER.read_text(encoding="utf-8")}
     wrappers, made = ["struct launch;", '#define EXPORT __attribute__((visibility("default")))'], []
     built = build_kernels(kernels, gpu, Form.CHECKED if checked else Form.C, cache_dir)
@@ -129,4 +131,4 @@ def static_reports(kernels: Sequence[DeviceKernel], gpu: GpuTarget, cache_dir: P
 def _image(found: Mapping[str, Any]) -> DeviceImage:
     device, profile = map(int, found["scratch"])
     data = base64.b64decode(found["data"])
-    return DeviceImage(found["symbol"], data, found["threads"], found["shared"], (device, profile))
+    return DeviceImage(found["symbol"], data, found["threads"], found["shared"], (device, profile), found["overlaps"])

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 
 from fusible.compiler.backends.cpu.nest import NotPrintable
-from fusible.compiler.backends.triton.attention import print_attention
 from fusible.compiler.backends.triton.contraction import Contraction, Unsuited, contraction_of, stages_of, sum_orders
-from fusible.compiler.backends.triton.contraction_printer import print_product, sizes_of
+from fusible.compiler.backends.triton.contraction_printer import sizes_of
+from fusible.compiler.backends.triton.designs import (
+    AnyDesign,
+    AttentionDesign,
+    ProductDesign,
+    RegionDesign,
+)
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
-from fusible.compiler.backends.triton.printer import PrintedKernel, print_region
+from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.recurrent import RECURRENT, print_recurrent
 from fusible.compiler.backends.triton.resize import print_resize
 from fusible.compiler.backends.triton.scatter import SCATTERS, print_scatter
-from fusible.compiler.backends.triton.schedule import schedule
-from fusible.compiler.backends.triton.schedule_contraction import Sizes, schedule_contraction
+from fusible.compiler.backends.triton.schedule_contraction import Sizes
 from fusible.compiler.backends.triton.top_k import print_top_k
 from fusible.compiler.ir.definition import Opaque
 from fusible.compiler.ir.graph import Node, Value
@@ -25,7 +28,7 @@ from fusible.compiler.region.region import Contract, Load, Region
 from fusible.compiler.region.reorder import Order, reordered
 from fusible.compiler.region.sums import contractions_as_sums
 
-__all__ = ["print_kernel", "print_node"]
+__all__ = ["design_of", "print_kernel", "print_node"]
 
 _FEWEST = 8  # rows, columns or terms for which a tile is worth its while
 _MANY = 64  # of the others, so that fewer rows or columns than that, but not one, still are worth it
@@ -41,10 +44,17 @@ def print_kernel(
     constants: the inputs whose content is known, which may be stored anew (`PrintedKernel.repacked`). precision: how
     matrix units multiply f32: `ieee` or `tf32`. Raises NotPrintable, with the reason.
     """
+    return design_of(region, target, constants, precision=precision).by_static()
+
+
+def design_of(
+    region: Region, target: GpuTarget, constants: Collection[int] = (), *, precision: str = "ieee"
+) -> AnyDesign:
+    """What kind of kernel a region becomes; arguments as for `print_kernel`. Raises NotPrintable, with the reason."""
     if not region.contractions:
-        return print_region(region, schedule(region, target))
+        return RegionDesign(region, target)
     if len(region.contractions) == 2:
-        return print_attention(region, target, precision=precision)
+        return AttentionDesign(region, target, precision)
     if len(region.contractions) > 1:
         raise NotPrintable("it contains several contractions")
     try:
@@ -52,8 +62,7 @@ def print_kernel(
         _check_worth(contraction, constants)
     except Unsuited as unsuited:
         return _summed(region, target, constants, unsuited)
-    made = schedule_contraction(sizes_of(contraction), contraction.kind, precision, target)
-    return print_product(contraction, made, precision)
+    return ProductDesign(contraction, target, precision)
 
 
 def print_node(node: Node, target: GpuTarget, orders: Mapping[Value, Order] | None = None) -> PrintedKernel | None:
@@ -99,7 +108,7 @@ def _lies_by_columns(contraction: Contraction, constants: Collection[int]) -> bo
     return bool(loads) and all(tile.step(a, tile.columns[-1]) == 1 and a.buffer not in constants for a in loads)
 
 
-def _summed(region: Region, target: GpuTarget, constants: Collection[int], why: Unsuited) -> PrintedKernel:
+def _summed(region: Region, target: GpuTarget, constants: Collection[int], why: Unsuited) -> RegionDesign:
     """The contraction as a sum, if that does not read its operands all too often. Raises NotPrintable."""
     (position,) = region.contractions
     contract = region.stages[position]
@@ -111,7 +120,7 @@ def _summed(region: Region, target: GpuTarget, constants: Collection[int], why: 
         raise NotPrintable(f"{why}, and as a sum it would read each element {terms // max(read, 1)} times")
     orders = sum_orders(region, constants)
     summed = contractions_as_sums(reordered(region, orders, {}))
-    return replace(print_region(summed, schedule(summed, target)), repacked=orders)
+    return RegionDesign(summed, target, orders)
 
 
 def _literal(dim: Dim) -> int:

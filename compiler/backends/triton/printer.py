@@ -24,11 +24,22 @@ from fusible.compiler.region.combiners import COMBINERS, start_value
 from fusible.compiler.region.region import Reduce, Region, Scan
 from fusible.compiler.region.reorder import Order
 from fusible.compiler.region.text import region_text
+from fusible.compiler.tuning import Config, Source
 
-__all__ = ["PrintedKernel", "print_region"]
+__all__ = ["Chosen", "PrintedKernel", "print_region"]
 
 _UNROLLED = 16  # passes of at most so many steps are written out by the compiler
 _SUMMED = frozenset({DType.F64, DType.F32, DType.I64, DType.I32})  # what the language's own sum leaves in its type
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The configuration of a kernel. key: of the kernel in lockfiles. constants: its inputs whose content is known."""
+
+    key: str
+    config: Config
+    source: Source
+    constants: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +47,13 @@ class PrintedKernel:
     """The text of a file that defines one kernel, and how it is launched.
 
     repacked: the inputs, constants all, that the kernel reads in another order of dimensions than the region has them.
+    chosen: among which configurations; None where there is no choice, or nobody asked.
     """
 
     source: str
     rule: LaunchRule
     repacked: Mapping[int, Order] = field(default_factory=dict)
+    chosen: Chosen | None = None
 
 
 def print_region(region: Region, schedule: Schedule, name: str = "kernel") -> PrintedKernel:

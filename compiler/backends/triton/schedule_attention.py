@@ -17,7 +17,7 @@ from fusible.compiler.backends.triton.roofline import Bound, Work, busy_seconds,
 from fusible.compiler.ir.symbols import Dim, bounds_of, product
 from fusible.compiler.ir.types import DType
 
-__all__ = ["AttentionSchedule", "schedule_attention"]
+__all__ = ["AttentionSchedule", "schedule_attention", "shared_bytes"]
 
 _LEAST = 16  # rows, columns and depth of a product of tiles
 _FEW_ROWS = 32  # rows of a block that is not worth many operations: keys only pass by
@@ -107,6 +107,13 @@ def _split(made: AttentionSchedule, attention: Attention, kind: MatrixType | Non
     most = min(keys // _PART_KEYS, _RESIDENT * target.multiprocessors // programs)
     best = min((split for split in _SPLITS if split <= most), key=seconds, default=1)
     return best if seconds(best) < _GAIN * seconds(1) else 1
+
+
+def shared_bytes(schedule: AttentionSchedule, attention: Attention, dtype: DType) -> int:
+    """The shared memory of a program, as the schedule reckons with it."""
+    extents = attention.region.extents
+    size, width = (_power(extents[axis]) for axis in (attention.size, attention.column))
+    return _shared(schedule.rows, schedule.keys, size, width, schedule.stages, dtype.numpy.itemsize)
 
 
 def _shared(rows: int, keys: int, size: int, width: int, stages: int, item: int) -> int:

@@ -22,7 +22,15 @@ from fusible.compiler.backends.triton.roofline import (
 from fusible.compiler.ir.symbols import Dim, bounds_of, ceildiv, product
 from fusible.compiler.ir.types import DType
 
-__all__ = ["ContractionSchedule", "Sizes", "has_matrix_unit", "schedule_contraction", "shared_bytes", "steps_of"]
+__all__ = [
+    "ContractionSchedule",
+    "Sizes",
+    "has_matrix_unit",
+    "schedule_contraction",
+    "shared_bytes",
+    "steps_of",
+    "tiles_of",
+]
 
 _MATRIX_TILES = ((128, 256, 8), (256, 128, 8), (128, 128, 8), (128, 64, 4), (64, 128, 4), (64, 64, 4))
 _SMALL_TILES = (
@@ -82,27 +90,36 @@ class ContractionSchedule:
     split: int = 1
 
 
-def schedule_contraction(sizes: Sizes, kind: DType, precision: str, target: GpuTarget) -> ContractionSchedule:
-    """The schedule of a contraction. kind: the operands' type; precision: `ieee` or `tf32`, of products of f32."""
+def schedule_contraction(
+    sizes: Sizes,
+    kind: DType,
+    precision: str,
+    target: GpuTarget,
+    *,
+    tiles: Sequence[tuple[int, int, int]] | None = None,
+) -> ContractionSchedule:
+    """The schedule of a contraction. kind: the operands' type; precision: `ieee` or `tf32`, of products of f32.
+
+    tiles: (rows, columns, warps) to choose among, by default all that may be (`tiles_of`).
+    """
     matrix = has_matrix_unit(kind, precision, target)
     block_k, together = _block_k(sizes.depths, kind, matrix)
-    m, n, batch = (_estimate(d) for d in (sizes.rows, sizes.columns, sizes.batch))
-
-    def time(tile: tuple[int, int, int]) -> tuple[float, int]:
-        rows, columns, _ = tile
-        waves = -(-batch * -(-m // rows) * -(-n // columns) // target.multiprocessors)
-        return waves * rows * columns * (1 + _SIDE / rows + _SIDE / columns), -rows * columns
-
-    rows, columns, warps = min(_tiles(m, n, matrix, target), key=time)
+    tiles = tiles or _tiles(_estimate(sizes.rows), _estimate(sizes.columns), matrix, target)
+    rows, columns, warps = min(tiles, key=lambda tile: _time(tile, sizes, target))
     whole = ContractionSchedule(rows, columns, block_k, together, _GROUP, warps, 2)
     slices = _slices(whole, sizes, _programs(whole, sizes), matrix, target)
     stages = _stages(rows, columns, block_k * slices, kind, matrix, target)
     whole = replace(whole, warps=warps * slices, stages=stages, slices=slices)
-    return _split(whole, sizes, kind, matrix, target) or whole
+    return _split(whole, sizes, kind, matrix, target, tiles) or whole
 
 
 def _split(
-    whole: ContractionSchedule, sizes: Sizes, kind: DType, matrix: bool, target: GpuTarget
+    whole: ContractionSchedule,
+    sizes: Sizes,
+    kind: DType,
+    matrix: bool,
+    target: GpuTarget,
+    tiles: Sequence[tuple[int, int, int]],
 ) -> ContractionSchedule | None:
     """A schedule by which several programs share each tile, if it is predicted to be clearly faster.
 
@@ -124,7 +141,7 @@ def _split(
         return made.times[Bound.LATENCY] + busy / used + joined
 
     found = []
-    for rows, columns, warps in _tiles(m, n, matrix, target):
+    for rows, columns, warps in tiles:
         stages = _stages(rows, columns, whole.block_k, kind, matrix, target)
         one = ContractionSchedule(rows, columns, whole.block_k, whole.together, _GROUP, warps, stages)
         steps, programs = _estimate(product(steps_of(sizes, one))), _programs(one, sizes)
@@ -142,6 +159,25 @@ def _programs(made: ContractionSchedule, sizes: Sizes) -> int:
     """The tiles of a product."""
     batch, m, n = (_estimate(d) for d in (sizes.batch, sizes.rows, sizes.columns))
     return batch * -(-m // made.block_m) * -(-n // made.block_n)
+
+
+def tiles_of(sizes: Sizes, kind: DType, precision: str, target: GpuTarget) -> list[tuple[int, int, int]]:
+    """The tiles that a contraction may have, as (rows, columns, warps), the one that is reckoned the best first.
+
+    Arguments as for `schedule_contraction`. Small tiles of large results are among them.
+    """
+    matrix = has_matrix_unit(kind, precision, target)
+    known = _tiles(_estimate(sizes.rows), _estimate(sizes.columns), matrix, target)
+    small = [t for t in _SMALL_TILES if max(t[:2]) >= _SIDE or t[0] == t[1] == _SIDE // 2]
+    return sorted(dict.fromkeys([*known, *small]), key=lambda tile: _time(tile, sizes, target))
+
+
+def _time(tile: tuple[int, int, int], sizes: Sizes, target: GpuTarget) -> tuple[float, int]:
+    """What a tile costs: the time of all waves, in a unit of its own. Of equals the larger tile is better."""
+    m, n, batch = (_estimate(d) for d in (sizes.rows, sizes.columns, sizes.batch))
+    rows, columns, _ = tile
+    waves = -(-batch * -(-m // rows) * -(-n // columns) // target.multiprocessors)
+    return waves * rows * columns * (1 + _SIDE / rows + _SIDE / columns), -rows * columns
 
 
 def _slices(made: ContractionSchedule, sizes: Sizes, programs: int, matrix: bool, target: GpuTarget) -> int:

@@ -144,6 +144,13 @@ def strided_convolution(m: Model) -> Case:
     return m.case(m("relu", m.conv(m.x(1, 24, 9, 11), m.w(20, 24, 3, 3), m.w(20), strides=2, pads=1)), last=True)
 
 
+@case(288, chosen=True)
+def convolution_of_whole_blocks(m: Model) -> Case:
+    """Weights are one row of elements along taps and channels; where the window ends is known before the loop."""
+    y = m.conv(m.x(2, 32, 9, 11), m.w(20, 32, 3, 3), m.w(20), pads=2, dilations=2)
+    return m.case(m("relu", m("add", y, m.x(2, 20, 9, 11))), last=True)
+
+
 @case(24)
 def pointwise_convolution(m: Model) -> Case:
     return m.case(m("relu", m.conv(m.x(2, 24, 5, 7), m.w(20, 24, 1, 1), m.w(20))), last=True)

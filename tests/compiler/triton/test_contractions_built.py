@@ -57,6 +57,17 @@ def test_matrix_units_multiply_and_nothing_spills(make, dtype, gpu, precision) -
     assert set(found.report.stores) == {128}
 
 
+def test_products_are_not_made_to_wait_for_each_other() -> None:
+    """Roundings, a bias and a maximum behind a long sum are what ptxas would move into the loop."""
+    m = Model(np.float16)
+    made = m.case(m("relu", m("add", m("matmul", m.x(4096, 2048), m.w(2048, 4096)), m.w(4096))))
+    found = built(made, "h100")
+    assert found.report.matrix and not found.report.serialised
+    assert "wgmma.wait_group.sync.aligned 1" in found.assembly  # one step is multiplied while the next arrives
+    first = re.search(r"ld\.global\.b16|\$L__BB0_1:", found.assembly)
+    assert first and first[0] == "ld.global.b16"  # the bias, before the loop
+
+
 @pytest.mark.parametrize("gpu", ["h100", "a100"])
 def test_shared_memory_is_what_the_schedule_reckons_with(gpu: str) -> None:
     target, made = gpu_target(gpu), product(np.dtype("float16"))

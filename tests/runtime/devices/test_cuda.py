@@ -86,6 +86,17 @@ def test_plans_give_what_they_give_on_the_cpu(gpu: CudaDevice, name: str, shapes
     assert session.captures and all(row["seconds"] >= 0 for row in session.profile({"x": x}))
 
 
+@pytest.mark.parametrize("overlaps", [True, False])
+def test_kernels_that_wait_themselves_may_begin_before_others_end(library: str, overlaps: bool) -> None:
+    stub = ctypes.CDLL(library)
+    marked = {name: replace(image, overlaps=overlaps) for name, image in images().items()}
+    device = CudaDevice(Gpu(0, "Fake GPU", 90), marked, fake_torch(stub, limit=100_000), CudaDriver(library))
+    session, before = session_of(plans.chain(on(device))), (stub.fake_launches(), stub.fake_overlapping())
+    session.run({"x": numbers(77)})
+    launched, overlapping = stub.fake_launches() - before[0], stub.fake_overlapping() - before[1]
+    assert launched > 0 and overlapping == (launched if overlaps else 0)
+
+
 def test_branches_state_and_poison(gpu: CudaDevice) -> None:
     inputs = {"x": numbers(50), "flag": np.asarray(True), "count": np.asarray(3)}
     got, wanted = plans.branches(on(gpu)).run(inputs), plans.branches().run(inputs)
@@ -109,6 +120,8 @@ def test_tensors_go_in_and_out_without_copies(gpu: CudaDevice) -> None:
     session.bind(outputs={"y": out})
     for _ in range(3):
         assert session.run({"x": given})["y"] is out and np.array_equal(out.array, 3 * x)
+    default = gpu.torch.cuda.current_stream(0)
+    assert default.asked == 5 and default.waited == 3  # it was at work each second time
     unaligned = Tensor(x[1:33], gpu.torch.float32)
     assert np.array_equal(session_of(plans.chain(on(gpu))).run({"x": unaligned})["y"], 3 * x[1:33])
 
