@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fusible.compiler.ir.symbol_values import evaluate
 from fusible.compiler.ir.symbols import Dim, ceildiv, product
 from fusible.compiler.ir.types import DType
+from fusible.runtime.devices.code import TensorBlock
 
 __all__ = ["POINTER_TYPES", "AccessFact", "Argument", "LaunchRule"]
 
@@ -63,7 +64,10 @@ class AccessFact:
 
 @dataclass(frozen=True, slots=True)
 class LaunchRule:
-    """Everything that a launch needs beside addresses. blocks: (points, how many of them a program takes)."""
+    """Everything that a launch needs beside addresses. blocks: (points, how many of them a program takes).
+
+    tensors: those of which the kernel's text makes descriptors. operands: how each operand of a product is fetched.
+    """
 
     kernel: str
     arguments: tuple[Argument, ...]
@@ -72,6 +76,8 @@ class LaunchRule:
     blocks: tuple[tuple[Dim, int], ...]
     warps: int
     stages: int
+    tensors: tuple[TensorBlock, ...] = ()
+    operands: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def grid(self) -> Dim:

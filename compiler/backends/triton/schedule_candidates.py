@@ -18,6 +18,7 @@ from fusible.compiler.backends.triton.schedule_contraction import (
     ContractionSchedule,
     Sizes,
     has_matrix_unit,
+    reads_shared_memory,
     schedule_contraction,
     steps_of,
     tiles_of,
@@ -40,20 +41,23 @@ def contraction_candidates(sizes: Sizes, kind: DType, precision: str, target: Gp
     """Schedules of a contraction; arguments as for `schedule_contraction`."""
     chosen = schedule_contraction(sizes, kind, precision, target)
     matrix = has_matrix_unit(kind, precision, target)
-    found = [chosen, *_neighbours(chosen, matrix)]
+    bulk = matrix and chosen.slices == 1 and reads_shared_memory(target)
+    found = [chosen, *_neighbours(chosen, matrix, bulk)]
     for tile in tiles_of(sizes, kind, precision, target):
         made = schedule_contraction(sizes, kind, precision, target, tiles=[tile])
         found += [made, replace(made, warps=made.warps * 2), replace(made, warps=made.warps // 2)]
     return _different(s for s in found if s is chosen or _fits_product(s, sizes, kind, matrix, target))
 
 
-def _neighbours(chosen: ContractionSchedule, matrix: bool) -> Iterator[ContractionSchedule]:
+def _neighbours(chosen: ContractionSchedule, matrix: bool, bulk: bool) -> Iterator[ContractionSchedule]:
     for stages in (chosen.stages + 1, chosen.stages - 1, chosen.stages + 2) if matrix else (3, 4):
         yield replace(chosen, stages=stages)
     yield replace(chosen, block_k=chosen.block_k * 2, stages=max(2, chosen.stages - 1))
     yield replace(chosen, block_k=chosen.block_k // 2, stages=chosen.stages + 1)
     yield replace(chosen, group=1)
     yield replace(chosen, group=4 * chosen.group)
+    if bulk:
+        yield replace(chosen, bulk=not chosen.bulk)
     if chosen.slices > 1:
         yield replace(chosen, slices=1, warps=chosen.warps // chosen.slices)
 

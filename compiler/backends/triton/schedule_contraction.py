@@ -13,7 +13,15 @@ from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.ir.symbols import Dim, bounds_of, ceildiv, product
 from fusible.compiler.ir.types import DType
 
-__all__ = ["ContractionSchedule", "Sizes", "has_matrix_unit", "schedule_contraction", "steps_of", "tiles_of"]
+__all__ = [
+    "ContractionSchedule",
+    "Sizes",
+    "has_matrix_unit",
+    "reads_shared_memory",
+    "schedule_contraction",
+    "steps_of",
+    "tiles_of",
+]
 
 _MATRIX_TILES = ((128, 256, 8), (256, 128, 8), (128, 128, 8), (128, 64, 4), (64, 128, 4), (64, 64, 4))
 _SMALL_TILES = (
@@ -26,7 +34,7 @@ _UNKNOWN = 2048  # rows, columns or terms that a dynamic extent counts as
 _GROUP = 8
 _MOST_STAGES = 4
 _SLICED_WARPS = 8  # warps of a program whose depth is sliced, at most
-_FEW_STEPS = 8  # steps that are not worth slicing
+_FEW_STEPS = 8  # steps that are not worth slicing, nor a wait at their beginning
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,7 @@ class ContractionSchedule:
 
     together: so many of the last axes of the depth are gone through as one; the others stay the same within a step.
     group: tiles of rows that are visited together. slices: blocks of the depth that a step multiplies side by side.
+    bulk: operands that are plain matrices are fetched by descriptors, which is the tensor memory accelerator's work.
     """
 
     block_m: int
@@ -60,6 +69,7 @@ class ContractionSchedule:
     warps: int
     stages: int
     slices: int = 1
+    bulk: bool = False
 
 
 def schedule_contraction(
@@ -88,7 +98,8 @@ def schedule_contraction(
     whole = ContractionSchedule(rows, columns, block_k, together, _GROUP, warps, 2)
     slices = _slices(whole, sizes, programs, matrix, target)
     stages = _stages(rows, columns, block_k * slices, kind, matrix, target)
-    return replace(whole, warps=warps * slices, stages=stages, slices=slices)
+    bulk = matrix and slices == 1 and reads_shared_memory(target) and _is_long(sizes, whole)
+    return replace(whole, warps=warps * slices, stages=stages, slices=slices, bulk=bulk)
 
 
 def tiles_of(sizes: Sizes, kind: DType, precision: str, target: GpuTarget) -> list[tuple[int, int, int]]:
@@ -117,6 +128,18 @@ def _slices(made: ContractionSchedule, sizes: Sizes, programs: int, matrix: bool
 def has_matrix_unit(kind: DType, precision: str, target: GpuTarget) -> bool:
     """True if matrix units multiply numbers of a type."""
     return kind is not DType.F32 or precision == "tf32" or target.backend == "hip"
+
+
+def _is_long(sizes: Sizes, made: ContractionSchedule) -> bool:
+    """True if a program has steps enough to make up for what its first descriptor takes to arrive."""
+    inner, outer = steps_of(sizes, made)
+    steps = inner * outer
+    return isinstance(steps, int) and steps >= _FEW_STEPS
+
+
+def reads_shared_memory(target: GpuTarget) -> bool:
+    """True for a GPU whose matrix units read what the tensor memory accelerator copies: for others it saves little."""
+    return target.target in ("cuda:sm_90", "cuda:sm_100")
 
 
 def _tiles(m: int, n: int, matrix: bool, target: GpuTarget) -> list[tuple[int, int, int]]:
