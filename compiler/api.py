@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import onnx
 
-from fusible.compiler.backends.cpu.backend import CpuBackend
 from fusible.compiler.backends.numpy import NumpyBackend
 from fusible.compiler.backends.triton.backend import TritonBackend
 from fusible.compiler.backends.triton.tuned import Tuning
@@ -29,11 +29,14 @@ from fusible.passes.manager import Pipeline
 from fusible.runtime.collection import collection_put_off
 from fusible.runtime.executable import Executable
 
-__all__ = ["compile", "compile_with", "import_graph"]
+__all__ = ["Model", "compile", "compile_with", "import_graph"]
+
+Model: TypeAlias = str | os.PathLike[str] | bytes | onnx.ModelProto
+"""A model as users have it: the path of a file, its bytes, or what onnx made of them."""
 
 
 def import_graph(
-    model: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    model: Model,
     *,
     shapes: Mapping[str, ShapeRequest] | None = None,
     options: Options | None = None,
@@ -44,7 +47,7 @@ def import_graph(
 
 
 def compile(
-    model: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    model: Model,
     target: str = "auto",
     *,
     shapes: Mapping[str, ShapeRequest] | None = None,
@@ -65,7 +68,7 @@ def compile(
 
 
 def compile_with(
-    model: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    model: Model,
     target: str = "auto",
     *,
     shapes: Mapping[str, ShapeRequest] | None = None,
@@ -93,6 +96,8 @@ def _backend(target: str, options: Options) -> NumpyBackend:
     if gpu is not None:
         return TritonBackend(target, gpu, options.products, _tuning(target, options))
     if target == "cpu":
+        from fusible.compiler.backends.cpu.backend import CpuBackend  # noqa: PLC0415 - large, and only for this target
+
         exact = options.exactness is Exactness.EXACT
         return CpuBackend(options.threads, exact=exact, bf16=options.precision == "bf16")
     return NumpyBackend()

@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import onnx
-
-from fusible.compiler.api import import_graph
+from fusible.compiler.api import Model, import_graph
 from fusible.compiler.backends.base import word_of
 from fusible.compiler.backends.triton.backend import TritonBackend
 from fusible.compiler.backends.triton.launches import launch_work, predict_launch, weights_stay
@@ -62,7 +60,7 @@ class TuneReport:
 
 
 def tune(
-    model: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    model: Model,
     target: str,
     lockfile: str | os.PathLike[str],
     *,
@@ -122,7 +120,7 @@ def _is_measured(lock: TuningLock, task: Task) -> bool:
 
 
 def _planned(
-    model: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    model: Model,
     target: str,
     shapes: Mapping[str, ShapeRequest] | None,
     options: Options,

@@ -1,8 +1,8 @@
 """Code for a device, as plain data: kernels with their Triton source, and what was built of them.
 
 A step `Launch(kernel, inputs, outputs, dims)` of a plan runs one of these kernels: `dims[0]` is the number of programs
-(nothing runs for 0), the others are the kernel's numbers. Arguments are the addresses of inputs and outputs, then the
-numbers, in this order.
+(nothing runs for 0), the others are the kernel's numbers. Arguments are the addresses of inputs and outputs, of the
+workspace if the kernel has one, then the numbers, in this order.
 """
 
 from __future__ import annotations
@@ -64,8 +64,10 @@ class DeviceKernel:
 
     name: what plans call it. entry: the function in `source`, which is the text of a file. arguments: the names and
     types, in Triton's spelling, of pointers and then numbers. constants: what is fixed when it is built.
-    divisibility: of an argument's address or value, where more than 1 is known. tensors: of which the text makes
-    descriptors, each on a line of its own at the head of the function.
+    divisibility: of an argument's address or value, where more than 1 is known. workspace: bytes of a program in memory
+    that its stream has for it. Where there are any, two more pointers follow those of buffers: this memory, not
+    initialised, and an int32 of each program, which the kernel finds at 0 and leaves at 0. tensors: of which the text
+    makes descriptors, each on a line of its own at the head of the function.
 
     Of the kernel lowered to C: scratch_bytes: what each thread needs for tiles. sites: in checking mode, the operations
     that findings name by number, as people should read them.
@@ -79,9 +81,15 @@ class DeviceKernel:
     divisibility: Mapping[str, int] = field(default_factory=dict)
     warps: int = 4
     stages: int = 1
+    workspace: int = 0
     tensors: tuple[TensorBlock, ...] = ()
     scratch_bytes: int = 0
     sites: tuple[str, ...] = ()
+
+    @property
+    def own_pointers(self) -> int:
+        """How many arguments are pointers to memory that the stream has for the kernel."""
+        return 2 if self.workspace else 0
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> DeviceKernel:

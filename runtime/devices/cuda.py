@@ -31,6 +31,7 @@ from fusible.runtime.devices.device import (
     Prepared,
     Span,
     Stream,
+    Workspace,
 )
 
 __all__ = ["CudaDevice", "CudaStream", "Gpu", "find_gpu", "open_gpu"]
@@ -187,8 +188,11 @@ class CudaDevice(Device):
 class _CudaLaunch(Prepared):
     """A launch with its arguments as the driver reads them: pointers to values that live here."""
 
-    def __init__(self, stream: CudaStream, function: _Function, programs: int, values: Sequence[Any]) -> None:
+    def __init__(
+        self, stream: CudaStream, function: _Function, programs: int, values: Sequence[Any], workspace: Workspace
+    ) -> None:
         self._stream, self._function, self._programs = stream, function, programs
+        self._workspace = workspace
         self._scratch = [stream.allocate(nbytes * programs) if nbytes else None for nbytes in function.image.scratch]
         pointers = [ctypes.c_void_p(None if memory is None else memory.address) for memory in self._scratch]
         self._values = [*values, *pointers]
@@ -244,22 +248,29 @@ class CudaStream(Stream):
         """Make a stream on a GPU."""
         self.device, self.driver = device, device.driver
         self.handle = device.torch.cuda.Stream(device.gpu.index)
+        self._place = f"cuda:{device.gpu.index}"
         self.number = int(self.handle.cuda_stream)
 
     def allocate(self, nbytes: int) -> Memory:
         """See Stream: torch's allocator reuses memory in the order of the stream that it was allocated for."""
-        torch = self.device.torch
+        return self.allocate_all([nbytes])[0]
+
+    def allocate_all(self, sizes: Sequence[int]) -> list[Memory]:
+        """See Stream: the stream becomes torch's once for all of them, which takes longer than to allocate."""
+        torch, found = self.device.torch, list[Memory]()
         try:
             with torch.cuda.stream(self.handle):
-                tensor = torch.empty(max(1, nbytes), dtype=torch.uint8, device=f"cuda:{self.device.gpu.index}")
+                for nbytes in sizes:
+                    tensor = torch.empty(max(1, nbytes), dtype=torch.uint8, device=self._place)
+                    found.append(Memory(int(tensor.data_ptr()), nbytes, tensor))
         except torch.cuda.OutOfMemoryError as error:
             known = self.device.memory()
             raise ExecutionError(
                 f"memory of {self.device.name}",
-                f"asked for {nbytes} bytes and {known.free} of {known.total} are free; use smaller shapes or fewer "
-                "sessions",
+                f"asked for {sizes[len(found)]} bytes and {known.free} of {known.total} are free; use smaller shapes "
+                "or fewer sessions",
             ) from error
-        return Memory(int(tensor.data_ptr()), nbytes, tensor)
+        return found
 
     def upload(self, target: Memory, offset: int, source: np.ndarray) -> None:
         """See Stream: waits, since the driver may still read pinned memory when the call returns."""
@@ -287,13 +298,16 @@ class CudaStream(Stream):
         """See Stream."""
         if programs > _MAX_PROGRAMS:
             raise ExecutionError(where, f"{programs} programs, more than the {_MAX_PROGRAMS} of a launch")
+        workspace = self.workspace(kernel.kernel, programs)
+        spans = [*spans, *workspace.spans]
         types = [type_ for _, type_ in kernel.kernel.arguments[len(spans) :]]
         if unknown := [type_ for type_ in types if type_ not in _C_TYPES]:
             raise ExecutionError(where, f"kernel {kernel.kernel.name}: numbers of type {unknown[0]} cannot be passed")
         values = [_C_TYPES[type_](number) for type_, number in zip(types, numbers, strict=True)]
         function: _Function = kernel.handle
         values += self._described(kernel.kernel, function.image, spans)
-        return _CudaLaunch(self, function, programs, [*(ctypes.c_void_p(s.address) for s in spans), *values])
+        pointers = [ctypes.c_void_p(span.address) for span in spans]
+        return _CudaLaunch(self, function, programs, [*pointers, *values], workspace)
 
     def _described(self, kernel: DeviceKernel, image: DeviceImage, spans: Sequence[Span]) -> Iterator[Any]:
         """The parameters of a kernel that describe tensors: for each its map, sizes and strides."""

@@ -15,7 +15,13 @@ from fusible.compiler.backends.triton.body import Body, widened
 from fusible.compiler.backends.triton.contraction import Contraction, stages_of
 from fusible.compiler.backends.triton.contraction_depth import one_row, window_bits
 from fusible.compiler.backends.triton.contraction_tensors import Block, tensor_block
-from fusible.compiler.backends.triton.launch import POINTER_TYPES, Argument, LaunchRule
+from fusible.compiler.backends.triton.launch import (
+    POINTER_TYPES,
+    WORKSPACE,
+    Argument,
+    LaunchRule,
+    workspace_arguments,
+)
 from fusible.compiler.backends.triton.print_expr import Code, carried, full, rounded
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.schedule_contraction import ContractionSchedule, Sizes, steps_of
@@ -98,7 +104,7 @@ class _Printer:
         texts = [f"{head}\n    {names} = arguments\n{lines}" for head, lines in hooks]
         constants = {
             "BLOCK_M": self.schedule.block_m, "BLOCK_N": self.schedule.block_n, "BLOCK_K": self.schedule.block_k,
-            "GROUP": self.schedule.group, "SLICES": self.schedule.slices,
+            "GROUP": self.schedule.group, "SLICES": self.schedule.slices, "SPLIT": self.schedule.split,
         }  # fmt: skip
         parameters = ", ".join([*(a.name for a in arguments), *(f"{c}: tl.constexpr" for c in constants)])
         lines = "".join(map(tensor_line, tensors)) + f"    {_TEMPLATE}(\n        ({names}),\n{call}    )\n"
@@ -106,8 +112,8 @@ class _Printer:
         facts = tuple(dict.fromkeys(fact for body in self.bodies for fact in body.facts))
         sizes = self.schedule.warps, self.schedule.stages
         rule = LaunchRule(
-            self.name, arguments, constants, facts, self._blocks(), *sizes, tensors=tensors, operands=self.operands
-        )
+            self.name, arguments, constants, facts, self._blocks(), *sizes, self._workspace(), tensors, self.operands,
+        )  # fmt: skip
         return PrintedKernel(self._source([*texts, kernel]), rule, self.contraction.repacked)
 
     def _source(self, texts: Sequence[str]) -> str:
@@ -122,15 +128,22 @@ class _Printer:
     def _arguments(self) -> tuple[Argument, ...]:
         found = [Argument(f"x{n}", POINTER_TYPES[b.dtype], None, 16) for n, b in enumerate(self.region.inputs)]
         found += [Argument(f"y{n}", POINTER_TYPES[b.dtype], None, 16) for n, b in enumerate(self.region.outputs)]
+        if self.schedule.split > 1:
+            found += workspace_arguments(self.contraction.accumulator)
         kind = "i64" if self.tile.wide else "i32"
         used = {name for body in self.bodies for name in body.names.shapes}
         found += [Argument(name, kind, dim) for name, dim in self.contraction.symbols.items() if name in used]
         return tuple(found)
 
+    def _workspace(self) -> int:
+        """Bytes in which a program leaves its part of the sums of a tile."""
+        item: int = self.contraction.accumulator.numpy.itemsize
+        return self.schedule.block_m * self.schedule.block_n * item if self.schedule.split > 1 else 0
+
     def _blocks(self) -> tuple[tuple[Dim, int], ...]:
-        """Points and the points of a program: of the batch, the rows and the columns."""
+        """Points and the points of a program: of the batch, the rows and the columns, and the parts of the depth."""
         sizes, s = self.sizes, self.schedule
-        found = [(sizes.batch, 1), (sizes.rows, s.block_m), (sizes.columns, s.block_n)]
+        found = [(sizes.batch, 1), (sizes.rows, s.block_m), (sizes.columns, s.block_n), (s.split, 1)]
         return tuple((substitute(points, self.contraction.symbols), block) for points, block in found)
 
     def _call(self) -> str:
@@ -144,7 +157,9 @@ class _Printer:
         accumulator = self.contraction.accumulator
         partial = DType.F32 if self.contraction.kind.is_float else accumulator
         types = [f"tl.{ELEMENT_TYPES[dtype]}" for dtype in (partial, accumulator)]
-        lines = [numbers, hooks, [*types, f'"{self.precision}"'], ["BLOCK_M", "BLOCK_N", "BLOCK_K", "GROUP", "SLICES"]]
+        tiles = ["BLOCK_M", "BLOCK_N", "BLOCK_K", "GROUP", "SLICES", "SPLIT"]
+        own = list(WORKSPACE) if self.schedule.split > 1 else []
+        lines = [numbers, hooks, [*types, f'"{self.precision}"'], [*tiles, *own]]
         return "".join(f"        {', '.join(line)},\n" for line in lines)
 
     def _body(self, tile: Tile, masks: tuple[bool, bool]) -> Body:
@@ -367,7 +382,7 @@ class _Printer:
         if not isinstance(stage, Load) or operands_of(stage):
             return False
         held = self.schedule.block_m * self.schedule.block_n // (self.schedule.warps * 32)
-        return self.tile.varies(value) != (True, True) or held <= _HELD
+        return self.tile.varies(value) != (True, True) or (self.schedule.split == 1 and held <= _HELD)
 
 
 def _divides(block: int, points: Dim) -> bool:

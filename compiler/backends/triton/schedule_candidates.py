@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from typing import TypeVar
 
 from fusible.compiler.backends.attention import Attention
@@ -30,6 +31,8 @@ __all__ = ["attention_candidates", "contraction_candidates", "region_candidates"
 
 S = TypeVar("S")
 
+_BEST = 4  # tiles, as the model has them, that are tried in two ways
+_MANY_WARPS = 8
 _MOST_STAGES = 5
 _MOST_WARPS = 16
 _LEAST = 16  # rows, columns and depth of a product of tiles
@@ -42,24 +45,37 @@ def contraction_candidates(sizes: Sizes, kind: DType, precision: str, target: Gp
     chosen = schedule_contraction(sizes, kind, precision, target)
     matrix = has_matrix_unit(kind, precision, target)
     bulk = matrix and chosen.slices == 1 and reads_shared_memory(target)
-    found = [chosen, *_neighbours(chosen, matrix, bulk)]
-    for tile in tiles_of(sizes, kind, precision, target):
-        made = schedule_contraction(sizes, kind, precision, target, tiles=[tile])
-        found += [made, replace(made, warps=made.warps * 2), replace(made, warps=made.warps // 2)]
-    return _different(s for s in found if s is chosen or _fits_product(s, sizes, kind, matrix, target))
+    tiles = tiles_of(sizes, kind, precision, target)
+    others = [schedule_contraction(sizes, kind, precision, target, tiles=[tile]) for tile in tiles]
+    others = [made for made in others if (made.block_m, made.block_n) != (chosen.block_m, chosen.block_n)]
+    others = [*others[:_BEST], *(_other_warps(made) for made in others[:_BEST]), *others[_BEST:]]
+    found = [chosen]
+    for pair in zip_longest(_neighbours(chosen, matrix, bulk), others):
+        found += [made for made in pair if made is not None and _fits_product(made, sizes, kind, matrix, target)]
+    return _different(found)
+
+
+def _other_warps(made: ContractionSchedule) -> ContractionSchedule:
+    """Eight warps in the place of fewer, four in the place of eight."""
+    warps = made.warps // made.slices
+    return replace(made, warps=made.slices * (4 if warps == _MANY_WARPS else _MANY_WARPS))
 
 
 def _neighbours(chosen: ContractionSchedule, matrix: bool, bulk: bool) -> Iterator[ContractionSchedule]:
-    for stages in (chosen.stages + 1, chosen.stages - 1, chosen.stages + 2) if matrix else (3, 4):
-        yield replace(chosen, stages=stages)
-    yield replace(chosen, block_k=chosen.block_k * 2, stages=max(2, chosen.stages - 1))
-    yield replace(chosen, block_k=chosen.block_k // 2, stages=chosen.stages + 1)
-    yield replace(chosen, group=1)
-    yield replace(chosen, group=4 * chosen.group)
     if bulk:
         yield replace(chosen, bulk=not chosen.bulk)
+    yield _other_warps(chosen)
+    if chosen.slices == 1:
+        yield replace(chosen, split=chosen.split * 2)
+        yield replace(chosen, split=max(1, chosen.split // 2))
+        yield replace(chosen, split=1 if chosen.split > 1 else 4)
+    yield replace(chosen, stages=chosen.stages + 1)
+    yield replace(chosen, block_k=chosen.block_k * 2, stages=max(2, chosen.stages - 1))
+    yield replace(chosen, stages=chosen.stages - 1 if matrix else 1)
     if chosen.slices > 1:
         yield replace(chosen, slices=1, warps=chosen.warps // chosen.slices)
+    yield replace(chosen, block_k=chosen.block_k // 2, stages=chosen.stages + 1)
+    yield replace(chosen, group=1)
 
 
 def _fits_product(s: ContractionSchedule, sizes: Sizes, kind: DType, matrix: bool, target: GpuTarget) -> bool:
@@ -68,7 +84,9 @@ def _fits_product(s: ContractionSchedule, sizes: Sizes, kind: DType, matrix: boo
     steps = inner * outer
     if s.slices > 1 and not (isinstance(steps, int) and steps % s.slices == 0):
         return False
-    if not 1 <= s.warps <= _MOST_WARPS or not 1 <= s.stages <= _MOST_STAGES or s.block_k < (_LEAST if matrix else 8):
+    if s.split > 1 and not (isinstance(steps, int) and steps >= 2 * s.split):
+        return False
+    if not (1 <= s.warps <= _MANY_WARPS and 1 <= s.stages <= _MOST_STAGES and s.block_k >= _LEAST):
         return False
     copies = s.stages if matrix else min(s.stages, 2)
     shared = (s.block_m + s.block_n) * s.block_k * s.slices * copies * kind.numpy.itemsize

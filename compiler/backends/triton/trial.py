@@ -12,7 +12,7 @@ from fusible.compiler.backends.triton.workbench import Built
 from fusible.compiler.ir.symbol_values import evaluate, symbols_of
 from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.region.region import Buffer, Contract, Reduce, Region, Scan
-from fusible.errors import ExecutionError
+from fusible.errors import DeviceError, ExecutionError
 from fusible.runtime.devices.device import Memory, Prepared, Span, Stream
 from fusible.runtime.devices.timing import time_launch
 
@@ -55,19 +55,21 @@ class Trial:
     def seconds(self, built: Built, rule: LaunchRule, best: float | None) -> float | str:
         """The time of a launch of a candidate, or why it is out of the question; the first sets what is right.
 
-        best: of those before. Raises DeviceError if the device fails.
+        best: of those before.
         """
-        with built.program.device.active():
-            stream = built.program.device.stream()
-            try:
-                launch = self._prepared(stream, built, rule)
-                wrong = self._wrong(stream, launch)
-            except ExecutionError as error:
-                return str(error)
-            if wrong:
-                return wrong
-            found = time_launch(stream, launch, flush=self._flush, least=_LEAST, most=_MOST, budget=_SECONDS, best=best)
-            stream.synchronise()  # others use the same memory
+        try:
+            with built.program.device.active():
+                return self._timed(built.program.device.stream(), built, rule, best)
+        except (ExecutionError, DeviceError) as error:  # more of something than the device has, or a wrong access
+            return str(error)
+
+    def _timed(self, stream: Stream, built: Built, rule: LaunchRule, best: float | None) -> float | str:
+        launch = self._prepared(stream, built, rule)
+        wrong = self._wrong(stream, launch)
+        if wrong:
+            return wrong
+        found = time_launch(stream, launch, flush=self._flush, least=_LEAST, most=_MOST, budget=_SECONDS, best=best)
+        stream.synchronise()  # others use the same memory
         return found.seconds
 
     def _prepared(self, stream: Stream, built: Built, rule: LaunchRule) -> Prepared:

@@ -26,7 +26,7 @@ from fusible.compiler.costs import Cost
 from fusible.compiler.ir.graph import Node
 from fusible.compiler.region.build import Built as BuiltRegion
 from fusible.compiler.tuning import Choice, Config, Source
-from fusible.errors import FusibleError
+from fusible.errors import ExecutionError, FusibleError
 
 __all__ = ["Outcome", "Rejected", "Task", "tune_tasks"]
 
@@ -146,8 +146,9 @@ def _worth_building(task: Task, design: AnyDesign, gpu: GpuTarget) -> list[tuple
             texts.add(text)
             found.append((config, printed))
     candidates = [_candidate(n, task, printed, gpu, None) for n, (_, printed) in enumerate(found)]
-    kept, _ = prune(candidates, gpu, _SLOWER, _BUILT)
-    return [found[n] for n in dict.fromkeys([0, *(c.schedule for c in kept)])]
+    kept, _ = prune(candidates, gpu, _SLOWER)
+    # In the order of the schedules: predictions do not tell apart what differs in warps or stages alone.
+    return [found[n] for n in sorted({0, *(c.schedule for c in kept)})][:_BUILT]
 
 
 def _candidate(number: int, task: Task, printed: PrintedKernel, gpu: GpuTarget, built: Built | None) -> Candidate[int]:
@@ -168,7 +169,10 @@ def _run(race: _Race, bench: Workbench, deadline: float, clock: Callable[[], flo
     if race.entrants[0].built is None:
         failed = race.rejected[0].reason if race.rejected else ""
         return Outcome(task, None, None, tuple(race.rejected), failed or "the time was over before it was built")
-    trial = Trial(task.region.region, task.printed.rule, race.entrants[0].built, bench.flushed, task.precision)
+    try:
+        trial = Trial(task.region.region, task.printed.rule, race.entrants[0].built, bench.flushed, task.precision)
+    except ExecutionError as error:  # its operands are larger than the device's memory
+        return Outcome(task, None, None, tuple(race.rejected), _first_line(error))
     timed: list[tuple[float, Config]] = []
     for entrant in _worth_timing(race, bench.gpu):
         if timed and clock() > deadline:

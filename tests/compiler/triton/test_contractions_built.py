@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from fusible.compiler.backends.triton.aot import BuiltKernel, build
+from fusible.compiler.backends.triton.contraction import contraction_of
+from fusible.compiler.backends.triton.contraction_printer import print_product, sizes_of
 from fusible.compiler.backends.triton.gpu_targets import gpu_target
 from fusible.compiler.backends.triton.print_kernel import print_kernel
+from fusible.compiler.backends.triton.schedule_contraction import schedule_contraction, shared_bytes
 from fusible.compiler.backends.triton.tensor_maps import wrong_parameters
 from tests.compiler.triton.contractions import Case, Model
 
@@ -80,6 +83,15 @@ def test_hopper_is_given_descriptors_by_the_host() -> None:
     assert ampere.maps == () and not ampere.report.bulk_loads and 128 in ampere.report.loads
     assert wrong_parameters(hopper.assembly, kernel.rule) == ""
     assert "expected u64, u64, u64, u64, b8, u32" in wrong_parameters(ampere.assembly, kernel.rule)
+
+
+@pytest.mark.parametrize("gpu", ["h100", "a100"])
+def test_shared_memory_is_what_the_schedule_reckons_with(gpu: str) -> None:
+    target, made = gpu_target(gpu), product(np.dtype("float16"))
+    contraction = contraction_of(made.region, made.constants)
+    chosen = schedule_contraction(sizes_of(contraction), contraction.kind, "ieee", target)
+    report = build(print_product(contraction, chosen, "ieee"), target).report
+    assert report.shared == shared_bytes(chosen, contraction.kind, target)
 
 
 def test_products_of_single_precision_are_exact_by_default() -> None:
