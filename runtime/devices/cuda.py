@@ -106,6 +106,7 @@ class CudaDevice(Device):
         self.name = f"cuda:{gpu.index} ({gpu.name})"
         self.gpu, self.torch, self.driver = gpu, torch, driver
         self._images = dict(images)
+        self._dtypes = {getattr(torch, name): dtype for name, dtype in _DTYPES.items() if hasattr(torch, name)}
         self._functions: dict[tuple[bytes, str], _Function] = {}
         self._process = os.getpid()
         self._context = driver.primary_context(gpu.index)
@@ -151,22 +152,24 @@ class CudaDevice(Device):
     def import_array(self, given: object, stream: Stream) -> tuple[Memory, np.dtype, tuple[int, ...]] | None:
         """See Device. The work that makes the array is waited for in the stream, as DLPack says."""
         assert isinstance(stream, CudaStream)
-        if tuple(given.__dlpack_device__()) != (_DLPACK_CUDA, self.gpu.index):  # type: ignore[attr-defined]
-            return None
         tensor = self._awaited(given, stream) if isinstance(given, self.torch.Tensor) else None
+        if tensor is None and tuple(given.__dlpack_device__()) != (_DLPACK_CUDA, self.gpu.index):  # type: ignore[attr-defined]
+            return None
         if tensor is None:
             with self.torch.cuda.stream(stream.handle):
                 tensor = self.torch.from_dlpack(given).contiguous()
                 if tensor.data_ptr() % ALIGNMENT:
                     tensor = tensor.clone()
-        dtype = _DTYPES.get(str(tensor.dtype).removeprefix("torch."))
+        dtype = self._dtypes.get(tensor.dtype)
         if dtype is None:
             raise DeviceError(f"arrays of {tensor.dtype} cannot be taken over; convert it")
         memory = Memory(int(tensor.data_ptr()), tensor.numel() * dtype.itemsize, tensor)
-        return memory, dtype, tuple(int(d) for d in tensor.shape)
+        return memory, dtype, tuple(tensor.shape)
 
     def _awaited(self, tensor: Any, stream: CudaStream) -> Any | None:
         """A tensor that can be used as it is, as DLPack would have it but sooner; None for others."""
+        if not tensor.is_cuda or tensor.get_device() != self.gpu.index:
+            return None
         if not tensor.is_contiguous() or tensor.is_neg() or tensor.data_ptr() % ALIGNMENT:
             return None
         current = self.torch.cuda.current_stream(self.gpu.index)
