@@ -6,14 +6,18 @@ Nodes whose kernels are equal but for the numbers that a launch hands over share
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
-from fusible.compiler.backends.base import Emitted, word_of
+from fusible.compiler.backends.base import Block, Emitted, word_of
+from fusible.compiler.backends.cpu.c_dims import flat_offset
 from fusible.compiler.backends.cpu.nest import NotPrintable
+from fusible.compiler.backends.joining import JoiningBackend
 from fusible.compiler.backends.numpy import writes_buffers
-from fusible.compiler.backends.regions import RegionBackend
 from fusible.compiler.backends.triton.device_code import device_kernel
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.print_kernel import print_node
@@ -21,6 +25,7 @@ from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.regions import IEEE, kernel_of
 from fusible.compiler.ir.facts import replacement_kernel
 from fusible.compiler.ir.graph import Node, Value
+from fusible.compiler.ir.types import TensorType
 from fusible.compiler.region.build import Built
 from fusible.compiler.region.overwrite import overwritable
 from fusible.compiler.region.region import Region
@@ -31,8 +36,10 @@ from fusible.runtime.devices.residence import SAME_MEMORY
 
 __all__ = ["TritonBackend"]
 
+_ALIGNMENT = 16  # bytes at whose multiples every buffer begins, at least
 
-class TritonBackend(RegionBackend[PrintedKernel]):
+
+class TritonBackend(JoiningBackend[PrintedKernel]):
     """Emits Triton kernels where it can; collects them, and why other nodes became calls of NumPy."""
 
     def __init__(self, target: str, gpu: GpuTarget, precision: str = IEEE) -> None:
@@ -118,10 +125,32 @@ class TritonBackend(RegionBackend[PrintedKernel]):
         inputs = tuple(formal.get(v, v) for v in built.inputs)
         rule = kernel.rule
         dims = (rule.grid, *(a.dim for a in rule.arguments if a.dim is not None))
-        name = self._named(kernel, word_of(node))
+        results = dict(zip(node.subgraphs[0].outputs, node.outputs, strict=True)) if node.op.name == "fused" else {}
+        stored = {f"x{n}": v for n, v in enumerate(inputs)}
+        stored |= {f"y{n}": results.get(v, v) for n, v in enumerate(built.outputs)}
+        name = self._named(self._aligned(kernel, stored), word_of(node))
         inplace = overwritable(built.region)
         constants = {n: self._stored(inputs[n], order) for n, order in kernel.repacked.items()}
         return Emitted(name, "", True, dims, inplace, native=True, inputs=inputs, constants=constants)
+
+    def _wants_whole(self, node: Node) -> str | None:
+        """Views by another shape are the operand's own memory; templates of ops know of no gaps."""
+        if node.op.view and not self._may_be_native(node):
+            return f"{node.op.name} looks at its memory in another way"
+        if self._may_be_native(node) and not self._is_native(node) and not isinstance(self.kernel_of(node), str):
+            return f"{node.op.name} reads and writes whole buffers"
+        return None
+
+    def _aligned(self, kernel: PrintedKernel, stored: Mapping[str, Value | None]) -> PrintedKernel:
+        """The kernel with what is known of the addresses of blocks, which begin anywhere in their buffers."""
+        arguments = list(kernel.rule.arguments)
+        for number, argument in enumerate(arguments):
+            value = stored.get(argument.name)
+            block = None if value is None else self.block(value)
+            if value is not None and block is not None:
+                known = min(argument.divisibility, _alignment(block, self.order(block.root), value))
+                arguments[number] = replace(argument, divisibility=known)
+        return replace(kernel, rule=replace(kernel.rule, arguments=tuple(arguments)))
 
     def _stored(self, operand: Value | None, order: Order) -> np.ndarray:
         """A constant in the order of dimensions in which a kernel reads it; made once for each order."""
@@ -140,3 +169,13 @@ class TritonBackend(RegionBackend[PrintedKernel]):
             self._names[key] = made
             self.kernels[made] = device_kernel(made, kernel)
         return self._names[key]
+
+
+def _alignment(block: Block, order: Order | None, value: Value) -> int:
+    """The largest power of two, of those up to 16, that certainly divides the bytes in front of a block."""
+    assert isinstance(value.type, TensorType)
+    stored = range(len(block.whole)) if order is None else order
+    corner, whole = ([dims[d] for d in stored] for dims in (block.corner, block.whole))
+    offset = flat_offset(corner, whole) * value.type.dtype.numpy.itemsize
+    numbers = [offset] if isinstance(offset, int) else [number for _, number in offset.terms]
+    return math.gcd(_ALIGNMENT, *numbers)
