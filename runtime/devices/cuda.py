@@ -314,11 +314,12 @@ class CudaStream(Stream):
 
     def _described(self, kernel: DeviceKernel, image: DeviceImage, spans: Sequence[Span]) -> Iterator[Any]:
         """The parameters of a kernel that describe tensors: for each its map, sizes and strides."""
-        places = {name: span.address for (name, _), span in zip(kernel.arguments, spans, strict=False)}
+        places = {name: span for (name, _), span in zip(kernel.arguments, spans, strict=False)}
         for each in image.maps:
-            tensor = each.tensor
-            yield self.driver.tensor_map(each, places[tensor.argument] + tensor.offset * each.itemsize)
-            yield from map(ctypes.c_int32, tensor.shape)
+            tensor, span = each.tensor, places[each.tensor.argument]
+            shape = tensor.sizes(span.nbytes, each.itemsize)
+            yield self.driver.tensor_map(each, span.address + tensor.offset * each.itemsize, shape)
+            yield from map(ctypes.c_int32, shape)
             yield from map(ctypes.c_int64, tensor.strides)
 
     def capture(self, launches: Sequence[Prepared]) -> Graph:
