@@ -11,7 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["comes_last", "kept", "summed"]
+__all__ = ["comes_last", "gathered", "kept", "summed"]
 
 
 @triton.jit
@@ -46,3 +46,13 @@ def summed(place, PARTS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr
     for part in tl.static_range(1, PARTS):
         sums += tl.load(place + part * (ROWS * COLUMNS) + offsets, cache_modifier=".cg")
     return sums
+
+
+@triton.jit
+def gathered(place, apart, PARTS: tl.constexpr, ROWS: tl.constexpr):
+    """[ROWS, PARTS]: a value of each row, from each of PARTS programs that `kept` them `apart` elements apart.
+
+    For folds of all kinds, which go over the columns in their own fixed order. Read as `summed` reads.
+    """
+    offsets = tl.arange(0, ROWS)[:, None] + tl.arange(0, PARTS)[None, :] * apart
+    return tl.load(place + offsets, cache_modifier=".cg")
