@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fusible.runtime.devices.product import TorchProduct
 from fusible.runtime.native.program import NativeCode
 
 __all__ = ["DeviceCode", "DeviceImage", "DeviceKernel"]
@@ -22,6 +23,9 @@ class DeviceKernel:
     name: what plans call it. entry: the function in `source`, which is the text of a file. arguments: the names and
     types, in Triton's spelling, of pointers and then numbers. constants: what is fixed when it is built.
     divisibility: of an argument's address or value, where more than 1 is known.
+
+    product: a product of matrices that torch computes first; `source` is then what is launched behind it, perhaps
+    nothing (""), and `arguments` are its arguments, the product's own result among them.
 
     Of the kernel lowered to C: scratch_bytes: what each thread needs for tiles. sites: in checking mode, the operations
     that findings name by number, as people should read them.
@@ -37,6 +41,7 @@ class DeviceKernel:
     stages: int = 1
     scratch_bytes: int = 0
     sites: tuple[str, ...] = ()
+    product: TorchProduct | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,4 +80,9 @@ class DeviceCode:
     def sources(self) -> dict[str, str]:
         """The text of every kernel by file name: in Triton, and in C where it was lowered."""
         lowered = {} if self.host is None else dict(self.host.sources)
-        return {f"{kernel.name}.triton.py": kernel.source for kernel in self.kernels} | lowered
+        return {f"{kernel.name}.triton.py": kernel.source for kernel in self.built} | lowered
+
+    @property
+    def built(self) -> tuple[DeviceKernel, ...]:
+        """The kernels that there is something to build of: not those that are a call of torch alone."""
+        return tuple(kernel for kernel in self.kernels if kernel.source)

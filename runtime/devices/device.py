@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from fusible.runtime.devices.code import DeviceKernel
+from fusible.runtime.devices.product import TorchProduct
 
 __all__ = [
     "ALIGNMENT",
@@ -129,6 +130,13 @@ class Stream(ABC):
 
         spans, numbers: the kernel's arguments, pointers first. where: the step, for errors. Raises ExecutionError for
         more programs than the device takes.
+        """
+
+    @abstractmethod
+    def prepare_product(self, product: TorchProduct, spans: Sequence[Span], where: str) -> Prepared:
+        """Settle a product by torch. spans: the memory of left, right and result.
+
+        Raises DeviceError if torch is not there.
         """
 
     @abstractmethod

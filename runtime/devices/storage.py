@@ -12,6 +12,7 @@ from typing import Any
 
 from fusible.errors import ArtifactError
 from fusible.runtime.devices.code import DeviceCode, DeviceImage, DeviceKernel
+from fusible.runtime.devices.product import Matrix, TorchProduct
 from fusible.runtime.devices.program import DeviceProgram, open_device_program, open_host_library
 from fusible.runtime.devices.triton_cpu import TritonCpu
 from fusible.runtime.native.library_bytes import cached_library
@@ -29,6 +30,7 @@ def device_facts(program: DeviceProgram) -> dict[str, Any]:
     kernels = []
     for kernel in code.kernels:
         facts = {f.name: getattr(kernel, f.name) for f in fields(kernel)}
+        facts["product"] = None if kernel.product is None else asdict(kernel.product)
         kernels.append({**facts, "source": texts[kernel.source]})
     return {
         "target": program.target,
@@ -112,8 +114,16 @@ def _kernel(facts: Mapping[str, Any], texts: list[str]) -> DeviceKernel:
             "source": texts[facts["source"]],
             "arguments": tuple((name, type_) for name, type_ in facts["arguments"]),
             "sites": tuple(facts["sites"]),
+            "product": _product(facts["product"]),
         }
     )
+
+
+def _product(facts: Mapping[str, Any] | None) -> TorchProduct | None:
+    if facts is None:
+        return None
+    places = {name: Matrix(**facts[name]) for name in ("left", "right", "result")}
+    return TorchProduct(**{**facts, **places})
 
 
 def _image(facts: Mapping[str, Any], images: memoryview) -> DeviceImage:

@@ -9,6 +9,7 @@ import ctypes
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ from fusible.runtime.devices.device import (
     Stream,
 )
 from fusible.runtime.devices.findings import FIELDS, describe_findings
+from fusible.runtime.devices.product import TorchProduct
+from fusible.runtime.devices.torch_product import TorchProductLaunch
 from fusible.runtime.memory import aligned_bytes
 from fusible.runtime.native.pool import Pool
 
@@ -249,6 +252,16 @@ class CpuStream(Stream):
             scratch=self.scratch,
             pool=device.pool,
         )
+
+    def prepare_product(self, product: TorchProduct, spans: Sequence[Span], where: str) -> Prepared:
+        """See Stream: torch's product on the CPU."""
+        try:
+            import torch  # noqa: PLC0415 - optional, and slow to import
+        except ImportError as error:
+            raise DeviceError(f"{where} is a product by torch, which is not there: pip install torch") from error
+        bytes_at = [(ctypes.c_uint8 * span.nbytes).from_address(span.address) for span in spans]
+        buffers = [torch.frombuffer(found, dtype=torch.uint8) for found in bytes_at]
+        return TorchProductLaunch(torch, product, buffers, nullcontext)
 
     def capture(self, launches: Sequence[Prepared]) -> Graph:
         """See Stream."""

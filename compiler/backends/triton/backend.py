@@ -31,6 +31,7 @@ from fusible.compiler.region.reorder import Order
 from fusible.compiler.region.tensors import buffer_of
 from fusible.compiler.tuning import TuningLock
 from fusible.errors import KernelBuildError
+from fusible.passes.ledger import Entry, Kind
 from fusible.runtime.devices.code import DeviceKernel
 from fusible.runtime.devices.residence import SAME_MEMORY
 
@@ -120,8 +121,10 @@ class TritonBackend(RegionBackend[PrintedKernel]):
         return Built(Region((), *buffers, (), ()), inputs, outputs), kernel
 
     def language(self, kernel: str) -> str:
-        """Triton or NumPy."""
-        return "triton" if kernel in self.kernels else "numpy"
+        """Triton, NumPy, or torch, which multiplies in the place of a kernel or before one."""
+        if kernel not in self.kernels:
+            return "numpy"
+        return "triton" if self.kernels[kernel].product is None else "torch"
 
     def kernel_facts(self, kernel: str) -> dict[str, object]:
         """The language; of kernels with configurations also which it is, and how it was chosen."""
@@ -148,6 +151,8 @@ class TritonBackend(RegionBackend[PrintedKernel]):
         rule = kernel.rule
         dims = (rule.grid, *(a.dim for a in rule.arguments if a.dim is not None))
         name = self._named(kernel, word_of(node))
+        if kernel.product is not None and kernel.chosen is not None:
+            self.entries.append(_by_torch(node, self.tuning, kernel.chosen))
         inplace = overwritable(built.region)
         constants = {n: self._stored(inputs[n], order) for n, order in kernel.repacked.items()}
         return Emitted(name, "", True, dims, inplace, native=True, inputs=inputs, constants=constants)
@@ -171,3 +176,11 @@ class TritonBackend(RegionBackend[PrintedKernel]):
             if kernel.chosen is not None:
                 self.chosen[made] = kernel.chosen
         return self._names[key]
+
+
+def _by_torch(node: Node, tuning: Tuning, chosen: Chosen) -> Entry:
+    """The ledger's line for a product that torch computes."""
+    measured = tuning.lock.entries[chosen.key]
+    took = "" if measured.seconds is None else f", {measured.seconds * 1e6:.2f} us with all that follows"
+    reason = f"the fastest of {measured.tried} that were measured on {measured.device or 'a device'} is torch's{took}"
+    return Entry(Kind.FIRED, "tuning", "library-product", tuple(node.origin), reason)

@@ -54,14 +54,14 @@ class Workbench:
 
     def build(self, kernel: DeviceKernel) -> Future[Built]:
         """A kernel, when it is built. The future raises KernelBuildError, LoweringError, DeviceError."""
-        return self.pool.submit(kernel, self._opened)
+        return self.pool.submit(kernel, self._opened) if kernel.source else self.pool.call(self._opened, kernel)
 
     def _opened(self, kernel: DeviceKernel) -> Built:
         if self.target == TRITON_CPU:
             code = host_code([kernel], self.gpu, self.cache_dir)
             return Built(kernel, open_device_program(code, TRITON_CPU, cache_dir=self.cache_dir))
         code = gpu_code([kernel], self.gpu, self.cache_dir)
-        report = static_reports([kernel], self.gpu, self.cache_dir)[kernel.name]
+        report = static_reports([kernel], self.gpu, self.cache_dir).get(kernel.name)
         return Built(kernel, open_device_program(code, self.target, cache_dir=self.cache_dir), report)
 
 

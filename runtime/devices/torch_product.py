@@ -1,0 +1,81 @@
+"""Products of matrices by torch, over memory of a device: cuBLAS on a GPU, torch's own library on the CPU.
+
+A step of this kind is one call in the session's stream, so that graphs capture it as they do kernels; a kernel that
+computes what follows the product may be launched behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+from fusible.runtime.devices.device import Memory, Prepared
+from fusible.runtime.devices.product import Matrix, TorchProduct
+
+__all__ = ["InOrder", "TorchProductLaunch"]
+
+
+class TorchProductLaunch(Prepared):
+    """The call with its operands settled."""
+
+    def __init__(
+        self,
+        torch: Any,
+        product: TorchProduct,
+        buffers: Sequence[Any],
+        entered: Callable[[], AbstractContextManager[Any]],
+    ) -> None:
+        """Take torch, the bytes of left, right and result as tensors of torch's, and what makes the stream torch's."""
+        self._torch, self._entered, self._product = torch, entered, product
+        sizes = ((product.rows, product.depth), (product.depth, product.columns), (product.rows, product.columns))
+        matrices = (product.left, product.right, product.result)
+        self._left, self._right, self._result = (
+            _strided(torch, product, matrix, size, tensor)
+            for matrix, size, tensor in zip(matrices, sizes, buffers, strict=True)
+        )
+        self._multiply = torch.mm if product.batch == 1 else torch.bmm
+
+    def launch(self) -> None:
+        """See Prepared."""
+        with self._entered(), _precision(self._torch, self._product):
+            self._multiply(self._left, self._right, out=self._result)
+
+
+@contextmanager
+def _precision(torch: Any, product: TorchProduct) -> Iterator[None]:
+    """How cuBLAS reads float32 operands is a setting of the process: it is as this product needs it for one call."""
+    if product.dtype != "float32":
+        yield
+        return
+    settings = torch.backends.cuda.matmul
+    name: str = "fp32_precision"
+    wanted: str | bool = "tf32" if product.tf32 else "ieee"
+    if not hasattr(settings, name):  # before torch 2.9; since then the two must not be mixed
+        name, wanted = "allow_tf32", product.tf32
+    before = getattr(settings, name)
+    setattr(settings, name, wanted)
+    try:
+        yield
+    finally:
+        setattr(settings, name, before)
+
+
+def _strided(torch: Any, product: TorchProduct, matrix: Matrix, size: tuple[int, int], tensor: Any) -> Any:
+    whole = tensor.view(getattr(torch, product.dtype))
+    if product.batch == 1:
+        return whole.as_strided(size, (matrix.rows, matrix.columns), matrix.offset)
+    return whole.as_strided((product.batch, *size), (matrix.batch, matrix.rows, matrix.columns), matrix.offset)
+
+
+class InOrder(Prepared):
+    """Launches one after the other, with memory that only they use."""
+
+    def __init__(self, launches: Sequence[Prepared], memory: Memory | None) -> None:
+        """Take launches and memory that must stay."""
+        self._launches, self._memory = tuple(launches), memory
+
+    def launch(self) -> None:
+        """See Prepared."""
+        for launch in self._launches:
+            launch.launch()
