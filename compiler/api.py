@@ -9,7 +9,6 @@ from typing import TypeAlias
 
 import onnx
 
-from fusible.compiler.backends.cpu.backend import CpuBackend
 from fusible.compiler.backends.numpy import NumpyBackend
 from fusible.compiler.backends.triton.backend import TritonBackend
 from fusible.compiler.backends.triton.tuned import Tuning
@@ -97,6 +96,8 @@ def _backend(target: str, options: Options) -> NumpyBackend:
     if gpu is not None:
         return TritonBackend(target, gpu, options.products, _tuning(target, options))
     if target == "cpu":
+        from fusible.compiler.backends.cpu.backend import CpuBackend  # noqa: PLC0415 - large, and only for this target
+
         exact = options.exactness is Exactness.EXACT
         return CpuBackend(options.threads, exact=exact, bf16=options.precision == "bf16")
     return NumpyBackend()

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from fusible.compiler.backends.cpu.backend import CpuBackend
 from fusible.compiler.backends.numpy import NumpyBackend
 from fusible.compiler.backends.triton.backend import TritonBackend
 from fusible.compiler.backends.triton.device_code import gpu_code, host_code, static_reports, with_targets
@@ -38,7 +37,7 @@ from fusible.runtime.memory import least_peak
 from fusible.runtime.native.c_model import host_steps
 from fusible.runtime.native.cache import default_cache_dir
 from fusible.runtime.native.compiler import find_compiler
-from fusible.runtime.native.program import NativeCode, Program, build_program
+from fusible.runtime.native.program import Program, build_program
 from fusible.runtime.plan import Alloc, Call, Copy, If, Launch, Loop, Plan, Step
 from fusible.runtime.report import Report
 from fusible.runtime.session import RunLimits, Session
@@ -59,7 +58,6 @@ def lower(
     if isinstance(backend, TritonBackend):
         check_placement(planned.plan, backend.kernels, backend.host, backend.target, options)
     limits = options.limits
-    program = _program(backend, options) if isinstance(backend, CpuBackend) else None
     executable = Executable(
         inputs=tuple(_spec(graph, v, v.name) for v in graph.inputs),
         outputs=tuple(_spec(graph, v, n) for v, n in zip(graph.outputs, graph.output_names, strict=True)),
@@ -71,7 +69,7 @@ def lower(
         provenance=_provenance(graph, backend, options),
         custom=tuple(CustomKernel(c.path, c.version) for c in backend.custom),
         functions=tuple(c.function for c in backend.custom),
-        program=program,
+        program=_program(backend, options),
         device=_device(backend, options) if isinstance(backend, TritonBackend) else None,
     )
     notes = [*notes, *_failing_branches(graph), *_needs_torch(executable)]
@@ -79,7 +77,7 @@ def lower(
     if isinstance(backend, TritonBackend) and backend.target != TRITON_CPU:
         report = replace(report, gpu=_gpu_report(graph, planned, backend, options, report))
     object.__setattr__(executable, "made_report", report)
-    if options.standalone and isinstance(backend, CpuBackend) and (steps := host_steps(executable)):
+    if options.standalone and backend.target == "cpu" and (steps := host_steps(executable)):
         raise LoweringError("a standalone model", {backend.target: "; ".join(steps)})
     return executable
 
@@ -109,11 +107,11 @@ def _home(value: Value, backend: NumpyBackend) -> Value:
     return value if of is None else _home(of, backend)
 
 
-def _program(backend: CpuBackend, options: Options) -> Program | None:
+def _program(backend: NumpyBackend, options: Options) -> Program | None:
     """The native code of a plan, built; None if every step is a host call. Raises DeviceError, KernelBuildError."""
-    if not backend.kernels:
+    code = backend.native_code()
+    if code is None:
         return None
-    code = NativeCode(backend.sources(), tuple(backend.kernels.values()))
     return build_program(code, find_compiler(os.environ), cache_dir=_cache_dir(options), threads=options.threads)
 
 
@@ -219,7 +217,7 @@ def _report(
         memory=_memory(executable, constants),
         cost={"kernels": len(kernels), "constants": len(planned.constants), **_cost_facts(total)},
         passes=outcome.passes,
-        notes=(*notes, *outcome.notes, *(backend.notes() if isinstance(backend, CpuBackend) else ())),
+        notes=(*notes, *outcome.notes, *backend.notes()),
         host=tuple(_host_rows(planned.plan, graph, backend, done)),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,13 @@ class Report:
     host: tuple[Mapping[str, Any], ...] = ()
     gpu: Mapping[str, Any] = field(default_factory=dict)
 
+    def to_data(self) -> dict[str, Any]:
+        """The fields by name, not copied: rows are JSON types already, and there are thousands."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+
     def to_json(self) -> str:
         """Everything as one JSON text, keys sorted."""
-        return json.dumps(asdict(self), sort_keys=True, indent=1)
+        return json.dumps(self.to_data(), sort_keys=True, indent=1)
 
     def to_html(self, path: str | PathLike[str]) -> None:
         """Write one page with a table per section; it needs no network."""

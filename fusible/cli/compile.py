@@ -74,7 +74,7 @@ def compile_model(
     executable.save(output)
     facts = _facts(executable, output, perf_counter() - began)
     if json_output:
-        print_json(facts)
+        print_json({**facts, "report": json.loads(executable.report.to_json())})
         return
     for line in _lines(executable, facts):
         print_line(line)
@@ -88,7 +88,6 @@ def _facts(executable: Executable, output: Path, seconds: float) -> dict[str, An
         "seconds": round(seconds, 3),
         "inputs": [str(spec) for spec in executable.inputs],
         "outputs": [str(spec) for spec in executable.outputs],
-        "report": json.loads(executable.report.to_json()),
     }
 
 

@@ -31,6 +31,7 @@ from fusible.runtime.devices.device import (
     Prepared,
     Span,
     Stream,
+    Workspace,
 )
 from fusible.runtime.devices.product import TorchProduct
 from fusible.runtime.devices.torch_product import TorchProductLaunch
@@ -107,6 +108,7 @@ class CudaDevice(Device):
         self.name = f"cuda:{gpu.index} ({gpu.name})"
         self.gpu, self.torch, self.driver = gpu, torch, driver
         self._images = dict(images)
+        self._dtypes = {getattr(torch, name): dtype for name, dtype in _DTYPES.items() if hasattr(torch, name)}
         self._functions: dict[tuple[bytes, str], _Function] = {}
         self._process = os.getpid()
         self._context = driver.primary_context(gpu.index)
@@ -152,22 +154,24 @@ class CudaDevice(Device):
     def import_array(self, given: object, stream: Stream) -> tuple[Memory, np.dtype, tuple[int, ...]] | None:
         """See Device. The work that makes the array is waited for in the stream, as DLPack says."""
         assert isinstance(stream, CudaStream)
-        if tuple(given.__dlpack_device__()) != (_DLPACK_CUDA, self.gpu.index):  # type: ignore[attr-defined]
-            return None
         tensor = self._awaited(given, stream) if isinstance(given, self.torch.Tensor) else None
+        if tensor is None and tuple(given.__dlpack_device__()) != (_DLPACK_CUDA, self.gpu.index):  # type: ignore[attr-defined]
+            return None
         if tensor is None:
             with self.torch.cuda.stream(stream.handle):
                 tensor = self.torch.from_dlpack(given).contiguous()
                 if tensor.data_ptr() % ALIGNMENT:
                     tensor = tensor.clone()
-        dtype = _DTYPES.get(str(tensor.dtype).removeprefix("torch."))
+        dtype = self._dtypes.get(tensor.dtype)
         if dtype is None:
             raise DeviceError(f"arrays of {tensor.dtype} cannot be taken over; convert it")
         memory = Memory(int(tensor.data_ptr()), tensor.numel() * dtype.itemsize, tensor)
-        return memory, dtype, tuple(int(d) for d in tensor.shape)
+        return memory, dtype, tuple(tensor.shape)
 
     def _awaited(self, tensor: Any, stream: CudaStream) -> Any | None:
         """A tensor that can be used as it is, as DLPack would have it but sooner; None for others."""
+        if not tensor.is_cuda or tensor.get_device() != self.gpu.index:
+            return None
         if not tensor.is_contiguous() or tensor.is_neg() or tensor.data_ptr() % ALIGNMENT:
             return None
         current = self.torch.cuda.current_stream(self.gpu.index)
@@ -189,8 +193,11 @@ class CudaDevice(Device):
 class _CudaLaunch(Prepared):
     """A launch with its arguments as the driver reads them: pointers to values that live here."""
 
-    def __init__(self, stream: CudaStream, function: _Function, programs: int, values: Sequence[Any]) -> None:
+    def __init__(
+        self, stream: CudaStream, function: _Function, programs: int, values: Sequence[Any], workspace: Workspace
+    ) -> None:
         self._stream, self._function, self._programs = stream, function, programs
+        self._workspace = workspace
         self._scratch = [stream.allocate(nbytes * programs) if nbytes else None for nbytes in function.image.scratch]
         pointers = [ctypes.c_void_p(None if memory is None else memory.address) for memory in self._scratch]
         self._values = [*values, *pointers]
@@ -305,12 +312,15 @@ class CudaStream(Stream):
         """See Stream."""
         if programs > _MAX_PROGRAMS:
             raise ExecutionError(where, f"{programs} programs, more than the {_MAX_PROGRAMS} of a launch")
+        workspace = self.workspace(kernel.kernel, programs)
+        spans = [*spans, *workspace.spans]
         types = [type_ for _, type_ in kernel.kernel.arguments[len(spans) :]]
         if unknown := [type_ for type_ in types if type_ not in _C_TYPES]:
             raise ExecutionError(where, f"kernel {kernel.kernel.name}: numbers of type {unknown[0]} cannot be passed")
         values = [_C_TYPES[type_](number) for type_, number in zip(types, numbers, strict=True)]
         function: _Function = kernel.handle
-        return _CudaLaunch(self, function, programs, [*(ctypes.c_void_p(s.address) for s in spans), *values])
+        pointers = [ctypes.c_void_p(span.address) for span in spans]
+        return _CudaLaunch(self, function, programs, [*pointers, *values], workspace)
 
     def prepare_product(self, product: TorchProduct, spans: Sequence[Span], where: str) -> Prepared:
         """See Stream: cuBLAS, in this stream."""

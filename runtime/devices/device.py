@@ -28,7 +28,11 @@ __all__ = [
     "Prepared",
     "Span",
     "Stream",
+    "Workspace",
 ]
+
+_COUNTER = np.dtype(np.int32)
+_PARTIAL = np.dtype(np.float32)
 
 ALIGNMENT = 16
 """Kernels may assume that every buffer begins at a multiple of so many bytes."""
@@ -92,8 +96,18 @@ class Event(ABC):
         """The time between two points of one stream; waits for the later one."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Workspace:
+    """What a kernel's own pointers lead to, and the memory that must live as long as the launch may be repeated."""
+
+    spans: tuple[Span, ...]
+    memory: tuple[Memory, ...]
+
+
 class Stream(ABC):
     """A queue of work on one device, and memory for it. Belongs to one thread at a time."""
+
+    _workspace: tuple[Memory, Memory] | None = None
 
     @abstractmethod
     def allocate(self, nbytes: int) -> Memory:
@@ -131,6 +145,24 @@ class Stream(ABC):
         spans, numbers: the kernel's arguments, pointers first. where: the step, for errors. Raises ExecutionError for
         more programs than the device takes.
         """
+
+    def workspace(self, kernel: DeviceKernel, programs: int) -> Workspace:
+        """The memory that programs of a launch share, for a kernel that asks for some.
+
+        Launches of a stream come one after the other, so all have the same; it grows, and who was given the smaller one
+        keeps that. Counters are zero where it is made, and each launch leaves them so. Raises ExecutionError.
+        """
+        if not kernel.workspace:
+            return Workspace((), ())
+        wanted = kernel.workspace * programs, _COUNTER.itemsize * programs
+        if self._workspace is None or any(m.nbytes < n for m, n in zip(self._workspace, wanted, strict=True)):
+            held = (0, 0) if self._workspace is None else tuple(m.nbytes for m in self._workspace)
+            partials, counters = (self.allocate(max(n, had)) for n, had in zip(wanted, held, strict=True))
+            self.fill(counters, 0)
+            self._workspace = partials, counters
+        itemsizes = _PARTIAL.itemsize, _COUNTER.itemsize
+        spans = (Span(m.address, n, i) for m, n, i in zip(self._workspace, wanted, itemsizes, strict=True))
+        return Workspace(tuple(spans), self._workspace)
 
     @abstractmethod
     def prepare_product(self, product: TorchProduct, spans: Sequence[Span], where: str) -> Prepared:

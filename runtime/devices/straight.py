@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from fusible.runtime.devices.array import DeviceArray, row_major
-from fusible.runtime.devices.device import Device, Graph, Memory
+from fusible.runtime.devices.device import Device, Graph, Memory, Stream
 from fusible.runtime.devices.frames import DeviceLayout
 from fusible.runtime.devices.segments import DeviceSegment
 from fusible.runtime.plan import Launch, Plan, PlanValue
+from fusible.runtime.plan_session import MAX_LAYOUTS
 from fusible.runtime.signature import DTYPES
 
-__all__ = ["Output", "Shapes", "Straight", "shapes_of", "straight"]
+__all__ = ["Output", "Shapes", "Steady", "Straight", "StraightRuns", "shapes_of", "steady_arrays", "straight"]
 
 Shapes = tuple[tuple[int, ...], ...]
 """The shapes of all arguments of a run."""
@@ -49,17 +50,28 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Steady:
+    """Arrays of the session's own, that stay where they are: what kernels read and all outputs, in order."""
+
+    inputs: list[DeviceArray]
+    outputs: list[DeviceArray]
+
+
+@dataclass(slots=True)
 class Straight:
     """inputs: (position among the arguments, value) of those that kernels read. outputs: all, in order.
 
-    order: for each value that moves in the segment, its place among inputs and then outputs.
+    sizes: bytes of the outputs. order: for each value that moves in the segment, its place among inputs and then
+    outputs. steady: what stands for inputs and outputs that lie elsewhere in each run, once there were too many.
     """
 
     layout: DeviceLayout
     segment: DeviceSegment
     inputs: tuple[tuple[int, int], ...]
     outputs: tuple[Output, ...]
+    sizes: tuple[int, ...]
     order: tuple[int, ...]
+    steady: Steady | None = None
 
     def given(self, arguments: Sequence[Any]) -> Given | None:
         """Where the inputs lie; None if one of the host's has no memory yet that it is brought to."""
@@ -81,6 +93,26 @@ class Straight:
         places = tuple([addresses[n] for n in self.order])
         record = self.layout.records.get((self.segment.first, self.segment.last, places, ()))
         return None if record is None else record.graph
+
+
+class StraightRuns:
+    """What a session knows of its runs, by the shapes of their arguments."""
+
+    def __init__(self) -> None:
+        self._known: dict[Shapes, Straight] = {}
+
+    def of(self, shapes: Shapes | None, arena: Memory | None) -> Straight | None:
+        """How a run goes with these shapes, if it is settled, and `arena` is still where it has its memory."""
+        found = None if shapes is None else self._known.get(shapes)
+        return found if found is not None and found.layout.arena is arena else None
+
+    def settle(self, shapes: Shapes, found: Straight | None) -> None:
+        """Remember what was found in a run that ended well."""
+        if found is None:
+            return
+        if shapes not in self._known and len(self._known) >= MAX_LAYOUTS:
+            self._known.pop(next(iter(self._known)))
+        self._known[shapes] = found
 
 
 def shapes_of(arguments: Sequence[Any]) -> Shapes | None:
@@ -109,7 +141,17 @@ def straight(plan: Plan, segments: Mapping[int, DeviceSegment], layout: DeviceLa
     if not alone or not set(plan.outputs) <= set(moving) & shapes.keys():  # others are the host's
         return None
     outputs = tuple(_output(plan.values[value], value, shapes[value]) for value in plan.outputs)
-    return Straight(layout, segment, inputs, outputs, tuple(places[value] for value in moving))
+    sizes = tuple(output.nbytes for output in outputs)
+    return Straight(layout, segment, inputs, outputs, sizes, tuple(places[value] for value in moving))
+
+
+def steady_arrays(known: Straight, arguments: Sequence[Any], device: Device, stream: Stream) -> Steady:
+    """Memory for a run's inputs and outputs."""
+    given = [arguments[position] for position, _ in known.inputs]
+    memories = stream.allocate_all([*(a.nbytes for a in given), *(o.nbytes for o in known.outputs)])
+    inputs = [row_major(device, m, a.dtype, a.shape) for m, a in zip(memories, given, strict=False)]
+    outputs = [o.over(device, m) for m, o in zip(memories[len(given) :], known.outputs, strict=True)]
+    return Steady(inputs, outputs)
 
 
 def _output(known: PlanValue, value: int, shape: tuple[int, ...]) -> Output:

@@ -6,14 +6,16 @@ computes what follows the product may be launched behind it.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
-from fusible.runtime.devices.device import Memory, Prepared
+from fusible.errors import DeviceError
+from fusible.runtime.devices.device import Memory, Prepared, Span
 from fusible.runtime.devices.product import Matrix, TorchProduct
 
-__all__ = ["InOrder", "TorchProductLaunch"]
+__all__ = ["InOrder", "TorchProductLaunch", "product_on_cpu"]
 
 
 class TorchProductLaunch(Prepared):
@@ -40,6 +42,17 @@ class TorchProductLaunch(Prepared):
         """See Prepared."""
         with self._entered(), _precision(self._torch, self._product):
             self._multiply(self._left, self._right, out=self._result)
+
+
+def product_on_cpu(product: TorchProduct, spans: Sequence[Span], where: str) -> TorchProductLaunch:
+    """The call over memory of the process. where: the step, for errors. Raises DeviceError if torch is not there."""
+    try:
+        import torch  # noqa: PLC0415 - optional, and slow to import
+    except ImportError as error:
+        raise DeviceError(f"{where} is a product by torch, which is not there: pip install torch") from error
+    bytes_at = [(ctypes.c_uint8 * span.nbytes).from_address(span.address) for span in spans]
+    buffers = [torch.frombuffer(found, dtype=torch.uint8) for found in bytes_at]
+    return TorchProductLaunch(torch, product, buffers, nullcontext)
 
 
 @contextmanager

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -54,14 +55,14 @@ def build(kernel: PrintedKernel, target: GpuTarget) -> BuiltKernel:
     wanted = GPUTarget(target.backend, target.architecture, target.warp)
     options = {"num_warps": kernel.rule.warps, "num_stages": kernel.rule.stages}
     overlaps = can_overlap(target)
-    with _source(kernel, waits=overlaps) as (source, folder), _own_cache(folder):
+    with _source(kernel, waits=overlaps) as (source, folder), _own_cache(folder), _assembler_log() as log:
         try:
             made = triton_compile(source, target=wanted, options=options)  # type: ignore[no-untyped-call]
         except _refusals() as error:
             raise _refused(kernel, target, error) from error
         text, binary = ("ptx", "cubin") if target.backend == "cuda" else ("amdgcn", "hsaco")
         assembly, shared = made.asm[text], int(made.metadata.shared)
-        report = _report(target, assembly, made.asm[binary], shared, folder)
+        report = _report(target, assembly, made.asm[binary], shared, folder, log.getvalue())
         facts = made.metadata
         threads, scratch = facts.num_warps * target.warp, (_size(facts, "global"), _size(facts, "profile"))
         code = made.asm["ttir"], assembly, made.asm[binary]
@@ -152,7 +153,17 @@ def _own_cache(folder: Path) -> Iterator[None]:
         yield
 
 
-def _report(target: GpuTarget, assembly: str, binary: bytes, shared: int, folder: Path) -> StaticReport:
+@contextmanager
+def _assembler_log() -> Iterator[io.StringIO]:
+    """What ptxas says of the code that it makes, which Triton prints."""
+    from triton import knobs  # noqa: PLC0415
+
+    with knobs.nvidia.scope(), redirect_stdout(io.StringIO()) as log:
+        knobs.nvidia.dump_ptxas_log = True
+        yield log
+
+
+def _report(target: GpuTarget, assembly: str, binary: bytes, shared: int, folder: Path, log: str) -> StaticReport:
     if target.backend != "cuda":
         return hip_report(assembly, shared)
     from triton import knobs  # noqa: PLC0415
@@ -161,4 +172,4 @@ def _report(target: GpuTarget, assembly: str, binary: bytes, shared: int, folder
     path.write_bytes(binary)
     command = [knobs.nvidia.cuobjdump.path, "--dump-resource-usage", os.fspath(path)]
     usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return cuda_report(assembly, usage, shared)
+    return cuda_report(assembly, usage, shared, log)

@@ -26,10 +26,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fusible.compiler.backends.triton.aot import build, ttir_text
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget, gpu_target
 from fusible.compiler.backends.triton.launch import Argument, LaunchRule
-from fusible.compiler.backends.triton.lower import lower_ttir
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.errors import FusibleError, KernelBuildError
 from fusible.runtime.devices.code import DeviceKernel
@@ -129,11 +127,16 @@ def _make(files: FileCache, kernel: DeviceKernel, gpu: GpuTarget, form: Form) ->
 
 
 def _lowered(kernel: PrintedKernel, gpu: GpuTarget, *, checked: bool) -> Entry:
+    from fusible.compiler.backends.triton.aot import ttir_text  # noqa: PLC0415 - not needed where all was built before
+    from fusible.compiler.backends.triton.lower import lower_ttir  # noqa: PLC0415 - as above
+
     lowered = lower_ttir(ttir_text(kernel, gpu), checked=checked)
     return {"source": lowered.source, "scratch_bytes": lowered.scratch_bytes, "sites": list(lowered.site_texts)}
 
 
 def _image(kernel: PrintedKernel, gpu: GpuTarget) -> Entry:
+    from fusible.compiler.backends.triton.aot import build  # noqa: PLC0415 - as above
+
     built = build(kernel, gpu)
     return {
         "symbol": built.symbol,

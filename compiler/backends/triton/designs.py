@@ -49,7 +49,7 @@ AnySchedule = Schedule | ContractionSchedule | AttentionSchedule
 S = TypeVar("S", Schedule, ContractionSchedule, AttentionSchedule)
 
 _POWERS = frozenset({"rows", "columns", "keys", "block_m", "block_n", "block_k", "warps", "slices"})
-_MOST = {"warps": 32, "stages": 8}
+_MOST = {"warps": 32, "stages": 8, "split": 64}
 _SIDES = frozenset({"block_m", "block_n", "block_k", "keys"})  # of products of tiles
 _LEAST_SIDE = 16
 _MOST_POINTS = 2**20  # of a tile, which is Triton's own limit

@@ -127,14 +127,15 @@ def _by_tiles(work: LaunchWork, region: Region, env: Mapping[str, int], precisio
     contract, rule = region.stages[region.contractions[0]], work.rule
     assert isinstance(contract, Contract)
     kind, size = _operands(contract, region, precision)
-    batch, rows, columns = (_number(points, env) for points, _ in rule.blocks)
+    batch, rows, columns = (_number(points, env) for points, _ in rule.blocks[:3])
     terms = _number(product(region.extents[a] for a in contract.axes), env)
     once = float((terms + rows) * columns * size)
     read = max(work.bytes / max(batch, 1) - once, 0.0)  # with what the epilogue reads
     m, n, k = (rule.constants[name] for name in ("BLOCK_M", "BLOCK_N", "BLOCK_K"))
     made = Product(rows, columns, terms, batch, size, kind, read=read)
     step = k * rule.constants["SLICES"]  # terms of one step of a program
-    return replace(work, product=made, tile=Tile(m, n, step, rule.stages, rule.warps))
+    tile = Tile(m, n, step, rule.stages, rule.warps, rule.constants["SPLIT"])
+    return replace(work, product=made, tile=tile)
 
 
 def _attention(work: LaunchWork, region: Region, env: Mapping[str, int], precision: str) -> _Fused:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from fusible.compiler.backends.cpu.nest import NotPrintable
-from fusible.compiler.backends.triton.contraction import Contraction, Unsuited, contraction_of, sum_orders
+from fusible.compiler.backends.triton.contraction import Contraction, Unsuited, contraction_of, stages_of, sum_orders
 from fusible.compiler.backends.triton.contraction_printer import sizes_of
 from fusible.compiler.backends.triton.designs import (
     AnyDesign,
@@ -24,7 +24,7 @@ from fusible.compiler.ir.definition import Opaque
 from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.ir.types import DType
-from fusible.compiler.region.region import Contract, Region
+from fusible.compiler.region.region import Contract, Load, Region
 from fusible.compiler.region.reorder import Order, reordered
 from fusible.compiler.region.sums import contractions_as_sums
 
@@ -59,7 +59,7 @@ def design_of(
         raise NotPrintable("it contains several contractions")
     try:
         contraction = contraction_of(region, constants, depth_last=precision == "tf32")
-        _check_worth(contraction)
+        _check_worth(contraction, constants)
     except Unsuited as unsuited:
         return _summed(region, target, constants, unsuited)
     return ProductDesign(contraction, target, precision)
@@ -83,7 +83,7 @@ def print_node(node: Node, target: GpuTarget, orders: Mapping[Value, Order] | No
     return print_top_k(node) if node.op.name == "top_k" else print_recurrent(node, target)
 
 
-def _check_worth(contraction: Contraction) -> None:
+def _check_worth(contraction: Contraction, constants: Collection[int]) -> None:
     """Raise Unsuited for products whose tiles would be mostly padding, unless a large operand is read once for it."""
     sizes: Sizes = sizes_of(contraction)
     points = {"rows": sizes.rows, "columns": sizes.columns, "terms": sizes.depth}
@@ -91,8 +91,21 @@ def _check_worth(contraction: Contraction) -> None:
     many = all(not isinstance(p, int) or p >= _MANY for what, p in points.items() if what not in few)
     if sizes.batch == 0 or 0 in few.values():
         raise Unsuited("its product is empty")
+    if few == {"rows": 1} and many and _lies_by_columns(contraction, constants):
+        return
     if len(few) > 1 or 1 in few.values() or "terms" in few or (few and not many):
         raise Unsuited("its product has " + " and ".join(f"{p} {what}" for what, p in few.items()))
+
+
+def _lies_by_columns(contraction: Contraction, constants: Collection[int]) -> bool:
+    """True if the right operand is computed in each run, and lies so that neighbours along the columns are adjacent.
+
+    As a sum it would be read across, each element apart from the next; constants are stored as a sum wants them.
+    """
+    tile, region = contraction.tile, contraction.region
+    positions = [n for n in stages_of(region, [contraction.right]) if isinstance(region.stages[n], Load)]
+    loads = [a for n in positions if tile.spread(((a := tile.nest.loads[n]).offset,))[1]]
+    return bool(loads) and all(tile.step(a, tile.columns[-1]) == 1 and a.buffer not in constants for a in loads)
 
 
 def _summed(region: Region, target: GpuTarget, constants: Collection[int], why: Unsuited) -> RegionDesign:
