@@ -166,7 +166,7 @@ class Stream(ABC):
 
     @abstractmethod
     def prepare_product(self, product: TorchProduct, spans: Sequence[Span], where: str) -> Prepared:
-        """Settle a product by torch. spans: the memory of left, right and result.
+        """Settle a product by torch. spans: the memory of its matrices.
 
         Raises DeviceError if torch is not there.
         """

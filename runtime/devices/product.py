@@ -23,10 +23,11 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class TorchProduct:
-    """result[b, m, n] = sum over k of left[b, m, k] * right[b, k, n], summed in f32 at least and rounded once.
+    """result[b, m, n] = added[b, m, n] + sum over k of left[b, m, k] * right[b, k, n], in f32 and rounded once.
 
-    dtype: torch's name of the element type of all three. tf32: operands in float32 may be read with 10 bits of
-    mantissa. scratch: bytes of the result where it is memory of the session's, with no place in the plan; else 0.
+    dtype: torch's name of the element type of all four. added: None for nothing. tf32: operands in float32 may be read
+    with 10 bits of mantissa. scratch: bytes of the result where it is memory of the session's, with no place in the
+    plan; else 0.
     """
 
     dtype: str
@@ -39,3 +40,9 @@ class TorchProduct:
     result: Matrix
     tf32: bool = False
     scratch: int = 0
+    added: Matrix | None = None
+
+    @property
+    def matrices(self) -> tuple[Matrix, ...]:
+        """Left, right and result, and what is added if there is something."""
+        return (self.left, self.right, self.result, *([] if self.added is None else [self.added]))

@@ -105,7 +105,7 @@ class DeviceProgram:
         if product.scratch:
             memory = self._scratch_of(stream, product.scratch)
             places.insert(product.result.argument, Span(memory.address, product.scratch, 1))
-        used = [places[matrix.argument] for matrix in (product.left, product.right, product.result)]
+        used = [places[matrix.argument] for matrix in product.matrices]
         launches = [stream.prepare_product(product, used, where)]
         if kernel.source:
             launches.append(stream.prepare(self._load(kernel.name), programs, places, [], where))

@@ -122,7 +122,7 @@ def _kernel(facts: Mapping[str, Any], texts: list[str]) -> DeviceKernel:
 def _product(facts: Mapping[str, Any] | None) -> TorchProduct | None:
     if facts is None:
         return None
-    places = {name: Matrix(**facts[name]) for name in ("left", "right", "result")}
+    places = {n: Matrix(**facts[n]) for n in ("left", "right", "result", "added") if facts[n] is not None}
     return TorchProduct(**{**facts, **places})
 
 

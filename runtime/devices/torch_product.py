@@ -28,20 +28,25 @@ class TorchProductLaunch(Prepared):
         buffers: Sequence[Any],
         entered: Callable[[], AbstractContextManager[Any]],
     ) -> None:
-        """Take torch, the bytes of left, right and result as tensors of torch's, and what makes the stream torch's."""
+        """Take torch, for each of the product's matrices a tensor of bytes, and what makes the stream torch's."""
         self._torch, self._entered, self._product = torch, entered, product
-        sizes = ((product.rows, product.depth), (product.depth, product.columns), (product.rows, product.columns))
-        matrices = (product.left, product.right, product.result)
-        self._left, self._right, self._result = (
+        m, n, k = product.rows, product.columns, product.depth
+        sizes = ((m, k), (k, n), (m, n), (m, n))
+        left, right, self._result, *added = (
             _strided(torch, product, matrix, size, tensor)
-            for matrix, size, tensor in zip(matrices, sizes, buffers, strict=True)
+            for matrix, size, tensor in zip(product.matrices, sizes, buffers, strict=False)
         )
-        self._multiply = torch.mm if product.batch == 1 else torch.bmm
+        alone = product.batch == 1
+        self._operands = (*added, left, right)
+        if added:
+            self._multiply = torch.addmm if alone else torch.baddbmm
+        else:
+            self._multiply = torch.mm if alone else torch.bmm
 
     def launch(self) -> None:
         """See Prepared."""
         with self._entered(), _precision(self._torch, self._product):
-            self._multiply(self._left, self._right, out=self._result)
+            self._multiply(*self._operands, out=self._result)
 
 
 def product_on_cpu(product: TorchProduct, spans: Sequence[Span], where: str) -> TorchProductLaunch:

@@ -1,8 +1,9 @@
 """A region around one contraction as a product by torch, and a kernel for what follows it.
 
 Taken are products whose operands are loaded as they are and lie as matrices: one step along the rows, one along the
-depth, one along the batch. What follows starts from the product as the region has it, rounded to its type once. If
-nothing follows, torch writes the result itself; else its product goes through memory of the session's.
+depth, one along the batch. A bias or a residual that is added to the sums before they are rounded is the library's to
+add. What follows starts from there, rounded as the region has it, once. If nothing follows, torch writes the result
+itself; else its product goes through memory of the session's.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from fusible.compiler.backends.triton.schedule import schedule
 from fusible.compiler.ir.symbol_values import substitute
 from fusible.compiler.ir.symbols import Dim, Symbol, SymInt
 from fusible.compiler.ir.types import DType
-from fusible.compiler.region.expr import Arg, Convert
+from fusible.compiler.region.expr import Arg, Convert, Expr, apply
 from fusible.compiler.region.index import IndexMap
 from fusible.compiler.region.prune import pruned
 from fusible.compiler.region.region import Buffer, Contract, Load, Map, Region, Store, operands_of
@@ -73,9 +74,9 @@ class _Printer:
         if contraction.kind not in _NAMES:
             raise NotPrintable(f"torch's products are not those of {contraction.kind.value}")
         self.contract = contract
-        self.result = self._rounded() if contract.dtype is not contraction.kind else contraction.position
         self.left, self.right = self._load(contraction.left), self._load(contraction.right)
         self.axes = self._roles()
+        self.result, self.added = self._result()
 
     def printed(self) -> PrintedKernel:
         axes = self.axes
@@ -83,7 +84,7 @@ class _Printer:
         right = self._matrix(self.right, self.right.buffer, axes.depth, axes.columns)
         batch, rows, columns, depth = (self._points(a) for a in (axes.batch, axes.rows, axes.columns, axes.depth))
         kind, tf32 = _NAMES[self.contraction.kind], self.precision == "tf32"
-        made = TorchProduct(kind, batch, rows, columns, depth, left, right, result=left, tf32=tf32)
+        made = TorchProduct(kind, batch, rows, columns, depth, left, right, result=left, tf32=tf32, added=self.added)
         direct = self._direct()
         if direct is not None:
             rule = LaunchRule("", self._arguments(), {}, (), ((1, 1),), 1, 1)
@@ -95,15 +96,49 @@ class _Printer:
         product = replace(made, result=place, scratch=nbytes)
         return replace(printed, repacked=self.contraction.repacked, product=product)
 
-    def _rounded(self) -> int:
-        """The stage that rounds the sums to the operands' type, which nothing else may read."""
-        sums, kind = self.region.first_values[self.contraction.position], self.contraction.kind
-        reading = [n for n, stage in enumerate(self.region.stages) if sums in operands_of(stage)]
-        stored = any(sums in operands_of(store) for store in self.region.stores)
-        (found, *more) = reading or [-1]
-        if stored or more or found < 0 or self.region.stages[found] != Map(Convert(Arg(sums), kind), kind):
-            raise NotPrintable(f"torch's product is rounded to {kind.value}, and this one is not")
-        return found
+    def _result(self) -> tuple[int, Matrix | None]:
+        """The stage that torch computes last, and what is added on the way there."""
+        position, kind = self.contraction.position, self.contraction.kind
+        added = self._added(position)
+        last = position if added is None else added[0]
+        if self.contract.dtype is not kind:
+            rounding = self._only_reader(last)
+            if rounding is None or self.region.stages[rounding] != Map(Convert(Arg(self._value(last)), kind), kind):
+                raise NotPrintable(f"torch's product is rounded to {kind.value}, and this one is not")
+            last = rounding
+        return last, None if added is None else added[1]
+
+    def _added(self, position: int) -> tuple[int, Matrix] | None:
+        """The stage that adds to the sums something that is loaded as it is, a bias or a residual, and that."""
+        reader, sums = self._only_reader(position), self._value(position)
+        stage = None if reader is None else self.region.stages[reader]
+        if reader is None or not isinstance(stage, Map) or stage.dtype is not self.contract.dtype:
+            return None
+        for value in operands_of(stage):
+            if value != sums and stage.expr in (_sum(sums, value), _sum(value, sums)):
+                try:
+                    load = self._load(self._before_conversion(value))
+                    return reader, self._matrix(load, load.buffer, self.axes.rows, self.axes.columns)
+                except NotPrintable:  # the kernel behind the product adds it
+                    return None
+        return None
+
+    def _before_conversion(self, value: int) -> int:
+        """What a value is made of if all that is done is to convert it from the operands' type."""
+        for stage, made in zip(self.region.stages, self.region.first_values, strict=True):
+            if made == value and isinstance(stage, Map) and len(read := operands_of(stage)) == 1:
+                return read[0] if stage.expr == Convert(Arg(read[0]), self.contract.dtype) else value
+        return value
+
+    def _value(self, position: int) -> int:
+        return self.region.first_values[position]
+
+    def _only_reader(self, position: int) -> int | None:
+        """The stage that reads a stage's value, if nothing else does."""
+        value = self._value(position)
+        reading = [n for n, stage in enumerate(self.region.stages) if value in operands_of(stage)]
+        stored = any(value in operands_of(store) for store in self.region.stores)
+        return reading[0] if len(reading) == 1 and not stored else None
 
     def _load(self, value: int) -> Load:
         """The load that an operand is, with nothing done to it."""
@@ -167,7 +202,7 @@ class _Printer:
 
     def _direct(self) -> Matrix | None:
         """Where torch writes the result if that is all there is to do."""
-        value = self.region.first_values[self.result]
+        value = self._value(self.result)
         (store, *more) = self.region.stores
         if more or store.value != value or store.map.bounds or store.map.indirect:
             return None
@@ -194,3 +229,7 @@ class _Printer:
         found = [Argument(f"x{n}", POINTER_TYPES[b.dtype], None, 16) for n, b in enumerate(self.region.inputs)]
         found += [Argument(f"y{n}", POINTER_TYPES[b.dtype], None, 16) for n, b in enumerate(self.region.outputs)]
         return tuple(found)
+
+
+def _sum(a: int, b: int) -> Expr:
+    return apply("add", Arg(a), Arg(b))

@@ -108,6 +108,44 @@ def test_products_are_rounded_once() -> None:
         printed(kind="f16", rounded=twice, value="v5")
 
 
+def test_a_bias_is_added_before_rounding() -> None:
+    bias = "v3: f16 = load x2[i1]\n  v4: f32 = f32(v3)\n  v5: f32 = add(v2, v4)\n  v6: f16 = f16(v5)\n  "
+    text = PRODUCT.replace("  out y0", "  in x2: f16[48]\n  out y0")
+    found = design_of(
+        parse_region(text.format(kind="f16", right="32, 48", place="i2, i1", bound="", rounded=bias, value="v6")),
+        H100,
+    ).by_config(LIBRARY)
+    assert found.source == "" and found.product is not None
+    assert found.product.added == Matrix(2, 0, 0, 0, 1) and found.product.result.argument == 3
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_convolutions_that_are_products(tmp_path: Path, precision: str) -> None:
+    random = np.random.default_rng(0)
+    weights = {n: (random.standard_normal((32, 32, 1, 1)) / 5).astype(np.float32) for n in "uvw"}
+    weights |= {n: random.standard_normal(32).astype(np.float32) for n in "bc"}
+    nodes = [
+        helper.make_node("Conv", ["x", "u"], ["p"], name="first"),
+        helper.make_node("Conv", ["p", "v", "b"], ["q"], name="bias"),
+        helper.make_node("Relu", ["q"], ["r"], name="relu"),
+        helper.make_node("Conv", ["r", "w", "c"], ["s"], name="residual"),
+        helper.make_node("Add", ["s", "p"], ["y"], name="add"),
+    ]
+    small = models.make(nodes, [models.value("x", TensorProto.FLOAT, [2, 32, 9, 7])], ["y"], weights)
+    options = fusible.Options(precision=precision)  # type: ignore[arg-type]
+    static = fusible.compile(small, "triton-cpu", options=options)
+    lock = by_torch(tmp_path / "lock", static, 1)
+    exe = fusible.compile(
+        small,
+        "triton-cpu",
+        options=fusible.Options(precision=precision, tuning=lock),  # type: ignore[arg-type]
+    )
+    products = [kernel.product for kernel in exe.device.code.kernels if kernel.product] if exe.device else []
+    assert len(products) == 2 and all(product.added is not None for product in products)
+    feeds = {"x": random.standard_normal((2, 32, 9, 7)).astype(np.float32)}
+    assert_outputs_close(exe.run(feeds), static.run(feeds), precision=precision)
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
