@@ -326,7 +326,7 @@ class CudaStream(Stream):
         """See Stream: cuBLAS, in this stream."""
         torch = self.device.torch
         buffers = [torch.as_tensor(_Bytes(span), device=self._place) for span in spans]
-        return TorchProductLaunch(torch, product, buffers, lambda: torch.cuda.stream(self.handle))
+        return TorchProductLaunch(torch, product, buffers, lambda: torch.cuda.stream(self.handle), where)
 
     def capture(self, launches: Sequence[Prepared]) -> Graph:
         """See Stream."""

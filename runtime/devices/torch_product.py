@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
-from fusible.errors import DeviceError
+from fusible.errors import DeviceError, ExecutionError
 from fusible.runtime.devices.device import Memory, Prepared, Span
 from fusible.runtime.devices.product import Matrix, TorchProduct
 
@@ -27,9 +27,13 @@ class TorchProductLaunch(Prepared):
         product: TorchProduct,
         buffers: Sequence[Any],
         entered: Callable[[], AbstractContextManager[Any]],
+        where: str,
     ) -> None:
-        """Take torch, for each of the product's matrices a tensor of bytes, and what makes the stream torch's."""
-        self._torch, self._entered, self._product = torch, entered, product
+        """Take torch, for each of the product's matrices a tensor of bytes, and what makes the stream torch's.
+
+        where: the step, for errors.
+        """
+        self._torch, self._entered, self._product, self._where = torch, entered, product, where
         m, n, k = product.rows, product.columns, product.depth
         sizes = ((m, k), (k, n), (m, n), (m, n))
         left, right, self._result, *added = (
@@ -46,7 +50,10 @@ class TorchProductLaunch(Prepared):
     def launch(self) -> None:
         """See Prepared."""
         with self._entered(), _precision(self._torch, self._product):
-            self._multiply(*self._operands, out=self._result)
+            try:
+                self._multiply(*self._operands, out=self._result)
+            except RuntimeError as error:  # of cuBLAS, or of memory that it wants
+                raise ExecutionError(self._where, f"torch's product failed: {error}") from error
 
 
 def product_on_cpu(product: TorchProduct, spans: Sequence[Span], where: str) -> TorchProductLaunch:
@@ -57,7 +64,7 @@ def product_on_cpu(product: TorchProduct, spans: Sequence[Span], where: str) -> 
         raise DeviceError(f"{where} is a product by torch, which is not there: pip install torch") from error
     bytes_at = [(ctypes.c_uint8 * span.nbytes).from_address(span.address) for span in spans]
     buffers = [torch.frombuffer(found, dtype=torch.uint8) for found in bytes_at]
-    return TorchProductLaunch(torch, product, buffers, nullcontext)
+    return TorchProductLaunch(torch, product, buffers, nullcontext, where)
 
 
 @contextmanager
