@@ -163,13 +163,18 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
         results = dict(zip(node.subgraphs[0].outputs, node.outputs, strict=True)) if node.op.name == "fused" else {}
         stored = {f"x{n}": v for n, v in enumerate(inputs)}
         stored |= {f"y{n}": results.get(v, v) for n, v in enumerate(built.outputs)}
-        if self.target.startswith("cuda:") and can_overlap(self.gpu) and kernel.product is None:
+        if self._fetches_ahead(built, kernel):
             kernel = replace(kernel, fixed=_fixed(rule, stored))
         name = self._named(self._aligned(kernel, stored), word_of(node))
         if kernel.product is not None and kernel.chosen is not None:
             self.entries.append(_by_torch(node, self.tuning, kernel.chosen))
         inplace = overwritable(built.region)
         return Emitted(name, "", True, dims, inplace, native=True, inputs=inputs, constants=constants)
+
+    def _fetches_ahead(self, built: Built, kernel: PrintedKernel) -> bool:
+        """True for products, which read all of their constants; of tables others may want a few rows."""
+        overlaps = self.target.startswith("cuda:") and can_overlap(self.gpu)
+        return overlaps and bool(built.region.contractions) and kernel.product is None
 
     def _wants_whole(self, node: Node) -> str | None:
         """Views by another shape are the operand's own memory; templates of ops know of no gaps."""
