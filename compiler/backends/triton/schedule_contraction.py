@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget, MatrixType
+from fusible.compiler.backends.triton.overlap import can_overlap
 from fusible.compiler.backends.triton.roofline import (
     Bound,
     Product,
@@ -44,7 +45,8 @@ _UNKNOWN = 2048  # rows, columns or terms that a dynamic extent counts as
 _GROUP = 8
 _MOST_STAGES = 4
 _SLICED_WARPS = 8  # warps of a program whose depth is sliced, at most
-_FEW_STEPS = 8  # steps that are not worth slicing, nor a wait at their beginning
+_FEW_STEPS = 8  # steps that are not worth slicing
+_BULK_STEPS = 24  # of a program, from which on descriptors pay: with 12 they cost 0.4 us more (measured on an H200)
 _SPLITS = (2, 3, 4, 6, 8, 12, 16)
 _SPLIT_WARPS = 4  # of a program that has only a part of the depth, at least: fewer keep too few loads in flight
 _PART_STEPS = 4  # of a part, at least: fewer fill no pipeline
@@ -140,7 +142,9 @@ def _split(
     def seconds(s: ContractionSchedule) -> float:
         tile = Tile(s.block_m, s.block_n, s.block_k * s.slices, s.stages, s.warps, s.split)
         made = predict_product(target, product_of, tile)
-        busy = busy_seconds(target, made, _programs(s, sizes) * s.split)
+        busy = max(time for bound, time in made.times.items() if bound is not Bound.LATENCY)
+        if not can_overlap(target):  # else weights are brought into the cache before the kernel's turn has come
+            busy = busy_seconds(target, made, _programs(s, sizes) * s.split)
         used = math.sqrt(min(1.0, s.block_n * product_of.size / _LINE))
         joined = joining_seconds(target, s.split, s.block_m * s.block_n * _SUM)
         return made.times[Bound.LATENCY] + busy / used + joined
@@ -211,7 +215,7 @@ def _is_long(sizes: Sizes, made: ContractionSchedule) -> bool:
     """True if a program has steps enough to make up for what its first descriptor takes to arrive."""
     inner, outer = steps_of(sizes, made)
     steps = inner * outer
-    return isinstance(steps, int) and steps >= _FEW_STEPS * made.split
+    return isinstance(steps, int) and steps >= _BULK_STEPS * made.split
 
 
 def reads_shared_memory(target: GpuTarget) -> bool:
