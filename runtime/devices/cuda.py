@@ -319,6 +319,7 @@ class CudaStream(Stream):
             raise ExecutionError(where, f"kernel {kernel.kernel.name}: numbers of type {unknown[0]} cannot be passed")
         values = [_C_TYPES[type_](number) for type_, number in zip(types, numbers, strict=True)]
         function: _Function = kernel.handle
+        values += self._described(kernel.kernel, function.image, spans)
         pointers = [ctypes.c_void_p(span.address) for span in spans]
         return _CudaLaunch(self, function, programs, [*pointers, *values], workspace)
 
@@ -327,6 +328,15 @@ class CudaStream(Stream):
         torch = self.device.torch
         buffers = [torch.as_tensor(_Bytes(span), device=self._place) for span in spans]
         return TorchProductLaunch(torch, product, buffers, lambda: torch.cuda.stream(self.handle), where)
+
+    def _described(self, kernel: DeviceKernel, image: DeviceImage, spans: Sequence[Span]) -> Iterator[Any]:
+        """The parameters of a kernel that describe tensors: for each its map, sizes and strides."""
+        places = {name: span.address for (name, _), span in zip(kernel.arguments, spans, strict=False)}
+        for each in image.maps:
+            tensor = each.tensor
+            yield self.driver.tensor_map(each, places[tensor.argument] + tensor.offset * each.itemsize)
+            yield from map(ctypes.c_int32, tensor.shape)
+            yield from map(ctypes.c_int64, tensor.strides)
 
     def capture(self, launches: Sequence[Prepared]) -> Graph:
         """See Stream."""

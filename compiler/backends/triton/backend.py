@@ -6,8 +6,9 @@ Nodes whose kernels are equal but for the numbers that a launch hands over share
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -18,6 +19,8 @@ from fusible.compiler.backends.numpy import writes_buffers
 from fusible.compiler.backends.regions import RegionBackend
 from fusible.compiler.backends.triton.device_code import device_kernel
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
+from fusible.compiler.backends.triton.launch import LaunchRule
+from fusible.compiler.backends.triton.overlap import can_overlap
 from fusible.compiler.backends.triton.print_kernel import print_node
 from fusible.compiler.backends.triton.printer import Chosen, PrintedKernel
 from fusible.compiler.backends.triton.regions import IEEE, kernel_of
@@ -36,6 +39,8 @@ from fusible.runtime.devices.code import DeviceKernel
 from fusible.runtime.devices.residence import SAME_MEMORY
 
 __all__ = ["TritonBackend"]
+
+_WORTH_FETCHING = 16 << 10  # bytes of a constant
 
 
 class TritonBackend(RegionBackend[PrintedKernel]):
@@ -150,11 +155,13 @@ class TritonBackend(RegionBackend[PrintedKernel]):
         inputs = tuple(formal.get(v, v) for v in built.inputs)
         rule = kernel.rule
         dims = (rule.grid, *(a.dim for a in rule.arguments if a.dim is not None))
+        constants = {n: self._stored(inputs[n], order) for n, order in kernel.repacked.items()}
+        if self.target.startswith("cuda:") and can_overlap(self.gpu) and kernel.product is None:
+            kernel = replace(kernel, fixed=_fixed(rule, inputs))
         name = self._named(kernel, word_of(node))
         if kernel.product is not None and kernel.chosen is not None:
             self.entries.append(_by_torch(node, self.tuning, kernel.chosen))
         inplace = overwritable(built.region)
-        constants = {n: self._stored(inputs[n], order) for n, order in kernel.repacked.items()}
         return Emitted(name, "", True, dims, inplace, native=True, inputs=inputs, constants=constants)
 
     def _stored(self, operand: Value | None, order: Order) -> np.ndarray:
@@ -184,3 +191,13 @@ def _by_torch(node: Node, tuning: Tuning, chosen: Chosen) -> Entry:
     took = "" if measured.seconds is None else f", {measured.seconds * 1e6:.2f} us with all that follows"
     reason = f"the fastest of {measured.tried} that were measured on {measured.device or 'a device'} is torch's{took}"
     return Entry(Kind.FIRED, "tuning", "library-product", tuple(node.origin), reason)
+
+
+def _fixed(rule: LaunchRule, inputs: Sequence[Value | None]) -> dict[str, int]:
+    """The bytes of a launch's constants by the names of the kernel's arguments, the small ones left out."""
+    found = {
+        argument.name: value.constant.array.nbytes
+        for argument, value in zip(rule.arguments, inputs, strict=False)
+        if value is not None and value.constant is not None
+    }
+    return {name: nbytes for name, nbytes in found.items() if nbytes >= _WORTH_FETCHING}

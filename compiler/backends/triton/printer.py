@@ -49,7 +49,8 @@ class PrintedKernel:
 
     repacked: the inputs, constants all, that the kernel reads in another order of dimensions than the region has them.
     chosen: among which configurations; None where there is no choice, or nobody asked. product: what torch computes
-    before; `source` and `rule` are then of the kernel that computes the rest, "" if nothing is left.
+    before; `source` and `rule` are then of the kernel that computes the rest, "" if nothing is left. fixed: as
+    `DeviceKernel` has it.
     """
 
     source: str
@@ -57,6 +58,7 @@ class PrintedKernel:
     repacked: Mapping[int, Order] = field(default_factory=dict)
     chosen: Chosen | None = None
     product: TorchProduct | None = None
+    fixed: Mapping[str, int] = field(default_factory=dict)
 
 
 def print_region(region: Region, schedule: Schedule, name: str = "kernel") -> PrintedKernel:

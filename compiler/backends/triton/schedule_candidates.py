@@ -20,6 +20,7 @@ from fusible.compiler.backends.triton.schedule_contraction import (
     ContractionSchedule,
     Sizes,
     has_matrix_unit,
+    reads_shared_memory,
     schedule_contraction,
     steps_of,
     tiles_of,
@@ -46,12 +47,13 @@ def contraction_candidates(sizes: Sizes, kind: DType, precision: str, target: Gp
     """Schedules of a contraction; arguments as for `schedule_contraction`."""
     chosen = schedule_contraction(sizes, kind, precision, target)
     matrix = has_matrix_unit(kind, precision, target)
+    bulk = matrix and chosen.slices == 1 and reads_shared_memory(target)
     tiles = tiles_of(sizes, kind, precision, target)
     others = [schedule_contraction(sizes, kind, precision, target, tiles=[tile]) for tile in tiles]
     others = [made for made in others if (made.block_m, made.block_n) != (chosen.block_m, chosen.block_n)]
     others = [*others[:_BEST], *(_other_warps(made) for made in others[:_BEST]), *others[_BEST:]]
     found = [chosen]
-    for pair in zip_longest(_neighbours(chosen, matrix), others):
+    for pair in zip_longest(_neighbours(chosen, matrix, bulk), others):
         found += [made for made in pair if made is not None and _fits_product(made, sizes, kind, matrix, target)]
     return _different(found)
 
@@ -62,7 +64,9 @@ def _other_warps(made: ContractionSchedule) -> ContractionSchedule:
     return replace(made, warps=made.slices * (4 if warps == _MANY_WARPS else _MANY_WARPS))
 
 
-def _neighbours(chosen: ContractionSchedule, matrix: bool) -> Iterator[ContractionSchedule]:
+def _neighbours(chosen: ContractionSchedule, matrix: bool, bulk: bool) -> Iterator[ContractionSchedule]:
+    if bulk:
+        yield replace(chosen, bulk=not chosen.bulk)
     yield _other_warps(chosen)
     if chosen.slices == 1:
         yield replace(chosen, split=chosen.split * 2)
@@ -72,11 +76,8 @@ def _neighbours(chosen: ContractionSchedule, matrix: bool) -> Iterator[Contracti
     yield replace(chosen, block_k=chosen.block_k * 2, stages=max(2, chosen.stages - 1))
     yield replace(chosen, stages=chosen.stages - 1 if matrix else 1)
     if chosen.slices > 1:
-        yield replace(chosen, slices=1, warps=chosen.warps // chosen.slices)
-    if chosen.split > 1:
-        yield replace(chosen, split=1)
-        yield replace(chosen, split=chosen.split // 2)
-    yield replace(chosen, slices=1, warps=chosen.warps // chosen.slices, split=chosen.split * 2)
+        whole = replace(chosen, slices=1, warps=chosen.warps // chosen.slices)
+        yield from (whole, replace(whole, split=chosen.split * 2))
     yield replace(chosen, block_k=chosen.block_k // 2, stages=chosen.stages + 1)
     yield replace(chosen, group=1)
 
@@ -87,8 +88,6 @@ def _fits_product(s: ContractionSchedule, sizes: Sizes, kind: DType, matrix: boo
     steps = inner * outer
     parts = s.slices * s.split
     if parts > 1 and not (isinstance(steps, int) and steps % s.slices == 0 and steps >= _PART_STEPS * parts):
-        return False
-    if s.split > 1 and not (isinstance(steps, int) and steps >= 2 * s.split):
         return False
     if s.split > 1 and _programs(s, sizes) > _RESIDENT * target.multiprocessors:  # each has memory for its part
         return False
