@@ -22,7 +22,8 @@ class TensorBlock:
     """A tensor in memory of which a kernel fetches blocks by a descriptor (`tl.make_tensor_descriptor`).
 
     name: of the descriptor in the kernel's text. argument: the pointer that it is made of; offset: elements from there
-    to its first. shape, strides: in elements, the last stride is 1. block: the shape of what is fetched at once.
+    to its first. shape, strides: in elements, the last stride is 1; the first size is 0 where it is known in a run
+    only: as many as the memory holds. block: the shape of what is fetched at once.
     """
 
     name: str
@@ -31,6 +32,11 @@ class TensorBlock:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     block: tuple[int, ...]
+
+    def sizes(self, nbytes: int, itemsize: int) -> tuple[int, ...]:
+        """The shape in memory of `nbytes` from the pointer on."""
+        first, *others = self.shape
+        return (first or (nbytes // itemsize - self.offset) // self.strides[0], *others)
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> TensorBlock:

@@ -323,20 +323,21 @@ class CudaStream(Stream):
         pointers = [ctypes.c_void_p(span.address) for span in spans]
         return _CudaLaunch(self, function, programs, [*pointers, *values], workspace)
 
+    def _described(self, kernel: DeviceKernel, image: DeviceImage, spans: Sequence[Span]) -> Iterator[Any]:
+        """The parameters of a kernel that describe tensors: for each its map, sizes and strides."""
+        places = {name: span for (name, _), span in zip(kernel.arguments, spans, strict=False)}
+        for each in image.maps:
+            tensor, span = each.tensor, places[each.tensor.argument]
+            shape = tensor.sizes(span.nbytes, each.itemsize)
+            yield self.driver.tensor_map(each, span.address + tensor.offset * each.itemsize, shape)
+            yield from map(ctypes.c_int32, shape)
+            yield from map(ctypes.c_int64, tensor.strides)
+
     def prepare_product(self, product: TorchProduct, spans: Sequence[Span], where: str) -> Prepared:
         """See Stream: cuBLAS, in this stream."""
         torch = self.device.torch
         buffers = [torch.as_tensor(_Bytes(span), device=self._place) for span in spans]
         return TorchProductLaunch(torch, product, buffers, lambda: torch.cuda.stream(self.handle), where)
-
-    def _described(self, kernel: DeviceKernel, image: DeviceImage, spans: Sequence[Span]) -> Iterator[Any]:
-        """The parameters of a kernel that describe tensors: for each its map, sizes and strides."""
-        places = {name: span.address for (name, _), span in zip(kernel.arguments, spans, strict=False)}
-        for each in image.maps:
-            tensor = each.tensor
-            yield self.driver.tensor_map(each, places[tensor.argument] + tensor.offset * each.itemsize)
-            yield from map(ctypes.c_int32, tensor.shape)
-            yield from map(ctypes.c_int64, tensor.strides)
 
     def capture(self, launches: Sequence[Prepared]) -> Graph:
         """See Stream."""

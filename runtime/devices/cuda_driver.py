@@ -8,6 +8,7 @@ library are those that the reference lists without it.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from ctypes import c_char_p, c_int, c_size_t, c_ubyte, c_uint, c_uint64, c_void_p
 from typing import Any
 
@@ -145,15 +146,15 @@ class CudaDriver:
         config = _LaunchConfig(*grid, *block, shared, stream, attributes if overlaps else None, int(overlaps))
         return DriverLaunch(self, function, config, attributes)
 
-    def tensor_map(self, tensor: TensorMap, address: int) -> Any:
-        """The 128 bytes that describe a tensor whose first element is at an address."""
+    def tensor_map(self, tensor: TensorMap, address: int, shape: Sequence[int]) -> Any:
+        """The 128 bytes that describe a tensor of a shape whose first element is at an address."""
         if not hasattr(self._library, "cuTensorMapEncodeTiled"):
             raise DeviceError("CUDA's driver cannot describe tensors: install NVIDIA's driver for CUDA 12.0 or later")
         memory = (c_ubyte * (_MAP_BYTES + _MAP_ALIGNMENT))()
         found = (c_ubyte * _MAP_BYTES).from_buffer(memory, -ctypes.addressof(memory) % _MAP_ALIGNMENT)
-        shape, strides, box = tensor.tensor.shape[::-1], tensor.tensor.strides[-2::-1], tensor.box[::-1]
+        strides, box = tensor.tensor.strides[-2::-1], tensor.box[::-1]
         rank = len(shape)
-        sizes = (c_uint64 * rank)(*shape), (c_uint64 * rank)(*(s * tensor.itemsize for s in strides))
+        sizes = (c_uint64 * rank)(*reversed(shape)), (c_uint64 * rank)(*(s * tensor.itemsize for s in strides))
         boxes = (c_uint * rank)(*box), (c_uint * rank)(*(1 for _ in box))
         options = _NO_INTERLEAVE, tensor.swizzle, _PROMOTION_128_BYTES, _FILL_WITH_ZERO
         self._call("cuTensorMapEncodeTiled", ctypes.byref(found), tensor.kind, rank, address, *sizes, *boxes, *options)

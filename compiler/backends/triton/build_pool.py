@@ -21,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fusible.compiler.backends.triton.build_kernels import Form, build_kernels
+from fusible.compiler.backends.triton.build_kernels import Form, build_kernels, sent_kernel
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget, gpu_target
 from fusible.errors import FusibleError, KernelBuildError
 from fusible.runtime.devices.code import DeviceKernel
@@ -147,9 +147,8 @@ def _serve() -> None:
 
 
 def _built(fields: dict[str, Any], gpu: GpuTarget, form: Form, cache: Path) -> str:
-    kernel = DeviceKernel.from_json(fields)
     try:
-        build_kernels([kernel], gpu, form, cache)
+        build_kernels([sent_kernel(fields)], gpu, form, cache)
     except FusibleError as error:
         return str(error) or type(error).__name__
     return ""

@@ -98,6 +98,7 @@ class _Printer:
         hooks = [*self._operand(_LEFT, self.contraction.left), *self._operand(_RIGHT, self.contraction.right)]
         hooks += self._epilogue()
         call = self._call()
+        described = "".join(self._tensor_lines())
         arguments = self._arguments()
         tensors = tuple(block.tensor for block in self.blocks.values())
         names = ", ".join([*(a.name for a in arguments), *(t.name for t in tensors)])
@@ -107,7 +108,7 @@ class _Printer:
             "GROUP": self.schedule.group, "SLICES": self.schedule.slices, "SPLIT": self.schedule.split,
         }  # fmt: skip
         parameters = ", ".join([*(a.name for a in arguments), *(f"{c}: tl.constexpr" for c in constants)])
-        lines = "".join(map(tensor_line, tensors)) + f"    {_TEMPLATE}(\n        ({names}),\n{call}    )\n"
+        lines = f"{described}    {_TEMPLATE}(\n        ({names}),\n{call}    )\n"
         kernel = f"@triton.jit\ndef {self.name}({parameters}):\n{lines}"
         facts = tuple(dict.fromkeys(fact for body in self.bodies for fact in body.facts))
         sizes = self.schedule.warps, self.schedule.stages
@@ -233,6 +234,13 @@ class _Printer:
             why = "the other one is none to describe" if isinstance(block, Block) else block
             self.operands[side] = "by descriptor" if len(blocks) == len(found) else f"by pointers: {why}"
         return blocks if len(blocks) == len(found) else {}
+
+    def _tensor_lines(self) -> Iterator[str]:
+        """The lines that make the descriptors."""
+        body = self._body(self.tile, (False, False))
+        for block in self.blocks.values():
+            rows = body.dim(block.rows)
+            yield tensor_line(block.tensor, f"{rows}.to(tl.int32)" if self.tile.wide and not rows.isdigit() else rows)
 
     def _described(self, side: _Side, block: Block) -> Iterator[tuple[str, str]]:
         """The hooks of an operand whose blocks a descriptor fetches."""

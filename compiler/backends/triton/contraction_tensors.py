@@ -11,27 +11,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import prod
 
 from fusible.compiler.backends.cpu.c_dims import coefficient
 from fusible.compiler.backends.triton.body import Body
 from fusible.compiler.backends.triton.contraction import Contraction, axes_of
+from fusible.compiler.backends.triton.tile import exceeds_32_bits
 from fusible.compiler.ir.symbol_values import substitute
-from fusible.compiler.ir.symbols import Dim
+from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.region.region import Load, operands_of
 from fusible.runtime.devices.code import TensorBlock
 
 __all__ = ["Block", "tensor_block"]
 
 _ALIGNMENT = 16  # bytes
-_MOST = 2**31 - 1  # rows or columns: places are 32-bit numbers
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A matrix and its blocks. depth_last: the depth runs along its rows; else along its columns."""
+    """A matrix and its blocks. rows: how many it has. depth_last: the depth runs along them, else along its columns."""
 
     tensor: TensorBlock
+    rows: Dim
     depth_last: bool
 
 
@@ -48,7 +48,8 @@ def tensor_block(
     stage = region.stages[position] if position >= 0 else None
     if not isinstance(stage, Load):
         return "it is computed in the kernel"
-    dtype, access = region.inputs[stage.buffer].dtype, nest.loads[position]
+    buffer, access = region.inputs[stage.buffer], nest.loads[position]
+    dtype = buffer.dtype
     if dtype is not contraction.kind:
         return f"it is stored as {dtype.value}"
     if operands_of(stage) or access.checked:
@@ -61,28 +62,31 @@ def tensor_block(
     if axes_of(offset) - {*own, *contraction.depth}:
         return "there is one for each index of a batch"
     start = substitute(offset, {f"i{a}": 0 for a in axes_of(offset)})
-    rows, depth = (_line(contraction, offset, axes) for axes in (own, contraction.depth))
-    if rows is None or depth is None or not isinstance(start, int):
-        return "its elements do not lie as those of a matrix of known size"
-    if 1 not in (rows[1], depth[1]):
+    along, depth = (_line(contraction, offset, axes) for axes in (own, contraction.depth))
+    if along is None or depth is None or not isinstance(start, int):
+        return "its elements do not lie as those of a matrix"
+    if 1 not in (along[1], depth[1]):
         return "no two of its elements are adjacent"
     depth_last = depth[1] == 1
-    outer, inner = (rows, depth) if depth_last else (depth, rows)
-    if outer[1] * item % _ALIGNMENT or start * item % _ALIGNMENT or outer[1] <= 0:
-        return f"its rows are {outer[1] * item} bytes apart, which is no multiple of {_ALIGNMENT}"
-    if min(outer[0], inner[0]) < 1 or max(outer[0], inner[0]) > _MOST:
-        return "it is empty, or too large"
-    block = sizes if depth_last else sizes[::-1]
-    tensor = TensorBlock(name, f"x{stage.buffer}", start, (outer[0], inner[0]), (outer[1], 1), block)
-    return Block(tensor, depth_last)
+    (rows, step), (columns, _) = (along, depth) if depth_last else (depth, along)
+    if step * item % _ALIGNMENT or start * item % _ALIGNMENT or step <= 0:
+        return f"its rows are {step * item} bytes apart, which is no multiple of {_ALIGNMENT}"
+    if not isinstance(columns, int) or (not isinstance(rows, int) and rows * step != product(buffer.shape)):
+        return "its sizes are known in a run only"
+    if exceeds_32_bits(rows) or exceeds_32_bits(columns):
+        return "its sizes may exceed 32 bits"
+    if 0 in (rows, columns):
+        return "it is empty"
+    shape, block = (rows if isinstance(rows, int) else 0, columns), sizes if depth_last else sizes[::-1]
+    return Block(TensorBlock(name, f"x{stage.buffer}", start, shape, (step, 1), block), rows, depth_last)
 
 
-def _line(contraction: Contraction, offset: Dim, axes: Sequence[int]) -> tuple[int, int] | None:
+def _line(contraction: Contraction, offset: Dim, axes: Sequence[int]) -> tuple[Dim, int] | None:
     """The points of some axes, and by how much an offset grows from one to the next; None if by no one number."""
-    extents = [e for a in axes if isinstance(e := contraction.tile.nest.extents[a], int)]
+    extents = [e for a in axes if (e := contraction.tile.nest.extents[a]) is not None]
     steps = [s for a in axes if isinstance(s := coefficient(offset, a), int)]
     if not axes or len(extents) < len(axes) or len(steps) < len(axes):
         return None
     if any(slow != fast * extent for (slow, fast), extent in zip(pairwise(steps), extents[1:], strict=True)):
         return None
-    return prod(extents), steps[-1]
+    return product(extents), steps[-1]

@@ -29,11 +29,11 @@ def has_tensor_memory(target: GpuTarget) -> bool:
     return target.backend == "cuda" and int(target.architecture) >= _SINCE
 
 
-def tensor_line(tensor: TensorBlock) -> str:
-    """The line of a kernel's text that makes a descriptor."""
+def tensor_line(tensor: TensorBlock, rows: str) -> str:
+    """The line of a kernel's text that makes a descriptor. rows: the first size, a number or an expression."""
     base = f"{tensor.argument} + {tensor.offset}" if tensor.offset else tensor.argument
-    sizes = ", ".join(str(list(each)) for each in (tensor.shape, tensor.strides, tensor.block))
-    return f"    {tensor.name} = tl.make_tensor_descriptor({base}, {sizes})\n"
+    shape = ", ".join([rows, *map(str, tensor.shape[1:])])
+    return f"    {tensor.name} = tl.make_tensor_descriptor({base}, [{shape}], {[*tensor.strides]}, {[*tensor.block]})\n"
 
 
 def with_parameters(source: str, entry: str, tensors: Sequence[TensorBlock]) -> str:
@@ -42,10 +42,10 @@ def with_parameters(source: str, entry: str, tensors: Sequence[TensorBlock]) -> 
     Raises ValueError if it does not make them on lines as `tensor_line` has them.
     """
     for tensor in tensors:
-        line = tensor_line(tensor)
-        if source.count(line) != 1:
-            raise ValueError(f"the kernel's text has {source.count(line)} lines {line.strip()!r}, expected one")
-        source = source.replace(line, "")
+        line = re.compile(rf"^    {tensor.name} = tl\.make_tensor_descriptor\(.*\)\n", re.MULTILINE)
+        source, found = line.subn("", source)
+        if found != 1:
+            raise ValueError(f"{found} lines of the kernel's text make the descriptor {tensor.name}, expected one")
     names = ", ".join(tensor.name for tensor in tensors)
     head = re.compile(rf"^def {re.escape(entry)}\(((?:\w+, )*)(?=\w+: tl\.constexpr)", re.MULTILINE)
     made, found = head.subn(lambda match: f"{match.group()}{names}, ", source)

@@ -34,6 +34,17 @@ MATRICES: dict[str, Callable[[Model], Case]] = {
     "batch": lambda m: m.case(m("matmul", m.x(3, 70, 136), m.w(136, 72))),
     "convolution": lambda m: m.case(m("relu", m.conv(m.x(2, 136, 9, 11), m.w(72, 136, 1, 1), m.w(72))), last=True),
 }
+ROWS = """
+region [i0=b, i1=11, i2=40, i3=72]
+  in x0: f16[b, 11, 72]
+  in x1: f16[72, 40]
+  out y0: f16[b, 11, 40]
+  v0: f16 = load x0[i0, i1, i3]
+  v1: f16 = load x1[i3, i2]
+  v2: f32 = contract over i3 of v0, v1
+  v3: f16 = f16(v2)
+  store y0[i0, i1, i2] = v3
+"""
 OTHERS: dict[str, tuple[str, Callable[[Model], Case]]] = {
     "rows": ("its rows are 270 bytes apart", lambda m: m.case(m("matmul", m.x(64, 135), m.w(135, 64)))),
     "windows": (
@@ -77,6 +88,18 @@ def test_matrices_are_fetched_by_descriptors(form: str) -> None:
     kernel = check(made.region, terms=136, constants=made.constants, inputs=made.inputs, tile=tile)
     assert set(kernel.rule.operands.values()) == {"by descriptor"}
     assert kernel.source.count("make_tensor_descriptor") == 2 and kernel.source.count("tl.load(") == (form != "batch")
+
+
+def test_matrices_may_have_rows_that_a_run_decides() -> None:
+    region = parse_region(ROWS, {"b": Symbol("b", 1, 64)})
+    tile = ContractionSchedule(32, 32, 32, 1, 8, 4, 2, bulk=True)
+    kernel = check(region, terms=72, env={"b": 3}, tile=tile)
+    left, right = kernel.rule.tensors
+    assert (left.shape, right.shape) == ((0, 72), (72, 40)) and "[(s0 * 11), 72], [72, 1]" in kernel.source
+    assert left.sizes(3 * 11 * 72 * 2, 2) == (33, 72) and right.sizes(72 * 40 * 2, 2) == (72, 40)
+    unbounded = parse_region(ROWS, {"b": Symbol("b", 1)})
+    rule = print_product(contraction_of(unbounded), tile, "ieee").rule
+    assert rule.operands["left"] == "by pointers: its sizes may exceed 32 bits"
 
 
 @pytest.mark.parametrize(("form", "reason"), [(form, reason) for form, (reason, _) in OTHERS.items()])

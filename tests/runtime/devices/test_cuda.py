@@ -102,15 +102,15 @@ def test_tensors_are_described_for_each_launch(library: str) -> None:
     stub = ctypes.CDLL(library)
     found = {}
     for kernel in device_code(checked=False).kernels:
-        tensor = TensorBlock("d0", kernel.arguments[0][0], 0, (3, 7, 16), (160, 20, 1), (1, 4, 16))
+        tensor = TensorBlock("d0", kernel.arguments[0][0], 0, (0, 3, 4), (12, 4, 1), (1, 2, 4))
         image = images()[kernel.name]
         data = image.data.replace(b"\0", b"t\0")
-        found[kernel.name] = replace(image, data=data, maps=(TensorMap(tensor, (1, 4, 16), 7, 3, 4),))
+        found[kernel.name] = replace(image, data=data, maps=(TensorMap(tensor, (1, 2, 4), 7, 3, 4),))
     device = CudaDevice(Gpu(0, "Fake GPU", 90), found, fake_torch(stub, limit=100_000), CudaDriver(library))
     session, x = session_of(plans.chain(on(device))), numbers(77)
     for _ in range(3):
         assert np.array_equal(session.run({"x": x})["y"], 3 * x)
-    odd = {n: replace(i, maps=(replace(i.maps[0], box=(1, 4, 512)),)) for n, i in found.items()}
+    odd = {n: replace(i, maps=(replace(i.maps[0], box=(1, 2, 512)),)) for n, i in found.items()}
     device = CudaDevice(Gpu(0, "Fake GPU", 90), odd, fake_torch(stub, limit=100_000), CudaDriver(library))
     with pytest.raises(fusible.DeviceError, match="refuses cuTensorMapEncodeTiled"):
         session_of(plans.chain(on(device))).run({"x": x})
