@@ -122,6 +122,6 @@ def contraction(
             EPILOGUE(sums, batch, r, c, ahead, arguments, BLOCK_M, BLOCK_N)
     else:
         parts = workspace + program.to(tl.int64) * (SPLIT * BLOCK_M * BLOCK_N)
-        kept(sums, parts + part * (BLOCK_M * BLOCK_N), BLOCK_M, BLOCK_N)
+        kept(sums, parts + part * (BLOCK_M * BLOCK_N), None, BLOCK_M, BLOCK_N)
         if comes_last(counters + program, SPLIT):
             EPILOGUE(summed(parts, SPLIT, BLOCK_M, BLOCK_N), batch, r, c, ahead, arguments, BLOCK_M, BLOCK_N)

@@ -152,7 +152,9 @@ def _source(kernel: PrintedKernel, *, waits: bool = False, described: bool = Fal
 
     with tempfile.TemporaryDirectory(prefix="fusible-triton-") as name:
         path = Path(name) / "kernels.py"
-        text = with_wait(kernel.source, kernel.rule.kernel) if waits else kernel.source
+        text = kernel.source
+        if waits:
+            text = with_wait(text, kernel.rule.kernel, kernel.fixed, 32 * kernel.rule.warps)
         text = with_parameters(text, kernel.rule.kernel, kernel.rule.tensors) if described else text
         path.write_text(text, encoding="utf-8")
         spec = importlib.util.spec_from_file_location("fusible_printed", path)

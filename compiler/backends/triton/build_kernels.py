@@ -28,6 +28,7 @@ from typing import Any
 
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget, gpu_target
 from fusible.compiler.backends.triton.launch import Argument, LaunchRule
+from fusible.compiler.backends.triton.overlap import can_overlap
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.errors import FusibleError, KernelBuildError
 from fusible.runtime.devices.code import DeviceKernel
@@ -76,11 +77,12 @@ def printed_kernel(kernel: DeviceKernel) -> PrintedKernel:
     arguments = tuple(Argument(n, t, None, kernel.divisibility.get(n, 1)) for n, t in kernel.arguments)
     constants, sizes = dict(kernel.constants), (kernel.warps, kernel.stages)
     rule = LaunchRule(kernel.entry, arguments, constants, (), (), *sizes, tensors=kernel.tensors)
-    return PrintedKernel(kernel.source, rule)
+    return PrintedKernel(kernel.source, rule, fixed=kernel.fixed)
 
 
 def _key(kernel: DeviceKernel, gpu: GpuTarget, form: Form) -> str:
-    known = asdict(replace(kernel, name="", scratch_bytes=0, sites=()))
+    fixed = kernel.fixed if form is Form.IMAGE and can_overlap(gpu) else {}
+    known = asdict(replace(kernel, name="", fixed=fixed, scratch_bytes=0, sites=()))
     return _digest(json.dumps([known, gpu.target, form.value, *_versions(form)], sort_keys=True))
 
 

@@ -204,6 +204,8 @@ def expectation(rule: LaunchRule, gpu: GpuTarget, programs: int) -> Expectation:
             reasons[fact.stores][f"{fact.argument} is {verb} once a row, of which {threads} threads have {rows}"] = None
     sizes = {fact.dtype.numpy.itemsize for fact in rule.accesses if fact.step == 1}
     for found in reasons.values():
+        if rule.workspace:
+            found[f"programs hand each other a value a row, of which {threads} threads have {rows}"] = None
         if len(sizes) > 1:
             found["its buffers have elements of different sizes, of which a thread takes as many of each"] = None
         points = rows * columns

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from fusible.compiler.backends.attention import Attention
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
+from fusible.compiler.backends.triton.passes import partial_type
 from fusible.compiler.backends.triton.schedule import Form, Schedule, schedule
 from fusible.compiler.backends.triton.schedule_attention import AttentionSchedule, schedule_attention, shared_bytes
 from fusible.compiler.backends.triton.schedule_contraction import (
@@ -24,6 +25,7 @@ from fusible.compiler.backends.triton.schedule_contraction import (
     steps_of,
     tiles_of,
 )
+from fusible.compiler.backends.triton.tile import tile_of
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.region import Region
 
@@ -37,6 +39,7 @@ _MOST_STAGES = 5
 _MOST_WARPS = 16
 _LEAST = 16  # rows, columns and depth of a product of tiles
 _MOST_POINTS = 16384  # of a tile of a region
+_MOST_SPLIT = 64
 _MOST_SUMS = 256  # of a thread, in registers
 
 
@@ -135,6 +138,9 @@ def region_candidates(region: Region, target: GpuTarget) -> list[Schedule]:
             found += [looped] if chosen.columns >= 1024 else []
         case Form.LOOPED:
             found = list(_looped(chosen, target))
+            if partial_type(tile_of(region)) is not None:
+                splits = (chosen.split * 2, chosen.split // 2, 1 if chosen.split > 1 else 8)
+                found = [*(replace(chosen, split=split) for split in splits), *found]
     return _different([chosen, *(s for s in found if _fits_region(s, target))])
 
 
@@ -158,7 +164,7 @@ def _looped(chosen: Schedule, target: GpuTarget) -> Iterator[Schedule]:
 
 def _fits_region(s: Schedule, target: GpuTarget) -> bool:
     points = s.rows * s.columns
-    if min(s.rows, s.columns, s.stages) < 1 or not 1 <= s.warps <= _MOST_WARPS:
+    if min(s.rows, s.columns, s.stages, s.split) < 1 or s.split > _MOST_SPLIT or not 1 <= s.warps <= _MOST_WARPS:
         return False
     return points <= _MOST_POINTS and points <= 64 * s.warps * target.warp and points >= target.warp
 

@@ -11,7 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget, MatrixType
-from fusible.compiler.backends.triton.roofline import Bound, Product, Tile, predict_product
+from fusible.compiler.backends.triton.roofline import (
+    Bound,
+    Product,
+    Tile,
+    busy_seconds,
+    joining_seconds,
+    predict_product,
+)
 from fusible.compiler.ir.symbols import Dim, bounds_of, ceildiv, product
 from fusible.compiler.ir.types import DType
 
@@ -42,6 +49,7 @@ _SPLITS = (2, 3, 4, 6, 8, 12, 16)
 _SPLIT_WARPS = 4  # of a program that has only a part of the depth, at least: fewer keep too few loads in flight
 _PART_STEPS = 4  # of a part, at least: fewer fill no pipeline
 _RESIDENT = 2  # programs of a multiprocessor that share tiles, at most
+_SUM = 4  # bytes of a sum
 _BARRIER = 8  # bytes of shared memory
 _LINE = 128  # bytes that neighbours are fetched in; a row of a block that is shorter wastes some (assumed: the root)
 _GAIN = 0.95  # of the predicted time of whole sums, which split ones must stay below: predictions err
@@ -132,9 +140,10 @@ def _split(
     def seconds(s: ContractionSchedule) -> float:
         tile = Tile(s.block_m, s.block_n, s.block_k * s.slices, s.stages, s.warps, s.split)
         made = predict_product(target, product_of, tile)
-        busy = max(time for bound, time in made.times.items() if bound is not Bound.LATENCY)
+        busy = busy_seconds(target, made, _programs(s, sizes) * s.split)
         used = math.sqrt(min(1.0, s.block_n * product_of.size / _LINE))
-        return made.seconds + busy * (1 / used - 1)
+        joined = joining_seconds(target, s.split, s.block_m * s.block_n * _SUM)
+        return made.times[Bound.LATENCY] + busy / used + joined
 
     found = []
     for rows, columns, warps in tiles:
