@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fusible.runtime.devices.product import TorchProduct
 from fusible.runtime.native.program import NativeCode
 
 __all__ = ["DeviceCode", "DeviceImage", "DeviceKernel", "TensorBlock", "TensorMap"]
@@ -76,6 +77,9 @@ class DeviceKernel:
     that are constants of the model, so that they can be fetched before the kernel's turn has come.
     tensors: of which the text makes descriptors, each on a line of its own at the head of the function.
 
+    product: a product of matrices that torch computes first; `source` is then what is launched behind it, perhaps
+    nothing (""), and `arguments` are its arguments, the product's own result among them.
+
     Of the kernel lowered to C: scratch_bytes: what each thread needs for tiles. sites: in checking mode, the operations
     that findings name by number, as people should read them.
     """
@@ -93,6 +97,7 @@ class DeviceKernel:
     tensors: tuple[TensorBlock, ...] = ()
     scratch_bytes: int = 0
     sites: tuple[str, ...] = ()
+    product: TorchProduct | None = None
 
     @property
     def own_pointers(self) -> int:
@@ -144,4 +149,9 @@ class DeviceCode:
     def sources(self) -> dict[str, str]:
         """The text of every kernel by file name: in Triton, and in C where it was lowered."""
         lowered = {} if self.host is None else dict(self.host.sources)
-        return {f"{kernel.name}.triton.py": kernel.source for kernel in self.kernels} | lowered
+        return {f"{kernel.name}.triton.py": kernel.source for kernel in self.built} | lowered
+
+    @property
+    def built(self) -> tuple[DeviceKernel, ...]:
+        """The kernels that there is something to build of: not those that are a call of torch alone."""
+        return tuple(kernel for kernel in self.kernels if kernel.source)

@@ -7,7 +7,7 @@ Nodes whose kernels are equal but for the numbers that a launch hands over share
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -37,6 +37,7 @@ from fusible.compiler.region.reorder import Order
 from fusible.compiler.region.tensors import buffer_of
 from fusible.compiler.tuning import TuningLock
 from fusible.errors import KernelBuildError
+from fusible.passes.ledger import Entry, Kind
 from fusible.runtime.devices.code import DeviceKernel
 from fusible.runtime.devices.residence import SAME_MEMORY
 
@@ -129,8 +130,10 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
         return Built(Region((), *buffers, (), ()), inputs, outputs), kernel
 
     def language(self, kernel: str) -> str:
-        """Triton or NumPy."""
-        return "triton" if kernel in self.kernels else "numpy"
+        """Triton, NumPy, or torch, which multiplies in the place of a kernel or before one."""
+        if kernel not in self.kernels:
+            return "numpy"
+        return "triton" if self.kernels[kernel].product is None else "torch"
 
     def kernel_facts(self, kernel: str) -> dict[str, object]:
         """The language; of kernels with configurations also which it is, and how it was chosen."""
@@ -157,14 +160,21 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
         rule = kernel.rule
         dims = (rule.grid, *(a.dim for a in rule.arguments if a.dim is not None))
         constants = {n: self._stored(inputs[n], order) for n, order in kernel.repacked.items()}
-        if self.target.startswith("cuda:") and can_overlap(self.gpu):
-            kernel = replace(kernel, fixed=_fixed(rule, inputs))
         results = dict(zip(node.subgraphs[0].outputs, node.outputs, strict=True)) if node.op.name == "fused" else {}
         stored = {f"x{n}": v for n, v in enumerate(inputs)}
         stored |= {f"y{n}": results.get(v, v) for n, v in enumerate(built.outputs)}
+        if self._fetches_ahead(built, kernel):
+            kernel = replace(kernel, fixed=_fixed(rule, stored))
         name = self._named(self._aligned(kernel, stored), word_of(node))
+        if kernel.product is not None and kernel.chosen is not None:
+            self.entries.append(_by_torch(node, self.tuning, kernel.chosen))
         inplace = overwritable(built.region)
         return Emitted(name, "", True, dims, inplace, native=True, inputs=inputs, constants=constants)
+
+    def _fetches_ahead(self, built: Built, kernel: PrintedKernel) -> bool:
+        """True for products, which read all of their constants; of tables others may want a few rows."""
+        overlaps = self.target.startswith("cuda:") and can_overlap(self.gpu)
+        return overlaps and bool(built.region.contractions) and kernel.product is None
 
     def _wants_whole(self, node: Node) -> str | None:
         """Views by another shape are the operand's own memory; templates of ops know of no gaps."""
@@ -221,13 +231,10 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
         return self._names[key]
 
 
-def _fixed(rule: LaunchRule, inputs: Sequence[Value | None]) -> dict[str, int]:
+def _fixed(rule: LaunchRule, stored: Mapping[str, Value | None]) -> dict[str, int]:
     """The bytes of a launch's constants by the names of the kernel's arguments, the small ones left out."""
-    found = {
-        argument.name: value.constant.array.nbytes
-        for argument, value in zip(rule.arguments, inputs, strict=False)
-        if value is not None and value.constant is not None
-    }
+    values = {argument.name: stored.get(argument.name) for argument in rule.arguments}
+    found = {n: v.constant.array.nbytes for n, v in values.items() if v is not None and v.constant is not None}
     return {name: nbytes for name, nbytes in found.items() if nbytes >= _WORTH_FETCHING}
 
 
@@ -239,3 +246,11 @@ def _alignment(block: Block, order: Order | None, value: Value) -> int:
     offset = flat_offset(corner, whole) * value.type.dtype.numpy.itemsize
     numbers = [offset] if isinstance(offset, int) else [number for _, number in offset.terms]
     return math.gcd(_ALIGNMENT, *numbers)
+
+
+def _by_torch(node: Node, tuning: Tuning, chosen: Chosen) -> Entry:
+    """The ledger's line for a product that torch computes."""
+    measured = tuning.lock.entries[chosen.key]
+    took = "" if measured.seconds is None else f", {measured.seconds * 1e6:.2f} us with all that follows"
+    reason = f"the fastest of {measured.tried} that were measured on {measured.device or 'a device'} is torch's{took}"
+    return Entry(Kind.FIRED, "tuning", "library-product", tuple(node.origin), reason)

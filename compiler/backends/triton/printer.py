@@ -32,6 +32,7 @@ from fusible.compiler.region.region import Reduce, Region, Scan
 from fusible.compiler.region.reorder import Order
 from fusible.compiler.region.text import region_text
 from fusible.compiler.tuning import Config, Source
+from fusible.runtime.devices.product import TorchProduct
 
 __all__ = ["Chosen", "PrintedKernel", "print_region"]
 
@@ -55,6 +56,8 @@ class PrintedKernel:
 
     repacked: the inputs, constants all, that the kernel reads in another order of dimensions than the region has them.
     chosen: among which configurations; None where there is no choice, or nobody asked. fixed: as `DeviceKernel` has it.
+    product: what torch computes before; `source` and `rule` are then of the kernel that computes the rest, "" if
+    nothing is left.
     """
 
     source: str
@@ -62,6 +65,7 @@ class PrintedKernel:
     repacked: Mapping[int, Order] = field(default_factory=dict)
     chosen: Chosen | None = None
     fixed: Mapping[str, int] = field(default_factory=dict)
+    product: TorchProduct | None = None
 
 
 def print_region(region: Region, schedule: Schedule, name: str = "kernel") -> PrintedKernel:
