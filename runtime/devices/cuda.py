@@ -106,6 +106,7 @@ class CudaDevice(Device):
         self.name = f"cuda:{gpu.index} ({gpu.name})"
         self.gpu, self.torch, self.driver = gpu, torch, driver
         self._images = dict(images)
+        self._dtypes = {getattr(torch, name): dtype for name, dtype in _DTYPES.items() if hasattr(torch, name)}
         self._functions: dict[tuple[bytes, str], _Function] = {}
         self._process = os.getpid()
         self._context = driver.primary_context(gpu.index)
@@ -151,22 +152,24 @@ class CudaDevice(Device):
     def import_array(self, given: object, stream: Stream) -> tuple[Memory, np.dtype, tuple[int, ...]] | None:
         """See Device. The work that makes the array is waited for in the stream, as DLPack says."""
         assert isinstance(stream, CudaStream)
-        if tuple(given.__dlpack_device__()) != (_DLPACK_CUDA, self.gpu.index):  # type: ignore[attr-defined]
-            return None
         tensor = self._awaited(given, stream) if isinstance(given, self.torch.Tensor) else None
+        if tensor is None and tuple(given.__dlpack_device__()) != (_DLPACK_CUDA, self.gpu.index):  # type: ignore[attr-defined]
+            return None
         if tensor is None:
             with self.torch.cuda.stream(stream.handle):
                 tensor = self.torch.from_dlpack(given).contiguous()
                 if tensor.data_ptr() % ALIGNMENT:
                     tensor = tensor.clone()
-        dtype = _DTYPES.get(str(tensor.dtype).removeprefix("torch."))
+        dtype = self._dtypes.get(tensor.dtype)
         if dtype is None:
             raise DeviceError(f"arrays of {tensor.dtype} cannot be taken over; convert it")
         memory = Memory(int(tensor.data_ptr()), tensor.numel() * dtype.itemsize, tensor)
-        return memory, dtype, tuple(int(d) for d in tensor.shape)
+        return memory, dtype, tuple(tensor.shape)
 
     def _awaited(self, tensor: Any, stream: CudaStream) -> Any | None:
         """A tensor that can be used as it is, as DLPack would have it but sooner; None for others."""
+        if not tensor.is_cuda or tensor.get_device() != self.gpu.index:
+            return None
         if not tensor.is_contiguous() or tensor.is_neg() or tensor.data_ptr() % ALIGNMENT:
             return None
         current = self.torch.cuda.current_stream(self.gpu.index)
@@ -305,8 +308,19 @@ class CudaStream(Stream):
             raise ExecutionError(where, f"kernel {kernel.kernel.name}: numbers of type {unknown[0]} cannot be passed")
         values = [_C_TYPES[type_](number) for type_, number in zip(types, numbers, strict=True)]
         function: _Function = kernel.handle
+        values += self._described(kernel.kernel, function.image, spans)
         pointers = [ctypes.c_void_p(span.address) for span in spans]
         return _CudaLaunch(self, function, programs, [*pointers, *values], workspace)
+
+    def _described(self, kernel: DeviceKernel, image: DeviceImage, spans: Sequence[Span]) -> Iterator[Any]:
+        """The parameters of a kernel that describe tensors: for each its map, sizes and strides."""
+        places = {name: span for (name, _), span in zip(kernel.arguments, spans, strict=False)}
+        for each in image.maps:
+            tensor, span = each.tensor, places[each.tensor.argument]
+            shape = tensor.sizes(span.nbytes, each.itemsize)
+            yield self.driver.tensor_map(each, span.address + tensor.offset * each.itemsize, shape)
+            yield from map(ctypes.c_int32, shape)
+            yield from map(ctypes.c_int64, tensor.strides)
 
     def capture(self, launches: Sequence[Prepared]) -> Graph:
         """See Stream."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from fusible.errors import ExecutionError, LimitExceeded, SignatureError
 from fusible.runtime.devices.array import DeviceArray, device_view, row_major
-from fusible.runtime.devices.device import Prepared
+from fusible.runtime.devices.device import Memory, Prepared
 from fusible.runtime.devices.frames import (
     Capture,
     DeviceFrame,
@@ -148,19 +148,23 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
         given = known.given(arguments) if fits else None
         if given is None:
             return None
+        fresh, made = list[Memory](), list[Any]()
         if bound or self._keeps_results:
-            results = [self._output(self._frame, o.value, o.shape, bound.get(o.value)) for o in known.outputs]
+            made = [self._output(self._frame, o.value, o.shape, bound.get(o.value)) for o in known.outputs]
+            places = [r.memory.address + r.offset for r in made]
         else:
-            fresh = self._stream.allocate_all([o.nbytes for o in known.outputs])
-            results = [o.over(self._device, memory) for o, memory in zip(known.outputs, fresh, strict=True)]
-        graph = known.graph([*given.addresses, *(r.memory.address + r.offset for r in results)])
+            fresh = self._stream.allocate_all(known.sizes)
+            places = [memory.address for memory in fresh]
+        graph = known.graph([*given.addresses, *places])
+        if graph is not None:
+            for memory, array in given.staged:
+                if array.nbytes:
+                    self._stream.upload(memory, 0, np.ascontiguousarray(array))
+            graph.replay()
+        results = made or [o.over(self._device, m) for o, m in zip(known.outputs, fresh, strict=True)]
         if graph is None:
             wander = known.layout.graphs[known.segment.first] >= _MOST_GRAPHS
             return self._in_place(known, arguments, results) if wander else None
-        for memory, array in given.staged:
-            if array.nbytes:
-                self._stream.upload(memory, 0, np.ascontiguousarray(array))
-        graph.replay()
         return results
 
     def _in_place(self, known: Straight, arguments: Sequence[Any], results: list[Any]) -> list[Any]:
@@ -175,7 +179,7 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
         for (position, _), array in zip(known.inputs, steady.inputs, strict=True):
             given, replaced[position] = arguments[position], array
             if isinstance(given, DeviceArray):
-                self._copy(given, array)
+                given.copy_to(array, self._stream)
             else:
                 array.upload(given, self._stream)
         graph = known.graph([a.memory.address for a in (*steady.inputs, *steady.outputs)])
@@ -187,7 +191,7 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
             self._run_generally(replaced, outputs)
             self._graphs = _MOST_GRAPHS
         for array, result in zip(steady.outputs, results, strict=True):
-            self._copy(array, result)
+            array.copy_to(result, self._stream)
         return results
 
     def _run_generally(self, arguments: list[Any], on_device: Mapping[int, DeviceArray]) -> list[Any]:
@@ -319,14 +323,8 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
         if not isinstance(value, DeviceArray):
             return owned(value)
         fresh = row_major(self._device, self._stream.allocate(value.nbytes), value.dtype, value.shape)
-        self._copy(value, fresh)
+        value.copy_to(fresh, self._stream)
         return fresh
-
-    def _copy(self, source: DeviceArray, target: DeviceArray) -> None:
-        if source.contiguous and target.contiguous:
-            self._stream.copy(target.memory, target.offset, source.memory, source.offset, source.nbytes)
-        else:
-            target.upload(source.download(self._stream).array, self._stream)
 
     def _on_host(self, values: list[Any], number: int) -> Any:
         """A value for the host, brought there once in a run."""
@@ -476,7 +474,7 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
         source, target = values[step.source], values[step.output]
         match source, target:
             case DeviceArray(), DeviceArray():
-                self._copy(source, target)
+                source.copy_to(target, self._stream)
             case np.ndarray(), DeviceArray():
                 target.upload(source, self._stream)
             case DeviceArray() | np.ndarray(), np.ndarray():
@@ -490,7 +488,7 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
         if bound.shape != np.shape(result):
             raise SignatureError(value.name, f"a bound output of shape {np.shape(result)}", f"shape {bound.shape}")
         if isinstance(result, DeviceArray):
-            self._copy(result, bound)
+            result.copy_to(bound, self._stream)
         else:
             bound.upload(np.asarray(result), self._stream)
         return bound

@@ -61,14 +61,15 @@ class Steady:
 class Straight:
     """inputs: (position among the arguments, value) of those that kernels read. outputs: all, in order.
 
-    order: for each value that moves in the segment, its place among inputs and then outputs. steady: what stands for
-    inputs and outputs that lie elsewhere in each run, once there were too many.
+    sizes: bytes of the outputs. order: for each value that moves in the segment, its place among inputs and then
+    outputs. steady: what stands for inputs and outputs that lie elsewhere in each run, once there were too many.
     """
 
     layout: DeviceLayout
     segment: DeviceSegment
     inputs: tuple[tuple[int, int], ...]
     outputs: tuple[Output, ...]
+    sizes: tuple[int, ...]
     order: tuple[int, ...]
     steady: Steady | None = None
 
@@ -140,7 +141,8 @@ def straight(plan: Plan, segments: Mapping[int, DeviceSegment], layout: DeviceLa
     if not alone or not set(plan.outputs) <= set(moving) & shapes.keys():  # others are the host's
         return None
     outputs = tuple(_output(plan.values[value], value, shapes[value]) for value in plan.outputs)
-    return Straight(layout, segment, inputs, outputs, tuple(places[value] for value in moving))
+    sizes = tuple(output.nbytes for output in outputs)
+    return Straight(layout, segment, inputs, outputs, sizes, tuple(places[value] for value in moving))
 
 
 def steady_arrays(known: Straight, arguments: Sequence[Any], device: Device, stream: Stream) -> Steady:

@@ -143,7 +143,7 @@ def _serve() -> None:
 
 
 def _built(fields: dict[str, Any], gpu: GpuTarget, form: Form, cache: Path) -> str:
-    kernel = DeviceKernel(**{**fields, "arguments": tuple((n, t) for n, t in fields["arguments"])})
+    kernel = DeviceKernel.from_json(fields)
     try:
         build_kernels([kernel], gpu, form, cache)
     except FusibleError as error:

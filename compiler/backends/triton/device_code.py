@@ -17,7 +17,7 @@ from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.static_report import StaticReport
 from fusible.compiler.targets import TRITON_CPU, triton_gpu
 from fusible.errors import DeviceError, KernelBuildError
-from fusible.runtime.devices.code import DeviceCode, DeviceImage, DeviceKernel
+from fusible.runtime.devices.code import DeviceCode, DeviceImage, DeviceKernel, TensorMap
 from fusible.runtime.native.program import NativeCode
 
 __all__ = ["BUILDER", "build_for", "device_kernel", "gpu_code", "host_code", "static_reports", "with_targets"]
@@ -41,7 +41,9 @@ def device_kernel(name: str, kernel: PrintedKernel) -> DeviceKernel:
         divisibility={a.name: a.divisibility for a in rule.arguments if a.divisibility > 1},
         warps=rule.warps,
         stages=rule.stages,
+        tensors=rule.tensors,
         workspace=rule.workspace,
+        fixed=dict(kernel.fixed),
     )
 
 
@@ -130,5 +132,6 @@ def static_reports(kernels: Sequence[DeviceKernel], gpu: GpuTarget, cache_dir: P
 
 def _image(found: Mapping[str, Any]) -> DeviceImage:
     device, profile = map(int, found["scratch"])
-    data = base64.b64decode(found["data"])
-    return DeviceImage(found["symbol"], data, found["threads"], found["shared"], (device, profile), found["overlaps"])
+    data, maps = base64.b64decode(found["data"]), tuple(map(TensorMap.from_json, found["maps"]))
+    sizes = found["threads"], found["shared"], (device, profile)
+    return DeviceImage(found["symbol"], data, *sizes, found["overlaps"], maps)

@@ -54,13 +54,14 @@ class PrintedKernel:
     """The text of a file that defines one kernel, and how it is launched.
 
     repacked: the inputs, constants all, that the kernel reads in another order of dimensions than the region has them.
-    chosen: among which configurations; None where there is no choice, or nobody asked.
+    chosen: among which configurations; None where there is no choice, or nobody asked. fixed: as `DeviceKernel` has it.
     """
 
     source: str
     rule: LaunchRule
     repacked: Mapping[int, Order] = field(default_factory=dict)
     chosen: Chosen | None = None
+    fixed: Mapping[str, int] = field(default_factory=dict)
 
 
 def print_region(region: Region, schedule: Schedule, name: str = "kernel") -> PrintedKernel:
@@ -317,7 +318,7 @@ class _Printer:
             first = slots.index(self.region.first_values[position])
             for number, text in enumerate(self._merged(position, self._accumulators(position)), first):
                 place = f"parts + (part * {len(slots)} + {number}) * ROWS"
-                self.body.line(f"kept(tl.broadcast_to({text}, [ROWS, 1]), {place}, ROWS, 1)")
+                self.body.line(f"kept(tl.broadcast_to({text}, [ROWS, 1]), {place}, None, ROWS, 1)")
         self.body.line(f"if comes_last({counters} + program, SPLIT):")
         self.body.indent += 1  # to the end of the kernel
         for position in reductions:

@@ -20,6 +20,7 @@ from fusible.compiler.backends.triton.schedule_contraction import (
     ContractionSchedule,
     Sizes,
     has_matrix_unit,
+    reads_shared_memory,
     schedule_contraction,
     steps_of,
     tiles_of,
@@ -46,12 +47,13 @@ def contraction_candidates(sizes: Sizes, kind: DType, precision: str, target: Gp
     """Schedules of a contraction; arguments as for `schedule_contraction`."""
     chosen = schedule_contraction(sizes, kind, precision, target)
     matrix = has_matrix_unit(kind, precision, target)
+    bulk = matrix and chosen.slices == 1 and reads_shared_memory(target)
     tiles = tiles_of(sizes, kind, precision, target)
     others = [schedule_contraction(sizes, kind, precision, target, tiles=[tile]) for tile in tiles]
     others = [made for made in others if (made.block_m, made.block_n) != (chosen.block_m, chosen.block_n)]
     others = [*others[:_BEST], *(_other_warps(made) for made in others[:_BEST]), *others[_BEST:]]
     found = [chosen]
-    for pair in zip_longest(_neighbours(chosen, matrix), others):
+    for pair in zip_longest(_neighbours(chosen, matrix, bulk), others):
         found += [made for made in pair if made is not None and _fits_product(made, sizes, kind, matrix, target)]
     return _different(found)
 
@@ -62,7 +64,9 @@ def _other_warps(made: ContractionSchedule) -> ContractionSchedule:
     return replace(made, warps=made.slices * (4 if warps == _MANY_WARPS else _MANY_WARPS))
 
 
-def _neighbours(chosen: ContractionSchedule, matrix: bool) -> Iterator[ContractionSchedule]:
+def _neighbours(chosen: ContractionSchedule, matrix: bool, bulk: bool) -> Iterator[ContractionSchedule]:
+    if bulk:
+        yield replace(chosen, bulk=not chosen.bulk)
     yield _other_warps(chosen)
     if chosen.slices == 1:
         yield replace(chosen, split=chosen.split * 2)

@@ -160,5 +160,5 @@ def test_pools_read_128_bits_and_spill_nothing() -> None:
         region = pool(56, 96)
         report = build(print_region(region, schedule(region, target)), target).report
         narrow = sum(count for bits, count in report.loads.items() if bits < 128)
-        assert report.loads[128] > 2 and narrow <= 1  # that of a value a row
+        assert report.loads[128] > 2 and narrow <= 3  # of values a row
         assert report.spilled == 0 and report.atomics == 1
