@@ -27,7 +27,7 @@ from fusible.runtime.devices.frames import (
 from fusible.runtime.devices.program import DeviceProgram
 from fusible.runtime.devices.residence import Residence, is_same_memory, residence
 from fusible.runtime.devices.segments import DeviceSegment, device_segments, single_segment
-from fusible.runtime.devices.straight import Straight, StraightRuns, shapes_of, steady_arrays, straight
+from fusible.runtime.devices.straight import Straight, StraightRuns, in_place, shapes_of, straight
 from fusible.runtime.dims import evaluate_dim
 from fusible.runtime.memory import Placement, aligned_bytes
 from fusible.runtime.plan import Alloc, Call, Copy, If, Launch, Loop, Plan, PlanValue, Step
@@ -165,35 +165,18 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
         results = made or [o.over(self._device, m) for o, m in zip(known.outputs, fresh, strict=True)]
         if graph is None:
             wander = known.layout.graphs[known.segment.first] >= _MOST_GRAPHS
-            return self._in_place(known, arguments, results) if wander else None
+            if not wander:
+                return None
+            return in_place(known, arguments, results, self._device, self._stream, self._capture_once)
         return results
 
-    def _in_place(self, known: Straight, arguments: Sequence[Any], results: list[Any]) -> list[Any]:
-        """A run for arrays whose addresses keep changing: copied to and from others that stay, which have a graph.
-
-        A copy on the device takes microseconds, and so does each launch that a graph saves.
-        """
-        steady = known.steady
-        if steady is None:
-            steady = known.steady = steady_arrays(known, arguments, self._device, self._stream)
-        replaced = list(arguments)
-        for (position, _), array in zip(known.inputs, steady.inputs, strict=True):
-            given, replaced[position] = arguments[position], array
-            if isinstance(given, DeviceArray):
-                given.copy_to(array, self._stream)
-            else:
-                array.upload(given, self._stream)
-        graph = known.graph([a.memory.address for a in (*steady.inputs, *steady.outputs)])
-        if graph is not None:
-            graph.replay()
-        else:
-            self._graphs = _MOST_GRAPHS + 1
-            outputs = {o.value: array for o, array in zip(known.outputs, steady.outputs, strict=True)}
-            self._run_generally(replaced, outputs)
+    def _capture_once(self, arguments: list[Any], on_device: Mapping[int, DeviceArray]) -> None:
+        """A run whose arrays lie where they always will, so that it has a graph beyond those of wandering ones."""
+        self._graphs = _MOST_GRAPHS + 1
+        try:
+            self._run_generally(arguments, on_device)
+        finally:
             self._graphs = _MOST_GRAPHS
-        for array, result in zip(steady.outputs, results, strict=True):
-            array.copy_to(result, self._stream)
-        return results
 
     def _run_generally(self, arguments: list[Any], on_device: Mapping[int, DeviceArray]) -> list[Any]:
         try:
@@ -229,6 +212,10 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
         if found.dtype != spec.dtype or not found.contiguous:
             raise SignatureError(spec.name, f"a row-major array of {spec.dtype}", repr(array)[:60], "output")
         return found
+
+    def _range(self, array: Any) -> tuple[int, int]:
+        """On the device; the host's arrays are written when nothing reads them any more."""
+        return array.range if isinstance(array, DeviceArray) else (0, 0)
 
     def _shares(self, bound: Any, other: Any) -> bool:
         """True for ranges of device memory that overlap; the host's are written when nothing reads them any more."""
