@@ -77,6 +77,11 @@ class DeviceArray:
         """What a kernel may reach of it."""
         return Span(self.memory.address + self.offset, self.extent, self.dtype.itemsize)
 
+    def overlaps(self, other: DeviceArray) -> bool:
+        """True if the ranges of memory from first to last element have bytes in common."""
+        first, second = self.span, other.span
+        return first.address < second.address + second.nbytes and second.address < first.address + first.nbytes
+
     def reshaped(self, shape: tuple[int, ...]) -> DeviceArray:
         """The same row-major memory under another shape of as many elements."""
         strides = _row_strides(shape, self.dtype)

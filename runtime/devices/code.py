@@ -34,9 +34,9 @@ class TensorBlock:
     block: tuple[int, ...]
 
     def sizes(self, nbytes: int, itemsize: int) -> tuple[int, ...]:
-        """The shape in memory of `nbytes` from the pointer on."""
+        """The shape in memory of `nbytes` from the pointer on, in which the last row need not be whole."""
         first, *others = self.shape
-        return (first or (nbytes // itemsize - self.offset) // self.strides[0], *others)
+        return (first or -(-(nbytes // itemsize - self.offset) // self.strides[0]), *others)
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> TensorBlock:

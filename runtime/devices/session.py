@@ -115,6 +115,7 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
 
     def _run_named(self, inputs: Mapping[str, Any] | None, *, keeps_results: bool) -> dict[str, Any]:
         arguments = self._arguments(inputs)
+        self._check_apart(arguments)
         self._keeps_results = keeps_results
         self._held = frozenset(id(a.memory) for a in arguments if isinstance(a, DeviceArray))
         results = self._run_main(arguments)
@@ -213,8 +214,8 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
         """True for an array that a session on this device made, of whatever executable."""
         return isinstance(value, DeviceArray) and value.device.name == self._device.name
 
-    def _imported(self, name: str, value: Any) -> DeviceArray:
-        found = self._device.import_array(value, self._stream)
+    def _imported(self, name: str, value: Any, *, copies: bool = True) -> DeviceArray:
+        found = self._device.import_array(value, self._stream, copies=copies)
         if found is None:
             expected = f"a NumPy array, or an array on {self._device.name}"
             raise SignatureError(name, expected, f"a {type(value).__name__} that lies elsewhere")
@@ -224,10 +225,14 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
     def _checked_output(self, spec: TensorSpec, array: Any) -> Any:
         if isinstance(array, np.ndarray):
             return super()._checked_output(spec, array)
-        found = array if self._is_here(array) else self._imported(spec.name, array)
+        found = array if self._is_here(array) else self._imported(spec.name, array, copies=False)
         if found.dtype != spec.dtype or not found.contiguous:
-            raise SignatureError(spec.name, f"a row-major array of {spec.dtype}", repr(array)[:60])
+            raise SignatureError(spec.name, f"a row-major array of {spec.dtype}", repr(array)[:60], "output")
         return found
+
+    def _shares(self, bound: Any, other: Any) -> bool:
+        """True for ranges of device memory that overlap; the host's are written when nothing reads them any more."""
+        return isinstance(bound, DeviceArray) and isinstance(other, DeviceArray) and bound.overlaps(other)
 
     # Memory
 
@@ -486,7 +491,7 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
         if bound is None or result is bound:
             return result
         if bound.shape != np.shape(result):
-            raise SignatureError(value.name, f"a bound output of shape {np.shape(result)}", f"shape {bound.shape}")
+            raise SignatureError(value.name, f"shape {np.shape(result)}", f"shape {bound.shape}", "output")
         if isinstance(result, DeviceArray):
             result.copy_to(bound, self._stream)
         else:
