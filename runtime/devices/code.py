@@ -109,7 +109,9 @@ class DeviceKernel:
         """What `asdict` and JSON made of one."""
         arguments = tuple((name, type_) for name, type_ in data["arguments"])
         tensors = tuple(map(TensorBlock.from_json, data.get("tensors", ())))
-        return DeviceKernel(**{**data, "arguments": arguments, "tensors": tensors, "sites": tuple(data["sites"])})
+        product = None if data.get("product") is None else TorchProduct.from_json(data["product"])
+        own = {"arguments": arguments, "tensors": tensors, "sites": tuple(data["sites"]), "product": product}
+        return DeviceKernel(**{**data, **own})
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,11 +79,8 @@ def _neighbours(chosen: ContractionSchedule, matrix: bool, bulk: bool) -> Iterat
     yield replace(chosen, block_k=chosen.block_k * 2, stages=max(2, chosen.stages - 1))
     yield replace(chosen, stages=chosen.stages - 1 if matrix else 1)
     if chosen.slices > 1:
-        yield replace(chosen, slices=1, warps=chosen.warps // chosen.slices)
-    if chosen.split > 1:
-        yield replace(chosen, split=1)
-        yield replace(chosen, split=chosen.split // 2)
-    yield replace(chosen, slices=1, warps=chosen.warps // chosen.slices, split=chosen.split * 2)
+        whole = replace(chosen, slices=1, warps=chosen.warps // chosen.slices)
+        yield from (whole, replace(whole, split=chosen.split * 2))
     yield replace(chosen, block_k=chosen.block_k // 2, stages=chosen.stages + 1)
     yield replace(chosen, group=1)
 
@@ -94,8 +91,6 @@ def _fits_product(s: ContractionSchedule, sizes: Sizes, kind: DType, matrix: boo
     steps = inner * outer
     parts = s.slices * s.split
     if parts > 1 and not (isinstance(steps, int) and steps % s.slices == 0 and steps >= _PART_STEPS * parts):
-        return False
-    if s.split > 1 and not (isinstance(steps, int) and steps >= 2 * s.split):
         return False
     if s.split > 1 and _programs(s, sizes) > _RESIDENT * target.multiprocessors:  # each has memory for its part
         return False
