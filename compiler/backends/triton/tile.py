@@ -28,10 +28,15 @@ ELEMENT_TYPES = {
     DType.U32: "uint32",
     DType.U16: "uint16",
     DType.U8: "uint8",
+    DType.I4: "int8",
+    DType.U4: "uint8",
+    DType.F8E4M3FN: "uint8",
+    DType.F8E5M2: "uint8",
     DType.BOOL: "int1",
 }
-"""What the language calls the element types that kernels take."""
+"""What the language calls the element types that kernels take; of 4-bit integers and 8-bit floats, their bytes."""
 
+_BYTES_ALONE = frozenset({DType.I4, DType.U4, DType.F8E4M3FN, DType.F8E5M2})
 _NARROW = 2**31 - 2**17  # positions that fit 32 bits with a block behind the last
 
 
@@ -133,6 +138,9 @@ def check_element_types(region: Region) -> None:
     for dtype in region.dtypes:
         if dtype not in ELEMENT_TYPES:
             raise NotPrintable(f"it computes in {dtype.value}")
+    for stage in region.stages:
+        if isinstance(stage, (Reduce, Scan)) and _BYTES_ALONE.intersection(stage.dtypes):
+            raise NotPrintable(f"it folds numbers of type {stage.dtypes[0].value}")
 
 
 def tile_over(nest: Nest, outer: tuple[int, ...], folded: tuple[int, ...]) -> Tile:
