@@ -80,4 +80,5 @@ def _fusing(target: str) -> list[Pass]:
     # that read each element over and over. Steps for bands of rows, blocks and short lines are for CPUs alone.
     # Precision comes behind what makes new weights, before what groups nodes.
     forms: list[Pass] = [ExpandResults(), shape_convolutions(short_lines=False), MergeSiblings(), SplitSlices()]
-    return [*forms, ConvertPrecision(), DeadCode(), *groups]
+    # Weights stayed packed for kernels that unpack them; what found no such kernel is folded then.
+    return [*forms, ConvertPrecision(), DeadCode(), *groups, FoldConstants(grouped=True), DeadCode()]

@@ -58,8 +58,9 @@ def scales_behind(region: Region, *, products_of_floats8: bool) -> Region:
     if len(known) == 2 and all(side.whole is not None for side in known) and _fits(region, contract.axes):
         levels: list[Map | int] = [Map(side.whole, DType.I32) for side in known if side.whole is not None]
         return _replaced(region, position, levels, DType.I32, scales)
-    if len(known) == 2 and products_of_floats8 and all(side.stored is not None for side in known):
-        return _replaced(region, position, [side.stored for side in known if side.stored is not None], DType.F32, scales)
+    stored = [side.stored for side in known if side.stored is not None]
+    if len(stored) == 2 and products_of_floats8 and len({region.dtypes[v] for v in stored}) == 1:
+        return _replaced(region, position, stored, DType.F32, scales)
     levels = [
         value if side is None else Map(Convert(side.level, region.dtypes[value]), region.dtypes[value])
         for value, side in zip(contract.args, sides, strict=True)

@@ -42,7 +42,7 @@ class TritonBackend(RegionBackend[PrintedKernel]):
         self.gpu = gpu
         self.kernels: dict[str, DeviceKernel] = {}
         self._names: dict[str, str] = {}
-        self._packed: dict[tuple[int, Order], np.ndarray] = {}
+        self._packed: dict[tuple[int, Order | None, int | None], np.ndarray] = {}
 
     def emit(self, node: Node, name: str) -> Emitted:
         """A launch of a Triton kernel, by the node's region or a template for its op, or else a NumPy call."""
@@ -120,16 +120,16 @@ class TritonBackend(RegionBackend[PrintedKernel]):
         dims = (rule.grid, *(a.dim for a in rule.arguments if a.dim is not None))
         name = self._named(kernel, word_of(node))
         inplace = overwritable(built.region)
-        constants = {n: self._stored(inputs[n], order) for n, order in kernel.repacked.items()}
+        constants = {n: self._stored(inputs[n], kernel, n) for n in sorted({*kernel.repacked, *kernel.packed})}
         return Emitted(name, "", True, dims, inplace, native=True, inputs=inputs, constants=constants)
 
-    def _stored(self, operand: Value | None, order: Order) -> np.ndarray:
-        """A constant in the order of dimensions in which a kernel reads it; made once for each order."""
+    def _stored(self, operand: Value | None, kernel: PrintedKernel, number: int) -> np.ndarray:
+        """A constant as a kernel reads it, in another order of dimensions or packed; made once for each such form."""
         assert operand is not None and operand.constant is not None
-        key = id(operand.constant), order
+        key = id(operand.constant), kernel.repacked.get(number), kernel.packed.get(number)
         if key not in self._packed:
             self._keep.append(operand.constant)
-            self._packed[key] = np.ascontiguousarray(operand.constant.array.transpose(order))
+            self._packed[key] = kernel.stored(number, operand.constant.array)
         return self._packed[key]
 
     def _named(self, kernel: PrintedKernel, word: str) -> str:

@@ -14,6 +14,7 @@ from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.backends.triton.body import Body
 from fusible.compiler.backends.triton.contraction import Contraction, stages_of
 from fusible.compiler.backends.triton.launch import POINTER_TYPES, Argument, LaunchRule
+from fusible.compiler.backends.triton.narrow import BITCASTS
 from fusible.compiler.backends.triton.print_expr import Code, carried, full, rounded
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.schedule_contraction import ContractionSchedule, Sizes, steps_of
@@ -28,7 +29,7 @@ from fusible.compiler.region.text import region_text
 __all__ = ["print_product", "sizes_of"]
 
 _ASSIGNED = re.compile(r"^\s*(\w+) = ")
-_TEMPLATE = "contraction"
+_TEMPLATE, _TEMPLATE_OF_HALVES = "contraction", "halves"
 
 
 def sizes_of(contraction: Contraction) -> Sizes:
@@ -63,6 +64,7 @@ class _Printer:
     def __init__(self, contraction: Contraction, schedule: ContractionSchedule, precision: str, name: str) -> None:
         self.contraction, self.schedule, self.precision, self.name = contraction, schedule, precision, name
         self.tile, self.region = contraction.tile, contraction.region
+        self.template = _TEMPLATE if contraction.half is None else _TEMPLATE_OF_HALVES
         self.sizes = sizes_of(contraction)
         split = len(contraction.depth) - schedule.together
         self.outer, self.inner = contraction.depth[:split], contraction.depth[split:]
@@ -94,7 +96,7 @@ class _Printer:
             "GROUP": self.schedule.group, "SLICES": self.schedule.slices,
         }  # fmt: skip
         parameters = ", ".join([*(a.name for a in arguments), *(f"{c}: tl.constexpr" for c in constants)])
-        kernel = f"@triton.jit\ndef {self.name}({parameters}):\n    {_TEMPLATE}(\n        ({names}),\n{call}    )\n"
+        kernel = f"@triton.jit\ndef {self.name}({parameters}):\n    {self.template}(\n        ({names}),\n{call}    )\n"
         facts = tuple(dict.fromkeys(fact for body in self.bodies for fact in body.facts))
         rule = LaunchRule(
             self.name, arguments, constants, facts, self._blocks(), self.schedule.warps, self.schedule.stages
@@ -106,7 +108,7 @@ class _Printer:
         imports = ["import triton", "import triton.language as tl"]
         if functions.pop("libdevice", None) is not None:
             imports.append("from triton.language.extra import libdevice")
-        imports += ["", template_import(_TEMPLATE, [_TEMPLATE])]
+        imports += ["", template_import(self.template, [self.template])]
         head = ['"""One kernel, printed from this region:', "", region_text(self.region), '"""', "", *imports]
         return "\n".join(["\n".join(head), "", "", "\n\n".join([*functions.values(), *texts])])
 
@@ -174,8 +176,9 @@ class _Printer:
             "\n".join([*before, f"    return {packed}", ""]),
         )
         unpacked = f"    {names}{',' if len(state) == 1 else ''} = state"
+        step = "step" if self.contraction.half is None else "step, PART: tl.constexpr"
         yield (
-            f"@triton.jit\ndef {side.name}(batch, {side.position}, step, state, arguments, {sizes}):",
+            f"@triton.jit\ndef {side.name}(batch, {side.position}, {step}, state, arguments, {sizes}):",
             "\n".join([unpacked, *body.lines, ""]),
         )
 
@@ -195,6 +198,9 @@ class _Printer:
         lanes = f"tl.arange(0, {block})[{self.before}{'None, :' if side is _LEFT else ':, None'}]"
         step = "step.to(tl.int64)" if self.tile.wide else "step"
         place, start = step, f"{step} * {block} + "
+        if self.contraction.half is not None:
+            body.line(f"half = tl.full((), PART, tl.{'int64' if self.tile.wide else 'int32'})")
+            body.axes((self.contraction.half,), "half")
         if outer != 1 and inner != 1:
             place, start = f"{step} // {body.dim(inner)}", f"{step} % {body.dim(inner)} * {block} + "
         elif inner == 1:
@@ -210,13 +216,14 @@ class _Printer:
 
     def _moving(self, stages: Sequence[int]) -> set[int]:
         """The stages that differ along the depth."""
-        depth = set(self.contraction.depth)
+        depth = {*self.contraction.depth, *([] if self.contraction.half is None else [self.contraction.half])}
         nest = self.tile.nest
         return {n for n in stages if nest.spaces[self.region.first_values[n]] & depth}
 
     def _block(self, body: Body, value: int, side: _Side) -> str:
         """The text of an operand's block: of its kind, of full size, zero behind the last term."""
         kind, code = self.contraction.kind, body.values[value]
+        zero = "0" if kind.is_integer or kind in BITCASTS else "0.0"
         if code.value is not None:
             text = full(code.value, kind, self.shape)
         else:
@@ -225,8 +232,8 @@ class _Printer:
                 text = f"tl.broadcast_to({text}, {self.shape})"
         if self.masks[2] and not self._is_zero_behind(body, value):
             mask = "in_columns" if side is _LEFT else "in_rows"
-            text = f"tl.where({mask}, {text}, {'0' if kind.is_integer else '0.0'})"
-        return text
+            text = f"tl.where({mask}, {text}, {zero})"
+        return f"{text}.to(tl.{BITCASTS[kind]}, bitcast=True)" if kind in BITCASTS else text
 
     def _is_zero_behind(self, body: Body, value: int) -> bool:
         """True if a value is loaded, and behind the last term zero is."""

@@ -147,6 +147,8 @@ def _applied(function: str, args: list[Code]) -> Code:
         raise NotPrintable(f"{function} of {own.value} is not printed")
     texts = [_operand(code) for code in args]
     if function == "select":
+        if args[0].value is not None:
+            return args[1] if args[0].value else args[2]
         if args[1].is_literal and args[2].is_literal:
             texts[1] = full(args[1].value or 0, own)
         return Code(f"tl.where({_tensor(args[0])}, {texts[1]}, {texts[2]})", own)

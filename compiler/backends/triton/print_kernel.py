@@ -9,6 +9,7 @@ from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.backends.triton.attention import print_attention
 from fusible.compiler.backends.triton.contraction import Contraction, Unsuited, contraction_of, sum_orders
 from fusible.compiler.backends.triton.contraction_printer import print_product, sizes_of
+from fusible.compiler.backends.triton.dequantised import as_stored, whole_depth
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.printer import PrintedKernel, print_region
 from fusible.compiler.backends.triton.recurrent import RECURRENT, print_recurrent
@@ -24,6 +25,7 @@ from fusible.compiler.ir.types import DType
 from fusible.compiler.region.region import Contract, Region
 from fusible.compiler.region.reorder import Order, reordered
 from fusible.compiler.region.sums import contractions_as_sums
+from fusible.compiler.region.unrolled import unrolled
 
 __all__ = ["print_kernel", "print_node"]
 
@@ -47,13 +49,16 @@ def print_kernel(
         return print_attention(region, target, precision=precision)
     if len(region.contractions) > 1:
         raise NotPrintable("it contains several contractions")
+    region, half, packed = as_stored(region, constants, target)
     try:
-        contraction = contraction_of(region, constants, depth_last=precision == "tf32")
+        contraction = contraction_of(region, constants, depth_last=precision == "tf32", half=half)
         _check_worth(contraction)
     except Unsuited as unsuited:
-        return _summed(region, target, constants, unsuited)
+        return replace(_summed(region, target, constants, unsuited, half), packed=packed)
     made = schedule_contraction(sizes_of(contraction), contraction.kind, precision, target)
-    return print_product(contraction, made, precision)
+    if half is not None:
+        made = whole_depth(made)
+    return replace(print_product(contraction, made, precision), packed=packed)
 
 
 def print_node(node: Node, target: GpuTarget, orders: Mapping[Value, Order] | None = None) -> PrintedKernel | None:
@@ -86,7 +91,9 @@ def _check_worth(contraction: Contraction) -> None:
         raise Unsuited("its product has " + " and ".join(f"{p} {what}" for what, p in few.items()))
 
 
-def _summed(region: Region, target: GpuTarget, constants: Collection[int], why: Unsuited) -> PrintedKernel:
+def _summed(
+    region: Region, target: GpuTarget, constants: Collection[int], why: Unsuited, half: int | None = None
+) -> PrintedKernel:
     """The contraction as a sum, if that does not read its operands all too often. Raises NotPrintable."""
     (position,) = region.contractions
     contract = region.stages[position]
@@ -98,6 +105,8 @@ def _summed(region: Region, target: GpuTarget, constants: Collection[int], why: 
         raise NotPrintable(f"{why}, and as a sum it would read each element {terms // max(read, 1)} times")
     orders = sum_orders(region, constants)
     summed = contractions_as_sums(reordered(region, orders, {}))
+    if half is not None:
+        summed = unrolled(summed, half)
     return replace(print_region(summed, schedule(summed, target)), repacked=orders)
 
 
