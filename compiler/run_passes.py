@@ -69,7 +69,7 @@ def _printable(target: str, options: Options) -> dict[str, object]:
     gpu = triton_gpu(target)
     if gpu is not None:
         printable = Refusals(partial(triton_refusal, target=gpu, precision=options.products))
-        return {"printable": printable, READS_PACKED: True}
+        return {"printable": printable, READS_PACKED: True, "own_kernels": frozenset({"dynamic_quantize_linear"})}
     return {"printable": Refusals(native_refusal)} if target == "cpu" else {}
 
 

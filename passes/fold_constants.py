@@ -1,7 +1,8 @@
 """Compute now what does not depend on inputs:  f(constants)  ->  constant.
 
 Computed with the NumPy meaning of the op. A result larger than `fold_bytes` is left alone unless it is no larger than
-its operands, and the ledger says so loudly. Weights that kernels unpack themselves stay packed until groups are made. Ops of chance, control flow and strings of other domains are not folded.
+its operands, and the ledger says so loudly. Weights that kernels unpack themselves stay packed until groups are made.
+Ops of chance, control flow and strings of other domains are not folded.
 """
 
 from __future__ import annotations
@@ -59,7 +60,9 @@ class FoldConstants(RefiningPass):
         size, packed = saved
         reason = f"kernels read {packed} bytes of packed weights in place of {size} dequantised ones"
         culprits = tuple(v.name for v in node.outputs)
-        entry = Entry(Kind.DECLINED, self.name, "packed-weights", node.origin, reason, culprits, saved=Cost(size - packed))
+        entry = Entry(
+            Kind.DECLINED, self.name, "packed-weights", node.origin, reason, culprits, saved=Cost(size - packed)
+        )
         context.ledger.add(entry)
         return True
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from fusible.compiler.ir.definition import Composite, Contraction, Opaque, Reduce, View
+from fusible.compiler.ir.definition import Composite, Contraction, Elementwise, Opaque, Reduce, View
 from fusible.compiler.ir.facts import replacement_kernel
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.symbol_values import symbols_of
@@ -28,6 +28,8 @@ Printable = Callable[[Sequence[Node], Sequence[Value]], "str | None"]
 """(nodes, outputs) -> why no kernel can be printed for them, or None."""
 
 _LARGEST = 48  # nodes of a group
+_INTEGER_PRODUCTS = frozenset({"matmul_integer", "conv_integer", "qlinear_matmul", "qlinear_conv"})
+_LITTLE = 6  # nodes that are computed again rather than launched, if they make a number or a line of them
 
 
 class FuseRegions(GraphPass):
@@ -171,7 +173,7 @@ class _Search:
         views = all(self._is_free(n) for n in drawn)
         if value in self.results and not views:
             return "the value is an output of the model"
-        if self.packed and node.op.name == "dequantize_linear" and not views and _products_read(node.output):
+        if self.packed and not views and _reads_quantised(node, value):
             return "a product reads it as it is stored, quantised"
         readers = [user for user in value.users if user is not node and user not in members]
         if readers and not views:
@@ -182,8 +184,9 @@ class _Search:
             return "the producer is inside another group"
         if len(drawn) + len(members) > _LARGEST:
             return f"the group would have more than {_LARGEST} nodes"
-        return None if views else _repetition(value, node, drawn)
-
+        if views or (self.packed and _is_little(value, node, drawn)):
+            return None
+        return _repetition(value, node, drawn)
 
     def _is_free(self, node: Node) -> bool:
         """True for what costs a reader nothing: a view, and where kernels unpack what they read, a dequantisation.
@@ -201,8 +204,28 @@ def _products_read(value: Value) -> bool:
     )
 
 
+def _reads_quantised(node: Node, value: Value) -> bool:
+    """True for a product of a quantised value, and for a dequantisation whose result products read."""
+    if node.op.name == "dequantize_linear":
+        return _products_read(node.output)
+    made = value.producer is not None and value.producer.op.name == "quantize_linear"
+    return made and isinstance(node.op.definition(node), Contraction | Composite) and node.op.name in _INTEGER_PRODUCTS
+
+
 def _has_product(nodes: Sequence[Node]) -> bool:
     return any(isinstance(node.op.definition(node), Contraction) for node in nodes)
+
+
+def _is_little(value: Value, node: Node, drawn: Sequence[Node]) -> bool:
+    """True for one number, or one for each column, made element by element: a tile computes it once, beside its own.
+
+    Products have it computed for each of their programs, so it must not be their operand.
+    """
+    definition = node.op.definition(node)
+    if len(drawn) > _LITTLE or not all(_is_view(n) or isinstance(n.op.definition(n), Elementwise) for n in drawn):
+        return False
+    assert isinstance(value.type, TensorType) and value.type.shape is not None
+    return isinstance(definition, Elementwise) and all(d == 1 for d in value.type.shape[:-1])
 
 
 def _repetition(value: Value, node: Node, drawn: Sequence[Node]) -> str | None:

@@ -20,7 +20,18 @@ from fusible.compiler.region.digits import with_digits
 from fusible.compiler.region.expr import Arg, Convert, Expr, apply
 from fusible.compiler.region.index import Bound, IndexMap
 from fusible.compiler.region.prune import moved_map, renamed_stage
-from fusible.compiler.region.region import Buffer, Contract, Load, Map, Region, Stage, Store, Test, operands_of, value_symbol
+from fusible.compiler.region.region import (
+    Buffer,
+    Contract,
+    Load,
+    Map,
+    Region,
+    Stage,
+    Store,
+    Test,
+    operands_of,
+    value_symbol,
+)
 
 __all__ = ["Halves", "in_halves", "packed_in_halves"]
 
@@ -30,7 +41,7 @@ _BIAS = 8
 
 @dataclass(frozen=True)
 class Halves:
-    """region: with an input of bytes. axis: of two indices, the half. buffer, dimension: what is packed, and along what.
+    """region: with an input of bytes. axis: of two indices, the half. buffer, dimension: what is packed, along what.
 
     Every other axis of the contraction has as many indices for the one half as for the other.
     """
@@ -70,7 +81,11 @@ def in_halves(region: Region, constants: Collection[int]) -> Halves | None:
 
 def _summed_dimension(region: Region, load: Load, contract: Contract) -> tuple[int, int] | None:
     """The contracted axis that alone is the index along a dimension of a 4-bit constant, and that dimension."""
-    if operands_of(load) or load.map.bounds or sum(isinstance(s, Load) and s.buffer == load.buffer for s in region.stages) > 1:
+    if (
+        operands_of(load)
+        or load.map.bounds
+        or sum(isinstance(s, Load) and s.buffer == load.buffer for s in region.stages) > 1
+    ):
         return None
     for dimension, component in enumerate(load.map.components):
         for axis in contract.axes:
@@ -97,7 +112,9 @@ def _unpacked(region: Region, position: int, axis: int, dimension: int) -> Regio
     value = region.first_values[position]
     load = region.stages[position]
     assert isinstance(load, Load)
-    places = tuple(_axis(region, len(region.extents) - 1) if d == dimension else c for d, c in enumerate(load.map.components))
+    places = tuple(
+        _axis(region, len(region.extents) - 1) if d == dimension else c for d, c in enumerate(load.map.components)
+    )
     stages: list[Stage] = [
         *region.stages[:position],
         Load(load.buffer, IndexMap(places)),

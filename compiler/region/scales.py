@@ -106,7 +106,7 @@ class _Sides:
         return None, expr
 
     def _is_real(self, expr: Expr) -> bool:
-        """True if an expression is a float of 16 bits at least, to which converting it back does not change its kind."""
+        """True if an expression is a float of 16 bits at least."""
         match expr:
             case Arg(value):
                 return self.region.dtypes[value] in _REALS
@@ -199,6 +199,4 @@ def _replaced(
     axes = {n: n for n in range(len(region.extents))}
     stages += [renamed_stage(stage, values, axes, names) for stage in region.stages[position + 1 :]]
     stores = tuple(Store(s.buffer, moved_map(s.map, names), values[s.value]) for s in region.stores)
-    return pruned(
-        Region(region.extents, region.inputs, region.outputs, tuple(stages), stores), keep_axes=True
-    )
+    return pruned(Region(region.extents, region.inputs, region.outputs, tuple(stages), stores), keep_axes=True)

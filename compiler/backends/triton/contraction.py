@@ -38,7 +38,7 @@ class Contraction:
     """tile: of the result, whose region has its symbols renamed, digits taken apart and `repacked` inputs reordered.
 
     symbols: what the new names stand for. position: of the contraction among the stages. left, right: the values it
-    multiplies, as `kind`; sums are held as `accumulator`. depth: its axes, the slowest first. half: one of them that has
+    multiplies, as `kind`; sums are held as `accumulator`. depth: its axes, the slowest first. half: one more that has
     two indices, both taken in each step, if there is a packed operand.
     """
 
@@ -238,7 +238,7 @@ def _repacked(
     depth_last: bool,
     along: bool | None = None,
 ) -> dict[int, Order]:
-    """The orders in which constants that an operand is made of should be stored: weights, and scales of blocks of terms.
+    """The orders in which the constants of an operand should be stored: weights, and scales of blocks of terms.
 
     Scales differ among blocks, but not along the last axis of the depth. along: whether their blocks are adjacent; None
     for columns, which is what a tile reads.

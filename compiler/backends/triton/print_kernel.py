@@ -10,6 +10,7 @@ from fusible.compiler.backends.triton.attention import print_attention
 from fusible.compiler.backends.triton.contraction import Contraction, Unsuited, contraction_of, sum_orders
 from fusible.compiler.backends.triton.contraction_printer import print_product, sizes_of
 from fusible.compiler.backends.triton.dequantised import as_stored, whole_depth
+from fusible.compiler.backends.triton.dynamic_quantisation import print_dynamic_quantisation
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.printer import PrintedKernel, print_region
 from fusible.compiler.backends.triton.recurrent import RECURRENT, print_recurrent
@@ -29,6 +30,7 @@ from fusible.compiler.region.unrolled import unrolled
 
 __all__ = ["print_kernel", "print_node"]
 
+_DYNAMIC = "dynamic_quantize_linear"
 _FEWEST = 8  # rows, columns or terms for which a tile is worth its while
 _MANY = 64  # of the others, so that fewer rows or columns than that, but not one, still are worth it
 _READ_AGAIN = 64  # how often a sum may read each element of its operands
@@ -70,10 +72,12 @@ def print_node(node: Node, target: GpuTarget, orders: Mapping[Value, Order] | No
     stored = orders or {}
     if node.op.name == "resize" and isinstance(node.op.definition(node), Opaque):  # others are views: regions
         return print_resize(node, stored)
-    if node.op.name not in ("top_k", *SCATTERS, *RECURRENT):
+    if node.op.name not in ("top_k", _DYNAMIC, *SCATTERS, *RECURRENT):
         return None
     if any(v in stored for v in (*node.inputs, *node.outputs) if v is not None):
         raise NotPrintable("an operand is stored with its channels last")
+    if node.op.name == _DYNAMIC:
+        return print_dynamic_quantisation(node)
     if node.op.name in SCATTERS:
         return print_scatter(node)
     return print_top_k(node) if node.op.name == "top_k" else print_recurrent(node, target)

@@ -23,8 +23,8 @@ from fusible.compiler.ir.symbol_values import substitute
 from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.combiners import COMBINERS, start_value
-from fusible.compiler.region.region import Reduce, Region, Scan
 from fusible.compiler.region.halves import packed_in_halves
+from fusible.compiler.region.region import Reduce, Region, Scan
 from fusible.compiler.region.reorder import Order
 from fusible.compiler.region.text import region_text
 

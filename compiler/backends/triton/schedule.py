@@ -146,8 +146,8 @@ def _folds_bytes(tile: Tile) -> bool:
     if largest is None or inputs[largest].dtype.numpy.itemsize != 1 or not tile.columns:
         return False
     last = tile.columns[-1]
-    steps = [tile.step(tile.nest.loads[n], last) for n, s in enumerate(tile.region.stages) if isinstance(s, Load) and s.buffer == largest]
-    return steps == [1]
+    loads = [n for n, s in enumerate(tile.region.stages) if isinstance(s, Load) and s.buffer == largest]
+    return [tile.step(tile.nest.loads[n], last) for n in loads] == [1]
 
 
 def _across(tile: Tile, target: GpuTarget, vector: int) -> Schedule:

@@ -231,13 +231,16 @@ def _dynamic_quantize_linear(ctx: Infer) -> list[TensorType]:
 
 
 def _dynamic_quantize_graph(node: Node) -> Graph:
-    """scale = (max - min) / 255, or 1; zero point = -min / scale, rounded; then a quantisation. NaN is not foreseen."""
-    g, type_ = Graph(node.op.name), node.inputs[0]
-    assert type_ is not None
-    x = g.input(type_.type, "x")
+    """scale = (max - min) / 255, or 1; zero point = -min / scale, rounded; then a quantisation. NaN is not foreseen.
+
+    The least and the greatest elements of parts of x, where they are operands, are read in place of x for its range.
+    """
+    g = Graph(node.op.name)
+    formal = [g.input(v.type, name) for v, name in zip(node.inputs, ("x", "lows", "highs"), strict=False) if v]
+    x, lows, highs = (formal[0], *formal[1:]) if len(formal) == 3 else (formal[0],) * 3
     zero, one, last = (g.constant(np.asarray(n, np.float32)) for n in (0, 1, 255))
-    low = g.add("min", g.add("reduce_min", x, axes=None, keepdims=False), zero)
-    high = g.add("max", g.add("reduce_max", x, axes=None, keepdims=False), zero)
+    low = g.add("min", g.add("reduce_min", lows, axes=None, keepdims=False), zero)
+    high = g.add("max", g.add("reduce_max", highs, axes=None, keepdims=False), zero)
     step = g.add("div", g.add("sub", high, low), last)
     scale = g.add("where", g.add("equal", step, zero), one, step)
     level = g.add("round", g.add("clip", g.add("div", g.add("neg", low), scale), zero, last))
@@ -273,6 +276,7 @@ OPS.register(
         _dynamic_quantize_linear,
         same(Composite(_dynamic_quantize_graph)),
         "quantization:dynamic_quantize_linear",
+        inputs=(1, 3),
         outputs=3,
     )
 )
