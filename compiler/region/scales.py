@@ -61,9 +61,12 @@ def scales_behind(region: Region, *, products_of_floats8: bool) -> Region:
     stored = [side.stored for side in known if side.stored is not None]
     if len(stored) == 2 and products_of_floats8 and len({region.dtypes[v] for v in stored}) == 1:
         return _replaced(region, position, stored, DType.F32, scales)
+    dtypes = [DType.F16 if len(known) == 2 else region.dtypes[v] for v in contract.args]  # holds all levels exactly
+    if not scales and all(region.dtypes[v] is dtype for v, dtype in zip(contract.args, dtypes, strict=True)):
+        return region
     levels = [
-        value if side is None else Map(Convert(side.level, region.dtypes[value]), region.dtypes[value])
-        for value, side in zip(contract.args, sides, strict=True)
+        value if side is None else Map(Convert(side.level, dtype), dtype)
+        for value, side, dtype in zip(contract.args, sides, dtypes, strict=True)
     ]
     return _replaced(region, position, levels, DType.F32, scales)
 
@@ -97,9 +100,9 @@ class _Sides:
             case Convert(Arg() | Apply() | Convert() as inner, dtype) if dtype in _REALS and self._is_real(inner):
                 return self._split(inner)
             case Apply("mul", (a, b)):
-                for scale, level in ((b, a), (a, b)):
-                    if self._is_same(scale) and not self._is_same(level):
-                        return scale, level
+                for factor, rest in ((b, a), (a, b)):
+                    if self._is_same(factor) and not self._is_same(rest):
+                        return factor, rest
             case Apply("select", (condition, a, Literal(0 | 0.0))):
                 scale, level = self._split(a)
                 return scale, Apply("select", (condition, level, Literal(0.0)))

@@ -101,7 +101,8 @@ class _Printer:
         rule = LaunchRule(
             self.name, arguments, constants, facts, self._blocks(), self.schedule.warps, self.schedule.stages
         )
-        return PrintedKernel(self._source([*texts, kernel]), rule, self.contraction.repacked)
+        source, contraction = self._source([*texts, kernel]), self.contraction
+        return PrintedKernel(source, rule, contraction.repacked, multiplied=contraction.kind)
 
     def _source(self, texts: Sequence[str]) -> str:
         functions = {k: v for body in self.bodies for k, v in {**body.dims.functions, **body.functions}.items()}

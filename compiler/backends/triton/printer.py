@@ -40,13 +40,14 @@ class PrintedKernel:
 
     repacked: the inputs, constants all, that the kernel reads in another order of dimensions than the region has them.
     packed: those with two elements in a byte, and the dimension along which they lie (`region/halves.py`); what order
-    they are in is said of the bytes.
+    they are in is said of the bytes. multiplied: what a product of tiles multiplies, None for other kernels.
     """
 
     source: str
     rule: LaunchRule
     repacked: Mapping[int, Order] = field(default_factory=dict)
     packed: Mapping[int, int] = field(default_factory=dict)
+    multiplied: DType | None = None
 
     def stored(self, number: int, constant: np.ndarray) -> np.ndarray:
         """The content of an input, a constant, as the kernel reads it."""
