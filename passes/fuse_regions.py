@@ -65,6 +65,7 @@ class _Search:
         self.target = str(context.target.get("name", ""))
         self.packed = bool(context.target.get(READS_PACKED))
         self.results = set(graph.outputs)
+        self.views: dict[Node, bool] = {}  # nodes stay as they are until all groups are found
 
     def groups(self) -> list[list[Node]]:
         """The groups, in the order of their last nodes; a view that was copied into readers is in several."""
@@ -75,6 +76,11 @@ class _Search:
         found = {id(g): g for g in self.group.values()}
         absorbed = {id(n) for g in found.values() for n in g[:-1] if not self._is_free(n) or self._all_inside(n)}
         return [g for g in found.values() if id(g[-1]) not in absorbed]
+
+    def _is_view(self, node: Node) -> bool:
+        if node not in self.views:
+            self.views[node] = _is_view(node)
+        return self.views[node]
 
     def _all_inside(self, node: Node) -> bool:
         """True if every reader of a view has a copy of its own."""
@@ -157,10 +163,10 @@ class _Search:
             producer = waiting.pop()
             if producer is None or producer not in self.group or producer in members | found:
                 continue
-            if _is_view(producer):
-                taken = all(_is_view(n) for n in self.group[producer])
+            if self._is_view(producer):
+                taken = all(self._is_view(n) for n in self.group[producer])
             else:
-                alone = all(_is_view(n) or is_scale(n) for n in self.group[producer])
+                alone = all(self._is_view(n) or is_scale(n) for n in self.group[producer])
                 taken = scales and alone and producer.output not in self.results
                 taken = taken and set(producer.output.users) <= members | found
             if taken:
@@ -193,7 +199,7 @@ class _Search:
 
         What is stored has a fraction of the bytes that its numbers would have.
         """
-        return _is_view(node) or (self.packed and node.op.name == "dequantize_linear")
+        return self._is_view(node) or (self.packed and node.op.name == "dequantize_linear")
 
 
 def _products_read(value: Value) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import stat
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,19 +96,28 @@ def load_model(model: str | os.PathLike[str] | bytes | onnx.ModelProto, limits: 
         size = path.stat().st_size
         if size > limits.model_bytes:
             raise LimitExceeded("model_bytes", size, limits.model_bytes, str(path))
-        data = path.read_bytes()
+        data = _content(path)
     except OSError as error:
         raise InvalidModel(f"model file {str(path)!r} cannot be read: {error.strerror or error}") from error
     return LoadedModel(_parse(data, f"model file {str(path)!r}", limits), path.resolve().parent, path.stem)
 
 
-def _parse(data: bytes, what: str, limits: Limits) -> onnx.ModelProto:
+def _content(path: Path) -> bytes | memoryview:
+    """What a file holds: mapped, for to copy what is parsed at once takes as long as to parse it."""
+    with path.open("rb") as file:
+        info = os.fstat(file.fileno())
+        if not stat.S_ISREG(info.st_mode) or not info.st_size:
+            return file.read()
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _parse(data: bytes | memoryview, what: str, limits: Limits) -> onnx.ModelProto:
     if len(data) > limits.model_bytes:
         raise LimitExceeded("model_bytes", len(data), limits.model_bytes, what)
     if not data:
         raise InvalidModel(f"{what} is empty")
     try:
-        proto: onnx.ModelProto = onnx.ModelProto.FromString(data)
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(data)  # type: ignore[arg-type]  # it takes any buffer
     except DecodeError as error:
         raise InvalidModel(f"{what} is no ONNX model: {error}") from error
     if not proto.HasField("graph"):
@@ -126,17 +137,26 @@ def tensor_constant(tensor: TensorProto, folder: Path | None, limits: Limits, wh
     if tensor.data_location == TensorProto.EXTERNAL:
         return _external(tensor, dtype, shape, count, folder, where)
     filled = [f for f in _DATA_FIELDS if len(getattr(tensor, f))]
-    if tensor.HasField("raw_data") and tensor.raw_data:
+    raw = tensor.raw_data  # read once: each time that protobuf is asked it copies
+    if raw:
         if filled:
             raise InvalidModel(f"{where}: has raw_data and {filled[0]}; only one may be filled")
-        _check_length(len(tensor.raw_data), _stored_bytes(dtype, count), "bytes of raw_data", where)
+        _check_length(len(raw), _stored_bytes(dtype, count), "bytes of raw_data", where)
         if dtype is DType.STRING:
             raise InvalidModel(f"{where}: a string tensor cannot use raw_data")
+        if dtype not in _BITS:
+            return Constant(_of_bytes(raw, dtype).reshape(shape))
     else:
         if len(filled) > 1:
             raise InvalidModel(f"{where}: has both {filled[0]} and {filled[1]}; only one may be filled")
         _check_length(len(getattr(tensor, filled[0])) if filled else 0, _typed_length(dtype, count), "elements", where)
     return Constant(_decode(tensor, dtype, shape, where))
+
+
+def _of_bytes(raw: bytes, dtype: DType) -> np.ndarray:
+    """The elements of little-endian data, which stay where they are if the machine stores them so."""
+    array = np.frombuffer(raw, dtype.numpy)
+    return array if sys.byteorder == "little" else array.byteswap()
 
 
 def _decode(tensor: TensorProto, dtype: DType, shape: tuple[int, ...], where: str) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from fusible.compiler.ir.extents import is_negative
 from fusible.compiler.ir.symbols import Dim, floordiv, maximum, minimum, modulo, product
@@ -30,6 +31,21 @@ def reshape_map(old: Sequence[Dim], new: Sequence[Dim]) -> IndexMap:
     Where a run of old dimensions has the product of a run of new ones, the position is taken within the two runs, so
     that unchanged dimensions map to themselves.
     """
+    if all(isinstance(size, int) for size in (*old, *new)):
+        return _literal_reshape(tuple(old), tuple(new))
+    return _reshape(old, new)
+
+
+@lru_cache(maxsize=4096)
+def _literal_reshape(old: tuple[Dim, ...], new: tuple[Dim, ...]) -> IndexMap:
+    """The map between literal shapes, which passes ask for again and again.
+
+    Maps between symbolic ones are not kept: symbols of one name are equal whatever their bounds.
+    """
+    return _reshape(old, new)
+
+
+def _reshape(old: Sequence[Dim], new: Sequence[Dim]) -> IndexMap:
     if 0 in old or 0 in new:
         return IndexMap((0,) * len(old))
     components: list[Dim] = []

@@ -49,7 +49,14 @@ def open_executable(
     return executable
 
 
-def options_for(precision: str, *, verify: bool = False, allow_host: bool = False, also: Sequence[str] = ()) -> Options:
+def options_for(
+    precision: str,
+    *,
+    verify: bool = False,
+    allow_host: bool = False,
+    also: Sequence[str] = (),
+    tuning: Path | None = None,
+) -> Options:
     """The options of the command line. Raises UsageError for a precision that there is not."""
     from fusible.compiler.options import Options
 
@@ -58,6 +65,7 @@ def options_for(precision: str, *, verify: bool = False, allow_host: bool = Fals
         verify="passes" if verify else "off",
         allow_host=True if allow_host else None,
         also=tuple(also),
+        tuning=tuning,
     )
 
 

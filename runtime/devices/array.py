@@ -103,6 +103,13 @@ class DeviceArray:
         if self.size:
             stream.upload(self.memory, self.offset, twin.flat)
 
+    def copy_to(self, target: DeviceArray, stream: Stream) -> None:
+        """Write the content into another array of this shape and element type."""
+        if self.contiguous and target.contiguous:
+            stream.copy(target.memory, target.offset, self.memory, self.offset, self.nbytes)
+        else:
+            target.upload(self.download(stream).array, stream)
+
     def upload(self, source: np.ndarray, stream: Stream) -> None:
         """Write the content of a host array of this shape and element type."""
         if self.contiguous and source.flags.c_contiguous:

@@ -13,10 +13,11 @@ from typing import Any
 
 from fusible.errors import DeviceError
 
-__all__ = ["CudaDriver", "DRIVER_LIBRARY"]
+__all__ = ["DRIVER_LIBRARY", "CudaDriver", "DriverLaunch"]
 
 DRIVER_LIBRARY = "libcuda.so.1"
 _MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+_PROGRAMMATIC_STREAM_SERIALIZATION = 6  # CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
 _WITHOUT_ASKING = 48 * 1024  # bytes of dynamic shared memory that any kernel may have
 
 _SIGNATURES: dict[str, tuple[Any, ...]] = {
@@ -30,13 +31,46 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuModuleLoadData": (c_void_p, c_char_p),
     "cuModuleGetFunction": (c_void_p, c_void_p, c_char_p),
     "cuFuncSetAttribute": (c_void_p, c_int, c_int),
-    "cuLaunchKernel": (c_void_p, *(c_uint,) * 7, c_void_p, c_void_p, c_void_p),
+    "cuLaunchKernelEx": (c_void_p, c_void_p, c_void_p, c_void_p),
     "cuMemcpyHtoDAsync_v2": (c_uint64, c_void_p, c_size_t, c_void_p),
     "cuMemcpyDtoHAsync_v2": (c_void_p, c_uint64, c_size_t, c_void_p),
     "cuMemcpyDtoDAsync_v2": (c_uint64, c_uint64, c_size_t, c_void_p),
     "cuMemsetD8Async": (c_uint64, c_ubyte, c_size_t, c_void_p),
     "cuStreamSynchronize": (c_void_p,),
 }
+
+
+class _LaunchAttribute(ctypes.Structure):
+    """CUlaunchAttribute: a kind, and 64 bytes of which ours use the first number."""
+
+    _fields_ = (("kind", c_int), ("_pad", c_int), ("value", c_int * 16))
+
+    def __init__(self, kind: int, value: tuple[int, ...]) -> None:
+        super().__init__(kind, 0, value)
+
+
+class _LaunchConfig(ctypes.Structure):
+    """CUlaunchConfig."""
+
+    _fields_ = (
+        *((f"{what}_{axis}", c_uint) for what in ("grid", "block") for axis in "xyz"),
+        ("shared", c_uint),
+        ("stream", c_void_p),
+        ("attributes", ctypes.POINTER(_LaunchAttribute)),
+        ("count", c_uint),
+    )
+
+
+class DriverLaunch:
+    """A launch that can be made again and again."""
+
+    def __init__(self, driver: CudaDriver, function: int, config: _LaunchConfig, attributes: Any) -> None:
+        self._call, self._function = driver._call, function
+        self._config, self._attributes = config, attributes  # the first points to the second
+
+    def run(self, parameters: Any) -> None:
+        """Put the launch into its stream. parameters: an array of pointers to the arguments."""
+        self._call("cuLaunchKernelEx", ctypes.byref(self._config), self._function, parameters, None)
 
 
 class CudaDriver:
@@ -93,10 +127,14 @@ class CudaDriver:
             self._call("cuFuncSetAttribute", function, _MAX_DYNAMIC_SHARED, shared)
         return function.value or 0
 
-    def launch(self, function: int, programs: int, threads: int, shared: int, stream: int, parameters: Any) -> None:
-        """Put a launch of `programs` blocks into a stream. parameters: an array of pointers to the arguments."""
+    def prepared(
+        self, function: int, programs: int, threads: int, shared: int, stream: int, overlaps: bool
+    ) -> DriverLaunch:
+        """A launch of `programs` blocks in a stream. overlaps: it may begin before its predecessor has ended."""
+        attributes = (_LaunchAttribute * 1)(_LaunchAttribute(_PROGRAMMATIC_STREAM_SERIALIZATION, (1,)))
         grid, block = (programs, 1, 1), (threads, 1, 1)
-        self._call("cuLaunchKernel", function, *grid, *block, shared, stream, parameters, None)
+        config = _LaunchConfig(*grid, *block, shared, stream, attributes if overlaps else None, int(overlaps))
+        return DriverLaunch(self, function, config, attributes)
 
     def upload(self, target: int, source: int, nbytes: int, stream: int) -> None:
         """Copy host memory to the device."""

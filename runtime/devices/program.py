@@ -73,11 +73,12 @@ class DeviceProgram:
     ) -> Prepared:
         """Settle a launch. Raises ExecutionError for arguments that do not fit; `where` names the step there."""
         arguments = self._kernels[name].arguments
-        if len(arguments) != len(spans) + len(numbers):
+        pointers = len(spans) + self._kernels[name].own_pointers
+        if len(arguments) != pointers + len(numbers):
             listed = ", ".join(f"{n}: {t}" for n, t in arguments)
             got = f"{len(spans)} buffers and {len(numbers)} numbers"
             raise ExecutionError(where, f"the kernel {name} takes ({listed}), and the plan gives {got}")
-        for (argument, type_), number in zip(arguments[len(spans) :], numbers, strict=True):
+        for (argument, type_), number in zip(arguments[pointers:], numbers, strict=True):
             if not _fits(number, type_):
                 why = f"{argument} is {number}, which its type {type_} cannot hold: these shapes are too large for it"
                 raise ExecutionError(where, f"kernel {name}: {why}")

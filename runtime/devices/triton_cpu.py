@@ -119,8 +119,13 @@ class CpuLaunch(Prepared):
         scratch: Scratch,
         pool: Pool | None,
         shared_writes: bool = False,
+        held: Sequence[Memory] = (),
     ) -> None:
-        """Take a grid and, for each argument, its 64 bits and the memory it points into, None for a number."""
+        """Take a grid and, for each argument, its 64 bits and the memory it points into, None for a number.
+
+        held: memory that lives as long as the launch.
+        """
+        self._held = tuple(held)
         self._function, self._kernel, self._grid, self._where = function, kernel, grid, where
         self._spans, self._checked, self._scratch, self._pool = tuple(spans), checked, scratch, pool
         self._values = np.array(values, np.int64)
@@ -237,7 +242,8 @@ class CpuStream(Stream):
         """See Stream."""
         if programs > _MAX_PROGRAMS:
             raise ExecutionError(where, f"{programs} programs, more than the {_MAX_PROGRAMS} of a launch")
-        device = self.device
+        device, workspace = self.device, self.workspace(kernel.kernel, programs)
+        spans = [*spans, *workspace.spans]
         return CpuLaunch(
             kernel.handle,
             kernel.kernel,
@@ -248,6 +254,7 @@ class CpuStream(Stream):
             checked=device.checked,
             scratch=self.scratch,
             pool=device.pool,
+            held=workspace.memory,
         )
 
     def capture(self, launches: Sequence[Prepared]) -> Graph:

@@ -39,6 +39,7 @@ from fusible.passes.copy_images import copy_before
 from fusible.passes.ledger import Kind
 from fusible.passes.take_out import take_out
 from fusible.runtime.native.machine import instruction_sets, usable_threads
+from fusible.runtime.native.program import NativeCode
 
 __all__ = ["CpuBackend"]
 
@@ -258,10 +259,13 @@ class CpuBackend(RegionBackend[NativeKernel]):
             constants[buffer] = self._packed[key]
         return inputs, constants
 
-    def sources(self) -> dict[str, str]:
-        """The translation units: file name -> text. Kernels are dealt out evenly, in order, for reproducible builds."""
+    def native_code(self) -> NativeCode | None:
+        """The kernels in translation units, dealt out evenly and in order, for reproducible builds."""
+        if not self.kernels:
+            return None
         units = min(_UNITS, len(self.kernels))
         parts: list[list[str]] = [[] for _ in range(units)]
         for number, (text, name) in enumerate(self.kernels.items()):
             parts[number % units].append(text.replace(PLACEHOLDER, name))
-        return {f"unit{n}.c": '#include "printed.h"\n\n' + "\n".join(texts) for n, texts in enumerate(parts)}
+        sources = {f"unit{n}.c": '#include "printed.h"\n\n' + "\n".join(texts) for n, texts in enumerate(parts)}
+        return NativeCode(sources, tuple(self.kernels.values()))

@@ -34,7 +34,7 @@ from fusible.compiler.ir.types import DType
 from fusible.compiler.region.region import Load, Region
 from fusible.compiler.region.text import region_text
 
-__all__ = ["print_attention"]
+__all__ = ["attention_in", "print_attention"]
 
 _ELEMENTS = (DType.F32, DType.F16, DType.BF16)
 _EMPTY = {Guard.NONE: "NAN_IF_EMPTY", Guard.NEVER: "ZERO_IF_EMPTY", Guard.NAN: "ZERO_IF_NAN"}
@@ -52,6 +52,16 @@ def print_attention(
 
     precision: how matrix units multiply f32: `ieee` or `tf32`.
     """
+    attention, dtype, symbols = attention_in(region)
+    found = chosen or schedule_attention(attention, dtype, target, precision)
+    return _Printer(attention, found, precision, name, symbols).printed()
+
+
+def attention_in(region: Region) -> tuple[Attention, DType, dict[str, Dim]]:
+    """The attention that a region is, with its shape symbols renamed, its operands' type, and what the names stand for.
+
+    Raises NotPrintable if it is none that the template takes.
+    """
     renamed, symbols = anonymous(region)
     check_element_types(renamed)
     attention = attention_of(renamed, _ELEMENTS)
@@ -64,8 +74,7 @@ def print_attention(
         raise NotPrintable("the operands of its products are of several types")
     if any(renamed.extents[n] != 1 for n in attention.others):
         raise NotPrintable("its result is broadcast")
-    found = chosen or schedule_attention(attention, dtypes.pop(), target, precision)
-    return _Printer(attention, found, precision, name, symbols).printed()
+    return attention, dtypes.pop(), symbols
 
 
 def _buffer(region: Region, position: int) -> int:

@@ -6,6 +6,8 @@ Nodes whose kernels are equal but for the numbers that a launch hands over share
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -17,8 +19,9 @@ from fusible.compiler.backends.regions import RegionBackend
 from fusible.compiler.backends.triton.device_code import device_kernel
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.print_kernel import print_node
-from fusible.compiler.backends.triton.printer import PrintedKernel
+from fusible.compiler.backends.triton.printer import Chosen, PrintedKernel
 from fusible.compiler.backends.triton.regions import IEEE, kernel_of
+from fusible.compiler.backends.triton.tuned import Tuning
 from fusible.compiler.ir.facts import replacement_kernel
 from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.region.build import Built
@@ -26,6 +29,8 @@ from fusible.compiler.region.overwrite import overwritable
 from fusible.compiler.region.region import Region
 from fusible.compiler.region.reorder import Order
 from fusible.compiler.region.tensors import buffer_of
+from fusible.compiler.tuning import TuningLock
+from fusible.errors import KernelBuildError
 from fusible.runtime.devices.code import DeviceKernel
 from fusible.runtime.devices.residence import SAME_MEMORY
 
@@ -35,12 +40,17 @@ __all__ = ["TritonBackend"]
 class TritonBackend(RegionBackend[PrintedKernel]):
     """Emits Triton kernels where it can; collects them, and why other nodes became calls of NumPy."""
 
-    def __init__(self, target: str, gpu: GpuTarget, precision: str = IEEE) -> None:
-        """Emit for a target. gpu: what kernels are scheduled for. precision: of products, as `print_kernel` has it."""
-        super().__init__(partial(kernel_of, target=gpu, precision=precision))
+    def __init__(self, target: str, gpu: GpuTarget, precision: str = IEEE, tuning: Tuning | None = None) -> None:
+        """Emit for a target. gpu: what kernels are scheduled for. precision: of products, as `print_kernel` has it.
+
+        tuning: what configurations are looked up in; by default the static model chooses all of them.
+        """
+        self.tuning = tuning or Tuning(target, precision, TuningLock())
+        super().__init__(partial(kernel_of, target=gpu, precision=precision, tuning=self.tuning))
         self.target = target
         self.gpu = gpu
         self.kernels: dict[str, DeviceKernel] = {}
+        self.chosen: dict[str, Chosen] = {}
         self._names: dict[str, str] = {}
         self._packed: dict[tuple[int, Order | None, int | None], np.ndarray] = {}
 
@@ -113,6 +123,25 @@ class TritonBackend(RegionBackend[PrintedKernel]):
         """Triton or NumPy."""
         return "triton" if kernel in self.kernels else "numpy"
 
+    def kernel_facts(self, kernel: str) -> dict[str, object]:
+        """The language; of kernels with configurations also which it is, and how it was chosen."""
+        found, chosen = super().kernel_facts(kernel), self.chosen.get(kernel)
+        if chosen is None:
+            return found
+        return {**found, "configuration": dict(chosen.config), "chosen": str(chosen.source), "key": chosen.key}
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """While kernels are built: where one of the lockfile's is refused, the error is a UsageError that says so."""
+        try:
+            yield
+        except KernelBuildError as error:
+            for name, kernel in self.kernels.items():
+                chosen = self.chosen.get(name)
+                if kernel.source == error.source and chosen is not None and self.tuning.has(chosen.key):
+                    raise self.tuning.refusal(chosen.key, f"the kernel {name}", str(error)) from error
+            raise
+
     def _launch(self, node: Node, built: Built, kernel: PrintedKernel) -> Emitted:
         formal = dict(zip(node.subgraphs[0].inputs, node.inputs, strict=True)) if node.op.name == "fused" else {}
         inputs = tuple(formal.get(v, v) for v in built.inputs)
@@ -139,4 +168,6 @@ class TritonBackend(RegionBackend[PrintedKernel]):
             made = f"k{len(self._names):03d}_{word}"
             self._names[key] = made
             self.kernels[made] = device_kernel(made, kernel)
+            if kernel.chosen is not None:
+                self.chosen[made] = kernel.chosen
         return self._names[key]

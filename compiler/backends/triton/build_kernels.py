@@ -26,10 +26,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fusible.compiler.backends.triton.aot import build, ttir_text
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget, gpu_target
 from fusible.compiler.backends.triton.launch import Argument, LaunchRule
-from fusible.compiler.backends.triton.lower import lower_ttir
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.errors import FusibleError, KernelBuildError
 from fusible.runtime.devices.code import DeviceKernel
@@ -88,7 +86,7 @@ def _key(kernel: DeviceKernel, gpu: GpuTarget, form: Form) -> str:
 @cache
 def _versions(form: Form) -> tuple[str, ...]:
     """Triton's version, and the hash of what of this package decides what is made: with other text it is made anew."""
-    names = {"build_kernels", "aot", *({"static_report"} if form is Form.IMAGE else _imported("lower"))}
+    names = {"build_kernels", "aot", *({"static_report", "overlap"} if form is Form.IMAGE else _imported("lower"))}
     texts = [_FOLDER.joinpath(f"{name}.py").read_text(encoding="utf-8") for name in sorted(names)]
     return importlib.metadata.version("triton"), _digest("\0".join(texts))
 
@@ -129,11 +127,16 @@ def _make(files: FileCache, kernel: DeviceKernel, gpu: GpuTarget, form: Form) ->
 
 
 def _lowered(kernel: PrintedKernel, gpu: GpuTarget, *, checked: bool) -> Entry:
+    from fusible.compiler.backends.triton.aot import ttir_text  # noqa: PLC0415 - not needed where all was built before
+    from fusible.compiler.backends.triton.lower import lower_ttir  # noqa: PLC0415 - as above
+
     lowered = lower_ttir(ttir_text(kernel, gpu), checked=checked)
     return {"source": lowered.source, "scratch_bytes": lowered.scratch_bytes, "sites": list(lowered.site_texts)}
 
 
 def _image(kernel: PrintedKernel, gpu: GpuTarget) -> Entry:
+    from fusible.compiler.backends.triton.aot import build  # noqa: PLC0415 - as above
+
     built = build(kernel, gpu)
     return {
         "symbol": built.symbol,
@@ -141,6 +144,7 @@ def _image(kernel: PrintedKernel, gpu: GpuTarget) -> Entry:
         "threads": built.threads,
         "shared": built.report.shared,
         "scratch": list(built.scratch),
+        "overlaps": built.overlaps,
         "report": built.report.to_json(),
     }
 

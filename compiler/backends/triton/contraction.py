@@ -23,7 +23,7 @@ from fusible.compiler.region.region import Contract, Load, Reduce, Region, Scan,
 from fusible.compiler.region.reorder import Order, reordered
 from fusible.compiler.region.scales import FLOATS8
 
-__all__ = ["Contraction", "Unsuited", "contraction_of", "stages_of", "sum_orders"]
+__all__ = ["Contraction", "Unsuited", "axes_of", "contraction_of", "stages_of", "sum_orders"]
 
 _FLOATS = frozenset({DType.F32, DType.F16, DType.BF16})
 _ACCESS_BYTES = 16
@@ -157,12 +157,13 @@ def _check_epilogue(region: Region, position: int) -> None:
         for stage in after:
             if region.spaces[region.first_values[stage]] & set(contract.axes):
                 raise NotPrintable("what follows its contraction reads an operand of it")
-        places = {n for c in store.map.components for n in _axes(c)}
+        places = {n for c in store.map.components for n in axes_of(c)}
         if not outer <= places:
             raise NotPrintable("it stores something that is the same for several elements of its contraction")
 
 
-def _axes(dim: Dim) -> set[int]:
+def axes_of(dim: Dim) -> set[int]:
+    """The axes that an expression mentions."""
     return {int(s.name[1:]) for s in symbols_of(dim) if s.name[0] == "i" and s.name[1:].isdigit()}
 
 
@@ -217,7 +218,7 @@ def _depth_order(region: Region, position: int, left: int, right: int, constants
     contract = region.stages[position]
     assert isinstance(contract, Contract)
     loads = [*_loads(region, left), *_loads(region, right)]
-    reading = [s for s in loads if any(_axes(c) & set(contract.axes) for c in s.map.components)]
+    reading = [s for s in loads if any(axes_of(c) & set(contract.axes) for c in s.map.components)]
     reading.sort(key=lambda s: s.buffer in constants)
     if not reading:
         return tuple(sorted(contract.axes))
@@ -243,8 +244,8 @@ def _repacked(
     Scales differ among blocks, but not along the last axis of the depth. along: whether their blocks are adjacent; None
     for columns, which is what a tile reads.
     """
-    loads = [s for s in _loads(region, value) if any(_axes(c) & set(depth) for c in s.map.components)]
-    weights = [s for s in loads if any(_axes(c) & set(depth[-1:]) for c in s.map.components)]
+    loads = [s for s in _loads(region, value) if any(axes_of(c) & set(depth) for c in s.map.components)]
+    weights = [s for s in loads if any(axes_of(c) & set(depth[-1:]) for c in s.map.components)]
     found = _order(region, weights[0], depth, constants, depth_last) if len(weights) == 1 else {}
     for scale in (s for s in loads if s not in weights):
         found |= _order(region, scale, depth, constants, along)
@@ -263,10 +264,10 @@ def _order(
     inner: list[tuple[int, int]] = []
     outer: list[int] = []
     for dimension, component in enumerate(load.map.components):
-        summed = _axes(component) & set(depth)
+        summed = axes_of(component) & set(depth)
         if not summed:
             outer.append(dimension)
-        elif len(summed) == 1 or _axes(component) <= set(depth):  # digits of one axis
+        elif len(summed) == 1 or axes_of(component) <= set(depth):  # digits of one axis
             inner.append((min(depth.index(a) for a in summed), dimension))
         else:
             return {}

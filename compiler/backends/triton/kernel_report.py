@@ -51,6 +51,7 @@ class FindingKind(Enum):
 
     SPILLS = "spills"
     NO_MATRIX_UNITS = "no matrix units"
+    SERIALISED = "matrix units wait"
     NARROW = "narrow accesses"
     NOT_RESIDENT = "does not fit"
 
@@ -158,6 +159,8 @@ def check(report: StaticReport, gpu: GpuTarget, resident: Occupancy, expected: E
     if report.spilled:
         unit = "bytes" if gpu.backend == "cuda" else "registers"
         found.append(Finding(FindingKind.SPILLS, f"{report.spilled} {unit} of a thread"))
+    if report.serialised:
+        found.append(Finding(FindingKind.SERIALISED, "ptxas makes each product of wgmma wait for the one before"))
     if expected.product is not None:
         found += _matrix_findings(report, gpu, expected, expected.product)
     else:

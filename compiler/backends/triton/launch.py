@@ -9,7 +9,10 @@ from fusible.compiler.ir.symbol_values import evaluate
 from fusible.compiler.ir.symbols import Dim, ceildiv, product
 from fusible.compiler.ir.types import DType
 
-__all__ = ["POINTER_TYPES", "AccessFact", "Argument", "LaunchRule"]
+__all__ = ["POINTER_TYPES", "WORKSPACE", "AccessFact", "Argument", "LaunchRule", "workspace_arguments"]
+
+WORKSPACE = ("workspace", "counters")
+"""The pointers of a kernel whose programs work together."""
 
 POINTER_TYPES = {
     DType.F64: "*fp64",
@@ -67,7 +70,11 @@ class AccessFact:
 
 @dataclass(frozen=True, slots=True)
 class LaunchRule:
-    """Everything that a launch needs beside addresses. blocks: (points, how many of them a program takes)."""
+    """Everything that a launch needs beside addresses. blocks: (points, how many of them a program takes).
+
+    workspace: bytes that each program has in memory of the stream. Where there are any, `WORKSPACE` names two pointers
+    that follow those of buffers: to this memory, and to an int32 of each program, 0 before and after a launch.
+    """
 
     kernel: str
     arguments: tuple[Argument, ...]
@@ -76,6 +83,7 @@ class LaunchRule:
     blocks: tuple[tuple[Dim, int], ...]
     warps: int
     stages: int
+    workspace: int = 0
 
     @property
     def grid(self) -> Dim:
@@ -89,3 +97,9 @@ class LaunchRule:
     def numbers(self, env: Mapping[str, int]) -> dict[str, int]:
         """The arguments that are numbers, for values of the shape symbols."""
         return {a.name: int(evaluate(a.dim, env)) for a in self.arguments if a.dim is not None}
+
+
+def workspace_arguments(dtype: DType) -> tuple[Argument, Argument]:
+    """The arguments of a kernel that has a workspace of elements of a type."""
+    memory, counters = WORKSPACE
+    return Argument(memory, POINTER_TYPES[dtype], None, 16), Argument(counters, POINTER_TYPES[DType.I32], None, 16)

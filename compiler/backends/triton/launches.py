@@ -132,7 +132,7 @@ def _by_tiles(
     assert isinstance(contract, Contract)
     operand = region.dtypes[contract.args[0]] if multiplied is None else multiplied
     kind, size = _operands(operand, precision)
-    batch, rows, columns = (_number(points, env) for points, _ in rule.blocks)
+    batch, rows, columns = (_number(points, env) for points, _ in rule.blocks[:3])
     terms = _number(product(region.extents[a] for a in contract.axes), env)
     weight = min(float(size), work.weights / max(terms * columns * batch, 1)) if work.weights else float(size)
     once = float((terms * weight + rows * size) * columns)
@@ -140,7 +140,8 @@ def _by_tiles(
     m, n, k = (rule.constants[name] for name in ("BLOCK_M", "BLOCK_N", "BLOCK_K"))
     made = Product(rows, columns, terms, batch, size, kind, read=read, weight=weight)
     step = k * rule.constants["SLICES"]  # terms of one step of a program
-    return replace(work, product=made, tile=Tile(m, n, step, rule.stages, rule.warps))
+    tile = Tile(m, n, step, rule.stages, rule.warps, rule.constants["SPLIT"])
+    return replace(work, product=made, tile=tile)
 
 
 def _attention(work: LaunchWork, region: Region, env: Mapping[str, int], precision: str) -> _Fused:

@@ -27,11 +27,22 @@ from fusible.compiler.region.halves import packed_in_halves
 from fusible.compiler.region.region import Reduce, Region, Scan
 from fusible.compiler.region.reorder import Order
 from fusible.compiler.region.text import region_text
+from fusible.compiler.tuning import Config, Source
 
-__all__ = ["PrintedKernel", "print_region"]
+__all__ = ["Chosen", "PrintedKernel", "print_region"]
 
 _UNROLLED = 16  # passes of at most so many steps are written out by the compiler
 _SUMMED = frozenset({DType.F64, DType.F32, DType.I64, DType.I32})  # what the language's own sum leaves in its type
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The configuration of a kernel. key: of the kernel in lockfiles. constants: its inputs whose content is known."""
+
+    key: str
+    config: Config
+    source: Source
+    constants: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +52,7 @@ class PrintedKernel:
     repacked: the inputs, constants all, that the kernel reads in another order of dimensions than the region has them.
     packed: those with two elements in a byte, and the dimension along which they lie (`region/halves.py`); what order
     they are in is said of the bytes. multiplied: what a product of tiles multiplies, None for other kernels.
+    chosen: among which configurations; None where there is no choice, or nobody asked.
     """
 
     source: str
@@ -48,6 +60,7 @@ class PrintedKernel:
     repacked: Mapping[int, Order] = field(default_factory=dict)
     packed: Mapping[int, int] = field(default_factory=dict)
     multiplied: DType | None = None
+    chosen: Chosen | None = None
 
     def stored(self, number: int, constant: np.ndarray) -> np.ndarray:
         """The content of an input, a constant, as the kernel reads it."""

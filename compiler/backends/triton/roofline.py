@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget, MatrixType
@@ -73,6 +73,7 @@ class Launching:
 
 
 LAUNCH = Launching()
+_SUM = 4  # bytes of a sum
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,11 +221,24 @@ def predict_product(gpu: GpuTarget, product: Product, tile: Tile, rates: Reached
         gpu.sm, tile.warps * gpu.warp, min(sums + 48, gpu.sm.thread_registers), tile.shared(product.size)
     ).blocks
     fetched = programs * steps * tile.k * (tile.m * product.size + tile.n * product.stored)
-    stored = programs * tile.m * tile.n * (product.size if tile.split == 1 else 8)  # sums of parts: there and back
+    stored = programs * tile.m * tile.n * (product.size if tile.split == 1 else 2 * _SUM)  # of parts: there and back
     padded = 2.0 * programs * tile.m * tile.n * steps * tile.k
     memory = max(product.bytes - product.cached, 0.0) + _again(gpu, product, tile)
     work = Work(padded, memory, product.cached, fetched + stored, product.kind)
-    return predict(gpu, work, programs, blocks, rates)
+    whole = predict(gpu, work, programs, blocks, rates)
+    return replace(whole, seconds=whole.seconds + _joining(gpu, tile, rates or reached(gpu)))
+
+
+def _joining(gpu: GpuTarget, tile: Tile, rates: Reached) -> float:
+    """What the last of the programs that share a tile needs: to learn that it is the last, and to read all their sums.
+
+    The first is assumed to take as long as a program's first loads; the second has one multiprocessor's share of the
+    cache's bandwidth.
+    """
+    if tile.split == 1:
+        return 0.0
+    share = gpu.l2_bandwidth * rates.cache / gpu.multiprocessors
+    return rates.fill + tile.split * tile.m * tile.n * _SUM / share
 
 
 def best_tile(

@@ -29,6 +29,7 @@ _LONGEST_ROW = 16384  # columns of a persistent tile, whatever the registers
 _RUN, _CLOSE = 32, 4  # neighbours that count, and how far apart they may be
 _WINDOW = 64  # columns that are gone through one by one
 _EACH = 8  # elements a thread
+_READ_AGAIN = 4  # rows of a program that read the same vector
 _ACROSS = 256  # columns of a persistent tile whose rows are neighbours
 
 
@@ -72,8 +73,12 @@ def schedule(region: Region, target: GpuTarget) -> Schedule:
 
 
 def neighbours_are_rows(tile: Tile) -> bool:
-    """True if what the folded axes read lies closer together along the rows than along the columns."""
+    """True if what the folded axes read lies closer together along the rows than along the columns.
+
+    What is the same for all rows (the vector beside a matrix) is little and does not count beside what is not.
+    """
     accesses = [a for a in tile.nest.accesses() if tile.spread((a.offset,))[1]]
+    accesses = [a for a in accesses if tile.spread((a.offset,))[0]] or accesses
     along_rows = sum(_adjacent(tile, access, tile.rows) for access in accesses)
     return along_rows > sum(_adjacent(tile, access, tile.columns) for access in accesses)
 
@@ -133,6 +138,9 @@ def _along(tile: Tile, target: GpuTarget, vector: int) -> Schedule:
         longest = warps * target.warp * vector
         columns = min(columns or longest, longest)
         return Schedule(Form.LOOPED, 1, columns, warps, 3, vector)
+    if columns * _READ_AGAIN >= _TILE and _reads_again(tile):
+        rows = _filling(tile, target, max(1, min(_READ_AGAIN, _LONGEST_ROW // columns)), 1)
+        return Schedule(Form.PERSISTENT, rows, columns, _warps(columns, target, each), 1, vector)
     rows = max(1, _TILE // columns)
     rows = _filling(tile, target, rows, 1)
     return Schedule(Form.PERSISTENT, rows, columns, _warps(rows * columns, target, each), 1, vector)
@@ -148,6 +156,16 @@ def _folds_bytes(tile: Tile) -> bool:
     last = tile.columns[-1]
     loads = [n for n, s in enumerate(tile.region.stages) if isinstance(s, Load) and s.buffer == largest]
     return [tile.step(tile.nest.loads[n], last) for n in loads] == [1]
+
+
+def _reads_again(tile: Tile) -> bool:
+    """True if rows are only summed up, and all of them read the same vector: products of a matrix and a vector.
+
+    Several rows of a program then read it once, and a thread has more loads on their way.
+    """
+    spread = [tile.spread((load.offset,)) for load in tile.nest.loads.values()]
+    only_sums = not any(tile.spread((store.offset,))[1] for store in tile.nest.stores)
+    return only_sums and (False, True) in spread and (True, True) in spread
 
 
 def _across(tile: Tile, target: GpuTarget, vector: int) -> Schedule:

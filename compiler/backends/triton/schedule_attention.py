@@ -14,7 +14,7 @@ from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.ir.types import DType
 
-__all__ = ["AttentionSchedule", "schedule_attention"]
+__all__ = ["AttentionSchedule", "schedule_attention", "shared_bytes"]
 
 _LEAST = 16  # rows, columns and depth of a product of tiles
 
@@ -60,6 +60,13 @@ def schedule_attention(
     if isinstance(known, int):
         keys = min(keys, _power(known))
     return AttentionSchedule(rows, keys, warps, stages)
+
+
+def shared_bytes(schedule: AttentionSchedule, attention: Attention, dtype: DType) -> int:
+    """The shared memory of a program, as the schedule reckons with it."""
+    extents = attention.region.extents
+    size, width = (_power(extents[axis]) for axis in (attention.size, attention.column))
+    return _shared(schedule.rows, schedule.keys, size, width, schedule.stages, dtype.numpy.itemsize)
 
 
 def _shared(rows: int, keys: int, size: int, width: int, stages: int, item: int) -> int:

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+import fusible
+from fusible.compiler.backends.triton.aot import ttir_text
+from fusible.compiler.backends.triton.contraction import contraction_of
+from fusible.compiler.backends.triton.contraction_printer import print_product
+from fusible.compiler.backends.triton.gpu_targets import gpu_target
+from fusible.compiler.backends.triton.kernel import build_kernel
+from fusible.compiler.backends.triton.lower import lower_ttir
+from fusible.compiler.backends.triton.schedule_contraction import ContractionSchedule
 from fusible.compiler.ir.symbols import Symbol
 from fusible.compiler.region.parse import parse_region
+from fusible.runtime.native.cache import default_cache_dir
+from fusible.runtime.native.compiler import find_compiler
+from fusible.runtime.native.pool import Pool, load_pool_library
 from tests.compiler.triton.contraction_cases import CASES, CHOSEN, DYNAMIC, SUMS, TYPED
-from tests.compiler.triton.contractions import Model, check
+from tests.compiler.triton.contractions import Model, check, ran
 from tests.compiler.triton.harness import BF16
 
 DTYPES = [np.dtype(np.float32), np.dtype(np.float16), BF16]
@@ -27,6 +41,39 @@ def test_a_long_sum_of_few_tiles_is_sliced() -> None:
     made = m.case(m("relu", m.conv(m.x(1, 64, 4, 4), m.w(24, 64, 3, 3), m.w(24), pads=1)), last=True)
     kernel = check(made.region, terms=576, constants=made.constants, inputs=made.inputs)
     assert kernel.rule.constants["SLICES"] == 4 and kernel.rule.warps == 4
+
+
+def test_parts_of_a_sum_are_added_in_one_order_whoever_comes_last() -> None:
+    """Odd sizes, and parts of which the last has fewer steps; many runs by several threads give the same bits."""
+    m = Model()
+    y = m.conv(m.x(1, 24, 9, 7), m.w(40, 24, 3, 3), m.w(40), pads=1)
+    made = m.case(m("relu", y), last=True)
+    tile = ContractionSchedule(16, 32, 16, 1, 2, 1, 2, split=4)
+    kernel = check(made.region, terms=216, constants=made.constants, inputs=made.inputs, tile=tile)
+    assert kernel.rule.programs({}) == 4 * 2 * 4 and kernel.rule.workspace == 16 * 32 * 4
+    built = build_kernel(lower_ttir(ttir_text(kernel, gpu_target("h100")), checked=True))
+    library = load_pool_library(find_compiler(os.environ), cache_dir=default_cache_dir(os.environ))
+    with Pool(4, library=library) as pool:
+        first, *others = [ran(kernel, made.region, made.inputs, {}, built=built, pool=pool) for _ in range(20)]
+    assert all(np.array_equal(first[0], other[0]) for other in others)
+
+
+def test_a_schedule_splits_a_long_sum_of_few_tiles() -> None:
+    m = Model(np.float16)
+    made = m.case(m("matmul", m.x(9, 2048), m.w(2048, 257)))
+    kernel = check(made.region, terms=2048, constants=made.constants, inputs=made.inputs)
+    assert kernel.rule.constants["SPLIT"] > 1
+
+
+def test_a_part_beside_its_place_is_found() -> None:
+    m = Model()
+    made = m.case(m("matmul", m.x(16, 64), m.w(64, 16)))
+    tile = ContractionSchedule(16, 16, 16, 1, 2, 1, 2, split=4)
+    kernel = print_product(contraction_of(made.region, made.constants), tile, "ieee")
+    wrong = replace(kernel, source=kernel.source.replace("SPLIT, workspace", "SPLIT, workspace + 1"))
+    assert wrong.source != kernel.source
+    with pytest.raises(fusible.ExecutionError, match="writes element 1024 of 'workspace', which has 1024"):
+        ran(wrong, made.region, made.inputs, {})
 
 
 def test_sizes_may_be_known_in_a_run_only() -> None:

@@ -30,6 +30,8 @@ static struct list *graphs[GRAPHS];
 static int graph_count, launch_count, started;
 
 EXPORT int fake_launches(void) { return launch_count; }
+static int overlapping_count;
+EXPORT int fake_overlapping(void) { return overlapping_count; }
 
 EXPORT int cuInit(unsigned flags) { return started = 1, flags == 0 ? OK : INVALID_VALUE; }
 EXPORT int cuGetErrorName(int error, const char **text) {
@@ -71,10 +73,17 @@ static void run(const struct recorded *launch) {
     __atomic_fetch_add(&launch_count, 1, __ATOMIC_RELAXED);
 }
 
-EXPORT int cuLaunchKernel(struct function *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
-                          unsigned bz, unsigned shared, intptr_t stream, void **parameters, void **extra) {
+struct attribute { int kind, pad, value[16]; };
+struct config { unsigned gx, gy, gz, bx, by, bz, shared; intptr_t stream; struct attribute *attributes; unsigned count; };
+EXPORT int cuLaunchKernelEx(const struct config *config, struct function *function, void **parameters, void **extra) {
+    unsigned gx = config->gx, gy = config->gy, gz = config->gz, bx = config->bx, by = config->by, bz = config->bz;
+    unsigned shared = config->shared;
+    intptr_t stream = config->stream;
     struct recorded launch = {function, {0}, gx};
     if (context == NULL) return INVALID_CONTEXT;
+    if (config->count > 1) return INVALID_VALUE;
+    if (config->count && (config->attributes->kind != 6 || config->attributes->value[0] != 1)) return INVALID_VALUE;
+    overlapping_count += config->count;
     if (gx == 0 || gy != 1 || gz != 1 || bx % 32 || bx == 0 || by != 1 || bz != 1 || extra) return INVALID_VALUE;
     if ((int)shared > function->shared || stream <= 0 || stream >= STREAMS) return INVALID_VALUE;
     int count = 0;
