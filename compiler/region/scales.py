@@ -148,13 +148,23 @@ class _Sides:
         match expr:
             case Arg(value) if isinstance(stage := self.makers.get(value), Map):
                 return self._stored(stage.expr)
-            case Apply("sub", (a, b)) if _is_zero(b):
+            case Apply("sub", (a, b)) if self._is_zero(b):
                 return self._stored(a)
             case Convert(Arg(value), dtype) if dtype in _REALS and isinstance(self.makers.get(value), Load):
                 return value if self.region.dtypes[value] in FLOATS8 else None
             case Convert(inner, dtype) if dtype in _REALS:
                 return self._stored(inner)
         return None
+
+    def _is_zero(self, expr: Expr) -> bool:
+        match expr:
+            case Literal(number):
+                return number == 0
+            case Convert(inner, _):
+                return self._is_zero(inner)
+            case Arg(value) if isinstance(stage := self.makers.get(value), Map):
+                return self._is_zero(stage.expr)
+        return False
 
     def _inlined(self, expr: Expr) -> Expr:
         """The level itself, in float32: what it is made of are loads."""
@@ -168,15 +178,6 @@ class _Sides:
             case Apply(function, args):
                 return Apply(function, tuple(self._inlined(a) for a in args))
         return expr
-
-
-def _is_zero(expr: Expr) -> bool:
-    match expr:
-        case Literal(number):
-            return number == 0
-        case Convert(inner, _):
-            return _is_zero(inner)
-    return False
 
 
 def _replaced(

@@ -26,6 +26,7 @@ from fusible.passes.rewrite import Reject, attributes, rule
 __all__ = ["RULES"]
 
 _BYTES = (DType.I8, DType.U8)
+_FLOATS8 = (DType.F8E4M3FN, DType.F8E5M2)
 _CENTRE = 128  # of uint8
 
 
@@ -34,7 +35,7 @@ def zero_of_dequantised(x: Any, scale: Any, zero: Any, node: Any) -> Any:
     """dequantize(x, s, 0)  ->  dequantize(x, s)."""
 
     def build(graph: Graph, x: Value, scale: Value, zero: Value, node: Node) -> Value | Reject:
-        if zero.constant is None or np.any(zero.constant.array.astype(np.float32)):
+        if not _is_zero(zero):
             return Reject("its zero point is not known to be 0", zero)
         return graph.add("dequantize_linear", x, scale, **attributes(node))
 
@@ -43,17 +44,23 @@ def zero_of_dequantised(x: Any, scale: Any, zero: Any, node: Any) -> Any:
 
 @rule(exactness=Exactness.EXACT)
 def product_and_requantisation(node: Any) -> Any:
-    """qlinear_matmul of bytes, one scale for all rows  ->  matmul_integer and what makes bytes of its sums."""
+    """qlinear_matmul, one scale for all rows  ->  matmul_integer (8-bit floats: matmul) and what quantises its sums."""
 
     def build(graph: Graph, node: Node) -> Value | Reject:
         a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = node.inputs
         assert a is not None and b is not None and a_scale is not None and b_scale is not None
         assert y_scale is not None and y_zero is not None
-        if _dtype(a) not in _BYTES or _dtype(b) not in _BYTES or _dtype(y_zero) not in _BYTES:
-            return Reject("it multiplies something else than bytes", a, b)
         if not all(_is_single(v) for v in (a_scale, a_zero, y_scale, y_zero)):
             return Reject("it has a scale for each row", a_scale)
-        return requantised(graph, graph.add("matmul_integer", a, b, a_zero, b_zero), a_scale, b_scale, y_scale, y_zero)
+        if _dtype(a) in _BYTES and _dtype(b) in _BYTES and _dtype(y_zero) in _BYTES:
+            total = graph.add("matmul_integer", a, b, a_zero, b_zero)
+        elif _dtype(a) in _FLOATS8 and _dtype(b) in _FLOATS8 and _is_zero(a_zero) and _is_zero(b_zero):
+            one = graph.constant(np.asarray(1, np.float32))
+            left, right = (graph.add("dequantize_linear", v, one, output_dtype=DType.F32) for v in (a, b))
+            total = graph.add("matmul", left, right)
+        else:
+            return Reject("it multiplies neither bytes nor 8-bit floats without zero points", a, b)
+        return requantised(graph, total, a_scale, b_scale, y_scale, y_zero)
 
     return op.qlinear_matmul(...).named(node), build
 
@@ -110,6 +117,10 @@ def _centred_weight(b: Value, b_zero: Value | None) -> np.ndarray | Reject:
 def _dtype(value: Value) -> DType:
     assert isinstance(value.type, TensorType)
     return value.type.dtype
+
+
+def _is_zero(value: Value | None) -> bool:
+    return value is not None and value.constant is not None and not np.any(value.constant.array.astype(np.float32))
 
 
 def _is_single(value: Value | None) -> bool:

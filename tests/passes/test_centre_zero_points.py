@@ -61,6 +61,18 @@ def test_a_quantised_product_is_its_definition() -> None:
     assert "qlinear_matmul" not in ops and ops[-1] == "quantize_linear"
 
 
+def test_a_product_of_8_bit_floats_is_one_of_dequantised_ones() -> None:
+    def build(g: Graph, x: Value) -> Value:
+        s, zero = g.constant(np.float32(0.5)), g.constant(np.asarray(0, DType.F8E4M3FN.numpy))
+        a = g.add("quantize_linear", x, s, zero, output_dtype=DType.F8E4M3FN)
+        b = g.constant(weight(-9, 9, np.int8).astype(DType.F8E4M3FN.numpy))
+        y = g.add("qlinear_matmul", a, s, zero, b, s, zero, s, zero)
+        return g.add("cast", y, dtype=DType.F32)
+
+    ops, _ = apply(centre_zero_points, graph_of(build, (4, 6)))
+    assert ops.count("dequantize_linear") == 2 and "qlinear_matmul" not in ops
+
+
 @pytest.mark.parametrize("zero", [np.zeros(5, np.int8), np.asarray(3, np.int8)])
 def test_zero_points_of_zero_go(zero: np.ndarray) -> None:
     def build(g: Graph, x: Value) -> Value:

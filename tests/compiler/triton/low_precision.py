@@ -248,6 +248,14 @@ def quantised_product() -> tuple[Quantised, str]:
     return m, m("QLinearMatMul", x, s, z, w, m.c(0.01), zero, m.c(0.04), m.c(100, np.uint8))
 
 
+@model
+def quantised_product_of_float8() -> tuple[Quantised, str]:
+    m = Quantised(64, "float8e4nv", steps=2)
+    s, z = m.c(0.02), m.c(0, E4)
+    x = m("QuantizeLinear", m.x(33, 64), s, z)
+    return m, m("QLinearMatMul", x, s, z, m.c(m.random.normal(0, 1, (64, 40)), E4), m.c(0.3), z, m.c(0.04), z)
+
+
 def _dynamic(shape: tuple[int, int], steps: int) -> tuple[Quantised, str]:
     m = Quantised(shape[1], steps=steps)
     x = m.x(*shape)
