@@ -64,8 +64,8 @@ def halves(
     r = (m * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
     c = (n * BLOCK_N + tl.arange(0, BLOCK_N))[None, :]
     ahead = AHEAD(batch, r, c, arguments, BLOCK_M, BLOCK_N)
-    left_state = LEFT_ROWS(batch, r, arguments, BLOCK_M, BLOCK_K)
-    right_state = RIGHT_COLUMNS(batch, c, arguments, BLOCK_K, BLOCK_N)
+    left_state = LEFT_ROWS(batch, r, m * BLOCK_M, arguments, BLOCK_M, BLOCK_K)
+    right_state = RIGHT_COLUMNS(batch, c, n * BLOCK_N, arguments, BLOCK_K, BLOCK_N)
     sums = tl.zeros([BLOCK_M, BLOCK_N], ACCUMULATOR)
     for step in range(first, last):
         for PART in tl.static_range(2):
@@ -80,6 +80,6 @@ def halves(
             EPILOGUE(sums, batch, r, c, ahead, arguments, BLOCK_M, BLOCK_N)
     else:
         parts = workspace + program.to(tl.int64) * (SPLIT * BLOCK_M * BLOCK_N)
-        kept(sums, parts + part * (BLOCK_M * BLOCK_N), BLOCK_M, BLOCK_N)
+        kept(sums, parts + part * (BLOCK_M * BLOCK_N), None, BLOCK_M, BLOCK_N)
         if comes_last(counters + program, SPLIT):
             EPILOGUE(summed(parts, SPLIT, BLOCK_M, BLOCK_N), batch, r, c, ahead, arguments, BLOCK_M, BLOCK_N)

@@ -11,14 +11,27 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["comes_last", "kept", "summed"]
+__all__ = ["comes_last", "gathered", "kept", "recalled", "summed"]
 
 
 @triton.jit
-def kept(values, place, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """Write [ROWS, COLUMNS] values to memory, by rows."""
+def kept(values, place, in_rows, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Write [ROWS, COLUMNS] values to memory, by rows. in_rows [ROWS, 1]: which rows; None for all."""
     offsets = tl.arange(0, ROWS)[:, None] * COLUMNS + tl.arange(0, COLUMNS)[None, :]
-    tl.store(place + offsets, values)
+    tl.store(place + offsets, values, mask=in_rows)
+
+
+@triton.jit
+def recalled(place, in_rows, other, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """What a program `kept`, and `other` in rows that it did not keep.
+
+    Read around the first level cache, which knows nothing of what other multiprocessors write.
+    """
+    offsets = tl.arange(0, ROWS)[:, None] * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    if in_rows is None:
+        return tl.load(place + offsets, cache_modifier=".cg")
+    else:
+        return tl.load(place + offsets, mask=in_rows, other=other, cache_modifier=".cg")
 
 
 @triton.jit
@@ -37,12 +50,18 @@ def comes_last(counter, PARTS: tl.constexpr):
 
 @triton.jit
 def summed(place, PARTS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """The sum of PARTS blocks that other programs `kept` one after the other from `place` on: first the first.
-
-    Read around the first level cache, which knows nothing of what other multiprocessors write.
-    """
-    offsets = tl.arange(0, ROWS)[:, None] * COLUMNS + tl.arange(0, COLUMNS)[None, :]
-    sums = tl.load(place + offsets, cache_modifier=".cg")
+    """The sum of PARTS blocks that programs `kept` one after the other from `place` on: first the first."""
+    sums = recalled(place, None, 0, ROWS, COLUMNS)
     for part in tl.static_range(1, PARTS):
-        sums += tl.load(place + part * (ROWS * COLUMNS) + offsets, cache_modifier=".cg")
+        sums += recalled(place + part * (ROWS * COLUMNS), None, 0, ROWS, COLUMNS)
     return sums
+
+
+@triton.jit
+def gathered(place, apart, PARTS: tl.constexpr, ROWS: tl.constexpr):
+    """[ROWS, PARTS]: a value of each row, from each of PARTS programs that `kept` them `apart` elements apart.
+
+    For folds of all kinds, which go over the columns in their own fixed order. Read as `summed` reads.
+    """
+    offsets = tl.arange(0, ROWS)[:, None] + tl.arange(0, PARTS)[None, :] * apart
+    return tl.load(place + offsets, cache_modifier=".cg")

@@ -62,4 +62,5 @@ def whole_depth(schedule: ContractionSchedule) -> ContractionSchedule:
     """The schedule of a product in halves: the depth in no slices, and blocks and registers for two products a step."""
     stages = max(2, schedule.stages - 1)
     rows = schedule.block_m // 2 if schedule.block_m * schedule.block_n > _LARGEST_TILE else schedule.block_m
-    return replace(schedule, slices=1, warps=schedule.warps // schedule.slices, stages=stages, block_m=rows)
+    warps = schedule.warps // schedule.slices
+    return replace(schedule, slices=1, warps=warps, stages=stages, block_m=rows, bulk=False)

@@ -27,7 +27,7 @@ from fusible.compiler.backends.triton.occupancy import occupancy
 
 __all__ = [
     "LAUNCH", "TILES", "Bound", "Launching", "Prediction", "Product", "Reached", "Tile", "Work", "best_tile",
-    "model_seconds", "predict", "predict_product", "reached", "roofline_seconds",
+    "busy_seconds", "joining_seconds", "model_seconds", "predict", "predict_product", "reached", "roofline_seconds",
 ]  # fmt: skip
 
 
@@ -74,6 +74,7 @@ class Launching:
 
 LAUNCH = Launching()
 _SUM = 4  # bytes of a sum
+_BUSY = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,19 +227,29 @@ def predict_product(gpu: GpuTarget, product: Product, tile: Tile, rates: Reached
     memory = max(product.bytes - product.cached, 0.0) + _again(gpu, product, tile)
     work = Work(padded, memory, product.cached, fetched + stored, product.kind)
     whole = predict(gpu, work, programs, blocks, rates)
-    return replace(whole, seconds=whole.seconds + _joining(gpu, tile, rates or reached(gpu)))
+    joined = joining_seconds(gpu, tile.split, tile.m * tile.n * _SUM, rates)
+    return replace(whole, seconds=whole.seconds + joined)
 
 
-def _joining(gpu: GpuTarget, tile: Tile, rates: Reached) -> float:
-    """What the last of the programs that share a tile needs: to learn that it is the last, and to read all their sums.
+def busy_seconds(gpu: GpuTarget, found: Prediction, programs: int) -> float:
+    """What a kernel of few programs takes beside latencies: so many do not reach the memory's bandwidth by themselves.
 
-    The first is assumed to take as long as a program's first loads; the second has one multiprocessor's share of the
-    cache's bandwidth.
+    Assumed: four fifths of the multiprocessors must have one (FlashAttention splits keys below as many).
     """
-    if tile.split == 1:
-        return 0.0
+    reach = min(1.0, programs / (_BUSY * gpu.multiprocessors))
+    memory = found.times[Bound.MEMORY] / reach
+    return max(memory, *(time for bound, time in found.times.items() if bound not in (Bound.LATENCY, Bound.MEMORY)))
+
+
+def joining_seconds(gpu: GpuTarget, programs: int, nbytes: float, rates: Reached | None = None) -> float:
+    """What the last of programs that share a tile needs: to learn that it is the last, and to read what all kept.
+
+    nbytes: of one program. The first is assumed to take as long as a program's first loads; the second has one
+    multiprocessor's share of the cache's bandwidth.
+    """
+    rates = reached(gpu) if rates is None else rates
     share = gpu.l2_bandwidth * rates.cache / gpu.multiprocessors
-    return rates.fill + tile.split * tile.m * tile.n * _SUM / share
+    return rates.fill + programs * nbytes / share if programs > 1 else 0.0
 
 
 def best_tile(

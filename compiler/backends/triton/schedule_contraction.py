@@ -11,7 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget, MatrixType
-from fusible.compiler.backends.triton.roofline import Bound, Product, Tile, predict_product
+from fusible.compiler.backends.triton.roofline import (
+    Bound,
+    Product,
+    Tile,
+    busy_seconds,
+    joining_seconds,
+    predict_product,
+)
 from fusible.compiler.ir.symbols import Dim, bounds_of, ceildiv, product
 from fusible.compiler.ir.types import DType
 
@@ -19,6 +26,7 @@ __all__ = [
     "ContractionSchedule",
     "Sizes",
     "has_matrix_unit",
+    "reads_shared_memory",
     "schedule_contraction",
     "shared_bytes",
     "steps_of",
@@ -36,11 +44,13 @@ _UNKNOWN = 2048  # rows, columns or terms that a dynamic extent counts as
 _GROUP = 8
 _MOST_STAGES = 4
 _SLICED_WARPS = 8  # warps of a program whose depth is sliced, at most
-_FEW_STEPS = 8  # steps that are not worth slicing
+_FEW_STEPS = 8  # steps that are not worth slicing, nor a wait at their beginning
 _SPLITS = (2, 3, 4, 6, 8, 12, 16)
 _SPLIT_WARPS = 4  # of a program that has only a part of the depth, at least: fewer keep too few loads in flight
 _PART_STEPS = 4  # of a part, at least: fewer fill no pipeline
 _RESIDENT = 2  # programs of a multiprocessor that share tiles, at most
+_SUM = 4  # bytes of a sum
+_BARRIER = 8  # bytes of shared memory
 _LINE = 128  # bytes that neighbours are fetched in; a row of a block that is shorter wastes some (assumed: the root)
 _GAIN = 0.95  # of the predicted time of whole sums, which split ones must stay below: predictions err
 _READ_SHARED = ("cuda:sm_90", "cuda:sm_100")  # whose matrix instructions take operands from shared memory
@@ -68,7 +78,8 @@ class ContractionSchedule:
 
     together: so many of the last axes of the depth are gone through as one; the others stay the same within a step.
     group: tiles of rows that are visited together. slices: blocks of the depth that a step multiplies side by side.
-    split: programs that share a tile, each with its part of the steps.
+    split: programs that share a tile, each with its part of the steps. bulk: operands that are plain matrices are
+    fetched by descriptors, which is the tensor memory accelerator's work.
     """
 
     block_m: int
@@ -80,6 +91,7 @@ class ContractionSchedule:
     stages: int
     slices: int = 1
     split: int = 1
+    bulk: bool = False
 
 
 def schedule_contraction(
@@ -102,7 +114,8 @@ def schedule_contraction(
     slices = _slices(whole, sizes, _programs(whole, sizes), matrix, target)
     stages = _stages(rows, columns, block_k * slices, kind, matrix, target)
     whole = replace(whole, warps=warps * slices, stages=stages, slices=slices)
-    return _split(whole, sizes, kind, matrix, target, tiles) or whole
+    made = _split(whole, sizes, kind, matrix, target, tiles) or whole
+    return replace(made, bulk=matrix and slices == 1 and reads_shared_memory(target) and _is_long(sizes, made))
 
 
 def _split(
@@ -127,9 +140,10 @@ def _split(
     def seconds(s: ContractionSchedule) -> float:
         tile = Tile(s.block_m, s.block_n, s.block_k * s.slices, s.stages, s.warps, s.split)
         made = predict_product(target, product_of, tile)
-        busy = max(time for bound, time in made.times.items() if bound is not Bound.LATENCY)
+        busy = busy_seconds(target, made, _programs(s, sizes) * s.split)
         used = math.sqrt(min(1.0, s.block_n * product_of.size / _LINE))
-        return made.seconds + busy * (1 / used - 1)
+        joined = joining_seconds(target, s.split, s.block_m * s.block_n * _SUM)
+        return made.times[Bound.LATENCY] + busy / used + joined
 
     found = []
     for rows, columns, warps in tiles:
@@ -193,6 +207,18 @@ def has_matrix_unit(kind: DType, precision: str, target: GpuTarget) -> bool:
     return kind is not DType.F32 or precision == "tf32" or target.backend == "hip"
 
 
+def _is_long(sizes: Sizes, made: ContractionSchedule) -> bool:
+    """True if a program has steps enough to make up for what its first descriptor takes to arrive."""
+    inner, outer = steps_of(sizes, made)
+    steps = inner * outer
+    return isinstance(steps, int) and steps >= _FEW_STEPS * made.split
+
+
+def reads_shared_memory(target: GpuTarget) -> bool:
+    """True for a GPU whose matrix units read what the tensor memory accelerator copies: for others it saves little."""
+    return target.target in _READ_SHARED
+
+
 def _tiles(m: int, n: int, matrix: bool, target: GpuTarget) -> list[tuple[int, int, int]]:
     """The tiles that may be: none much larger than the result; for large ones whole instructions of matrix units."""
     if matrix:
@@ -248,11 +274,12 @@ def shared_bytes(made: ContractionSchedule, kind: DType, target: GpuTarget) -> i
     """Bytes of shared memory of the operands that a program has on their way, as Triton lays them out.
 
     Where matrix instructions read them while others arrive (Hopper, Blackwell), each stage has a block; elsewhere the
-    block that is multiplied is in registers.
+    block that is multiplied is in registers. What descriptors fetch has a barrier for each stage.
     """
     step = (made.block_m + made.block_n) * made.block_k * made.slices * kind.numpy.itemsize
     reads_shared = target.target in _READ_SHARED and made.block_m >= _SIDE
-    return step * (made.stages if reads_shared else max(1, made.stages - 1))
+    barriers = _BARRIER * made.stages if made.bulk else 0
+    return step * (made.stages if reads_shared else max(1, made.stages - 1)) + barriers
 
 
 def _estimate(dim: Dim) -> int:

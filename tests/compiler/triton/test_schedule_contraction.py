@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fusible.compiler.backends.triton import roofline
+from fusible.compiler.backends.triton import schedule_contraction as schedule_contraction_module
 from fusible.compiler.backends.triton.gpu_targets import GPUS, gpu_target
 from fusible.compiler.backends.triton.schedule_contraction import (
     ContractionSchedule,
@@ -95,7 +95,9 @@ def test_programs_share_no_tiles_where_that_gains_nothing() -> None:
 
 def test_slower_joining_splits_less(monkeypatch: pytest.MonkeyPatch) -> None:
     """The decision is the roofline's: were it costly to learn who comes last, nothing would be split."""
-    monkeypatch.setattr(roofline, "_joining", lambda _gpu, tile, _rates: 0.0 if tile.split == 1 else 1e-4)
+    monkeypatch.setattr(
+        schedule_contraction_module, "joining_seconds", lambda _gpu, programs, _bytes: 0.0 if programs == 1 else 1e-4
+    )
     assert made(49, 512, 3, 3, 512).split == 1
 
 

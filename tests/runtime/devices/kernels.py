@@ -31,7 +31,7 @@ def shared_row_sums(x, out, workspace, counters, columns, PARTS: tl.constexpr, B
     row, part = tl.program_id(0) // PARTS, tl.program_id(0) % PARTS
     at = part * BLOCK + tl.arange(0, BLOCK)
     own = tl.sum(tl.load(x + row * columns + at, mask=at < columns, other=0.0)[None, :], axis=1, keep_dims=True)
-    kept(own, workspace + tl.program_id(0), 1, 1)
+    kept(own, workspace + tl.program_id(0), None, 1, 1)
     if comes_last(counters + row, PARTS):
         total = summed(workspace + row * PARTS, PARTS, 1, 1)
         tl.store(out + row + tl.zeros((1, 1), tl.int32), total)
