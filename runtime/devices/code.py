@@ -23,7 +23,8 @@ class DeviceKernel:
     types, in Triton's spelling, of pointers and then numbers. constants: what is fixed when it is built.
     divisibility: of an argument's address or value, where more than 1 is known. workspace: bytes of a program in memory
     that its stream has for it. Where there are any, two more pointers follow those of buffers: this memory, not
-    initialised, and an int32 of each program, which the kernel finds at 0 and leaves at 0.
+    initialised, and an int32 of each program, which the kernel finds at 0 and leaves at 0. alone: so many programs come
+    first that have neither.
 
     Of the kernel lowered to C: scratch_bytes: what each thread needs for tiles. sites: in checking mode, the operations
     that findings name by number, as people should read them.
@@ -38,6 +39,7 @@ class DeviceKernel:
     warps: int = 4
     stages: int = 1
     workspace: int = 0
+    alone: int = 0
     scratch_bytes: int = 0
     sites: tuple[str, ...] = ()
 

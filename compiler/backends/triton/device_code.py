@@ -42,6 +42,7 @@ def device_kernel(name: str, kernel: PrintedKernel) -> DeviceKernel:
         warps=rule.warps,
         stages=rule.stages,
         workspace=rule.workspace,
+        alone=rule.alone,
     )
 
 

@@ -64,7 +64,7 @@ def _neighbours(chosen: ContractionSchedule, matrix: bool) -> Iterator[Contracti
     if chosen.slices == 1:
         yield replace(chosen, split=chosen.split * 2)
         yield replace(chosen, split=max(1, chosen.split // 2))
-        yield replace(chosen, split=1 if chosen.split > 1 else 4)
+        yield replace(chosen, split=1 if chosen.split > 1 else 4, wave=0)
     yield replace(chosen, stages=chosen.stages + 1)
     yield replace(chosen, block_k=chosen.block_k * 2, stages=max(2, chosen.stages - 1))
     yield replace(chosen, stages=chosen.stages - 1 if matrix else 1)
@@ -101,6 +101,8 @@ def attention_candidates(
             found.append(replace(chosen, rows=rows, keys=keys))
     found += [replace(s, warps=warps) for s in found[:4] for warps in (chosen.warps * 2, chosen.warps // 2)]
     found += [replace(s, stages=stages) for s in found[:4] for stages in (chosen.stages + 1, chosen.stages - 1)]
+    if chosen.split > 1:
+        found[1:1] = [replace(chosen, split=n) for n in (chosen.split * 2, chosen.split // 2, 1)]
     return _different(s for s in found if s is chosen or _fits_attention(s, attention, dtype, target))
 
 
