@@ -75,12 +75,13 @@ def contraction(
     the depth. PARTIAL: the type of one step's sums, ACCUMULATOR that of all. Positions r are [BLOCK_M, 1], positions c
     are [1, BLOCK_N]; both may lie behind the last.
 
-    LEFT_ROWS(batch, r, arguments, BLOCK_M, BLOCK_K) -> a tuple: what does not change over the depth.
+    LEFT_ROWS(batch, r, first, arguments, BLOCK_M, BLOCK_K) -> a tuple: what does not change over the depth; first: the
+    first of the positions.
     LEFT(batch, r, step, state, arguments, BLOCK_M, BLOCK_K) -> [BLOCK_M, BLOCK_K], zero behind the last depth.
-    RIGHT_COLUMNS(batch, c, arguments, BLOCK_K, BLOCK_N), RIGHT(batch, c, step, state, arguments, BLOCK_K, BLOCK_N)
-    -> [BLOCK_K, BLOCK_N] in the same way. AHEAD(batch, r, c, arguments, BLOCK_M, BLOCK_N) -> a tuple: what is loaded
-    for the epilogue before the loop, so that nothing waits for it later. EPILOGUE(sums, batch, r, c, ahead, arguments,
-    BLOCK_M, BLOCK_N) stores.
+    RIGHT_COLUMNS(batch, c, first, arguments, BLOCK_K, BLOCK_N), RIGHT(batch, c, step, state, arguments, BLOCK_K,
+    BLOCK_N) -> [BLOCK_K, BLOCK_N] in the same way. AHEAD(batch, r, c, arguments, BLOCK_M, BLOCK_N) -> a tuple: what is
+    loaded for the epilogue before the loop, so that nothing waits for it later. EPILOGUE(sums, batch, r, c, ahead,
+    arguments, BLOCK_M, BLOCK_N) stores.
 
     SLICES: so many blocks of the depth are multiplied side by side, by different warps, and added up at the end: a sum
     of few tiles and many terms then takes a fraction of the steps. The hooks of operands are given positions
@@ -113,8 +114,8 @@ def contraction(
         own_c = c[None, :, :]
         sums = tl.zeros([SLICES, BLOCK_M, BLOCK_N], ACCUMULATOR)
     ahead = AHEAD(batch, r, c, arguments, BLOCK_M, BLOCK_N)
-    left_state = LEFT_ROWS(batch, own_r, arguments, BLOCK_M, BLOCK_K)
-    right_state = RIGHT_COLUMNS(batch, own_c, arguments, BLOCK_K, BLOCK_N)
+    left_state = LEFT_ROWS(batch, own_r, m * BLOCK_M, arguments, BLOCK_M, BLOCK_K)
+    right_state = RIGHT_COLUMNS(batch, own_c, n * BLOCK_N, arguments, BLOCK_K, BLOCK_N)
     for step in range(first, last):
         if SLICES == 1:
             block = step

@@ -11,7 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["comes_last", "kept", "recalled", "summed"]
+__all__ = ["comes_last", "gathered", "kept", "recalled", "summed"]
 
 
 @triton.jit
@@ -55,3 +55,13 @@ def summed(place, PARTS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr
     for part in tl.static_range(1, PARTS):
         sums += recalled(place + part * (ROWS * COLUMNS), None, 0, ROWS, COLUMNS)
     return sums
+
+
+@triton.jit
+def gathered(place, apart, PARTS: tl.constexpr, ROWS: tl.constexpr):
+    """[ROWS, PARTS]: a value of each row, from each of PARTS programs that `kept` them `apart` elements apart.
+
+    For folds of all kinds, which go over the columns in their own fixed order. Read as `summed` reads.
+    """
+    offsets = tl.arange(0, ROWS)[:, None] + tl.arange(0, PARTS)[None, :] * apart
+    return tl.load(place + offsets, cache_modifier=".cg")

@@ -9,10 +9,60 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from fusible.runtime.devices.product import TorchProduct
 from fusible.runtime.native.program import NativeCode
 
-__all__ = ["DeviceCode", "DeviceImage", "DeviceKernel"]
+__all__ = ["DeviceCode", "DeviceImage", "DeviceKernel", "TensorBlock", "TensorMap"]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorBlock:
+    """A tensor in memory of which a kernel fetches blocks by a descriptor (`tl.make_tensor_descriptor`).
+
+    name: of the descriptor in the kernel's text. argument: the pointer that it is made of; offset: elements from there
+    to its first. shape, strides: in elements, the last stride is 1; the first size is 0 where it is known in a run
+    only: as many as the memory holds. block: the shape of what is fetched at once.
+    """
+
+    name: str
+    argument: str
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    block: tuple[int, ...]
+
+    def sizes(self, nbytes: int, itemsize: int) -> tuple[int, ...]:
+        """The shape in memory of `nbytes` from the pointer on, in which the last row need not be whole."""
+        first, *others = self.shape
+        return (first or -(-(nbytes // itemsize - self.offset) // self.strides[0]), *others)
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> TensorBlock:
+        """What `asdict` and JSON made of one."""
+        lists = {key: tuple(data[key]) for key in ("shape", "strides", "block")}
+        return TensorBlock(**{**data, **lists})
+
+
+@dataclass(frozen=True, slots=True)
+class TensorMap:
+    """A descriptor that the host makes for each launch: the kernel takes it as a parameter, in place of making it.
+
+    box: what the tensor memory accelerator copies at once. kind, swizzle: numbers of the driver's CUtensorMapDataType
+    and CUtensorMapSwizzle. itemsize: bytes of an element.
+    """
+
+    tensor: TensorBlock
+    box: tuple[int, ...]
+    kind: int
+    swizzle: int
+    itemsize: int
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> TensorMap:
+        """What `asdict` and JSON made of one."""
+        return TensorMap(**{**data, "tensor": TensorBlock.from_json(data["tensor"]), "box": tuple(data["box"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +74,12 @@ class DeviceKernel:
     divisibility: of an argument's address or value, where more than 1 is known. workspace: bytes of a program in memory
     that its stream has for it. Where there are any, two more pointers follow those of buffers: this memory, not
     initialised, and an int32 of each program, which the kernel finds at 0 and leaves at 0. alone: so many programs come
-    first that have neither.
+    first that have neither. fixed: bytes of arguments that are constants of the model, so that they can be fetched
+    before the kernel's turn has come. tensors: of which the text makes descriptors, each on a line of its own at the
+    head of the function.
+
+    product: a product of matrices that torch computes first; `source` is then what is launched behind it, perhaps
+    nothing (""), and `arguments` are its arguments, the product's own result among them.
 
     Of the kernel lowered to C: scratch_bytes: what each thread needs for tiles. sites: in checking mode, the operations
     that findings name by number, as people should read them.
@@ -40,13 +95,25 @@ class DeviceKernel:
     stages: int = 1
     workspace: int = 0
     alone: int = 0
+    fixed: Mapping[str, int] = field(default_factory=dict)
+    tensors: tuple[TensorBlock, ...] = ()
     scratch_bytes: int = 0
     sites: tuple[str, ...] = ()
+    product: TorchProduct | None = None
 
     @property
     def own_pointers(self) -> int:
         """How many arguments are pointers to memory that the stream has for the kernel."""
         return 2 if self.workspace else 0
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> DeviceKernel:
+        """What `asdict` and JSON made of one."""
+        arguments = tuple((name, type_) for name, type_ in data["arguments"])
+        tensors = tuple(map(TensorBlock.from_json, data.get("tensors", ())))
+        product = None if data.get("product") is None else TorchProduct.from_json(data["product"])
+        own = {"arguments": arguments, "tensors": tensors, "sites": tuple(data["sites"]), "product": product}
+        return DeviceKernel(**{**data, **own})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +122,7 @@ class DeviceImage:
 
     threads: of a program. shared: bytes of dynamic shared memory of a program. scratch: bytes of the two trailing
     scratch arguments that Triton's calling convention has, per program; 0 for none. overlaps: the kernel waits
-    itself for the launch before it, so it may be launched before that has ended.
+    itself for the launch before it, so it may be launched before that has ended. maps: parameters behind the numbers.
     """
 
     symbol: str
@@ -64,6 +131,7 @@ class DeviceImage:
     shared: int
     scratch: tuple[int, int] = (0, 0)
     overlaps: bool = False
+    maps: tuple[TensorMap, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,4 +153,9 @@ class DeviceCode:
     def sources(self) -> dict[str, str]:
         """The text of every kernel by file name: in Triton, and in C where it was lowered."""
         lowered = {} if self.host is None else dict(self.host.sources)
-        return {f"{kernel.name}.triton.py": kernel.source for kernel in self.kernels} | lowered
+        return {f"{kernel.name}.triton.py": kernel.source for kernel in self.built} | lowered
+
+    @property
+    def built(self) -> tuple[DeviceKernel, ...]:
+        """The kernels that there is something to build of: not those that are a call of torch alone."""
+        return tuple(kernel for kernel in self.kernels if kernel.source)

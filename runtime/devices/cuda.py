@@ -33,6 +33,8 @@ from fusible.runtime.devices.device import (
     Stream,
     Workspace,
 )
+from fusible.runtime.devices.product import TorchProduct
+from fusible.runtime.devices.torch_product import TorchProductLaunch
 
 __all__ = ["CudaDevice", "CudaStream", "Gpu", "find_gpu", "open_gpu"]
 
@@ -209,6 +211,15 @@ class _CudaLaunch(Prepared):
         self._launch.run(self._parameters)
 
 
+class _Bytes:
+    """Memory of the GPU as torch takes it over: CUDA array interface, version 2 (numba.pydata.org)."""
+
+    def __init__(self, span: Span) -> None:
+        self.__cuda_array_interface__ = {
+            "shape": (span.nbytes,), "typestr": "|u1", "data": (span.address, False), "version": 2, "strides": None,
+        }  # fmt: skip
+
+
 class _CudaGraph(Graph):
     """Captured launches."""
 
@@ -308,8 +319,25 @@ class CudaStream(Stream):
             raise ExecutionError(where, f"kernel {kernel.kernel.name}: numbers of type {unknown[0]} cannot be passed")
         values = [_C_TYPES[type_](number) for type_, number in zip(types, numbers, strict=True)]
         function: _Function = kernel.handle
+        values += self._described(kernel.kernel, function.image, spans)
         pointers = [ctypes.c_void_p(span.address) for span in spans]
         return _CudaLaunch(self, function, programs, [*pointers, *values], workspace)
+
+    def _described(self, kernel: DeviceKernel, image: DeviceImage, spans: Sequence[Span]) -> Iterator[Any]:
+        """The parameters of a kernel that describe tensors: for each its map, sizes and strides."""
+        places = {name: span for (name, _), span in zip(kernel.arguments, spans, strict=False)}
+        for each in image.maps:
+            tensor, span = each.tensor, places[each.tensor.argument]
+            shape = tensor.sizes(span.nbytes, each.itemsize)
+            yield self.driver.tensor_map(each, span.address + tensor.offset * each.itemsize, shape)
+            yield from map(ctypes.c_int32, shape)
+            yield from map(ctypes.c_int64, tensor.strides)
+
+    def prepare_product(self, product: TorchProduct, spans: Sequence[Span], where: str) -> Prepared:
+        """See Stream: cuBLAS, in this stream."""
+        torch = self.device.torch
+        buffers = [torch.as_tensor(_Bytes(span), device=self._place) for span in spans]
+        return TorchProductLaunch(torch, product, buffers, lambda: torch.cuda.stream(self.handle), where)
 
     def capture(self, launches: Sequence[Prepared]) -> Graph:
         """See Stream."""

@@ -8,10 +8,12 @@ library are those that the reference lists without it.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from ctypes import c_char_p, c_int, c_size_t, c_ubyte, c_uint, c_uint64, c_void_p
 from typing import Any
 
 from fusible.errors import DeviceError
+from fusible.runtime.devices.code import TensorMap
 
 __all__ = ["DRIVER_LIBRARY", "CudaDriver", "DriverLaunch"]
 
@@ -37,7 +39,13 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuMemcpyDtoDAsync_v2": (c_uint64, c_uint64, c_size_t, c_void_p),
     "cuMemsetD8Async": (c_uint64, c_ubyte, c_size_t, c_void_p),
     "cuStreamSynchronize": (c_void_p,),
+    "cuTensorMapEncodeTiled": (c_void_p, c_int, c_uint, *(c_void_p,) * 5, *(c_int,) * 4),
 }
+_NEW = frozenset({"cuTensorMapEncodeTiled"})  # since CUDA 12.0: called for kernels alone that GPUs of then have
+_MAP_BYTES, _MAP_ALIGNMENT = 128, 64  # of a CUtensorMap
+_NO_INTERLEAVE = 0  # CU_TENSOR_MAP_INTERLEAVE_NONE
+_PROMOTION_128_BYTES = 2  # CU_TENSOR_MAP_L2_PROMOTION_L2_128B
+_FILL_WITH_ZERO = 0  # CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE: outside the tensor
 
 
 class _LaunchAttribute(ctypes.Structure):
@@ -83,6 +91,8 @@ class CudaDriver:
         except OSError as error:
             raise DeviceError(f"CUDA's driver cannot be loaded: {error}; install NVIDIA's driver") from error
         for name, types in _SIGNATURES.items():
+            if name in _NEW and not hasattr(self._library, name):
+                continue
             function = getattr(self._library, name)
             function.argtypes, function.restype = list(types), c_int
         self._call("cuInit", 0)
@@ -135,6 +145,20 @@ class CudaDriver:
         grid, block = (programs, 1, 1), (threads, 1, 1)
         config = _LaunchConfig(*grid, *block, shared, stream, attributes if overlaps else None, int(overlaps))
         return DriverLaunch(self, function, config, attributes)
+
+    def tensor_map(self, tensor: TensorMap, address: int, shape: Sequence[int]) -> Any:
+        """The 128 bytes that describe a tensor of a shape whose first element is at an address."""
+        if not hasattr(self._library, "cuTensorMapEncodeTiled"):
+            raise DeviceError("CUDA's driver cannot describe tensors: install NVIDIA's driver for CUDA 12.0 or later")
+        memory = (c_ubyte * (_MAP_BYTES + _MAP_ALIGNMENT))()
+        found = (c_ubyte * _MAP_BYTES).from_buffer(memory, -ctypes.addressof(memory) % _MAP_ALIGNMENT)
+        strides, box = tensor.tensor.strides[-2::-1], tensor.box[::-1]
+        rank = len(shape)
+        sizes = (c_uint64 * rank)(*reversed(shape)), (c_uint64 * rank)(*(s * tensor.itemsize for s in strides))
+        boxes = (c_uint * rank)(*box), (c_uint * rank)(*(1 for _ in box))
+        options = _NO_INTERLEAVE, tensor.swizzle, _PROMOTION_128_BYTES, _FILL_WITH_ZERO
+        self._call("cuTensorMapEncodeTiled", ctypes.byref(found), tensor.kind, rank, address, *sizes, *boxes, *options)
+        return found
 
     def upload(self, target: int, source: int, nbytes: int, stream: int) -> None:
         """Copy host memory to the device."""

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from fusible.runtime.devices.code import DeviceKernel
+from fusible.runtime.devices.product import TorchProduct
 
 __all__ = [
     "ALIGNMENT",
@@ -163,6 +164,13 @@ class Stream(ABC):
         itemsizes = _PARTIAL.itemsize, _COUNTER.itemsize
         spans = (Span(m.address, n, i) for m, n, i in zip(self._workspace, wanted, itemsizes, strict=True))
         return Workspace(tuple(spans), self._workspace)
+
+    @abstractmethod
+    def prepare_product(self, product: TorchProduct, spans: Sequence[Span], where: str) -> Prepared:
+        """Settle a product by torch. spans: the memory of its matrices.
+
+        Raises DeviceError if torch is not there.
+        """
 
     @abstractmethod
     def capture(self, launches: Sequence[Prepared]) -> Graph:

@@ -29,6 +29,8 @@ from fusible.runtime.devices.device import (
     Stream,
 )
 from fusible.runtime.devices.findings import FIELDS, describe_findings
+from fusible.runtime.devices.product import TorchProduct
+from fusible.runtime.devices.torch_product import product_on_cpu
 from fusible.runtime.memory import aligned_bytes
 from fusible.runtime.native.pool import Pool
 
@@ -256,6 +258,10 @@ class CpuStream(Stream):
             pool=device.pool,
             held=workspace.memory,
         )
+
+    def prepare_product(self, product: TorchProduct, spans: Sequence[Span], where: str) -> Prepared:
+        """See Stream: torch's product on the CPU."""
+        return product_on_cpu(product, spans, where)
 
     def capture(self, launches: Sequence[Prepared]) -> Graph:
         """See Stream."""

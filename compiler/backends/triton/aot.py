@@ -7,7 +7,7 @@ import io
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,15 @@ from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.overlap import can_overlap, with_wait
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.static_report import StaticReport, cuda_report, hip_report
+from fusible.compiler.backends.triton.tensor_maps import (
+    has_tensor_memory,
+    maps_of,
+    tensor_types,
+    with_parameters,
+    wrong_parameters,
+)
 from fusible.errors import DeviceError, KernelBuildError, UsageError
+from fusible.runtime.devices.code import TensorMap
 
 if TYPE_CHECKING:
     from triton.compiler import ASTSource
@@ -32,7 +40,7 @@ class BuiltKernel:
     """A kernel for one architecture: `binary` is a cubin or hsaco, `assembly` PTX or AMD's.
 
     symbol: the function in the binary. threads: of a program. scratch: bytes of the two scratch arguments of a program.
-    overlaps: it waits for what was launched before it (`overlap.py`).
+    overlaps: it waits for what was launched before it (`overlap.py`). maps: descriptors that it is given.
     """
 
     target: str
@@ -44,6 +52,7 @@ class BuiltKernel:
     threads: int
     scratch: tuple[int, int]
     overlaps: bool = False
+    maps: tuple[TensorMap, ...] = ()
 
 
 def build(kernel: PrintedKernel, target: GpuTarget) -> BuiltKernel:
@@ -54,8 +63,9 @@ def build(kernel: PrintedKernel, target: GpuTarget) -> BuiltKernel:
 
     wanted = GPUTarget(target.backend, target.architecture, target.warp)
     options = {"num_warps": kernel.rule.warps, "num_stages": kernel.rule.stages}
-    overlaps = can_overlap(target)
-    with _source(kernel, waits=overlaps) as (source, folder), _own_cache(folder), _assembler_log() as log:
+    overlaps, described = can_overlap(target), has_tensor_memory(target) and bool(kernel.rule.tensors)
+    source_of = _source(kernel, waits=overlaps, described=described)
+    with source_of as (source, folder), _own_cache(folder), _assembler_log() as log:
         try:
             made = triton_compile(source, target=wanted, options=options)  # type: ignore[no-untyped-call]
         except _refusals() as error:
@@ -66,7 +76,17 @@ def build(kernel: PrintedKernel, target: GpuTarget) -> BuiltKernel:
         facts = made.metadata
         threads, scratch = facts.num_warps * target.warp, (_size(facts, "global"), _size(facts, "profile"))
         code = made.asm["ttir"], assembly, made.asm[binary]
-        return BuiltKernel(target.target, *code, report, facts.name, threads, scratch, overlaps)
+        maps = _maps(kernel, target, facts.tensordesc_meta, assembly) if described else ()
+        return BuiltKernel(target.target, *code, report, facts.name, threads, scratch, overlaps, maps)
+
+
+def _maps(
+    kernel: PrintedKernel, target: GpuTarget, facts: Sequence[Mapping[str, Any]], ptx: str
+) -> tuple[TensorMap, ...]:
+    """The descriptors that a kernel is given. Raises KernelBuildError if it takes them in another way."""
+    if problem := wrong_parameters(ptx, kernel.rule):
+        raise KernelBuildError(kernel.source, ["triton", kernel.rule.kernel, target.target], problem)
+    return maps_of(kernel.rule, facts)
 
 
 def _size(facts: object, which: str) -> int:
@@ -123,20 +143,27 @@ def _triton() -> ModuleType:
 
 
 @contextmanager
-def _source(kernel: PrintedKernel, *, waits: bool = False) -> Iterator[tuple[ASTSource, Path]]:
-    """The kernel as Triton reads it, out of a real file in a folder of its own. waits: for its predecessor."""
+def _source(kernel: PrintedKernel, *, waits: bool = False, described: bool = False) -> Iterator[tuple[ASTSource, Path]]:
+    """The kernel as Triton reads it, out of a real file in a folder of its own.
+
+    waits: for its predecessor. described: its tensors' descriptors are parameters.
+    """
     from triton.compiler import ASTSource  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory(prefix="fusible-triton-") as name:
         path = Path(name) / "kernels.py"
-        text = with_wait(kernel.source, kernel.rule.kernel) if waits else kernel.source
+        text = kernel.source
+        if waits:
+            text = with_wait(text, kernel.rule.kernel, kernel.fixed, 32 * kernel.rule.warps)
+        text = with_parameters(text, kernel.rule.kernel, kernel.rule.tensors) if described else text
         path.write_text(text, encoding="utf-8")
         spec = importlib.util.spec_from_file_location("fusible_printed", path)
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         rule = kernel.rule
-        signature = {a.name: a.type for a in rule.arguments} | dict.fromkeys(rule.constants, "constexpr")
+        signature = {a.name: a.type for a in rule.arguments} | (tensor_types(rule) if described else {})
+        signature |= dict.fromkeys(rule.constants, "constexpr")
         attributes = {
             (n,): [["tt.divisibility", a.divisibility]] for n, a in enumerate(rule.arguments) if a.divisibility > 1
         }

@@ -75,7 +75,8 @@ def attention_in(region: Region) -> tuple[Attention, DType, dict[str, Dim]]:
     attention = attention_of(renamed, _ELEMENTS)
     together = heads_as_queries(attention)
     if together is not None:
-        renamed, attention = together, attention_of(together, _ELEMENTS)
+        attention = attention_of(together, _ELEMENTS)
+    renamed = attention.region
     operands = [_buffer(renamed, position) for position in (attention.q, attention.k, attention.v)]
     dtypes = {renamed.inputs[n].dtype for n in operands}
     if len(dtypes) > 1:

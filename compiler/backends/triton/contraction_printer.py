@@ -14,6 +14,7 @@ from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.backends.triton.body import Body, widened
 from fusible.compiler.backends.triton.contraction import Contraction, stages_of
 from fusible.compiler.backends.triton.contraction_depth import one_row, window_bits
+from fusible.compiler.backends.triton.contraction_tensors import Block, tensor_block
 from fusible.compiler.backends.triton.launch import (
     POINTER_TYPES,
     WORKSPACE,
@@ -25,6 +26,7 @@ from fusible.compiler.backends.triton.print_expr import Code, carried, full, rou
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.schedule_contraction import ContractionSchedule, Sizes, steps_of
 from fusible.compiler.backends.triton.template_import import template_import
+from fusible.compiler.backends.triton.tensor_maps import tensor_line
 from fusible.compiler.backends.triton.tile import ELEMENT_TYPES, Tile
 from fusible.compiler.ir.symbol_values import substitute
 from fusible.compiler.ir.symbols import Dim, ceildiv, floordiv, modulo, product
@@ -84,7 +86,10 @@ class _Printer:
                 (schedule.block_k, contraction.points(self.inner)),
             )
         )
+        self.whole = not (self.outer and self.masks[2])  # blocks of the depth follow each other through all its axes
         self.bodies: list[Body] = []
+        self.operands: dict[str, str] = {}
+        self.blocks = self._tensor_blocks()
         inner, outer = steps_of(self.sizes, schedule)
         if schedule.slices > 1 and modulo(inner * outer, schedule.slices) != 0:
             raise NotPrintable(f"the {inner * outer} blocks of its depth are no {schedule.slices} equal slices")
@@ -96,8 +101,10 @@ class _Printer:
         hooks = [*self._operand(_LEFT, self.contraction.left), *self._operand(_RIGHT, self.contraction.right)]
         hooks += self._epilogue()
         call = self._call()
+        described = "".join(self._tensor_lines())
         arguments = self._arguments()
-        names = ", ".join(a.name for a in arguments)
+        tensors = tuple(block.tensor for block in self.blocks.values())
+        names = ", ".join([*(a.name for a in arguments), *(t.name for t in tensors)])
         texts = [f"{head}\n    {names} = arguments\n{lines}" for head, lines in hooks]
         constants = {
             "BLOCK_M": self.schedule.block_m, "BLOCK_N": self.schedule.block_n, "BLOCK_K": self.schedule.block_k,
@@ -105,11 +112,13 @@ class _Printer:
             "WHOLE": self.alone,
         }  # fmt: skip
         parameters = ", ".join([*(a.name for a in arguments), *(f"{c}: tl.constexpr" for c in constants)])
-        kernel = f"@triton.jit\ndef {self.name}({parameters}):\n    {_TEMPLATE}(\n        ({names}),\n{call}    )\n"
+        lines = f"{described}    {_TEMPLATE}(\n        ({names}),\n{call}    )\n"
+        kernel = f"@triton.jit\ndef {self.name}({parameters}):\n{lines}"
         facts = tuple(dict.fromkeys(fact for body in self.bodies for fact in body.facts))
+        sizes = self.schedule.warps, self.schedule.stages
         rule = LaunchRule(
-            self.name, arguments, constants, facts, self._blocks(), self.schedule.warps, self.schedule.stages,
-            self._workspace(), self.alone,
+            self.name, arguments, constants, facts, self._blocks(), *sizes, self._workspace(), tensors, self.operands,
+            self.alone,
         )  # fmt: skip
         return PrintedKernel(self._source([*texts, kernel]), rule, self.contraction.repacked)
 
@@ -168,9 +177,13 @@ class _Printer:
 
     def _operand(self, side: _Side, value: int) -> Iterator[tuple[str, str]]:
         """The two hooks of an operand: head and lines of each."""
+        block = self.blocks.get(side.name)
+        if block is not None:
+            yield from self._described(side, block)
+            return
         stages = stages_of(self.region, [value])
         moving = self._moving(stages)
-        row = {} if self.masks[2] else one_row(self.tile.nest, moving, self.contraction.depth)
+        row = one_row(self.tile.nest, moving, self.contraction.depth) if self.whole else {}
         inner = self.contraction.depth[-1:] if row else self.inner
         rows, columns = (self.tile.rows, inner) if side is _LEFT else (inner, self.tile.columns)
         own_mask = self.masks[0] if side is _LEFT else self.masks[1]
@@ -195,13 +208,58 @@ class _Printer:
         packed = f"({names},)" if len(state) == 1 else f"({names})"
         sizes = "ROWS: tl.constexpr, COLUMNS: tl.constexpr"
         yield (
-            f"@triton.jit\ndef {side.before}(batch, {side.position}, arguments, {sizes}):",
+            f"@triton.jit\ndef {side.before}(batch, {side.position}, first, arguments, {sizes}):",
             "\n".join([*before, f"    return {packed}", ""]),
         )
         unpacked = f"    {names}{',' if len(state) == 1 else ''} = state"
         yield (
             f"@triton.jit\ndef {side.name}(batch, {side.position}, step, state, arguments, {sizes}):",
             "\n".join([unpacked, *body.lines, ""]),
+        )
+
+    def _tensor_blocks(self) -> dict[str, Block]:
+        """Both operands as matrices of which descriptors fetch blocks; {} if one is none, and `operands` says why.
+
+        One alone by pointers would keep all of a step's waits and fences.
+        """
+        s, contraction = self.schedule, self.contraction
+        if not s.bulk or s.slices > 1:
+            self.operands |= dict.fromkeys((_LEFT.name, _RIGHT.name), "by pointers, as the schedule has it")
+            return {}
+        found = {
+            side.name: tensor_block(contraction, value, own, name, (size, s.block_k), whole=self.whole)
+            for side, value, own, name, size in (
+                (_LEFT, contraction.left, self.tile.rows, "d0", s.block_m),
+                (_RIGHT, contraction.right, self.tile.columns, "d1", s.block_n),
+            )
+        }
+        blocks = {side: block for side, block in found.items() if isinstance(block, Block)}
+        for side, block in found.items():
+            why = "the other one is none to describe" if isinstance(block, Block) else block
+            self.operands[side] = "by descriptor" if len(blocks) == len(found) else f"by pointers: {why}"
+        return blocks if len(blocks) == len(found) else {}
+
+    def _tensor_lines(self) -> Iterator[str]:
+        """The lines that make the descriptors."""
+        body = self._body(self.tile, (False, False))
+        for block in self.blocks.values():
+            rows = body.dim(block.rows)
+            yield tensor_line(block.tensor, f"{rows}.to(tl.int32)" if self.tile.wide and not rows.isdigit() else rows)
+
+    def _described(self, side: _Side, block: Block) -> Iterator[tuple[str, str]]:
+        """The hooks of an operand whose blocks a descriptor fetches."""
+        sizes = "ROWS: tl.constexpr, COLUMNS: tl.constexpr"
+        yield (
+            f"@triton.jit\ndef {side.before}(batch, {side.position}, first, arguments, {sizes}):",
+            "    return (first,)\n",
+        )
+        depth = f"step * {'COLUMNS' if side is _LEFT else 'ROWS'}"
+        own = "first.to(tl.int32)" if self.tile.wide else "first"
+        places = f"{own}, {depth}" if block.depth_last else f"{depth}, {own}"
+        turned = "" if block.depth_last == (side is _LEFT) else ".T"
+        yield (
+            f"@triton.jit\ndef {side.name}(batch, {side.position}, step, state, arguments, {sizes}):",
+            f"    first, = state\n    return {block.tensor.name}.load([{places}]){turned}\n",
         )
 
     def _own_positions(self, body: Body, side: _Side) -> None:
@@ -336,7 +394,11 @@ class _Printer:
         if not isinstance(stage, Load) or operands_of(stage):
             return False
         held = self.schedule.block_m * self.schedule.block_n // (self.schedule.warps * 32)
-        return self.tile.varies(value) != (True, True) or held <= _HELD
+        return self.tile.varies(value) != (True, True) or (self._is_mostly_whole() and held <= _HELD)
+
+    def _is_mostly_whole(self) -> bool:
+        """True if most tiles, or all, have one program each."""
+        return self.schedule.split == 1 or self.alone > 0
 
 
 def _alone(sizes: Sizes, schedule: ContractionSchedule) -> int | None:

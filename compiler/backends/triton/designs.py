@@ -9,12 +9,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
+from types import MappingProxyType
 from typing import Generic, TypeVar
 
 from fusible.compiler.backends.triton.attention import attention_in, print_attention
 from fusible.compiler.backends.triton.contraction import Contraction
 from fusible.compiler.backends.triton.contraction_printer import print_product, sizes_of
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
+from fusible.compiler.backends.triton.library_product import is_large, print_library_product
 from fusible.compiler.backends.triton.printer import PrintedKernel, print_region
 from fusible.compiler.backends.triton.schedule import Form, Schedule, schedule
 from fusible.compiler.backends.triton.schedule_attention import AttentionSchedule, schedule_attention
@@ -29,6 +31,7 @@ from fusible.compiler.region.reorder import Order
 from fusible.compiler.tuning import Config
 
 __all__ = [
+    "LIBRARY",
     "AnyDesign",
     "AnySchedule",
     "AttentionDesign",
@@ -38,6 +41,9 @@ __all__ = [
     "config_of",
     "configured",
 ]
+
+LIBRARY: Config = MappingProxyType({"library": "torch"})
+"""The configuration of what torch multiplies."""
 
 AnySchedule = Schedule | ContractionSchedule | AttentionSchedule
 S = TypeVar("S", Schedule, ContractionSchedule, AttentionSchedule)
@@ -130,6 +136,19 @@ class ProductDesign(Design[ContractionSchedule]):
     def printed(self, schedule: ContractionSchedule) -> PrintedKernel:
         """See Design."""
         return print_product(self.contraction, schedule, self.precision)
+
+    def configs(self) -> list[Config]:
+        """See Design: torch competes for large products."""
+        static, *others = super().configs()
+        return [static, *([LIBRARY] if is_large(self.contraction) else []), *others]
+
+    def by_config(self, config: Config) -> PrintedKernel:
+        """See Design."""
+        if "library" not in config:
+            return super().by_config(config)
+        if config != LIBRARY:
+            raise ValueError(f"the only library there is is {dict(LIBRARY)}")
+        return print_library_product(self.contraction, self.target, self.precision)
 
 
 @dataclass(frozen=True)

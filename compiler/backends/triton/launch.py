@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fusible.compiler.ir.symbol_values import evaluate
 from fusible.compiler.ir.symbols import Dim, ceildiv, product
 from fusible.compiler.ir.types import DType
+from fusible.runtime.devices.code import TensorBlock
 
 __all__ = ["POINTER_TYPES", "WORKSPACE", "AccessFact", "Argument", "LaunchRule", "workspace_arguments"]
 
@@ -71,6 +72,7 @@ class LaunchRule:
     workspace: bytes that each program has in memory of the stream. Where there are any, `WORKSPACE` names two pointers
     that follow those of buffers: to this memory, and to an int32 of each program, 0 before and after a launch.
     alone: so many programs come first that have none, each in the place of as many as the last of `blocks` says.
+    tensors: those of which the kernel's text makes descriptors. operands: how each operand of a product is fetched.
     """
 
     kernel: str
@@ -81,6 +83,8 @@ class LaunchRule:
     warps: int
     stages: int
     workspace: int = 0
+    tensors: tuple[TensorBlock, ...] = ()
+    operands: Mapping[str, str] = field(default_factory=dict)
     alone: int = 0
 
     @property

@@ -226,6 +226,7 @@ def report_launch(work: LaunchWork, gpu: GpuTarget, report: StaticReport, *, war
         nbytes=work.bytes,
         expected=work.expected(gpu),
         predicted=predict_launch(work, gpu, warm=warm, report=report),
+        operands=work.rule.operands,
     )
 
 

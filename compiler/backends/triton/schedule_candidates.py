@@ -9,20 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import zip_longest
+from math import prod
 from typing import TypeVar
 
 from fusible.compiler.backends.attention import Attention
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
+from fusible.compiler.backends.triton.passes import partial_type
 from fusible.compiler.backends.triton.schedule import Form, Schedule, schedule
 from fusible.compiler.backends.triton.schedule_attention import AttentionSchedule, schedule_attention, shared_bytes
 from fusible.compiler.backends.triton.schedule_contraction import (
     ContractionSchedule,
     Sizes,
     has_matrix_unit,
+    reads_shared_memory,
     schedule_contraction,
     steps_of,
     tiles_of,
 )
+from fusible.compiler.backends.triton.tile import tile_of
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.region import Region
 
@@ -33,9 +37,12 @@ S = TypeVar("S")
 _BEST = 4  # tiles, as the model has them, that are tried in two ways
 _MANY_WARPS = 8
 _MOST_STAGES = 5
+_RESIDENT = 4  # programs of a multiprocessor that share tiles, at most
+_PART_STEPS = 2  # of the depth, of each program that shares a tile
 _MOST_WARPS = 16
 _LEAST = 16  # rows, columns and depth of a product of tiles
 _MOST_POINTS = 16384  # of a tile of a region
+_MOST_SPLIT = 64
 _MOST_SUMS = 256  # of a thread, in registers
 
 
@@ -43,12 +50,13 @@ def contraction_candidates(sizes: Sizes, kind: DType, precision: str, target: Gp
     """Schedules of a contraction; arguments as for `schedule_contraction`."""
     chosen = schedule_contraction(sizes, kind, precision, target)
     matrix = has_matrix_unit(kind, precision, target)
+    bulk = matrix and chosen.slices == 1 and reads_shared_memory(target)
     tiles = tiles_of(sizes, kind, precision, target)
     others = [schedule_contraction(sizes, kind, precision, target, tiles=[tile]) for tile in tiles]
     others = [made for made in others if (made.block_m, made.block_n) != (chosen.block_m, chosen.block_n)]
     others = [*others[:_BEST], *(_other_warps(made) for made in others[:_BEST]), *others[_BEST:]]
     found = [chosen]
-    for pair in zip_longest(_neighbours(chosen, matrix), others):
+    for pair in zip_longest(_neighbours(chosen, matrix, bulk), others):
         found += [made for made in pair if made is not None and _fits_product(made, sizes, kind, matrix, target)]
     return _different(found)
 
@@ -59,7 +67,9 @@ def _other_warps(made: ContractionSchedule) -> ContractionSchedule:
     return replace(made, warps=made.slices * (4 if warps == _MANY_WARPS else _MANY_WARPS))
 
 
-def _neighbours(chosen: ContractionSchedule, matrix: bool) -> Iterator[ContractionSchedule]:
+def _neighbours(chosen: ContractionSchedule, matrix: bool, bulk: bool) -> Iterator[ContractionSchedule]:
+    if bulk:
+        yield replace(chosen, bulk=not chosen.bulk)
     yield _other_warps(chosen)
     if chosen.slices == 1:
         yield replace(chosen, split=chosen.split * 2)
@@ -69,7 +79,8 @@ def _neighbours(chosen: ContractionSchedule, matrix: bool) -> Iterator[Contracti
     yield replace(chosen, block_k=chosen.block_k * 2, stages=max(2, chosen.stages - 1))
     yield replace(chosen, stages=chosen.stages - 1 if matrix else 1)
     if chosen.slices > 1:
-        yield replace(chosen, slices=1, warps=chosen.warps // chosen.slices)
+        whole = replace(chosen, slices=1, warps=chosen.warps // chosen.slices)
+        yield from (whole, replace(whole, split=chosen.split * 2))
     yield replace(chosen, block_k=chosen.block_k // 2, stages=chosen.stages + 1)
     yield replace(chosen, group=1)
 
@@ -78,9 +89,10 @@ def _fits_product(s: ContractionSchedule, sizes: Sizes, kind: DType, matrix: boo
     """True if programs may be expected to have the memory and the registers that they need."""
     inner, outer = steps_of(sizes, s)
     steps = inner * outer
-    if s.slices > 1 and not (isinstance(steps, int) and steps % s.slices == 0):
+    parts = s.slices * s.split
+    if parts > 1 and not (isinstance(steps, int) and steps % s.slices == 0 and steps >= _PART_STEPS * parts):
         return False
-    if s.split > 1 and not (isinstance(steps, int) and steps >= 2 * s.split):
+    if s.split > 1 and _programs(s, sizes) > _RESIDENT * target.multiprocessors:  # each has memory for its part
         return False
     if not (1 <= s.warps <= _MANY_WARPS and 1 <= s.stages <= _MOST_STAGES and s.block_k >= _LEAST):
         return False
@@ -88,6 +100,12 @@ def _fits_product(s: ContractionSchedule, sizes: Sizes, kind: DType, matrix: boo
     shared = (s.block_m + s.block_n) * s.block_k * s.slices * copies * kind.numpy.itemsize
     sums = s.block_m * s.block_n * s.slices
     return shared <= target.shared_per_block and sums <= _MOST_SUMS * s.warps * target.warp
+
+
+def _programs(s: ContractionSchedule, sizes: Sizes) -> int:
+    """The programs of a product; unknown sizes count as many."""
+    blocks = ((sizes.batch, 1), (sizes.rows, s.block_m), (sizes.columns, s.block_n))
+    return prod(-(-points // block) if isinstance(points, int) else 1 << 20 for points, block in blocks) * s.split
 
 
 def attention_candidates(
@@ -133,6 +151,9 @@ def region_candidates(region: Region, target: GpuTarget) -> list[Schedule]:
             found += [looped] if chosen.columns >= 1024 else []
         case Form.LOOPED:
             found = list(_looped(chosen, target))
+            if partial_type(tile_of(region)) is not None:
+                splits = (chosen.split * 2, chosen.split // 2, 1 if chosen.split > 1 else 8)
+                found = [*(replace(chosen, split=split) for split in splits), *found]
     return _different([chosen, *(s for s in found if _fits_region(s, target))])
 
 
@@ -156,7 +177,7 @@ def _looped(chosen: Schedule, target: GpuTarget) -> Iterator[Schedule]:
 
 def _fits_region(s: Schedule, target: GpuTarget) -> bool:
     points = s.rows * s.columns
-    if min(s.rows, s.columns, s.stages) < 1 or not 1 <= s.warps <= _MOST_WARPS:
+    if min(s.rows, s.columns, s.stages, s.split) < 1 or s.split > _MOST_SPLIT or not 1 <= s.warps <= _MOST_WARPS:
         return False
     return points <= _MOST_POINTS and points <= 64 * s.warps * target.warp and points >= target.warp
 

@@ -19,7 +19,7 @@ from fusible.runtime.devices.timing import time_launch
 __all__ = ["Trial", "sizes_for"]
 
 _PERIOD = 1_048_573  # of random operands: a prime, so that no two rows of a matrix are equal
-_COMPARED = 2_000_003  # elements of a result, at most: spread evenly, at a distance that is odd
+_COMPARED = 500_009  # elements of a result, at most: spread evenly, at a distance that is odd
 _POISON = 0xFF  # NaN in every float
 _LEAST, _MOST, _SECONDS = 5, 40, 0.3  # samples of a launch
 

@@ -49,19 +49,19 @@ class Workbench:
 
     @property
     def flushed(self) -> int:
-        """Bytes that are written between two launches; on a GPU that also hides how long the host takes for one."""
-        return _CPU_CACHE if self.target == TRITON_CPU else max(256 << 20, 2 * self.gpu.l2)
+        """Bytes that are written between two launches, more than the cache holds."""
+        return _CPU_CACHE if self.target == TRITON_CPU else 2 * self.gpu.l2
 
     def build(self, kernel: DeviceKernel) -> Future[Built]:
         """A kernel, when it is built. The future raises KernelBuildError, LoweringError, DeviceError."""
-        return self.pool.submit(kernel, self._opened)
+        return self.pool.submit(kernel, self._opened) if kernel.source else self.pool.call(self._opened, kernel)
 
     def _opened(self, kernel: DeviceKernel) -> Built:
         if self.target == TRITON_CPU:
             code = host_code([kernel], self.gpu, self.cache_dir)
             return Built(kernel, open_device_program(code, TRITON_CPU, cache_dir=self.cache_dir))
         code = gpu_code([kernel], self.gpu, self.cache_dir)
-        report = static_reports([kernel], self.gpu, self.cache_dir)[kernel.name]
+        report = static_reports([kernel], self.gpu, self.cache_dir).get(kernel.name)
         return Built(kernel, open_device_program(code, self.target, cache_dir=self.cache_dir), report)
 
 

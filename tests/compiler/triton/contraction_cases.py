@@ -151,6 +151,12 @@ def convolution_of_whole_blocks(m: Model) -> Case:
     return m.case(m("relu", m("add", y, m.x(2, 20, 9, 11))), last=True)
 
 
+@case(288, chosen=True)
+def convolution_without_padding(m: Model) -> Case:
+    """No window ends outside, and its rows are no row of the depth."""
+    return m.case(m.conv(m.x(1, 32, 9, 11), m.w(20, 32, 3, 3), m.w(20)), last=True)
+
+
 @case(24)
 def pointwise_convolution(m: Model) -> Case:
     return m.case(m("relu", m.conv(m.x(2, 24, 5, 7), m.w(20, 24, 1, 1), m.w(20))), last=True)

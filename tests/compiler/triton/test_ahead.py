@@ -12,6 +12,7 @@ import fusible
 from fusible.compiler.backends.triton.device_code import build_for, device_kernel
 from fusible.compiler.backends.triton.gpu_targets import gpu_target
 from fusible.compiler.backends.triton.print_kernel import print_kernel
+from fusible.gpu_selftest.models import matmul
 from fusible.runtime.devices.code import DeviceCode
 from tests.compiler.triton.contractions import Model
 from tests.compiler.triton.test_target import FLOAT, rows
@@ -33,6 +34,14 @@ def test_a_model_is_built_for_a_gpu_that_is_not_here(target: str, tmp_path: Path
     for each in (exe, loaded):
         with pytest.raises(fusible.DeviceError):
             each.run(rows(3))
+
+
+def test_constants_of_some_size_are_known_to_kernels_whose_launches_overlap() -> None:
+    model = matmul(16, 128, 96)  # 24 KiB of weights in fp16
+    options = fusible.Options(precision="fp16")
+    for target, fixed in (("cuda:sm_90", [{"x1": 24576}]), ("cuda:sm_80", [{}]), ("triton-cpu", [{}])):
+        device = fusible.compile(model, target=target, options=options).device
+        assert device is not None and [dict(kernel.fixed) for kernel in device.code.kernels] == fixed
 
 
 def test_other_gpus_get_code_of_the_same_sources(tmp_path: Path) -> None:

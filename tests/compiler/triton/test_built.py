@@ -146,8 +146,17 @@ def test_kernels_wait_before_they_load_where_launches_may_overlap(target: str, w
     assert 0 < wait < load if waits else wait < 0
 
 
+def test_weights_are_fetched_before_the_kernel_waits() -> None:
+    gpu, region = gpu_target("h100"), parse_region(BIAS.format("f32"))
+    kernel = print_region(region, schedule(region, gpu))
+    plain, fetching = (build(replace(kernel, fixed=fixed), gpu).assembly for fixed in ({}, {"x1": 16384, "x0": 100}))
+    assert "prefetch.global.L2" not in plain
+    assert 0 < fetching.find("prefetch.global.L2") < fetching.find("griddepcontrol.wait")
+    assert fetching.count("prefetch.global.L2") == 1  # the other argument is less than a line
+
+
 def test_only_an_entry_on_a_line_of_its_own_is_made_to_wait() -> None:
-    text = "import triton\n\n\ndef other(x):\n    pass\n\n\ndef kernel(x, y):\n    x + y\n"
+    text = "import triton\n\n\ndef other(x):\n    pass\n\n\n@triton.jit\ndef kernel(x, y):\n    x + y\n"
     made = with_wait(text, "kernel").splitlines()
     assert made[made.index("def kernel(x, y):") + 1] == "    gdc_wait()"
     for wrong, entry in ((text, "main"), (text.replace("(x, y)", "(\n    x, y\n)"), "kernel"), (text[14:], "kernel")):

@@ -13,6 +13,7 @@ from fusible.compiler.backends.triton.contraction_printer import print_product, 
 from fusible.compiler.backends.triton.gpu_targets import gpu_target
 from fusible.compiler.backends.triton.print_kernel import print_kernel
 from fusible.compiler.backends.triton.schedule_contraction import schedule_contraction, shared_bytes
+from fusible.compiler.backends.triton.tensor_maps import wrong_parameters
 from tests.compiler.triton.contractions import Case, Model
 
 INSTRUCTIONS = {"h100": "wgmma.mma_async", "a100": "mma.sync", "mi300x": "v_mfma"}
@@ -66,6 +67,22 @@ def test_products_are_not_made_to_wait_for_each_other() -> None:
     assert "wgmma.wait_group.sync.aligned 1" in found.assembly  # one step is multiplied while the next arrives
     first = re.search(r"ld\.global\.b16|\$L__BB0_1:", found.assembly)
     assert first and first[0] == "ld.global.b16"  # the bias, before the loop
+
+
+def test_hopper_is_given_descriptors_by_the_host() -> None:
+    m = Model(np.float16)
+    made = m.case(m("relu", m("add", m("matmul", m.x(1200, 2048), m.w(2048, 1024)), m.w(1024))))
+    kernel = print_kernel(made.region, gpu_target("h100"), made.constants)
+    assert dict(kernel.rule.operands) == {"left": "by descriptor", "right": "by descriptor"}
+    hopper, ampere = (build(kernel, gpu_target(gpu)) for gpu in ("h100", "a100"))
+    assert hopper.report.bulk_loads and hopper.scratch == (0, 0) and not hopper.report.serialised
+    assert [(m.tensor.argument, m.tensor.shape, m.kind, m.itemsize) for m in hopper.maps] == [
+        ("x0", (1200, 2048), 6, 2), ("x1", (2048, 1024), 6, 2),
+    ]  # fmt: skip
+    assert all(m.swizzle == 3 and m.box[-1] * m.itemsize == 128 for m in hopper.maps)  # as wgmma reads them
+    assert ampere.maps == () and not ampere.report.bulk_loads and 128 in ampere.report.loads
+    assert wrong_parameters(hopper.assembly, kernel.rule) == ""
+    assert "expected u64, u64, u64, u64, b8, u32" in wrong_parameters(ampere.assembly, kernel.rule)
 
 
 @pytest.mark.parametrize("gpu", ["h100", "a100"])
