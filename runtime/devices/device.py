@@ -157,7 +157,8 @@ class Stream(ABC):
         """
         if not kernel.workspace:
             return Workspace((), ())
-        wanted = kernel.workspace * programs, _COUNTER.itemsize * programs
+        sharing = programs - kernel.alone
+        wanted = kernel.workspace * sharing, _COUNTER.itemsize * sharing
         if self._workspace is None or any(m.nbytes < n for m, n in zip(self._workspace, wanted, strict=True)):
             held = (0, 0) if self._workspace is None else tuple(m.nbytes for m in self._workspace)
             partials, counters = (self.allocate(max(n, had)) for n, had in zip(wanted, held, strict=True))

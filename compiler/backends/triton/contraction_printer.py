@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.backends.triton.body import Body, widened
@@ -30,7 +30,7 @@ from fusible.compiler.backends.triton.template_import import template_import
 from fusible.compiler.backends.triton.tensor_maps import tensor_line
 from fusible.compiler.backends.triton.tile import ELEMENT_TYPES, Tile
 from fusible.compiler.ir.symbol_values import substitute
-from fusible.compiler.ir.symbols import Dim, floordiv, modulo
+from fusible.compiler.ir.symbols import Dim, ceildiv, floordiv, modulo, product
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.region import Contract, Load, operands_of
 from fusible.compiler.region.text import region_text
@@ -72,10 +72,12 @@ _RIGHT = _Side("right", "right_columns", "c", (True, False))
 
 class _Printer:
     def __init__(self, contraction: Contraction, schedule: ContractionSchedule, precision: str, name: str) -> None:
-        self.contraction, self.schedule, self.precision, self.name = contraction, schedule, precision, name
+        self.contraction, self.precision, self.name = contraction, precision, name
         self.tile, self.region = contraction.tile, contraction.region
         self.template = _TEMPLATE if contraction.half is None else _TEMPLATE_OF_HALVES
         self.sizes = sizes_of(contraction)
+        alone = _alone(self.sizes, schedule)
+        self.alone, self.schedule = (0, replace(schedule, split=1)) if alone is None else (alone, schedule)
         split = len(contraction.depth) - schedule.together
         self.outer, self.inner = contraction.depth[:split], contraction.depth[split:]
         self.masks = tuple(
@@ -111,6 +113,7 @@ class _Printer:
         constants = {
             "BLOCK_M": self.schedule.block_m, "BLOCK_N": self.schedule.block_n, "BLOCK_K": self.schedule.block_k,
             "GROUP": self.schedule.group, "SLICES": self.schedule.slices, "SPLIT": self.schedule.split,
+            "WHOLE": self.alone,
         }  # fmt: skip
         parameters = ", ".join([*(a.name for a in arguments), *(f"{c}: tl.constexpr" for c in constants)])
         lines = f"{described}    {self.template}(\n        ({names}),\n{call}    )\n"
@@ -119,6 +122,7 @@ class _Printer:
         sizes = self.schedule.warps, self.schedule.stages
         rule = LaunchRule(
             self.name, arguments, constants, facts, self._blocks(), *sizes, self._workspace(), tensors, self.operands,
+            self.alone,
         )  # fmt: skip
         source, contraction = self._source([*texts, kernel]), self.contraction
         return PrintedKernel(source, rule, contraction.repacked, multiplied=contraction.kind)
@@ -164,7 +168,7 @@ class _Printer:
         accumulator = self.contraction.accumulator
         partial = DType.F32 if self.contraction.kind.is_float else accumulator
         types = [f"tl.{ELEMENT_TYPES[dtype]}" for dtype in (partial, accumulator)]
-        tiles = ["BLOCK_M", "BLOCK_N", "BLOCK_K", "GROUP", "SLICES", "SPLIT"]
+        tiles = ["BLOCK_M", "BLOCK_N", "BLOCK_K", "GROUP", "SLICES", "SPLIT", "WHOLE"]
         own = list(WORKSPACE) if self.schedule.split > 1 else []
         lines = [numbers, hooks, [*types, f'"{self.precision}"'], [*tiles, *own]]
         return "".join(f"        {', '.join(line)},\n" for line in lines)
@@ -405,7 +409,25 @@ class _Printer:
         if not isinstance(stage, Load) or operands_of(stage):
             return False
         held = self.schedule.block_m * self.schedule.block_n // (self.schedule.warps * 32)
-        return self.tile.varies(value) != (True, True) or (self.schedule.split == 1 and held <= _HELD)
+        return self.tile.varies(value) != (True, True) or (self._is_mostly_whole() and held <= _HELD)
+
+    def _is_mostly_whole(self) -> bool:
+        """True if most tiles, or all, have one program each."""
+        return self.schedule.split == 1 or self.alone > 0
+
+
+def _alone(sizes: Sizes, schedule: ContractionSchedule) -> int | None:
+    """How many tiles have one program though others are shared; None if all have."""
+    if schedule.split == 1 or not schedule.wave:
+        return 0
+    tiles = product(
+        ceildiv(points, block)
+        for points, block in ((sizes.batch, 1), (sizes.rows, schedule.block_m), (sizes.columns, schedule.block_n))
+    )
+    if not isinstance(tiles, int):
+        raise NotPrintable("which of its tiles fill whole waves is known only in a run")
+    alone = tiles // schedule.wave * schedule.wave
+    return alone if alone < tiles else None
 
 
 def _divides(block: int, points: Dim) -> bool:

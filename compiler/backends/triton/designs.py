@@ -51,6 +51,7 @@ S = TypeVar("S", Schedule, ContractionSchedule, AttentionSchedule)
 
 _POWERS = frozenset({"rows", "columns", "keys", "block_m", "block_n", "block_k", "warps", "slices"})
 _MOST = {"warps": 32, "stages": 8, "split": 64}
+_FEWEST = {"wave": 0}
 _SIDES = frozenset({"block_m", "block_n", "block_k", "keys"})  # of products of tiles
 _LEAST_SIDE = 16
 _MOST_POINTS = 2**20  # of a tile, which is Triton's own limit
@@ -222,10 +223,11 @@ def configured(static: S, config: Config) -> S:
 
 def _check(name: str, value: object) -> None:
     """Raise ValueError for a number that no kernel can have."""
-    if not isinstance(value, int) or isinstance(value, bool) or name == "across":
+    if not isinstance(value, int) or isinstance(value, bool) or name == "across" or (name, value) == ("wave", 0):
         return
-    if value < 1 or value > _MOST.get(name, _MOST_POINTS):
-        raise ValueError(f"{name} is {value}, no number from 1 to {_MOST.get(name, _MOST_POINTS)}")
+    least = _FEWEST.get(name, 1)
+    if value < least or value > _MOST.get(name, _MOST_POINTS):
+        raise ValueError(f"{name} is {value}, no number from {least} to {_MOST.get(name, _MOST_POINTS)}")
     if name in _POWERS and value & (value - 1):
         raise ValueError(f"{name} is {value}, no power of two")
     if name in _SIDES and value < _LEAST_SIDE:

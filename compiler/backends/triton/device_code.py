@@ -43,6 +43,7 @@ def device_kernel(name: str, kernel: PrintedKernel) -> DeviceKernel:
         stages=rule.stages,
         tensors=rule.tensors,
         workspace=rule.workspace,
+        alone=rule.alone,
         fixed=dict(kernel.fixed),
         product=kernel.product,
     )

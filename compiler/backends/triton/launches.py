@@ -148,7 +148,8 @@ def _by_tiles(
     m, n, k = (rule.constants[name] for name in ("BLOCK_M", "BLOCK_N", "BLOCK_K"))
     made = Product(rows, columns, terms, batch, size, kind, read=read, weight=weight)
     step = k * rule.constants["SLICES"]  # terms of one step of a program
-    tile = Tile(m, n, step, rule.stages, rule.warps, rule.constants["SPLIT"])
+    split = 1 if rule.alone else rule.constants["SPLIT"]  # a shared tail is little: counted as if it were not shared
+    tile = Tile(m, n, step, rule.stages, rule.warps, split)
     return replace(work, product=made, tile=tile)
 
 

@@ -74,7 +74,7 @@ def _neighbours(chosen: ContractionSchedule, matrix: bool, bulk: bool) -> Iterat
     if chosen.slices == 1:
         yield replace(chosen, split=chosen.split * 2)
         yield replace(chosen, split=max(1, chosen.split // 2))
-        yield replace(chosen, split=1 if chosen.split > 1 else 4)
+        yield replace(chosen, split=1 if chosen.split > 1 else 4, wave=0)
     yield replace(chosen, stages=chosen.stages + 1)
     yield replace(chosen, block_k=chosen.block_k * 2, stages=max(2, chosen.stages - 1))
     yield replace(chosen, stages=chosen.stages - 1 if matrix else 1)
