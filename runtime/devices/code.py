@@ -34,9 +34,9 @@ class TensorBlock:
     block: tuple[int, ...]
 
     def sizes(self, nbytes: int, itemsize: int) -> tuple[int, ...]:
-        """The shape in memory of `nbytes` from the pointer on."""
+        """The shape in memory of `nbytes` from the pointer on, in which the last row need not be whole."""
         first, *others = self.shape
-        return (first or (nbytes // itemsize - self.offset) // self.strides[0], *others)
+        return (first or -(-(nbytes // itemsize - self.offset) // self.strides[0]), *others)
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> TensorBlock:
@@ -109,7 +109,9 @@ class DeviceKernel:
         """What `asdict` and JSON made of one."""
         arguments = tuple((name, type_) for name, type_ in data["arguments"])
         tensors = tuple(map(TensorBlock.from_json, data.get("tensors", ())))
-        return DeviceKernel(**{**data, "arguments": arguments, "tensors": tensors, "sites": tuple(data["sites"])})
+        product = None if data.get("product") is None else TorchProduct.from_json(data["product"])
+        own = {"arguments": arguments, "tensors": tensors, "sites": tuple(data["sites"]), "product": product}
+        return DeviceKernel(**{**data, **own})
 
 
 @dataclass(frozen=True, slots=True)

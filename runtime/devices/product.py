@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = ["Matrix", "TorchProduct"]
 
@@ -46,3 +48,9 @@ class TorchProduct:
     def matrices(self) -> tuple[Matrix, ...]:
         """Left, right and result, and what is added if there is something."""
         return (self.left, self.right, self.result, *([] if self.added is None else [self.added]))
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> TorchProduct:
+        """What `asdict` and JSON made of one."""
+        named = {name: data.get(name) for name in ("left", "right", "result", "added")}
+        return TorchProduct(**{**data, **{name: Matrix(**of) for name, of in named.items() if of is not None}})

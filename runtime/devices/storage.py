@@ -12,7 +12,6 @@ from typing import Any
 
 from fusible.errors import ArtifactError
 from fusible.runtime.devices.code import DeviceCode, DeviceImage, DeviceKernel, TensorMap
-from fusible.runtime.devices.product import Matrix, TorchProduct
 from fusible.runtime.devices.program import DeviceProgram, open_device_program, open_host_library
 from fusible.runtime.devices.triton_cpu import TritonCpu
 from fusible.runtime.native.library_bytes import cached_library
@@ -108,14 +107,7 @@ def _code(facts: Mapping[str, Any], sources: Mapping[str, Any], images: memoryvi
 
 
 def _kernel(facts: Mapping[str, Any], texts: list[str]) -> DeviceKernel:
-    return DeviceKernel.from_json({**facts, "source": texts[facts["source"]], "product": _product(facts["product"])})
-
-
-def _product(facts: Mapping[str, Any] | None) -> TorchProduct | None:
-    if facts is None:
-        return None
-    places = {n: Matrix(**facts[n]) for n in ("left", "right", "result", "added") if facts[n] is not None}
-    return TorchProduct(**{**facts, **places})
+    return DeviceKernel.from_json({**facts, "source": texts[facts["source"]]})
 
 
 def _image(facts: Mapping[str, Any], images: memoryview) -> DeviceImage:

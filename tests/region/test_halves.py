@@ -12,7 +12,7 @@ from fusible.compiler.region.evaluate import run_region
 from fusible.compiler.region.halves import in_halves, packed_in_halves
 from fusible.compiler.region.region import Reduce
 from fusible.compiler.region.sums import contractions_as_sums
-from fusible.compiler.region.unrolled import unrolled
+from fusible.compiler.region.unrolled_axis import unrolled_axis
 from fusible.compiler.region.verify import verify_region
 from tests.region.quantised import arrays_for, product
 
@@ -32,7 +32,7 @@ def test_bytes_are_what_they_were_made_of(dtype: DType, terms: int, block: int) 
     assert packed[WEIGHT].nbytes * 2 == inputs[WEIGHT].nbytes
     wanted = run_region(region, inputs)[0]
     np.testing.assert_allclose(run_region(halves.region, packed)[0], wanted, rtol=1e-5, atol=1e-4)
-    summed = unrolled(contractions_as_sums(halves.region), halves.axis)
+    summed = unrolled_axis(contractions_as_sums(halves.region), halves.axis)
     verify_region(summed)
     assert summed.extents[halves.axis] == 1
     np.testing.assert_allclose(run_region(summed, packed)[0], wanted, rtol=1e-5, atol=1e-4)
@@ -53,7 +53,7 @@ def test_only_one_sum_is_unrolled() -> None:
     region = contractions_as_sums(product(DType.F32, DType.I8).region)
     (fold,) = (s for s in region.stages if isinstance(s, Reduce))
     with pytest.raises(ValueError, match="a sum was expected"):
-        unrolled(region, next(a for a in range(3) if a not in fold.axes))
+        unrolled_axis(region, next(a for a in range(3) if a not in fold.axes))
     stages = tuple(replace(s, combiner="max") if s is fold else s for s in region.stages)
     with pytest.raises(ValueError, match="a sum was expected"):
-        unrolled(replace(region, stages=stages), fold.axes[0])
+        unrolled_axis(replace(region, stages=stages), fold.axes[0])

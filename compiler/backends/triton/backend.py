@@ -164,7 +164,9 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
         stored = {f"x{n}": v for n, v in enumerate(inputs)}
         stored |= {f"y{n}": results.get(v, v) for n, v in enumerate(built.outputs)}
         if self._fetches_ahead(built, kernel):
-            kernel = replace(kernel, fixed=_fixed(rule, stored))
+            kernel = replace(
+                kernel, fixed=_fixed(rule, stored, {f"x{n}": made.nbytes for n, made in constants.items()})
+            )
         name = self._named(self._aligned(kernel, stored), word_of(node))
         if kernel.product is not None and kernel.chosen is not None:
             self.entries.append(_by_torch(node, self.tuning, kernel.chosen))
@@ -231,10 +233,14 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
         return self._names[key]
 
 
-def _fixed(rule: LaunchRule, stored: Mapping[str, Value | None]) -> dict[str, int]:
-    """The bytes of a launch's constants by the names of the kernel's arguments, the small ones left out."""
+def _fixed(rule: LaunchRule, stored: Mapping[str, Value | None], anew: Mapping[str, int]) -> dict[str, int]:
+    """The bytes of a launch's constants by the names of the kernel's arguments, the small ones left out.
+
+    anew: the bytes of those that are stored for the kernel.
+    """
     values = {argument.name: stored.get(argument.name) for argument in rule.arguments}
-    found = {n: v.constant.array.nbytes for n, v in values.items() if v is not None and v.constant is not None}
+    known = {n: v.constant.array.nbytes for n, v in values.items() if v is not None and v.constant is not None}
+    found = {name: anew.get(name, nbytes) for name, nbytes in known.items()}
     return {name: nbytes for name, nbytes in found.items() if nbytes >= _WORTH_FETCHING}
 
 

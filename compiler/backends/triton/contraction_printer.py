@@ -86,6 +86,7 @@ class _Printer:
                 (schedule.block_k, contraction.points(self.inner)),
             )
         )
+        self.whole = not (self.outer and self.masks[2])  # blocks of the depth follow each other through all its axes
         self.bodies: list[Body] = []
         self.operands: dict[str, str] = {}
         self.blocks = self._tensor_blocks()
@@ -183,7 +184,7 @@ class _Printer:
             return
         stages = stages_of(self.region, [value])
         moving = self._moving(stages)
-        row = {} if self.masks[2] else one_row(self.tile.nest, moving, self.contraction.depth)
+        row = one_row(self.tile.nest, moving, self.contraction.depth) if self.whole else {}
         inner = self.contraction.depth[-1:] if row else self.inner
         rows, columns = (self.tile.rows, inner) if side is _LEFT else (inner, self.tile.columns)
         own_mask = self.masks[0] if side is _LEFT else self.masks[1]
@@ -227,9 +228,8 @@ class _Printer:
         if not s.bulk or s.slices > 1 or contraction.half is not None:
             self.operands |= dict.fromkeys((_LEFT.name, _RIGHT.name), "by pointers, as the schedule has it")
             return {}
-        whole = not (self.outer and self.masks[2])
         found = {
-            side.name: tensor_block(contraction, value, own, name, (size, s.block_k), whole=whole)
+            side.name: tensor_block(contraction, value, own, name, (size, s.block_k), whole=self.whole)
             for side, value, own, name, size in (
                 (_LEFT, contraction.left, self.tile.rows, "d0", s.block_m),
                 (_RIGHT, contraction.right, self.tile.columns, "d1", s.block_n),

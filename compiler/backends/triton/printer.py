@@ -335,7 +335,7 @@ class _Printer:
             first = slots.index(self.region.first_values[position])
             for number, text in enumerate(self._merged(position, self._accumulators(position)), first):
                 place = f"parts + (part * {len(slots)} + {number}) * ROWS"
-                self.body.line(f"kept(tl.broadcast_to({text}, [ROWS, 1]), {place}, ROWS, 1)")
+                self.body.line(f"kept(tl.broadcast_to({text}, [ROWS, 1]), {place}, None, ROWS, 1)")
         self.body.line(f"if comes_last({counters} + program, SPLIT):")
         self.body.indent += 1  # to the end of the kernel
         for position in reductions:

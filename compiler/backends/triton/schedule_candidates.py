@@ -79,11 +79,8 @@ def _neighbours(chosen: ContractionSchedule, matrix: bool, bulk: bool) -> Iterat
     yield replace(chosen, block_k=chosen.block_k * 2, stages=max(2, chosen.stages - 1))
     yield replace(chosen, stages=chosen.stages - 1 if matrix else 1)
     if chosen.slices > 1:
-        yield replace(chosen, slices=1, warps=chosen.warps // chosen.slices)
-    if chosen.split > 1:
-        yield replace(chosen, split=1)
-        yield replace(chosen, split=chosen.split // 2)
-    yield replace(chosen, slices=1, warps=chosen.warps // chosen.slices, split=chosen.split * 2)
+        whole = replace(chosen, slices=1, warps=chosen.warps // chosen.slices)
+        yield from (whole, replace(whole, split=chosen.split * 2))
     yield replace(chosen, block_k=chosen.block_k // 2, stages=chosen.stages + 1)
     yield replace(chosen, group=1)
 
@@ -94,8 +91,6 @@ def _fits_product(s: ContractionSchedule, sizes: Sizes, kind: DType, matrix: boo
     steps = inner * outer
     parts = s.slices * s.split
     if parts > 1 and not (isinstance(steps, int) and steps % s.slices == 0 and steps >= _PART_STEPS * parts):
-        return False
-    if s.split > 1 and not (isinstance(steps, int) and steps >= 2 * s.split):
         return False
     if s.split > 1 and _programs(s, sizes) > _RESIDENT * target.multiprocessors:  # each has memory for its part
         return False
@@ -119,15 +114,20 @@ def attention_candidates(
     """Schedules of attention; arguments as for `schedule_attention`."""
     chosen = schedule_attention(attention, dtype, target, precision)
     found = [chosen]
+    if chosen.split > 1:  # others have programs enough
+        found += [replace(chosen, split=split) for split in (chosen.split * 2, chosen.split // 2, 1)]
     for rows in (chosen.rows, chosen.rows // 2, chosen.rows * 2):
         for keys in (chosen.keys, chosen.keys // 2, chosen.keys * 2):
             found.append(replace(chosen, rows=rows, keys=keys))
-    found += [replace(s, warps=warps) for s in found[:4] for warps in (chosen.warps * 2, chosen.warps // 2)]
-    found += [replace(s, stages=stages) for s in found[:4] for stages in (chosen.stages + 1, chosen.stages - 1)]
+    found += [replace(s, warps=warps) for s in found[:5] for warps in (chosen.warps * 2, chosen.warps // 2)]
+    found += [replace(s, stages=stages) for s in found[:5] for stages in (chosen.stages + 1, chosen.stages - 1)]
     return _different(s for s in found if s is chosen or _fits_attention(s, attention, dtype, target))
 
 
 def _fits_attention(s: AttentionSchedule, attention: Attention, dtype: DType, target: GpuTarget) -> bool:
+    keys = attention.region.extents[attention.key]
+    if s.split > 1 and not (isinstance(keys, int) and keys >= s.split * s.keys and s.split <= _MOST_SPLIT):
+        return False
     if not (_LEAST <= s.rows <= 128 and _LEAST <= s.keys <= 128 and 4 <= s.warps <= 8 and 1 <= s.stages <= 3):
         return False
     return shared_bytes(s, attention, dtype) <= target.shared_per_block

@@ -124,3 +124,13 @@ def test_single_precision_has_no_matrix_unit_unless_it_may_round() -> None:
     sizes = Sizes(1, 1024, 1024, (1024,))
     assert schedule_contraction(sizes, DType.F32, "ieee", A100).block_k == 16
     assert schedule_contraction(sizes, DType.F32, "tf32", A100).block_k == 32
+
+
+def test_programs_alone_on_their_multiprocessors_have_more_blocks_on_their_way() -> None:
+    def stages(rows: int, columns: int, depth: int, gpu: str = "h100") -> int:
+        return schedule_contraction(Sizes(1, rows, columns, (depth,)), DType.F16, "ieee", gpu_target(gpu)).stages
+
+    assert stages(128, 2304, 768) == 5
+    assert stages(4096, 4096, 768) == 4  # many programs
+    assert stages(128, 2304, 128) == 4  # two steps
+    assert stages(128, 2304, 768, "mi300x") == 2

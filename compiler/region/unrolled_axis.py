@@ -10,10 +10,10 @@ from fusible.compiler.region.expr import Arg, Expr, apply
 from fusible.compiler.region.prune import moved_map, pruned, renamed_stage
 from fusible.compiler.region.region import Map, Reduce, Region, Stage, Store, value_symbol
 
-__all__ = ["unrolled"]
+__all__ = ["unrolled_axis"]
 
 
-def unrolled(region: Region, axis: int) -> Region:
+def unrolled_axis(region: Region, axis: int) -> Region:
     """The region without contractions in which one sum no longer folds `axis`, whose extent is then 1.
 
     What does not depend on the axis is computed once. Raises ValueError if something else than one sum of one value
