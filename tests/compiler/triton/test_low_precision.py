@@ -47,6 +47,14 @@ def test_a_weight_that_no_kernel_unpacks_is_folded() -> None:
     assert max(c.nbytes for c in exe.constants) == 128 * 72 * 2
 
 
+def test_what_another_target_cannot_multiply_is_converted() -> None:
+    alone, _, _ = compiled("quantised_product_of_float8")
+    both, made, _ = compiled("quantised_product_of_float8", fusible.Options(also=("cuda:sm_80",)))
+    assert ["float8e4nv" in "".join(exe.sources.values()) for exe in (alone, both)] == [True, False]
+    (first,), (second,) = (exe.run(made.inputs).values() for exe in (alone, both))
+    np.testing.assert_array_equal(first, second)
+
+
 def test_a_wrong_half_is_noticed() -> None:
     region = product(DType.F16, DType.I4, (9, 64, 40), real=DType.F16, zeros=(False, True)).region
     kernel = print_kernel(region, gpu_target("h100"), [1, 2, 3])
