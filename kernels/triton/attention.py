@@ -20,6 +20,8 @@ import triton.language as tl
 
 from fusible.kernels.triton.partial_sums import comes_last, kept, recalled
 
+LOG2_E = tl.constexpr(1.4426950408889634)
+"""Largest scores are kept as powers of two: exp(s - top) = 2 ** (s log2(e) - top log2(e)), one operation a score."""
 NAN_IF_EMPTY = tl.constexpr(0)
 """A query whose scores are all -infinity gives NaN, as a softmax does."""
 ZERO_IF_EMPTY = tl.constexpr(1)
@@ -33,21 +35,23 @@ and that function, where `tl.exp` also takes care of results below 2^-126."""
 
 @triton.jit
 def attend(q, q_row, q_column, k, k_row, k_column, v, v_row, v_column, first, queries, begin, end, keys, extra,
-           SCORE: tl.constexpr, FINISH: tl.constexpr, D: tl.constexpr, DV: tl.constexpr, BLOCK_D: tl.constexpr,
-           BLOCK_DV: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr, ROWS_FIT: tl.constexpr,
-           KEYS_FIT: tl.constexpr, EMPTY: tl.constexpr, PRECISION: tl.constexpr, SPLIT: tl.constexpr = 1,
-           part=0, workspace=None, counter=None):  # fmt: skip
+           AHEAD: tl.constexpr, SCORE: tl.constexpr, FINISH: tl.constexpr, D: tl.constexpr, DV: tl.constexpr,
+           BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr,
+           ROWS_FIT: tl.constexpr, KEYS_FIT: tl.constexpr, EMPTY: tl.constexpr, PRECISION: tl.constexpr,
+           SPLIT: tl.constexpr = 1, part=0, workspace=None, counter=None):  # fmt: skip
     """The queries first .. first + ROWS - 1 of one head, by one program.
 
     q [queries, D], k [keys, D], v [keys, DV]: addresses of first elements, all of one type (float16, bfloat16 or
     float32), and the steps along rows and columns, in elements. begin, end: the keys that these queries may attend at
     all, begin a multiple of KEYS; elsewhere SCORE would give -infinity.
 
-    SCORE(scores, r, c, in_rows, in_columns, extra): the scores, [ROWS, KEYS] in float32, at queries r [ROWS, 1] and
-    keys c [1, KEYS]. FINISH(sums, r, c, in_rows, in_columns, extra) stores the results [ROWS, BLOCK_DV] of queries r
-    and columns c. Where in_rows or in_columns is false there is no such query, key or column: nothing may be read or
-    written for it. BLOCK_D, BLOCK_DV, ROWS, KEYS: powers of two, at least 16. ROWS_FIT, KEYS_FIT: there is no such row
-    or key, which saves masks. EMPTY: see above. PRECISION: of the products, as tl.dot takes it.
+    AHEAD(r, c, in_rows, in_columns, extra): a tuple of what is loaded for the scores at queries r [ROWS, 1] and keys c
+    [1, KEYS]: before the product, which then hides how long that takes. SCORE(scores, ahead, r, c, in_rows,
+    in_columns, extra): the scores there, [ROWS, KEYS] in float32. FINISH(sums, r, c, in_rows, in_columns, extra)
+    stores the results [ROWS, BLOCK_DV] of queries r and columns c. Where in_rows or in_columns is false there is no
+    such query, key or column: nothing may be read or written for it. BLOCK_D, BLOCK_DV, ROWS, KEYS: powers of two, at
+    least 16. ROWS_FIT, KEYS_FIT: there is no such row or key, which saves masks. EMPTY: see above. PRECISION: of the
+    products, as tl.dot takes it.
 
     SPLIT: so many programs take these queries, each with a share of the keys; part: which of them this is. The last to
     finish joins what all found and calls FINISH. workspace: memory for SPLIT times ROWS (BLOCK_DV + 2) float32;
@@ -70,11 +74,12 @@ def attend(q, q_row, q_column, k, k_row, k_column, v, v_row, v_column, first, qu
     for start in range(begin, end, KEYS):
         c = start + tl.arange(0, KEYS)
         in_keys = c < keys
+        ahead = AHEAD(r, c[None, :], in_rows, in_keys[None, :], extra)
         turned = load_block(
             k + c[None, :] * k_row + d[:, None] * k_column, in_keys[None, :], in_head[:, None], KEYS_FIT, D == BLOCK_D
         )
         scores = tl.dot(block, turned, input_precision=PRECISION)
-        scores = SCORE(scores, r, c[None, :], in_rows, in_keys[None, :], extra)
+        scores = SCORE(scores, ahead, r, c[None, :], in_rows, in_keys[None, :], extra)
         if not KEYS_FIT:
             scores = tl.where(in_keys[None, :], scores, -float("inf"))
         new_top = tl.maximum(top, tl.max(scores, 1, keep_dims=True) * LOG2_E)
@@ -133,28 +138,37 @@ def load_block(pointers, in_rows, in_columns, ROWS_FIT: tl.constexpr, COLUMNS_FI
 
 @triton.jit
 def divided(sums, total, EMPTY: tl.constexpr):
-    """sums / total, for a query that attends no key what EMPTY says."""
+    """sums / total, by one rounded quotient a query; for a query that attends no key what EMPTY says."""
     if EMPTY == NAN_IF_EMPTY:
-        return tl.div_rn(sums, tl.broadcast_to(total, sums.shape))
+        return sums * tl.div_rn(tl.full(total.shape, 1.0, tl.float32), total)
     else:
         if EMPTY == ZERO_IF_EMPTY:
             empty = total == 0
         else:
             empty = ~(total > 0)
-        safe = tl.broadcast_to(tl.where(empty, 1.0, total), sums.shape)
-        return tl.where(empty, 0.0, tl.div_rn(sums, safe))
+        part = tl.div_rn(tl.full(total.shape, 1.0, tl.float32), tl.where(empty, 1.0, total))
+        return tl.where(empty, 0.0, sums * part)
 
 
 @triton.jit
-def scaled(scores, r, c, in_rows, in_columns, extra):
+def mask_ahead(r, c, in_rows, in_columns, extra):
+    """What `scaled` adds to the scores, if there is a mask."""
+    if extra[4] is not None:
+        mask = tl.load(extra[4] + r * extra[5] + c * extra[6], mask=in_rows & in_columns, other=0.0)
+    else:
+        mask = 0.0
+    return (mask,)
+
+
+@triton.jit
+def scaled(scores, ahead, r, c, in_rows, in_columns, extra):
     """A score hook: score * scale, plus a mask if there is one, with no key behind its query if CAUSAL.
 
     extra: (out, out_row, out_column, scale, mask or None, its row step, its column step, CAUSAL, keys - queries).
     """
     scores = scores * extra[3]
     if extra[4] is not None:
-        at = extra[4] + r * extra[5] + c * extra[6]
-        scores += tl.load(at, mask=in_rows & in_columns, other=0.0).to(tl.float32)
+        scores += ahead[0].to(tl.float32)
     if extra[7]:
         scores = tl.where(c <= r + extra[8], scores, -float("inf"))
     return scores
@@ -191,6 +205,6 @@ def attention(q, k, v, mask, out, queries, keys, heads, group, scale,
         q + batch * q_batch + head * q_head, q_row, 1,
         k + batch * k_batch + head // group * k_head, k_row, 1,
         v + batch * v_batch + head // group * v_head, v_row, 1,
-        first, queries, 0, end, keys, extra, scaled, stored, D, DV, BLOCK_D, BLOCK_DV, ROWS, KEYS, False, False,
-        ZERO_IF_EMPTY, PRECISION,
+        first, queries, 0, end, keys, extra, mask_ahead, scaled, stored, D, DV, BLOCK_D, BLOCK_DV, ROWS, KEYS, False,
+        False, ZERO_IF_EMPTY, PRECISION,
     )  # fmt: skip

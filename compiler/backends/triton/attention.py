@@ -20,7 +20,7 @@ from fusible.compiler.backends.attention import (
 )
 from fusible.compiler.backends.cpu.nest import Access, NotPrintable, flat_nest
 from fusible.compiler.backends.triton.anonymous import anonymous
-from fusible.compiler.backends.triton.body import Body
+from fusible.compiler.backends.triton.body import Body, widened
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.launch import (
     POINTER_TYPES,
@@ -38,7 +38,7 @@ from fusible.compiler.backends.triton.tile import check_element_types, tile_over
 from fusible.compiler.ir.symbol_values import substitute
 from fusible.compiler.ir.symbols import Dim, bounds_of
 from fusible.compiler.ir.types import DType
-from fusible.compiler.region.region import Load, Region
+from fusible.compiler.region.region import Load, Region, operands_of
 from fusible.compiler.region.text import region_text
 
 __all__ = ["attention_in", "print_attention"]
@@ -118,9 +118,10 @@ class _Printer:
         self.keys_fit = _divides(schedule.keys, self.region.extents[attention.key])
         fits = _power(self._extent(attention.column)) == self._extent(attention.column)
         self.score = Body(tile_over(self.nest, row, (attention.key,)), (not self.rows_fit, not self.keys_fit))
+        self.ahead = Body(self.score.tile, self.score.masks)
         self.finish = Body(tile_over(self.nest, row, (attention.column,)), (not self.rows_fit, not fits))
         self.wide = self.kernel.tile.wide
-        for body, column in ((self.score, attention.key), (self.finish, attention.column)):
+        for body, column in ((self.ahead, attention.key), (self.score, attention.key), (self.finish, attention.column)):
             self._name_axes(body, column)
 
     def _extent(self, axis: int | None) -> Dim:
@@ -141,7 +142,7 @@ class _Printer:
         arguments = self._arguments()
         split = self.schedule.split
         constants = {"ROWS": self.schedule.rows, "KEYS": self.schedule.keys, "SPLIT": split}
-        facts = tuple(dict.fromkeys([*self._facts(), *self.score.facts, *self.finish.facts]))
+        facts = tuple(dict.fromkeys([*self._facts(), *self.ahead.facts, *self.score.facts, *self.finish.facts]))
         blocks: list[tuple[Dim, int]] = [(self._extent(self.attention.query), self.schedule.rows)]
         blocks += [*((self.region.extents[axis], 1) for axis in self.attention.leading), (split, 1)]
         rule = LaunchRule(
@@ -155,7 +156,7 @@ class _Printer:
         return self.schedule.rows * (_power(self._extent(self.attention.column)) + 2)
 
     def _source(self, arguments: Sequence[Argument], constants: dict[str, int]) -> str:
-        bodies = (self.score, self.finish, self.kernel)
+        bodies = (self.ahead, self.score, self.finish, self.kernel)
         functions = {k: text for body in bodies for k, text in (*body.dims.functions.items(), *body.functions.items())}
         imports = ["import triton", "import triton.language as tl"]
         if functions.pop("libdevice", None) is not None:
@@ -163,21 +164,27 @@ class _Printer:
         imports += ["", template_import("attention", [_EMPTY[self.attention.guard], "attend"])]
         parameters = ", ".join([*(a.name for a in arguments), *(f"{c}: tl.constexpr" for c in constants)])
         head = ['"""One kernel, printed from this region:', "", region_text(self.region), '"""', "", *imports]
-        hooks = [self._hook("score", self.score), self._hook("finish", self.finish)]
+        hooks = [
+            self._hook("ahead(", self.ahead), self._hook("score(scores, ahead, ", self.score),
+            self._hook("finish(sums, ", self.finish),
+        ]  # fmt: skip
         kernel = "\n".join([f"@triton.jit\ndef {self.name}({parameters}):", *self.kernel.lines])
         return "\n".join(["\n".join(head), "", "", *(f"{f}\n" for f in functions.values()), *hooks, kernel, ""])
 
+    @property
+    def _hooks(self) -> tuple[Body, Body, Body]:
+        return self.ahead, self.score, self.finish
+
     def _hook(self, name: str, body: Body) -> str:
         unpacked = [f"    {part} = extra[{n}]" for n, part in enumerate(self._extra())]
-        argument = "sums" if body is self.finish else "scores"
-        head = f"@triton.jit\ndef {name}({argument}, r, c, in_rows, in_columns, extra):"
+        head = f"@triton.jit\ndef {name}r, c, in_rows, in_columns, extra):"
         return "\n".join([head, *unpacked, *body.lines, "", ""])
 
     def _extra(self) -> list[str]:
         """What the hooks are handed over: addresses, sizes, the indices of batch and head."""
         read = dict.fromkeys(access.buffer for access in self.nest.loads.values())
         names = [f"x{n}" for n in read] + [f"y{n}" for n in range(len(self.region.outputs))]
-        names += [n for n in self.symbols if n in self.score.names.shapes or n in self.finish.names.shapes]
+        names += [n for n in self.symbols if any(n in b.names.shapes for b in self._hooks)]
         return [*names, *(f"i{axis}" for axis in self.attention.leading)]
 
     def _arguments(self) -> tuple[Argument, ...]:
@@ -185,19 +192,33 @@ class _Printer:
         found += [Argument(f"y{n}", POINTER_TYPES[b.dtype], None, 16) for n, b in enumerate(self.region.outputs)]
         if self.schedule.split > 1:
             found += workspace_arguments(_SUM)
-        used = {n for body in (self.score, self.finish, self.kernel) for n in body.names.shapes}
+        used = {n for body in (*self._hooks, self.kernel) for n in body.names.shapes}
         kind = "i64" if self.wide else "i32"
         return (*found, *(Argument(name, kind, dim) for name, dim in self.symbols.items() if name in used))
 
     # Hooks
 
     def _score(self) -> None:
-        """The stages between the first product and the softmax."""
-        attention = self.attention
-        product = self.region.first_values[attention.scores]
+        """The stages between the first product and the softmax; what they load, before the product."""
+        attention, firsts = self.attention, self.region.first_values
+        product = firsts[attention.scores]
+        stages = leading_to(self.region, attention.softened, product)
+        early = [p for p in stages if isinstance(s := self.region.stages[p], Load) and not operands_of(s)]
+        self.ahead.raw = True
+        for position in early:
+            self.ahead.stage(position)
+            value = firsts[position]
+            code = self.ahead.values[value]
+            loaded = code if code.is_literal else widened(code.text, code.dtype)
+            self.score.define(value, loaded, self.ahead.spreads[value])
+        names = [code.text for p in early if not (code := self.ahead.values[firsts[p]]).is_literal]
+        self.ahead.line(f"return ({', '.join(names or ['r'])},)")
+        before, self.score.lines = self.score.lines, [f"    {', '.join(names)}, = ahead"] if names else []
+        self.score.lines += before
         self.score.define(product, Code(self._scaled(), DType.F32), (True, True))
-        for position in leading_to(self.region, attention.softened, product):
-            self.score.stage(position)
+        for position in stages:
+            if position not in early:
+                self.score.stage(position)
         self.score.line(f"return {self.score.tensor(attention.softened, DType.F32, (True, True))}")
 
     def _scaled(self) -> str:
@@ -257,7 +278,7 @@ class _Printer:
         for name, operand in zip("qkv", operands, strict=True):
             body.line(f"    {name}, {operand.row}, {operand.column},")
         size, width = (self._extent(a) for a in (attention.size, attention.column))
-        body.line(f"    first, {body.dim(queries)}, begin, end, {body.dim(keys)}, extra, score, finish,")
+        body.line(f"    first, {body.dim(queries)}, begin, end, {body.dim(keys)}, extra, ahead, score, finish,")
         body.line(f"    {size}, {width}, {_power(size)}, {_power(width)}, ROWS, KEYS,")
         body.line(f'    {self.rows_fit}, {self.keys_fit}, {_EMPTY[attention.guard]}, "{self.precision}", SPLIT,')
         if self.schedule.split > 1:

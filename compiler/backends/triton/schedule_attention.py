@@ -21,6 +21,8 @@ __all__ = ["AttentionSchedule", "schedule_attention", "shared_bytes"]
 
 _LEAST = 16  # rows, columns and depth of a product of tiles
 _FEW_ROWS = 32  # rows of a block that is not worth many operations: keys only pass by
+_SHORT = 512  # keys that are rather read again by other programs than shared out among them
+_FEW_ROWS_KEYS = 128  # of a step of such a block: fewer steps, and what is computed in one still fits registers
 _MOST_STAGES = 3
 _UNKNOWN = 2048  # keys that a dynamic extent counts as
 _SPLITS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
@@ -63,6 +65,12 @@ def schedule_attention(
     rows = min(rows, most)
     while rows > 64 and _programs(queries, rows, heads) < target.multiprocessors:
         rows //= 2
+    known = extents[attention.key]
+    if dtype is not DType.F32 and isinstance(known, int) and known <= _SHORT:
+        fewer = _fewer_rows(rows, queries, heads, target)
+        if fewer < rows and max(size, width) <= 64:
+            keys = _FEW_ROWS_KEYS
+        rows = fewer
     if rows < 64:
         warps = min(warps, 4)
     stages = 1
@@ -74,12 +82,21 @@ def schedule_attention(
             stages -= 1
         else:
             keys //= 2
-    known = extents[attention.key]
     if isinstance(known, int):
         keys = min(keys, _power(known))
     made = AttentionSchedule(rows, keys, warps, stages)
     kind = _KINDS.get(dtype, MatrixType.TF32 if precision == "tf32" else None)
     return replace(made, split=_split(made, attention, kind, item, target))
+
+
+def _fewer_rows(rows: int, queries: Dim, heads: Dim, target: GpuTarget) -> int:
+    """Fewer rows than Hopper's instruction has, where multiprocessors would idle: what a warp computes is what takes.
+
+    Each halving doubles how often keys and values are read, so it must leave ever more programs to be wished for.
+    """
+    while _LEAST < rows <= 64 and _programs(queries, rows, heads) * 128 // rows <= target.multiprocessors:
+        rows //= 2
+    return rows
 
 
 def _split(made: AttentionSchedule, attention: Attention, kind: MatrixType | None, item: int, target: GpuTarget) -> int:

@@ -76,6 +76,24 @@ def test_parts_in_one_place_are_noticed() -> None:
         check_attention(one, PrintedKernel(wrong, kernel.rule))
 
 
+def test_few_programs_have_fewer_rows_and_longer_steps() -> None:
+    """12 heads of 128 queries: 48 programs of 32 rows and one step, in place of 24 of 64 rows and two."""
+    one = cached(128, 128, 12, 12)
+    kernel = print_kernel(one.region, H100)
+    few, many = kernel.rule, print_kernel(cached(128, 128, 96, 96).region, H100).rule
+    assert (few.constants["ROWS"], few.constants["KEYS"], few.programs({})) == (32, 128, 48)
+    assert (many.constants["ROWS"], many.constants["KEYS"], many.programs({})) == (64, 64, 192)
+    check_attention(one, kernel)
+
+
+def test_what_scores_need_is_loaded_before_their_product() -> None:
+    one = made("bool_mask")
+    ahead, _, score = print_kernel(one.region, H100).source.partition("def ahead")[2].partition("def score")
+    assert "tl.load(" in ahead and "tl.load(" not in score.partition("def finish")[0]
+    report = built(print_kernel(one.region, H100), H100).report
+    assert report.spilled == 0
+
+
 def test_masks_stand_only_where_blocks_do_not_divide() -> None:
     m = _Maker(1)
     y = m("attention", *(m.x(1, 2, n, 32) for n in (64, 96, 96)))
