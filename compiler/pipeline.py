@@ -10,6 +10,7 @@ from fusible.passes.canonicalise import canonicalise
 from fusible.passes.common_subexpressions import CommonSubexpressions
 from fusible.passes.convert_precision import ConvertPrecision
 from fusible.passes.copy_images import CopyImages
+from fusible.passes.copy_results import CopyResults
 from fusible.passes.dead_code import DeadCode
 from fusible.passes.expand_results import ExpandResults
 from fusible.passes.fold_batch_norm import fold_batch_norm
@@ -62,7 +63,7 @@ def pipeline(target: str = "auto", *, plugins: bool = True) -> Pipeline:
                 DeadCode(),
             ],
             Phase.FUSE: _fusing(target),
-            Phase.LOWER: [CopyImages()] if target != "numpy" else [],
+            Phase.LOWER: _lowering(target),
         },
         cycles=[Phase.CANONICAL],
     )
@@ -81,3 +82,10 @@ def _fusing(target: str) -> list[Pass]:
     # Precision comes behind what makes new weights, before what groups nodes.
     forms: list[Pass] = [ExpandResults(), shape_convolutions(short_lines=False), MergeSiblings(), SplitSlices()]
     return [*forms, ConvertPrecision(), DeadCode(), *groups]
+
+
+def _lowering(target: str) -> list[Pass]:
+    """What copies values for the sake of where they lie; devices have views of their own for outputs."""
+    if target == "numpy":
+        return []
+    return [CopyImages(), CopyResults()] if target == "cpu" else [CopyImages()]
