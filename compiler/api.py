@@ -9,7 +9,6 @@ import onnx
 
 from fusible.compiler.backends.cpu.backend import CpuBackend
 from fusible.compiler.backends.numpy import NumpyBackend
-from fusible.compiler.backends.triton.backend import TritonBackend
 from fusible.compiler.frontend.convert import import_model
 from fusible.compiler.frontend.load import load_model
 from fusible.compiler.frontend.signature import ShapeRequest
@@ -88,6 +87,9 @@ def compile_with(
 def _backend(target: str, options: Options) -> NumpyBackend:
     gpu = triton_gpu(target)
     if gpu is not None:
+        # Modules for Triton kernels take as long to import as the rest of the compiler: other targets do without.
+        from fusible.compiler.backends.triton.backend import TritonBackend  # noqa: PLC0415
+
         return TritonBackend(target, gpu, options.products)
     if target == "cpu":
         exact = options.exactness is Exactness.EXACT
