@@ -61,6 +61,7 @@ class _Search:
         self.group: dict[Node, list[Node]] = {}
         self.target = str(context.target.get("name", ""))
         self.results = set(graph.outputs)
+        self.views: dict[Node, bool] = {}
 
     def groups(self) -> list[list[Node]]:
         """The groups, in the order of their last nodes; a view that was copied into readers is in several."""
@@ -69,8 +70,14 @@ class _Search:
             if _candidate(node) and replacement_kernel(node, self.target) is None:
                 self.group[node] = self._grown(node)
         found = {id(g): g for g in self.group.values()}
-        absorbed = {id(n) for g in found.values() for n in g[:-1] if not _is_view(n) or self._all_inside(n)}
+        absorbed = {id(n) for g in found.values() for n in g[:-1] if not self._is_view(n) or self._all_inside(n)}
         return [g for g in found.values() if id(g[-1]) not in absorbed]
+
+    def _is_view(self, node: Node) -> bool:
+        """As `_is_view`, which is asked of a node again and again."""
+        if node not in self.views:
+            self.views[node] = _is_view(node)
+        return self.views[node]
 
     def _all_inside(self, node: Node) -> bool:
         """True if every reader of a view has a copy of its own."""
@@ -134,7 +141,7 @@ class _Search:
     def _claim(self, members: list[Node]) -> None:
         """Make members one group; views that stand for themselves may be in others as well."""
         for node in members:
-            if node in self.group and not all(_is_view(n) for n in self.group[node]):
+            if node in self.group and not all(self._is_view(n) for n in self.group[node]):
                 self.group[node] = members
 
     def _only_reader(self, value: Value | None, *readers: Node) -> list[Node] | None:
@@ -153,10 +160,10 @@ class _Search:
             producer = waiting.pop()
             if producer is None or producer not in self.group or producer in members | found:
                 continue
-            if _is_view(producer):
-                taken = all(_is_view(n) for n in self.group[producer])
+            if self._is_view(producer):
+                taken = all(self._is_view(n) for n in self.group[producer])
             else:
-                alone = all(_is_view(n) or is_scale(n) for n in self.group[producer])
+                alone = all(self._is_view(n) or is_scale(n) for n in self.group[producer])
                 taken = scales and alone and producer.output not in self.results
                 taken = taken and set(producer.output.users) <= members | found
             if taken:
@@ -166,7 +173,7 @@ class _Search:
 
     def _refusal(self, value: Value, node: Node, drawn: Sequence[Node], members: Sequence[Node]) -> str | None:
         """Why the producer's group stays outside, or None."""
-        views = all(_is_view(n) for n in drawn)
+        views = all(self._is_view(n) for n in drawn)
         if value in self.results and not views:
             return "the value is an output of the model"
         readers = [user for user in value.users if user is not node and user not in members]

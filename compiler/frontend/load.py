@@ -126,12 +126,15 @@ def tensor_constant(tensor: TensorProto, folder: Path | None, limits: Limits, wh
     if tensor.data_location == TensorProto.EXTERNAL:
         return _external(tensor, dtype, shape, count, folder, where)
     filled = [f for f in _DATA_FIELDS if len(getattr(tensor, f))]
-    if tensor.HasField("raw_data") and tensor.raw_data:
+    raw = tensor.raw_data if tensor.HasField("raw_data") else b""  # each access is a copy
+    if raw:
         if filled:
             raise InvalidModel(f"{where}: has raw_data and {filled[0]}; only one may be filled")
-        _check_length(len(tensor.raw_data), _stored_bytes(dtype, count), "bytes of raw_data", where)
+        _check_length(len(raw), _stored_bytes(dtype, count), "bytes of raw_data", where)
         if dtype is DType.STRING:
             raise InvalidModel(f"{where}: a string tensor cannot use raw_data")
+        if dtype not in _BITS:
+            return Constant(np.frombuffer(raw, dtype.numpy).reshape(shape))
     else:
         if len(filled) > 1:
             raise InvalidModel(f"{where}: has both {filled[0]} and {filled[1]}; only one may be filled")

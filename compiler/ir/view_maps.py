@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from fusible.compiler.ir.extents import is_negative
-from fusible.compiler.ir.symbols import Dim, floordiv, maximum, minimum, modulo, product
+from fusible.compiler.ir.symbol_values import symbols_of
+from fusible.compiler.ir.symbols import Dim, Symbol, floordiv, maximum, minimum, modulo, product
 from fusible.compiler.region.index import Bound, IndexMap, Indirect, axis, loaded
 
 __all__ = [
@@ -30,6 +32,13 @@ def reshape_map(old: Sequence[Dim], new: Sequence[Dim]) -> IndexMap:
     Where a run of old dimensions has the product of a run of new ones, the position is taken within the two runs, so
     that unchanged dimensions map to themselves.
     """
+    symbols = tuple(s for dim in (*old, *new) for s in symbols_of(dim))
+    return _reshape_map(tuple(old), tuple(new), symbols)
+
+
+@lru_cache(maxsize=4096)
+def _reshape_map(old: tuple[Dim, ...], new: tuple[Dim, ...], symbols: tuple[Symbol, ...]) -> IndexMap:
+    """symbols: those of the shapes, which are equal by name alone; their bounds decide too."""
     if 0 in old or 0 in new:
         return IndexMap((0,) * len(old))
     components: list[Dim] = []

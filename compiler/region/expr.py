@@ -115,7 +115,7 @@ def arguments(expr: Expr) -> set[int]:
 
 def renumbered(expr: Expr, numbers: Mapping[int, int]) -> Expr:
     """The expression with `Arg(n)` replaced by `Arg(numbers[n])`."""
-    return replaced(expr, {old: Arg(new) for old, new in numbers.items()})
+    return replaced(expr, {old: Arg(numbers[old]) for old in arguments(expr)})
 
 
 def replaced(expr: Expr, operands: Mapping[int, Expr]) -> Expr:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, dim_text
 __all__ = ["Bound", "IndexMap", "Indirect", "axis", "gather", "identity", "loaded"]
 
 
+@lru_cache(maxsize=1024)
 def axis(number: int) -> SymInt:
     """The symbol of iteration axis `number`."""
     return SymInt.of(Symbol(f"i{number}"))
