@@ -52,8 +52,12 @@ def substitute(value: Dim, values: Mapping[str, Dim]) -> Dim:
     """Replace symbols by name; the result is normalised again."""
     if isinstance(value, int):
         return value
-    if not any(_changes(s, values) for s in symbols_of(value)):
-        return value
+    for symbol in symbols_of(value):
+        new = values.get(symbol.name)
+        if new is not None and new is not SymInt.of(symbol):
+            break
+    else:
+        return value  # nothing but the symbols themselves, with their bounds, would take their places
     result: Dim = 0
     for monomial, coefficient in value.terms:
         term: Dim = coefficient
@@ -64,12 +68,6 @@ def substitute(value: Dim, values: Mapping[str, Dim]) -> Dim:
                 term = term * FOLD[atom.function](*(substitute(a, values) for a in atom.args))
         result = result + term
     return result
-
-
-def _changes(symbol: Symbol, values: Mapping[str, Dim]) -> bool:
-    """True if something else than the symbol itself, with its bounds, is to take its place."""
-    new = values.get(symbol.name)
-    return new is not None and new is not SymInt.of(symbol)
 
 
 def evaluate(value: Dim, env: Mapping[str, Any]) -> Any:
