@@ -233,8 +233,25 @@ def _reads(node: Node, definition: Definition, unknown: list[str]) -> list[Dim]:
             size = _bytes(value, unknown)
             if isinstance(definition, View) and index in definition.operands:
                 size = minimum(size, result)
+            elif node.op.name == "fused":
+                size = minimum(size, _looked_at(node.subgraphs[0].inputs[index], node.subgraphs[0]))
         found.append(size)
     return found
+
+
+def _looked_at(value: Value, group: Graph) -> Dim:
+    """The bytes of a value that a group reads at most: of what only views look at, those that their readers read."""
+    whole = _bytes(value, [])
+    if value in group.outputs:
+        return whole
+    parts: list[Dim] = []
+    for reader in value.users:
+        definition = reader.op.definition(reader)
+        places = [n for n, operand in enumerate(reader.inputs) if operand is value]
+        if not isinstance(definition, View) or not set(places) <= set(definition.operands):
+            return whole
+        parts += [_looked_at(output, group) for output in reader.outputs]
+    return minimum(whole, _total(parts))
 
 
 def _writes(node: Node, unknown: list[str]) -> list[Dim]:

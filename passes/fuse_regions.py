@@ -61,7 +61,7 @@ class _Search:
         self.group: dict[Node, list[Node]] = {}
         self.target = str(context.target.get("name", ""))
         self.results = set(graph.outputs)
-        self.views: dict[Node, bool] = {}
+        self.views: dict[Node, bool] = {}  # nodes stay as they are until all groups are found
 
     def groups(self) -> list[list[Node]]:
         """The groups, in the order of their last nodes; a view that was copied into readers is in several."""
@@ -205,6 +205,8 @@ def _repetition(value: Value, node: Node, drawn: Sequence[Node]) -> str | None:
         case Reduce(index=index):
             if index.bounds or any(len(_axes(c)) > 1 for c in index.components):
                 return "windows overlap: an element would be computed several times"
+        case View() if _is_shuffled(node):
+            return None  # each element of its operands is in the result once
         case View():
             if any(m.indirect for m in definition.maps):
                 return "elements are read where data say, perhaps several times"
@@ -213,6 +215,13 @@ def _repetition(value: Value, node: Node, drawn: Sequence[Node]) -> str | None:
     if not isinstance(definition, (Reduce, Composite)) and not reduces and _larger(sizes[1], sizes[0]):
         return "it is broadcast: each element would be computed many times"
     return None
+
+
+def _is_shuffled(join: Node) -> bool:
+    """True for a concatenation that is only read in another order: its operands cannot be stored side by side."""
+    readers = join.output.users
+    views = [n for reader in readers[:1] for n in (reader, *(u for o in reader.outputs for u in o.users))]
+    return join.op.name == "concat" and len(readers) == 1 and [n.op.name for n in views] == ["reshape", "transpose"]
 
 
 def _slides(node: Node, contraction: Contraction) -> bool:

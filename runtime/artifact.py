@@ -163,7 +163,7 @@ def _device(data: Mapping[str, Any], parts: Mapping[str, np.ndarray], digests: M
 
 def _report_json(report: Report) -> dict[str, Any]:
     """The report without times, which would make two compilations of one model differ."""
-    data = asdict(report)
+    data = report.to_data()
     data["passes"] = [{k: v for k, v in row.items() if k != "seconds"} for row in data["passes"]]
     return data
 

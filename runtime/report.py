@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ class Report:
     steps; notes: anything loud; host: steps of a native target that call NumPy, with the reason; gpu: of a GPU target,
     what its kernels' code shows and predicted times, {} for others. `flops` and `bytes` of kernels and cost are static:
     a number, an expression over sizes as text, or None where operations are not known; `language` says what a kernel is
-    written in: numpy, c or triton; views of the same memory have none. The row of an `if` or `loop` covers the rows of
-    its sub-plans.
+    written in: numpy, c or triton; views of the same memory have none. `configuration` is a Triton kernel's, `chosen`
+    how it was: "measured" by a tuner, or by the "static" model; `key` is its name in tuning lockfiles. The row of an
+    `if` or `loop` covers the rows of its sub-plans.
     """
 
     fusions: tuple[Mapping[str, Any], ...] = ()
@@ -35,9 +36,13 @@ class Report:
     host: tuple[Mapping[str, Any], ...] = ()
     gpu: Mapping[str, Any] = field(default_factory=dict)
 
+    def to_data(self) -> dict[str, Any]:
+        """The fields by name, not copied: rows are JSON types already, and there are thousands."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+
     def to_json(self) -> str:
         """Everything as one JSON text, keys sorted."""
-        return json.dumps(asdict(self), sort_keys=True, indent=1)
+        return json.dumps(self.to_data(), sort_keys=True, indent=1)
 
     def to_html(self, path: str | PathLike[str]) -> None:
         """Write one page with a table per section; it needs no network."""

@@ -13,7 +13,7 @@ from enum import Enum
 from fusible.compiler.backends.cpu.c_dims import coefficient
 from fusible.compiler.backends.cpu.nest import Access, NotPrintable
 from fusible.compiler.ir.symbol_values import substitute, symbols_of
-from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, floordiv
+from fusible.compiler.ir.symbols import Call, Dim, Symbol, SymInt, dim_text, floordiv
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.expr import Apply, Arg, Convert, Expr, Literal
 from fusible.compiler.region.prune import moved_map, renamed_stage
@@ -79,7 +79,10 @@ class Window:
 
 
 def attention_of(region: Region, elements: Collection[DType] = (DType.F32,)) -> Attention:
-    """The attention that a region is, with operands of these element types. Raises NotPrintable."""
+    """The attention that a region is, with operands of these element types. Raises NotPrintable.
+
+    Its region is another one where heads lie side by side in the rows of the operands: they get an axis of their own.
+    """
     if len(region.contractions) != 2:
         raise NotPrintable("it has several contractions")
     first, last = region.contractions
@@ -94,12 +97,46 @@ def attention_of(region: Region, elements: Collection[DType] = (DType.F32,)) -> 
     (q, q_scale), (k, k_scale) = (finder.scaled_load(value) for value in scores.args)
     if key in finder.space(q):
         q, k = k, q
+    apart = _heads_apart(region, (q, k), v, finder)
+    if apart is not None:
+        return attention_of(apart, elements)
     space = region.spaces[region.first_values[last]]
     query, leading, column = finder.axes(q, k, v, key, size, space)
     finder.check_closed({first, last, q, k, v, *softmax, *finder.path})
     return Attention(
         region, q, k, v, first, softened, last, q_scale * k_scale, leading, query, key, column, size, guard
     )
+
+
+def _heads_apart(region: Region, scored: Collection[int], v: int, finder: _Finder) -> Region | None:
+    """The region with columns that are those of all heads as an axis of heads and one of columns; None for others.
+
+    In rows [tokens, heads * size], as the operator Attention takes them, one axis of the result goes through both, and
+    what the scores are made of tells the heads apart by dividing.
+    """
+    shared = finder.space(v) & frozenset().union(*map(finder.space, scored))
+    if finder.space(v) - frozenset().union(*map(finder.space, scored)):
+        return None
+    for axis in sorted(shared):
+        maps = [stage.map for stage in (region.stages[p] for p in scored) if isinstance(stage, Load)]
+        widths = {w for map_ in maps for component in map_.components for w in _divisors(component, f"i{axis}")}
+        width, extent = min(widths, default=1), region.extents[axis]
+        if width > 1 and isinstance(extent, int) and extent % width == 0 and all(w % width == 0 for w in widths):
+            return _split_axis(region, axis, width)
+    return None
+
+
+def _divisors(dim: Dim, name: str) -> Iterator[int]:
+    """The numbers by which an expression divides a symbol, rounding down."""
+    if isinstance(dim, int):
+        return
+    for atom in (atom for monomial, _ in dim.terms for atom in monomial):
+        if isinstance(atom, Call):
+            dividend, divisor = atom.args
+            if atom.function == "floordiv" and isinstance(divisor, int) and dim_text(dividend) == name:
+                yield divisor
+            for argument in atom.args:
+                yield from _divisors(argument, name)
 
 
 def heads_as_queries(attention: Attention) -> Region | None:

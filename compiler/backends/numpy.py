@@ -22,6 +22,7 @@ from fusible.compiler.ir.types import DType, OptionalType, SequenceType, TensorT
 from fusible.compiler.region.build import is_elementwise, region_of
 from fusible.errors import LoweringError
 from fusible.passes.ledger import Entry
+from fusible.runtime.native.program import NativeCode
 
 __all__ = ["NumpyBackend", "writes_buffers"]
 
@@ -63,9 +64,21 @@ class NumpyBackend:
         """True for a node that needs no step, because its operands lie where its result is: none does."""
         return False
 
+    def native_code(self) -> NativeCode | None:
+        """The C of all kernels that were emitted; None if there is none."""
+        return None
+
+    def notes(self) -> list[str]:
+        """What the report should say of what was emitted, beyond `host` and `entries`."""
+        return []
+
     def language(self, kernel: str) -> str:
         """What an emitted kernel is written in: numpy, c or triton."""
         return "numpy"
+
+    def kernel_facts(self, kernel: str) -> dict[str, object]:
+        """What the report says of an emitted kernel beside its name."""
+        return {"language": self.language(kernel)}
 
     def emit(self, node: Node, name: str) -> Emitted:
         """The function for one node."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import stat
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,7 +121,8 @@ def _parsed(data: bytes | mmap.mmap, what: str, limits: Limits, folder: Path | N
         raise InvalidModel(f"{what} is empty")
     cut = cut_out(memoryview(data)) if len(data) >= _MAPPED_BYTES else None
     try:
-        proto: onnx.ModelProto = onnx.ModelProto.FromString(data[:] if cut is None else cut.message)
+        content = memoryview(data) if cut is None else cut.message
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(content)  # type: ignore[arg-type]  # it takes any buffer
     except DecodeError as error:
         raise InvalidModel(f"{what} is no ONNX model: {error}") from error
     if not proto.HasField("graph"):
@@ -151,7 +153,7 @@ def tensor_constant(
         if dtype is DType.STRING:
             raise InvalidModel(f"{where}: a string tensor cannot use raw_data")
         if dtype not in _BITS:
-            array = np.frombuffer(raw, dtype.numpy).reshape(shape)
+            array = _of_bytes(raw, dtype).reshape(shape)
             return Constant(array if isinstance(raw, bytes) else array.copy())
         tensor.raw_data = bytes(raw)
     else:
@@ -159,6 +161,12 @@ def tensor_constant(
             raise InvalidModel(f"{where}: has both {filled[0]} and {filled[1]}; only one may be filled")
         _check_length(len(getattr(tensor, filled[0])) if filled else 0, _typed_length(dtype, count), "elements", where)
     return Constant(_decode(tensor, dtype, shape, where))
+
+
+def _of_bytes(raw: bytes | memoryview, dtype: DType) -> np.ndarray:
+    """The elements of little-endian data, which stay where they are if the machine stores them so."""
+    array = np.frombuffer(raw, dtype.numpy)
+    return array if sys.byteorder == "little" else array.byteswap()
 
 
 def _decode(tensor: TensorProto, dtype: DType, shape: tuple[int, ...], where: str) -> np.ndarray:

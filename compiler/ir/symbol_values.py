@@ -63,7 +63,8 @@ def substitute(value: Dim, values: Mapping[str, Dim]) -> Dim:
         term: Dim = coefficient
         for atom in monomial:
             if isinstance(atom, Symbol):
-                term = term * values.get(atom.name, SymInt.of(atom))
+                known = values.get(atom.name)
+                term = term * (SymInt.of(atom) if known is None else known)
             else:
                 term = term * FOLD[atom.function](*(substitute(a, values) for a in atom.args))
         result = result + term

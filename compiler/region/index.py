@@ -22,12 +22,13 @@ from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, dim_text
 __all__ = ["Bound", "IndexMap", "Indirect", "axis", "gather", "identity", "loaded"]
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def axis(number: int) -> SymInt:
     """The symbol of iteration axis `number`."""
     return SymInt.of(Symbol(f"i{number}"))
 
 
+@lru_cache(maxsize=256)
 def loaded(number: int) -> SymInt:
     """The symbol for the value read by `indirect[number]` of a map; it may be negative."""
     return SymInt.of(Symbol(f"t{number}", lower=-(2**63)))

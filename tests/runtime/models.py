@@ -18,6 +18,7 @@ def make(
     inputs: list[onnx.ValueInfoProto],
     outputs: list[str],
     constants: dict[str, np.ndarray] | None = None,
+    opset: int = 21,
 ) -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,
@@ -26,7 +27,7 @@ def make(
         [onnx.ValueInfoProto(name=o) for o in outputs],
         [numpy_helper.from_array(a, n) for n, a in (constants or {}).items()],
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
 
 
 def conv_relu_add() -> onnx.ModelProto:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from fusible.compiler.backends.attention import Attention, leading_to, step_of
 from fusible.compiler.backends.cpu.c_body import Body, axis_names, shape_symbols
 from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements
-from fusible.compiler.backends.cpu.c_dims import Names, c_dim, coefficient
+from fusible.compiler.backends.cpu.c_dims import Names, c_dim, coefficient, mentions
 from fusible.compiler.backends.cpu.c_kinds import Code, Kind, c_float
 from fusible.compiler.backends.cpu.nest import Access, NotPrintable, check_products, flat_nest
 from fusible.compiler.ir.symbol_values import substitute, symbols_of
-from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, floordiv
+from fusible.compiler.ir.symbols import Call, Dim, SymInt, dim_text, floordiv
 from fusible.compiler.region.region import Load
 
 __all__ = ["print_attention"]
@@ -31,18 +31,19 @@ def _heads_of_keys(attention: Attention) -> int:
         name = f"i{leading[-1]}"
         for component in stage.map.components:
             if any(s.name == name for s in symbols_of(component)):
-                groups.add(_divisor(component, leading[-1], region.extents[leading[-1]]))
+                groups.add(_divisor(component, leading[-1]))
     if len(groups) > 1:
         raise NotPrintable("its keys and values belong to different heads")
     return groups.pop() if groups else 1
 
 
-def _divisor(component: Dim, axis: int, extent: Dim) -> int:
+def _divisor(component: Dim, axis: int) -> int:
+    """g where an index follows from floordiv(i<axis>, g) and from other axes. Raises NotPrintable."""
     if coefficient(component, axis) not in (None, 0):
         return 1
-    for group in range(2, extent + 1 if isinstance(extent, int) else 0):
-        symbol = SymInt.of(Symbol(f"i{axis}", 0, extent - 1 if isinstance(extent, int) else None))
-        if component == floordiv(symbol, group):
+    terms = component.terms if isinstance(component, SymInt) else ()
+    match [monomial for monomial, _ in terms if mentions(SymInt(((monomial, 1),)), f"i{axis}")]:
+        case [(Call("floordiv", (head, int(group))),)] if dim_text(head) == f"i{axis}":
             return group
     raise NotPrintable("its heads are not read in order")
 

@@ -68,14 +68,19 @@ class Blocks:
 
 
 def find_blocks(
-    graph: Graph, orders: Mapping[Value, Order], refused: Mapping[Value, str], joins: Sequence[Join] | None = None
+    graph: Graph,
+    orders: Mapping[Value, Order],
+    refused: Mapping[Value, str],
+    joins: Sequence[Join] | None = None,
+    target: str = "cpu",
 ) -> Blocks:
     """The blocks of one graph, whose subgraphs have their own.
 
     orders: how values are stored that are not row-major. refused: values that may not be blocks, and why. joins: the
-    concatenations, in the order of the graph, if they are not those of `joins_of`.
+    concatenations, in the order of the graph, if they are not those of `joins_of`. target: for which kernels may have
+    been registered.
     """
-    search = _Search(graph, orders, refused)
+    search = _Search(graph, orders, refused, target)
     for join in reversed(joins_of(graph, orders) if joins is None else joins):
         search.join(join)
     return search.found
@@ -98,7 +103,8 @@ def is_join(node: Node) -> bool:
 class _Joinable:
     """What may live in the buffer of something larger, as far as the graph tells; printers have their own say."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, target: str) -> None:
+        self.target = target
         self.results = set(graph.outputs)
         self.late = {s.name for node in graph for s in node.defines}
 
@@ -121,20 +127,20 @@ class _Joinable:
         reason = self.unplanned(value)
         if reason is not None:
             return reason
-        if replacement_kernel(node, "cpu") is not None:
+        if replacement_kernel(node, self.target) is not None:
             return "a registered kernel computes it"
         for reader in value.users:
             if reader.subgraphs and reader.op.name != "fused":
                 return "a branch or a loop takes it"
-            if replacement_kernel(reader, "cpu") is not None:
+            if replacement_kernel(reader, self.target) is not None:
                 return "a registered kernel reads it"
         return None
 
 
 class _Search:
-    def __init__(self, graph: Graph, orders: Mapping[Value, Order], refused: Mapping[Value, str]) -> None:
+    def __init__(self, graph: Graph, orders: Mapping[Value, Order], refused: Mapping[Value, str], target: str) -> None:
         self.orders, self.refused = orders, refused
-        self.joinable = _Joinable(graph)
+        self.joinable = _Joinable(graph, target)
         self.roots: dict[Value, Order | None] = {}
         self.found = Blocks()
 

@@ -33,7 +33,9 @@ class Printers:
     rest: Callable[[Node, Node, Order | None], bool]
 
 
-def joins_to_take_out(graph: Graph, orders: Mapping[Value, Order], printers: Printers) -> list[tuple[Node, Node]]:
+def joins_to_take_out(
+    graph: Graph, orders: Mapping[Value, Order], printers: Printers, target: str = "cpu"
+) -> list[tuple[Node, Node]]:
     """(group, concatenation inside it): those that should stand in front of their groups, in order."""
     chosen = list(_inside(graph, orders, printers))
     known: dict[tuple[Value, tuple[Dim, ...]], bool] = {}
@@ -47,7 +49,7 @@ def joins_to_take_out(graph: Graph, orders: Mapping[Value, Order], printers: Pri
     while chosen:
         outside = [(place[join.node], join) for join in joins_of(graph, orders)]
         joins = sorted([*outside, *((place[group], join) for group, join in chosen)], key=lambda pair: pair[0])
-        found = find_blocks(graph, orders, {}, [join for _, join in joins])
+        found = find_blocks(graph, orders, {}, [join for _, join in joins], target)
         wholes, groups = found.wholes(), {group for group, _ in chosen}
         unfit = [
             (group, join)

@@ -16,7 +16,7 @@ from fusible.compiler.ir.types import DType
 from fusible.compiler.region.index import Bound
 from fusible.compiler.region.region import Index, Load, Map, Test, operands_of
 
-__all__ = ["Body", "Spread", "shape_text"]
+__all__ = ["Body", "Spread", "shape_text", "widened"]
 
 Spread = tuple[bool, bool]
 """Whether something differs among rows, and among columns."""
@@ -25,6 +25,13 @@ Spread = tuple[bool, bool]
 def shape_text(spread: Spread) -> str:
     """The shape of a tile that differs so."""
     return f"[{'ROWS' if spread[0] else '1'}, {'COLUMNS' if spread[1] else '1'}]"
+
+
+def widened(text: str, dtype: DType) -> Code:
+    """A loaded value, in the type that it is computed in."""
+    if dtype.is_small_float:
+        return Code(f"{text}.to(tl.float32)", DType.F32, None, dtype)
+    return Code(text, dtype)
 
 
 class _Names(dict[str, str]):
@@ -52,6 +59,9 @@ class Body:
         self.lines: list[str] = []
         self.indent = 1
         self.facts: list[AccessFact] = []
+        self.settled: dict[int, str] = {}  # a load's whole mask but for that of the depth, where it is known before it
+        self.depth_mask = ""  # the name of the mask of the depth
+        self.raw = False  # whether loads keep the type that memory has
         self.fills = False  # whether what a mask leaves out of a load must be its fill, or zero
 
     def line(self, text: str) -> None:
@@ -135,7 +145,7 @@ class Body:
         self.names[f"v{value}"] = text if code.dtype is DType.I64 else f"{text}.to(tl.int64)"
 
     def _test(self, bounds: Sequence[Bound]) -> Code:
-        texts = self._conditions(bounds)
+        texts = self.conditions(bounds)
         if texts is None:
             return Code("False", DType.BOOL, False)
         if not texts:
@@ -146,13 +156,14 @@ class Body:
         stage = self.region.stages[position]
         assert isinstance(stage, Load)
         dtype = self.region.inputs[stage.buffer].dtype
-        access = self.tile.nest.loads[position]
-        conditions = self._conditions(access.bounds)
+        access, settled = self.tile.nest.loads[position], self.settled.get(position)
+        conditions = self.conditions(access.bounds) if settled is None else [settled]
         fill = access.fill if access.fill is not None else 0
         if conditions is None:
             return rounded(Code("", dtype, fill), dtype), (False, False)
         offset, spread = self._place(access, conditions)
-        masks = [*self._masks(spread), *conditions]
+        own = [m for m in self._masks(spread) if settled is None or m == self.depth_mask]
+        masks = [*own, *conditions]
         arguments = [f"x{stage.buffer} + {offset}"]
         if masks:
             arguments.append(f"mask={' & '.join(masks)}")
@@ -161,14 +172,12 @@ class Body:
             arguments.append(f"other={literal_text(int(fill) if dtype is DType.BOOL else fill, plain)}")
         self._note(f"x{stage.buffer}", dtype, False, access, masks, conditions)
         text = f"tl.load({', '.join(arguments)})"
-        if dtype.is_small_float:
-            return Code(f"{text}.to(tl.float32)", DType.F32, None, dtype), spread
-        return Code(text, dtype), spread
+        return (Code(text, dtype) if self.raw else widened(text, dtype)), spread
 
     def store(self, number: int) -> None:
         """A store of the region."""
         store, access = self.region.stores[number], self.tile.nest.stores[number]
-        conditions = self._conditions(access.bounds)
+        conditions = self.conditions(access.bounds)
         if conditions is None:
             return
         code, dtype = self.values[store.value], self.region.outputs[store.buffer].dtype
@@ -240,7 +249,7 @@ class Body:
         texts = [self.dim(parts[s]) for s in sorted(parts)]
         return f"({' + '.join(texts)})" if len(texts) > 1 else texts[0]
 
-    def _conditions(self, bounds: Sequence[Bound]) -> list[str] | None:
+    def conditions(self, bounds: Sequence[Bound]) -> list[str] | None:
         """The conditions that do not hold for certain; None if one never holds."""
         texts: list[str] = []
         for bound in bounds:

@@ -22,7 +22,7 @@ from fusible.compiler.region.phases import with_phases
 from fusible.compiler.region.region import Contract, Load, Reduce, Region, Scan, operands_of
 from fusible.compiler.region.reorder import Order, reordered
 
-__all__ = ["Contraction", "Unsuited", "contraction_of", "stages_of", "sum_orders"]
+__all__ = ["Contraction", "Unsuited", "axes_of", "contraction_of", "stages_of", "sum_orders"]
 
 _FLOATS = frozenset({DType.F32, DType.F16, DType.BF16})
 _ACCESS_BYTES = 16
@@ -149,12 +149,13 @@ def _check_epilogue(region: Region, position: int) -> None:
         for stage in after:
             if region.spaces[region.first_values[stage]] & set(contract.axes):
                 raise NotPrintable("what follows its contraction reads an operand of it")
-        places = {n for c in store.map.components for n in _axes(c)}
+        places = {n for c in store.map.components for n in axes_of(c)}
         if not outer <= places:
             raise NotPrintable("it stores something that is the same for several elements of its contraction")
 
 
-def _axes(dim: Dim) -> set[int]:
+def axes_of(dim: Dim) -> set[int]:
+    """The axes that an expression mentions."""
     return {int(s.name[1:]) for s in symbols_of(dim) if s.name[0] == "i" and s.name[1:].isdigit()}
 
 
@@ -209,7 +210,7 @@ def _depth_order(region: Region, position: int, left: int, right: int, constants
     contract = region.stages[position]
     assert isinstance(contract, Contract)
     loads = [*_loads(region, left), *_loads(region, right)]
-    reading = [s for s in loads if any(_axes(c) & set(contract.axes) for c in s.map.components)]
+    reading = [s for s in loads if any(axes_of(c) & set(contract.axes) for c in s.map.components)]
     reading.sort(key=lambda s: s.buffer in constants)
     if not reading:
         return tuple(sorted(contract.axes))
@@ -226,7 +227,7 @@ def _repacked(
     region: Region, value: int, depth: tuple[int, ...], constants: Collection[int], depth_last: bool
 ) -> dict[int, Order]:
     """The order in which the constant that an operand is made of should be stored, if it is one that may be."""
-    reading = [s for s in _loads(region, value) if any(_axes(c) & set(depth) for c in s.map.components)]
+    reading = [s for s in _loads(region, value) if any(axes_of(c) & set(depth) for c in s.map.components)]
     if len(reading) != 1 or reading[0].buffer not in constants:
         return {}
     load = reading[0]
@@ -236,7 +237,7 @@ def _repacked(
     inner: list[tuple[int, int]] = []
     outer: list[int] = []
     for dimension, component in enumerate(load.map.components):
-        summed = _axes(component) & set(depth)
+        summed = axes_of(component) & set(depth)
         if not summed:
             outer.append(dimension)
         elif len(summed) == 1:

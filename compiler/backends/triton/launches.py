@@ -17,7 +17,15 @@ from fusible.compiler.backends.triton.launch import LaunchRule
 from fusible.compiler.backends.triton.occupancy import occupancy
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.recurrent import RECURRENT
-from fusible.compiler.backends.triton.roofline import Prediction, Product, Tile, Work, predict, predict_product
+from fusible.compiler.backends.triton.roofline import (
+    Prediction,
+    Product,
+    Tile,
+    Work,
+    joining_seconds,
+    predict,
+    predict_product,
+)
 from fusible.compiler.backends.triton.static_report import StaticReport
 from fusible.compiler.costs import Cost
 from fusible.compiler.ir.graph import Node
@@ -127,14 +135,15 @@ def _by_tiles(work: LaunchWork, region: Region, env: Mapping[str, int], precisio
     contract, rule = region.stages[region.contractions[0]], work.rule
     assert isinstance(contract, Contract)
     kind, size = _operands(contract, region, precision)
-    batch, rows, columns = (_number(points, env) for points, _ in rule.blocks)
+    batch, rows, columns = (_number(points, env) for points, _ in rule.blocks[:3])
     terms = _number(product(region.extents[a] for a in contract.axes), env)
     once = float((terms + rows) * columns * size)
     read = max(work.bytes / max(batch, 1) - once, 0.0)  # with what the epilogue reads
     m, n, k = (rule.constants[name] for name in ("BLOCK_M", "BLOCK_N", "BLOCK_K"))
     made = Product(rows, columns, terms, batch, size, kind, read=read)
     step = k * rule.constants["SLICES"]  # terms of one step of a program
-    return replace(work, product=made, tile=Tile(m, n, step, rule.stages, rule.warps))
+    tile = Tile(m, n, step, rule.stages, rule.warps, rule.constants["SPLIT"])
+    return replace(work, product=made, tile=tile)
 
 
 def _attention(work: LaunchWork, region: Region, env: Mapping[str, int], precision: str) -> _Fused:
@@ -144,9 +153,10 @@ def _attention(work: LaunchWork, region: Region, env: Mapping[str, int], precisi
     kind, item = _operands(second, region, precision)
     size, keys = (_number(product(region.extents[a] for a in c.axes), env) for c in (first, second))
     queries, rows = _number(work.rule.blocks[0][0], env), work.rule.constants["ROWS"]
-    heads = work.programs // max(-(-queries // rows), 1)
+    split = work.rule.constants["SPLIT"]
+    heads = work.programs // split // max(-(-queries // rows), 1)
     width = _number(product(region.outputs[0].shape), env) // max(heads * queries, 1)
-    step = -(-keys // work.rule.constants["KEYS"]) * work.rule.constants["KEYS"]
+    step = -(-keys // (split * work.rule.constants["KEYS"])) * work.rule.constants["KEYS"]
     operations = 2.0 * work.programs * rows * step * (size + width)
     fetched = float(work.programs * item * (step + rows) * (size + width))
     shared = item * (rows * size + work.rule.stages * work.rule.constants["KEYS"] * (size + width))
@@ -191,7 +201,16 @@ def predict_launch(work: LaunchWork, gpu: GpuTarget, *, warm: bool, report: Stat
         registers, shared = report.registers, report.shared
     blocks = occupancy(gpu.sm, work.rule.warps * gpu.warp, registers, shared).blocks
     made = predict(gpu, moved, work.programs, blocks)
-    return replace(made, seconds=made.seconds + _ROUND * work.rounds)
+    return replace(made, seconds=made.seconds + _ROUND * work.rounds + _joining(work, gpu))
+
+
+def _joining(work: LaunchWork, gpu: GpuTarget) -> float:
+    """Seconds in which the last program of attention joins what those that share its queries found."""
+    if work.fused is None:
+        return 0.0
+    constants, queries = work.rule.constants, work.fused.sizes[0]
+    kept = work.rule.workspace * min(queries, constants["ROWS"]) / constants["ROWS"]
+    return joining_seconds(gpu, constants["SPLIT"], kept)
 
 
 def report_launch(work: LaunchWork, gpu: GpuTarget, report: StaticReport, *, warm: bool) -> KernelReport:
@@ -206,6 +225,7 @@ def report_launch(work: LaunchWork, gpu: GpuTarget, report: StaticReport, *, war
         nbytes=work.bytes,
         expected=work.expected(gpu),
         predicted=predict_launch(work, gpu, warm=warm, report=report),
+        operands=work.rule.operands,
     )
 
 

@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 
 from fusible.compiler.backends.cpu.nest import NotPrintable
-from fusible.compiler.backends.triton.attention import print_attention
-from fusible.compiler.backends.triton.contraction import Contraction, Unsuited, contraction_of, sum_orders
-from fusible.compiler.backends.triton.contraction_printer import print_product, sizes_of
+from fusible.compiler.backends.triton.contraction import Contraction, Unsuited, contraction_of, stages_of, sum_orders
+from fusible.compiler.backends.triton.contraction_printer import sizes_of
+from fusible.compiler.backends.triton.designs import (
+    AnyDesign,
+    AttentionDesign,
+    ProductDesign,
+    RegionDesign,
+)
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
-from fusible.compiler.backends.triton.printer import PrintedKernel, print_region
+from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.recurrent import RECURRENT, print_recurrent
 from fusible.compiler.backends.triton.resize import print_resize
 from fusible.compiler.backends.triton.scatter import SCATTERS, print_scatter
-from fusible.compiler.backends.triton.schedule import schedule
-from fusible.compiler.backends.triton.schedule_contraction import Sizes, schedule_contraction
+from fusible.compiler.backends.triton.schedule_contraction import ContractionSchedule, Sizes
 from fusible.compiler.backends.triton.top_k import print_top_k
 from fusible.compiler.ir.definition import Opaque
 from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.ir.types import DType
-from fusible.compiler.region.region import Contract, Region
+from fusible.compiler.region.region import Contract, Load, Region
 from fusible.compiler.region.reorder import Order, reordered
 from fusible.compiler.region.sums import contractions_as_sums
+from fusible.compiler.region.unroll import unrolled
 
-__all__ = ["print_kernel", "print_node"]
+__all__ = ["design_of", "print_kernel", "print_node"]
 
 _FEWEST = 8  # rows, columns or terms for which a tile is worth its while
 _MANY = 64  # of the others, so that fewer rows or columns than that, but not one, still are worth it
 _READ_AGAIN = 64  # how often a sum may read each element of its operands
+_WINDOW = 9  # points of a window that may be folded in front of a product
 _FEW_TERMS = 2**18  # fewer may be summed up in any way
 
 
@@ -41,19 +46,29 @@ def print_kernel(
     constants: the inputs whose content is known, which may be stored anew (`PrintedKernel.repacked`). precision: how
     matrix units multiply f32: `ieee` or `tf32`. Raises NotPrintable, with the reason.
     """
+    return design_of(region, target, constants, precision=precision).by_static()
+
+
+def design_of(
+    region: Region, target: GpuTarget, constants: Collection[int] = (), *, precision: str = "ieee"
+) -> AnyDesign:
+    """What kind of kernel a region becomes; arguments as for `print_kernel`. Raises NotPrintable, with the reason."""
     if not region.contractions:
-        return print_region(region, schedule(region, target))
+        return RegionDesign(region, target)
     if len(region.contractions) == 2:
-        return print_attention(region, target, precision=precision)
+        return AttentionDesign(region, target, precision)
     if len(region.contractions) > 1:
         raise NotPrintable("it contains several contractions")
+    windows = unrolled(region, _WINDOW)
     try:
-        contraction = contraction_of(region, constants, depth_last=precision == "tf32")
-        _check_worth(contraction)
+        contraction = contraction_of(windows, constants, depth_last=precision == "tf32")
+        _check_worth(contraction, constants)
     except Unsuited as unsuited:
         return _summed(region, target, constants, unsuited)
-    made = schedule_contraction(sizes_of(contraction), contraction.kind, precision, target)
-    return print_product(contraction, made, precision)
+    design = ProductDesign(contraction, target, precision)
+    if windows is not region:
+        _check_windows(contraction, design.static())
+    return design
 
 
 def print_node(node: Node, target: GpuTarget, orders: Mapping[Value, Order] | None = None) -> PrintedKernel | None:
@@ -74,7 +89,18 @@ def print_node(node: Node, target: GpuTarget, orders: Mapping[Value, Order] | No
     return print_top_k(node) if node.op.name == "top_k" else print_recurrent(node, target)
 
 
-def _check_worth(contraction: Contraction) -> None:
+def _check_windows(contraction: Contraction, schedule: ContractionSchedule) -> None:
+    """Raise NotPrintable if windows in front of a product would be folded again for other columns or rows of it."""
+    sizes, region = sizes_of(contraction), contraction.region
+    folded = {v for v in (contraction.left, contraction.right) if len(stages_of(region, (v,), -1)) > 1}
+    again = [
+        (sizes.columns, schedule.block_n) if v == contraction.left else (sizes.rows, schedule.block_m) for v in folded
+    ]
+    if not all(isinstance(points, int) and points <= block for points, block in again):
+        raise NotPrintable("the windows in front of its product would be folded again for every block of it")
+
+
+def _check_worth(contraction: Contraction, constants: Collection[int]) -> None:
     """Raise Unsuited for products whose tiles would be mostly padding, unless a large operand is read once for it."""
     sizes: Sizes = sizes_of(contraction)
     points = {"rows": sizes.rows, "columns": sizes.columns, "terms": sizes.depth}
@@ -82,11 +108,24 @@ def _check_worth(contraction: Contraction) -> None:
     many = all(not isinstance(p, int) or p >= _MANY for what, p in points.items() if what not in few)
     if sizes.batch == 0 or 0 in few.values():
         raise Unsuited("its product is empty")
+    if few == {"rows": 1} and many and _lies_by_columns(contraction, constants):
+        return
     if len(few) > 1 or 1 in few.values() or "terms" in few or (few and not many):
         raise Unsuited("its product has " + " and ".join(f"{p} {what}" for what, p in few.items()))
 
 
-def _summed(region: Region, target: GpuTarget, constants: Collection[int], why: Unsuited) -> PrintedKernel:
+def _lies_by_columns(contraction: Contraction, constants: Collection[int]) -> bool:
+    """True if the right operand is computed in each run, and lies so that neighbours along the columns are adjacent.
+
+    As a sum it would be read across, each element apart from the next; constants are stored as a sum wants them.
+    """
+    tile, region = contraction.tile, contraction.region
+    positions = [n for n in stages_of(region, [contraction.right]) if isinstance(region.stages[n], Load)]
+    loads = [a for n in positions if tile.spread(((a := tile.nest.loads[n]).offset,))[1]]
+    return bool(loads) and all(tile.step(a, tile.columns[-1]) == 1 and a.buffer not in constants for a in loads)
+
+
+def _summed(region: Region, target: GpuTarget, constants: Collection[int], why: Unsuited) -> RegionDesign:
     """The contraction as a sum, if that does not read its operands all too often. Raises NotPrintable."""
     (position,) = region.contractions
     contract = region.stages[position]
@@ -98,7 +137,7 @@ def _summed(region: Region, target: GpuTarget, constants: Collection[int], why: 
         raise NotPrintable(f"{why}, and as a sum it would read each element {terms // max(read, 1)} times")
     orders = sum_orders(region, constants)
     summed = contractions_as_sums(reordered(region, orders, {}))
-    return replace(print_region(summed, schedule(summed, target)), repacked=orders)
+    return RegionDesign(summed, target, orders)
 
 
 def _literal(dim: Dim) -> int:

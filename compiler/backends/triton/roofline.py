@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget, MatrixType
@@ -27,7 +27,7 @@ from fusible.compiler.backends.triton.occupancy import occupancy
 
 __all__ = [
     "LAUNCH", "TILES", "Bound", "Launching", "Prediction", "Product", "Reached", "Tile", "Work", "best_tile",
-    "model_seconds", "predict", "predict_product", "reached", "roofline_seconds",
+    "busy_seconds", "joining_seconds", "model_seconds", "predict", "predict_product", "reached", "roofline_seconds",
 ]  # fmt: skip
 
 
@@ -73,6 +73,8 @@ class Launching:
 
 
 LAUNCH = Launching()
+_SUM = 4  # bytes of a sum
+_BUSY = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,11 +215,34 @@ def predict_product(gpu: GpuTarget, product: Product, tile: Tile, rates: Reached
         gpu.sm, tile.warps * gpu.warp, min(sums + 48, gpu.sm.thread_registers), tile.shared(product.size)
     ).blocks
     fetched = programs * steps * tile.k * (tile.m + tile.n) * product.size
-    stored = programs * tile.m * tile.n * (product.size if tile.split == 1 else 8)  # sums of parts: there and back
+    stored = programs * tile.m * tile.n * (product.size if tile.split == 1 else 2 * _SUM)  # of parts: there and back
     padded = 2.0 * programs * tile.m * tile.n * steps * tile.k
     memory = max(product.bytes - product.cached, 0.0) + _again(gpu, product, tile)
     work = Work(padded, memory, product.cached, fetched + stored, product.kind)
-    return predict(gpu, work, programs, blocks, rates)
+    whole = predict(gpu, work, programs, blocks, rates)
+    joined = joining_seconds(gpu, tile.split, tile.m * tile.n * _SUM, rates)
+    return replace(whole, seconds=whole.seconds + joined)
+
+
+def busy_seconds(gpu: GpuTarget, found: Prediction, programs: int) -> float:
+    """What a kernel of few programs takes beside latencies: so many do not reach the memory's bandwidth by themselves.
+
+    Assumed: four fifths of the multiprocessors must have one (FlashAttention splits keys below as many).
+    """
+    reach = min(1.0, programs / (_BUSY * gpu.multiprocessors))
+    memory = found.times[Bound.MEMORY] / reach
+    return max(memory, *(time for bound, time in found.times.items() if bound not in (Bound.LATENCY, Bound.MEMORY)))
+
+
+def joining_seconds(gpu: GpuTarget, programs: int, nbytes: float, rates: Reached | None = None) -> float:
+    """What the last of programs that share a tile needs: to learn that it is the last, and to read what all kept.
+
+    nbytes: of one program. The first is assumed to take as long as a program's first loads; the second has one
+    multiprocessor's share of the cache's bandwidth.
+    """
+    rates = reached(gpu) if rates is None else rates
+    share = gpu.l2_bandwidth * rates.cache / gpu.multiprocessors
+    return rates.fill + programs * nbytes / share if programs > 1 else 0.0
 
 
 def best_tile(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from fusible.compiler.backends.cpu.c_dims import coefficient
 from fusible.compiler.backends.cpu.nest import Access, Nest, NotPrintable, nest_of
@@ -49,6 +49,7 @@ class Tile:
     column_points: Dim
     wide: bool
     names: dict[str, Dim]
+    _known: dict[Dim, Dim] = field(default_factory=dict, repr=False, compare=False)  # what `known` found
 
     @property
     def region(self) -> Region:
@@ -83,7 +84,10 @@ class Tile:
 
     def known(self, dim: Dim) -> Dim:
         """The expression over axes that know their extents."""
-        return substitute(dim, self.names)
+        found = self._known.get(dim)
+        if found is None:
+            found = self._known[dim] = substitute(dim, self.names)
+        return found
 
     def varies(self, value: int) -> tuple[bool, bool]:
         """Whether a value differs among rows, and among columns."""
@@ -149,7 +153,7 @@ def tile_over(nest: Nest, outer: tuple[int, ...], folded: tuple[int, ...]) -> Ti
     row_points, column_points = _points(nest, rows), _points(nest, columns)
     tile = Tile(nest, rows, columns, row_points, column_points, False, names)
     wide = any(exceeds_32_bits(dim) for dim in (row_points, column_points, *_positions(tile)))
-    return Tile(nest, rows, columns, row_points, column_points, wide, names)
+    return replace(tile, wide=wide)
 
 
 def _points(nest: Nest, axes: tuple[int, ...]) -> Dim:

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import fusible
-from fusible.compiler.backends.triton import backend, build_kernels
+from fusible.compiler.backends.triton import aot, backend, build_kernels
 from fusible.compiler.backends.triton.gpu_targets import gpu_target
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.regions import kernel_of
@@ -150,7 +150,7 @@ def test_what_was_made_once_is_not_made_again(monkeypatch: pytest.MonkeyPatch) -
     def unexpected(*arguments: object) -> object:
         raise AssertionError("Triton was asked again")
 
-    monkeypatch.setattr(build_kernels, "ttir_text", unexpected)
+    monkeypatch.setattr(aot, "ttir_text", unexpected)
     again = fusible.compile(models.cache_step(), target="triton-cpu")
     assert again.sources == first.sources
 
