@@ -6,15 +6,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import onnx
 
 from fusible.compiler.backends.numpy import NumpyBackend
-from fusible.compiler.backends.triton.backend import TritonBackend
-from fusible.compiler.backends.triton.dequantised import multiplies_floats8
-from fusible.compiler.backends.triton.gpu_targets import GpuTarget
-from fusible.compiler.backends.triton.tuned import Tuning
 from fusible.compiler.frontend.convert import import_model
 from fusible.compiler.frontend.load import load_model
 from fusible.compiler.frontend.signature import ShapeRequest
@@ -31,6 +27,10 @@ from fusible.passes.instruments import Instrument
 from fusible.passes.manager import Pipeline
 from fusible.runtime.collection import collection_put_off
 from fusible.runtime.executable import Executable
+
+if TYPE_CHECKING:
+    from fusible.compiler.backends.triton.gpu_targets import GpuTarget
+    from fusible.compiler.backends.triton.tuned import Tuning
 
 __all__ = ["Model", "compile", "compile_with", "import_graph"]
 
@@ -97,6 +97,9 @@ def compile_with(
 def _backend(target: str, options: Options) -> NumpyBackend:
     gpu = triton_gpu(target)
     if gpu is not None:
+        # Modules for Triton kernels take as long to import as the rest of the compiler: other targets do without.
+        from fusible.compiler.backends.triton.backend import TritonBackend  # noqa: PLC0415
+
         return TritonBackend(target, _common(gpu, options), options.products, _tuning(target, options))
     if target == "cpu":
         from fusible.compiler.backends.cpu.backend import CpuBackend  # noqa: PLC0415 - large, and only for this target
@@ -108,6 +111,8 @@ def _backend(target: str, options: Options) -> NumpyBackend:
 
 def _common(gpu: GpuTarget, options: Options) -> GpuTarget:
     """The GPU that kernels are printed for: without units for 8-bit floats, if a target in `Options.also` has none."""
+    from fusible.compiler.backends.triton.dequantised import multiplies_floats8  # noqa: PLC0415 - see `_backend`
+
     others = [triton_gpu(other) for other in options.also]
     return replace(gpu, fp8=None) if any(o is not None and not multiplies_floats8(o) for o in others) else gpu
 
@@ -116,6 +121,8 @@ def _tuning(target: str, options: Options) -> Tuning | None:
     """The lockfile of the options. Raises UsageError if there is none at that path."""
     if options.tuning is None:
         return None
+    from fusible.compiler.backends.triton.tuned import Tuning  # noqa: PLC0415 - see `_backend`
+
     path = Path(options.tuning)
     if not path.is_file():
         raise UsageError(f"there is no tuning lockfile {str(path)!r}; `fusible tune` writes one")

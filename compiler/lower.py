@@ -7,14 +7,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
 from fusible.compiler.backends.numpy import NumpyBackend
-from fusible.compiler.backends.triton.backend import TritonBackend
-from fusible.compiler.backends.triton.device_code import gpu_code, host_code, static_reports, with_targets
-from fusible.compiler.backends.triton.model_report import model_report
 from fusible.compiler.costs import Cost, Costs, total_cost
 from fusible.compiler.ir.analysis import values
 from fusible.compiler.ir.graph import Graph, Node, Value
@@ -25,11 +22,10 @@ from fusible.compiler.outcome import Outcome
 from fusible.compiler.placement import check_placement
 from fusible.compiler.planner import Planned, make_plan
 from fusible.compiler.schedule import schedule
-from fusible.compiler.targets import TRITON_CPU
+from fusible.compiler.targets import TRITON_CPU, triton_gpu
 from fusible.errors import LimitExceeded, LoweringError
 from fusible.passes.fusion import graphs_outside_groups
 from fusible.passes.ledger import Kind
-from fusible.runtime.devices.program import DeviceProgram, open_device_program
 from fusible.runtime.devices.residence import is_same_memory
 from fusible.runtime.dims import evaluate_dim
 from fusible.runtime.executable import CustomKernel, Executable
@@ -44,6 +40,10 @@ from fusible.runtime.session import RunLimits, Session
 from fusible.runtime.signature import TensorSpec
 from fusible.version import __version__
 
+if TYPE_CHECKING:
+    from fusible.compiler.backends.triton.backend import TritonBackend
+    from fusible.runtime.devices.program import DeviceProgram
+
 __all__ = ["lower", "plan_graph", "steps_of_nodes", "sub_plans"]
 
 
@@ -55,7 +55,7 @@ def lower(
 ) -> Executable:
     """Plan the graph, emit its kernels and wrap both. Raises LoweringError, LimitExceeded."""
     planned = plan_graph(graph, backend, options)
-    if isinstance(backend, TritonBackend):
+    if _is_triton(backend):
         check_placement(planned.plan, backend.kernels, backend.host, backend.target, options)
     limits = options.limits
     executable = Executable(
@@ -70,11 +70,11 @@ def lower(
         custom=tuple(CustomKernel(c.path, c.version) for c in backend.custom),
         functions=tuple(c.function for c in backend.custom),
         program=_program(backend, options),
-        device=_device(backend, options) if isinstance(backend, TritonBackend) else None,
+        device=_device(backend, options) if _is_triton(backend) else None,
     )
     notes = [*notes, *_failing_branches(graph), *_needs_torch(executable)]
     report = _report(executable, graph, planned, outcome, notes, backend)
-    if isinstance(backend, TritonBackend) and backend.target != TRITON_CPU:
+    if _is_triton(backend) and backend.target != TRITON_CPU:
         report = replace(report, gpu=_gpu_report(graph, planned, backend, options, report))
     object.__setattr__(executable, "made_report", report)
     if options.standalone and backend.target == "cpu" and (steps := host_steps(executable)):
@@ -115,11 +115,19 @@ def _program(backend: NumpyBackend, options: Options) -> Program | None:
     return build_program(code, find_compiler(os.environ), cache_dir=_cache_dir(options), threads=options.threads)
 
 
+def _is_triton(backend: NumpyBackend) -> TypeGuard[TritonBackend]:
+    """True for the backend of Triton kernels, whose modules take long to import: other targets do without them."""
+    return triton_gpu(backend.target) is not None
+
+
 def _device(backend: TritonBackend, options: Options) -> DeviceProgram | None:
     """The Triton kernels of a plan, built and opened; None if every step is a host call.
 
     Raises DeviceError, KernelBuildError, LoweringError, UsageError.
     """
+    from fusible.compiler.backends.triton.device_code import gpu_code, host_code, with_targets  # noqa: PLC0415
+    from fusible.runtime.devices.program import open_device_program  # noqa: PLC0415 - see `_is_triton`
+
     kernels, cache_dir = list(backend.kernels.values()), _cache_dir(options)
     if not kernels:
         return None
@@ -136,6 +144,9 @@ def _gpu_report(
     graph: Graph, planned: Planned, backend: TritonBackend, options: Options, report: Report
 ) -> dict[str, Any]:
     """What the kernels of a GPU show, and their predicted times. Branches and loop bodies are left out."""
+    from fusible.compiler.backends.triton.device_code import static_reports  # noqa: PLC0415 - see `_is_triton`
+    from fusible.compiler.backends.triton.model_report import model_report  # noqa: PLC0415
+
     reports = static_reports(list(backend.kernels.values()), backend.gpu, _cache_dir(options))
     steps = steps_of_nodes(planned.plan, graph, planned.done)
     host = [f"{', '.join(row['nodes']) or row['op']}: {row['reason']}" for row in report.host]
@@ -226,7 +237,7 @@ def _host_rows(plan: Plan, graph: Graph, backend: NumpyBackend, done: Set[Node])
     """The steps of a native target that call NumPy, and why; those of branches and loop bodies too."""
     for step, node in steps_of_nodes(plan, graph, done):
         reason = backend.host.get(getattr(step, "kernel", ""))
-        renamed = isinstance(backend, TritonBackend) and is_same_memory(step)  # the device's array in another shape
+        renamed = _is_triton(backend) and is_same_memory(step)  # the device's array in another shape
         if reason is not None and not renamed:
             yield {"op": node.op.name, "nodes": list(node.origin), "reason": reason}
         for inner, subgraph in zip(sub_plans(step), node.subgraphs, strict=False):

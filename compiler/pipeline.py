@@ -11,6 +11,7 @@ from fusible.passes.centre_zero_points import centre_zero_points
 from fusible.passes.common_subexpressions import CommonSubexpressions
 from fusible.passes.convert_precision import ConvertPrecision
 from fusible.passes.copy_images import CopyImages
+from fusible.passes.copy_results import CopyResults
 from fusible.passes.dead_code import DeadCode
 from fusible.passes.expand_results import ExpandResults
 from fusible.passes.fold_batch_norm import fold_batch_norm
@@ -64,7 +65,7 @@ def pipeline(target: str = "auto", *, plugins: bool = True) -> Pipeline:
                 DeadCode(),
             ],
             Phase.FUSE: _fusing(target),
-            Phase.LOWER: [CopyImages()] if target != "numpy" else [],
+            Phase.LOWER: _lowering(target),
         },
         cycles=[Phase.CANONICAL],
     )
@@ -85,3 +86,10 @@ def _fusing(target: str) -> list[Pass]:
     forms += [shape_convolutions(short_lines=False), MergeSiblings(), SplitSlices()]
     # Weights stayed packed for kernels that unpack them; what found no such kernel is folded then.
     return [*forms, ConvertPrecision(), DeadCode(), *groups, FoldConstants(grouped=True), DeadCode()]
+
+
+def _lowering(target: str) -> list[Pass]:
+    """What copies values for the sake of where they lie; devices have views of their own for outputs."""
+    if target == "numpy":
+        return []
+    return [CopyImages(), CopyResults()] if target == "cpu" else [CopyImages()]

@@ -11,7 +11,6 @@ import numpy as np
 from fusible.compiler.accuracy import compare, kernel_bound
 from fusible.compiler.backends.cpu.native import native_refusal
 from fusible.compiler.backends.cpu.refusals import Refusals
-from fusible.compiler.backends.triton.regions import triton_refusal
 from fusible.compiler.ir.graph import Graph
 from fusible.compiler.ir.types import DType
 from fusible.compiler.options import Options
@@ -68,6 +67,8 @@ def _printable(target: str, options: Options) -> dict[str, object]:
     """What kernels of a target can be printed for, if passes shall ask, and whether they unpack what they read."""
     gpu = triton_gpu(target)
     if gpu is not None:
+        from fusible.compiler.backends.triton.regions import triton_refusal  # noqa: PLC0415 - other targets do without
+
         printable = Refusals(partial(triton_refusal, target=gpu, precision=options.products))
         return {"printable": printable, READS_PACKED: True, "own_kernels": frozenset({"dynamic_quantize_linear"})}
     return {"printable": Refusals(native_refusal)} if target == "cpu" else {}

@@ -14,7 +14,16 @@ from fusible.passes.base import GraphPass, PassContext
 from fusible.passes.exactness import Exactness
 from fusible.passes.fusion import copy_node, graphs_outside_groups
 
-__all__ = ["MOST_PLANES", "CopyImages", "convolutions_in", "copy_before", "is_planned", "reads_planes"]
+__all__ = [
+    "MOST_PLANES",
+    "CopyImages",
+    "convolutions_in",
+    "copy_before",
+    "erase_views",
+    "is_planned",
+    "reads_planes",
+    "views_to",
+]
 
 MOST_PLANES = 4
 """Channels of an image that a convolution reads as it is, channels first."""
@@ -45,11 +54,11 @@ class CopyImages(GraphPass):
                 if value in copies:
                     graph.set_input(node, position, copies[value])
         for value in copies:
-            _erase_views(graph, value)
+            erase_views(graph, value)
         return len(copies)
 
 
-def _erase_views(graph: Graph, value: Value | None) -> None:
+def erase_views(graph: Graph, value: Value | None) -> None:
     """Erase views that nothing reads any more, backwards from a value."""
     while value is not None and not value.uses and value not in graph.outputs:
         node = value.producer
@@ -105,7 +114,7 @@ def copy_before(graph: Graph, before: Node, value: Value) -> Value:
     Views that lead to the value are part of it: the copy reads what they are views of.
     """
     inner = Graph("copy", graph.symbols)
-    views = _views_to(value)
+    views = views_to(value)
     base = views[0].inputs[0] if views else value
     assert base is not None
     result = inner.input(base.type, base.name)
@@ -119,7 +128,7 @@ def copy_before(graph: Graph, before: Node, value: Value) -> Value:
         return graph.add_node("fused", [base], {}, outputs=1, subgraphs=[inner]).outputs[0]
 
 
-def _views_to(value: Value) -> list[Node]:
+def views_to(value: Value) -> list[Node]:
     """The views of one operand each, first to last, that a value is of something else."""
     found: list[Node] = []
     while value.producer is not None and len(value.producer.outputs) == 1:

@@ -94,7 +94,7 @@ class FoldConstants(RefiningPass):
         return results
 
     def _replace(self, graph: Graph, node: Node, results: list[RuntimeValue]) -> bool:
-        made = [graph.constant(np.array(r), v.name) for r, v in zip(results, node.outputs, strict=True)]
+        made = [graph.constant(np.asarray(r), v.name) for r, v in zip(results, node.outputs, strict=True)]
         changes = [type_change(old, new, [node], self._known) for old, new in zip(node.outputs, made, strict=True)]
         if any(c.wrong or c.reason for c in changes):
             return False

@@ -78,6 +78,7 @@ class _Search:
         return [g for g in found.values() if id(g[-1]) not in absorbed]
 
     def _is_view(self, node: Node) -> bool:
+        """As `_is_view`, which is asked of a node again and again."""
         if node not in self.views:
             self.views[node] = _is_view(node)
         return self.views[node]

@@ -17,6 +17,7 @@ import os
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,8 +132,10 @@ class _Sources(Mapping[str, str]):
 def _from_json(data: np.ndarray, what: str) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(data.tobytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"the {what} in the artifact cannot be read: {error}; compile the model again") from error
+    if not isinstance(found, dict):
+        raise ArtifactError(f"the {what} in the artifact cannot be read: no JSON object; compile the model again")
     return found
 
 
@@ -237,8 +240,8 @@ def _loaded(file: Path, check: bool, target: str | None) -> Executable:
         if target is not None:
             header = _for_target(header, target)
         return _executable(header, {s["name"]: _constant(s, mapped, start, size, check) for s in header["sections"]})
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"the artifact {str(file)!r} is damaged: {error!r}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        raise ArtifactError(f"the artifact {str(file)!r} is damaged: {error!r}; compile the model again") from error
 
 
 def _header(stream: Any, prefix: bytes, file: Path) -> tuple[dict[str, Any], int]:
@@ -254,7 +257,7 @@ def _header(stream: Any, prefix: bytes, file: Path) -> tuple[dict[str, Any], int
         raise ArtifactError(f"{str(file)!r} is truncated")
     try:
         header = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{str(file)!r} is damaged: {error}") from error
     return header, -(-(_PREFIX.size + length) // ALIGNMENT) * ALIGNMENT
 
@@ -304,16 +307,20 @@ def _executable(header: Mapping[str, Any], parts: Mapping[str, np.ndarray]) -> E
         RunLimits(**header["limits"]),
         header["provenance"],
         custom,
-        lambda: _report(_from_json(parts["report"], "report")),
+        partial(_report, parts["report"]),
         tuple(_custom_function(k.path, k.version) for k in custom),
         program,
         device,
     )
 
 
-def _report(data: Mapping[str, Any]) -> Report:
-    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-    return Report(**fields)
+def _report(data: np.ndarray) -> Report:
+    """Raises ArtifactError if the data are damaged: they are not looked at before the report is wanted."""
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in _from_json(data, "report").items()}
+    try:
+        return Report(**fields)
+    except TypeError as error:
+        raise ArtifactError(f"the report in the artifact is damaged: {error}; compile the model again") from error
 
 
 def _custom_function(path: str, version: int) -> Any:

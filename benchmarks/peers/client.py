@@ -19,7 +19,7 @@ import numpy as np
 
 from fusible.benchmarks.peers.protocol import Contestant, PeerError, PeerMissing
 
-__all__ = ["Task", "Worker"]
+__all__ = ["Task", "Worker", "worker_environment"]
 
 LOAD_SECONDS, BLOCK_SECONDS = 600.0, 120.0
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -34,6 +34,16 @@ class Task:
         np.savez(self.inputs, **inputs)  # type: ignore[arg-type]  # its stub takes the names for options
 
 
+def worker_environment(environment: Mapping[str, str], threads: int) -> dict[str, str]:
+    """The environment of a worker: so many threads, and byte code kept.
+
+    Installed packages come with their byte code. A checkout writes its own, unless PYTHONDONTWRITEBYTECODE is set: then
+    each process would compile Fusible, and of all contestants Fusible alone.
+    """
+    kept = {name: value for name, value in environment.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return kept | dict.fromkeys(_THREAD_VARIABLES, str(threads))
+
+
 class Worker:
     """A contestant in a process of its own, paused except while it works.
 
@@ -45,13 +55,12 @@ class Worker:
         self.contestant, self.threads = contestant, threads
         self.started = time.perf_counter()
         self._log: IO[bytes] = tempfile.TemporaryFile(prefix="fusible-bench-")  # noqa: SIM115  # closed by `close`
-        environment = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(threads))}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "fusible.benchmarks.peers.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=environment,
+            env=worker_environment(os.environ, threads),
             start_new_session=True,  # Ctrl-C is for the parent, which then ends its workers
         )
 

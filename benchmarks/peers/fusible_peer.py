@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 import fusible
@@ -19,17 +17,17 @@ class System:
 
     def __init__(self, name: str, option: str) -> None:
         self.target = option.removesuffix(":bf16") or "auto"
-        self.settings = fusible.Options(precision="bf16" if option.endswith(":bf16") else "fp32")
+        self.bf16 = option.endswith(":bf16")
         self.version = fusible.__version__
 
     def load(self, job: Job) -> _Model:
         """Compile for the shapes of the job's inputs, or load what an earlier launch saved."""
-        name = self.target if self.settings.precision == "fp32" else f"{self.target}-{self.settings.precision}"
+        name = f"{self.target}-bf16" if self.bf16 else self.target
         saved = job.cache / f"{name}-{job.threads}.fusible" if job.cache is not None else None
         if saved is not None and saved.exists():
             return _Model(fusible.load(saved), job)
         shapes = {name: array.shape for name, array in job.inputs.items()}
-        options = replace(self.settings, threads=job.threads)
+        options = fusible.Options(precision="bf16" if self.bf16 else "fp32", threads=job.threads)
         executable = fusible.compile(job.model, self.target, shapes=shapes, options=options)
         if saved is not None:
             executable.save(saved)

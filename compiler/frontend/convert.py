@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import onnx
 from onnx import AttributeProto, GraphProto, NodeProto
@@ -64,7 +65,7 @@ class Importer:
             raise LimitExceeded("nodes", total, self.limits.nodes, "the graph with its functions inlined")
         graph = Graph(proto.name or "graph")
         scope = Scope(graph)
-        self.initializers(proto, scope)
+        self.initializers(proto, scope, self.model.raw_data)
         used = dict.fromkeys(shapes, False)
         for info in proto.input:
             if info.name not in scope.values:
@@ -77,11 +78,13 @@ class Importer:
         self.results(proto, scope)
         return graph
 
-    def initializers(self, proto: GraphProto, scope: Scope) -> None:
-        """Bind constants; one that is also an input counts as a constant."""
-        for tensor in proto.initializer:
+    def initializers(
+        self, proto: GraphProto, scope: Scope, apart: Mapping[int, memoryview] = MappingProxyType({})
+    ) -> None:
+        """Bind constants; one that is also an input counts as a constant. apart: raw data that the message lacks."""
+        for number, tensor in enumerate(proto.initializer):
             where = f"initialiser {tensor.name!r}"
-            constant = tensor_constant(tensor, self.model.folder, self.limits, where)
+            constant = tensor_constant(tensor, self.model.folder, self.limits, where, apart.get(number, b""))
             scope.define(tensor.name, scope.graph.constant(constant, tensor.name), where)
         for sparse in proto.sparse_initializer:
             name = sparse.values.name

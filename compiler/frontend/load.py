@@ -6,7 +6,8 @@ import mmap
 import os
 import stat
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
 
+from fusible.compiler.frontend.raw_data import cut_out
 from fusible.compiler.frontend.text_fields import check_text
 from fusible.compiler.ir.constant import Constant, FileRange
 from fusible.compiler.ir.types import DType
@@ -54,16 +56,21 @@ _TO_ONNX = {d: n for n, d in _DTYPES.items()}
 _BITS = {
     DType.U4: 4, DType.I4: 4, DType.F4E2M1: 4, DType.U2: 2, DType.I2: 2,
 }  # fmt: skip
+_MAPPED_BYTES = 1 << 20  # smaller files are read and parsed as they are
 _DATA_FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A parsed model and the folder that its external data must lie in (None: it may have none)."""
+    """A parsed model and the folder that its external data must lie in (None: it may have none).
+
+    raw_data: of initialisers of the main graph, by number; the message lacks them.
+    """
 
     proto: onnx.ModelProto
     folder: Path | None
     name: str
+    raw_data: Mapping[int, memoryview] = field(default_factory=dict)
 
 
 def dtype_of(code: int, where: str) -> DType:
@@ -82,54 +89,55 @@ def onnx_dtype(dtype: DType) -> int:
 def load_model(model: str | os.PathLike[str] | bytes | onnx.ModelProto, limits: Limits) -> LoadedModel:
     """Parse a model given as a path, bytes or a ModelProto; external data is not read.
 
-    Raises InvalidModel if it cannot be read or parsed, LimitExceeded("model_bytes").
+    A large file is mapped, and its weights are read when they are imported. Raises InvalidModel if it cannot be read or
+    parsed, LimitExceeded("model_bytes").
     """
     if isinstance(model, onnx.ModelProto):
         check_text(model)
         return LoadedModel(model, None, "model")
     if isinstance(model, bytes):
-        return LoadedModel(_parse(model, "the model", limits), None, "model")
+        return _parsed(model, "the model", limits, None, "model")
     if not isinstance(model, (str, os.PathLike)):
         raise UsageError(f"a model is a path, bytes or an onnx.ModelProto, got {type(model).__name__}")
     path = Path(model)
     try:
-        size = path.stat().st_size
-        if size > limits.model_bytes:
-            raise LimitExceeded("model_bytes", size, limits.model_bytes, str(path))
-        data = _content(path)
+        info = path.stat()
+        if info.st_size > limits.model_bytes:
+            raise LimitExceeded("model_bytes", info.st_size, limits.model_bytes, str(path))
+        if stat.S_ISREG(info.st_mode) and info.st_size >= _MAPPED_BYTES:
+            with path.open("rb") as file:
+                data: bytes | mmap.mmap = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        else:
+            data = path.read_bytes()
     except OSError as error:
         raise InvalidModel(f"model file {str(path)!r} cannot be read: {error.strerror or error}") from error
-    return LoadedModel(_parse(data, f"model file {str(path)!r}", limits), path.resolve().parent, path.stem)
+    return _parsed(data, f"model file {str(path)!r}", limits, path.resolve().parent, path.stem)
 
 
-def _content(path: Path) -> bytes | memoryview:
-    """What a file holds: mapped, for to copy what is parsed at once takes as long as to parse it."""
-    with path.open("rb") as file:
-        info = os.fstat(file.fileno())
-        if not stat.S_ISREG(info.st_mode) or not info.st_size:
-            return file.read()
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-
-
-def _parse(data: bytes | memoryview, what: str, limits: Limits) -> onnx.ModelProto:
+def _parsed(data: bytes | mmap.mmap, what: str, limits: Limits, folder: Path | None, name: str) -> LoadedModel:
     if len(data) > limits.model_bytes:
         raise LimitExceeded("model_bytes", len(data), limits.model_bytes, what)
     if not data:
         raise InvalidModel(f"{what} is empty")
+    cut = cut_out(memoryview(data)) if len(data) >= _MAPPED_BYTES else None
     try:
-        proto: onnx.ModelProto = onnx.ModelProto.FromString(data)  # type: ignore[arg-type]  # it takes any buffer
+        content = memoryview(data) if cut is None else cut.message
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(content)  # type: ignore[arg-type]  # it takes any buffer
     except DecodeError as error:
         raise InvalidModel(f"{what} is no ONNX model: {error}") from error
     if not proto.HasField("graph"):
         raise InvalidModel(f"{what} is no ONNX model: it has no graph")
     check_text(proto)
-    return proto
+    return LoadedModel(proto, folder, name, {} if cut is None else cut.data)
 
 
-def tensor_constant(tensor: TensorProto, folder: Path | None, limits: Limits, where: str) -> Constant:
+def tensor_constant(
+    tensor: TensorProto, folder: Path | None, limits: Limits, where: str, raw: bytes | memoryview = b""
+) -> Constant:
     """A checked constant from a TensorProto; external data becomes a file range that is mapped on demand.
 
-    Raises InvalidModel if shape, type and data contradict each other or the data escape the folder.
+    raw: the raw data, if the message lacks them. Raises InvalidModel if shape, type and data contradict each other or
+    the data escape the folder.
     """
     dtype = dtype_of(tensor.data_type, where)
     shape = _checked_dims(tensor, dtype, limits, where)
@@ -137,7 +145,7 @@ def tensor_constant(tensor: TensorProto, folder: Path | None, limits: Limits, wh
     if tensor.data_location == TensorProto.EXTERNAL:
         return _external(tensor, dtype, shape, count, folder, where)
     filled = [f for f in _DATA_FIELDS if len(getattr(tensor, f))]
-    raw = tensor.raw_data  # read once: each time that protobuf is asked it copies
+    raw = raw or tensor.raw_data  # each access is a copy
     if raw:
         if filled:
             raise InvalidModel(f"{where}: has raw_data and {filled[0]}; only one may be filled")
@@ -145,7 +153,9 @@ def tensor_constant(tensor: TensorProto, folder: Path | None, limits: Limits, wh
         if dtype is DType.STRING:
             raise InvalidModel(f"{where}: a string tensor cannot use raw_data")
         if dtype not in _BITS:
-            return Constant(_of_bytes(raw, dtype).reshape(shape))
+            array = _of_bytes(raw, dtype).reshape(shape)
+            return Constant(array if isinstance(raw, bytes) else array.copy())
+        tensor.raw_data = bytes(raw)
     else:
         if len(filled) > 1:
             raise InvalidModel(f"{where}: has both {filled[0]} and {filled[1]}; only one may be filled")
@@ -153,7 +163,7 @@ def tensor_constant(tensor: TensorProto, folder: Path | None, limits: Limits, wh
     return Constant(_decode(tensor, dtype, shape, where))
 
 
-def _of_bytes(raw: bytes, dtype: DType) -> np.ndarray:
+def _of_bytes(raw: bytes | memoryview, dtype: DType) -> np.ndarray:
     """The elements of little-endian data, which stay where they are if the machine stores them so."""
     array = np.frombuffer(raw, dtype.numpy)
     return array if sys.byteorder == "little" else array.byteswap()

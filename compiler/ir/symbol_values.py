@@ -52,8 +52,12 @@ def substitute(value: Dim, values: Mapping[str, Dim]) -> Dim:
     """Replace symbols by name; the result is normalised again."""
     if isinstance(value, int):
         return value
-    if not any(s.name in values for s in symbols_of(value)):
-        return value
+    for symbol in symbols_of(value):
+        new = values.get(symbol.name)
+        if new is not None and new is not SymInt.of(symbol):
+            break
+    else:
+        return value  # nothing but the symbols themselves, with their bounds, would take their places
     result: Dim = 0
     for monomial, coefficient in value.terms:
         term: Dim = coefficient

@@ -42,6 +42,7 @@ _RESERVED = frozenset({"floordiv", "mod", "max", "min", "bcast"})
 _MAX_TERMS = 256
 
 
+@lru_cache(maxsize=4096)
 def is_symbol_name(name: str) -> bool:
     """True for identifiers that are no Python keyword and no function of shape expressions."""
     return bool(_IDENTIFIER.match(name)) and name not in _RESERVED and not keyword.iskeyword(name)
@@ -80,14 +81,20 @@ _Monomial: TypeAlias = "tuple[Atom, ...]"  # sorted by text, repeated for powers
 class SymInt:
     """An integer expression over symbols, in normal form. Build with operators, `floordiv`, `maximum`..."""
 
-    __slots__ = ("_bounds", "_hash", "_symbols", "terms", "text")
+    __slots__ = ("_bounds", "_symbols", "_text", "terms")
 
     def __init__(self, terms: tuple[tuple[_Monomial, int], ...]) -> None:
         self.terms = terms
         self._bounds: _Interval | None = None
         self._symbols: dict[Symbol, None] | None = None  # what symbol_values.symbols_of found
-        self.text = _print_terms(terms)
-        self._hash = hash(self.text)
+        self._text: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The expression as it parses back; printed when first wanted: of most intermediate ones it never is."""
+        if self._text is None:
+            self._text = _print_terms(self.terms)
+        return self._text
 
     @staticmethod
     def of(symbol: Symbol) -> SymInt:
@@ -97,10 +104,10 @@ class SymInt:
         return self.text
 
     def __hash__(self) -> int:
-        return self._hash
+        return hash(self.text)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, SymInt) and self.text == other.text
+        return self is other or (isinstance(other, SymInt) and self.text == other.text)
 
     def __add__(self, other: Dim) -> Dim:
         if not isinstance(other, SymInt):
@@ -199,12 +206,15 @@ def _order(item: tuple[_Monomial, int]) -> tuple[int, list[str]]:
 
 def _from_dict(terms: Mapping[_Monomial, int]) -> Dim:
     kept = {m: c for m, c in terms.items() if c}
+    if len(kept) == 1:
+        ((monomial, coefficient),) = kept.items()
+        return SymInt(((monomial, coefficient),)) if monomial else coefficient
     for monomial in [m for m in kept if len(m) == 1 and isinstance(m[0], Call) and m[0].function == "mod"]:
         kept = _joined(kept, monomial)
     if not kept:
         return 0
     if len(kept) == 1 and () in kept:
-        return kept[()]
+        return kept[()]  # what was joined
     return SymInt(tuple(sorted(kept.items(), key=_order)))
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from fusible.compiler.ir.extents import is_negative
-from fusible.compiler.ir.symbols import Dim, floordiv, maximum, minimum, modulo, product
+from fusible.compiler.ir.symbol_values import symbols_of
+from fusible.compiler.ir.symbols import Dim, Symbol, floordiv, maximum, minimum, modulo, product
 from fusible.compiler.region.index import Bound, IndexMap, Indirect, axis, loaded
 
 __all__ = [
@@ -31,21 +32,13 @@ def reshape_map(old: Sequence[Dim], new: Sequence[Dim]) -> IndexMap:
     Where a run of old dimensions has the product of a run of new ones, the position is taken within the two runs, so
     that unchanged dimensions map to themselves.
     """
-    if all(isinstance(size, int) for size in (*old, *new)):
-        return _literal_reshape(tuple(old), tuple(new))
-    return _reshape(old, new)
+    symbols = tuple(s for dim in (*old, *new) for s in symbols_of(dim))
+    return _reshape_map(tuple(old), tuple(new), symbols)
 
 
 @lru_cache(maxsize=4096)
-def _literal_reshape(old: tuple[Dim, ...], new: tuple[Dim, ...]) -> IndexMap:
-    """The map between literal shapes, which passes ask for again and again.
-
-    Maps between symbolic ones are not kept: symbols of one name are equal whatever their bounds.
-    """
-    return _reshape(old, new)
-
-
-def _reshape(old: Sequence[Dim], new: Sequence[Dim]) -> IndexMap:
+def _reshape_map(old: tuple[Dim, ...], new: tuple[Dim, ...], symbols: tuple[Symbol, ...]) -> IndexMap:
+    """symbols: those of the shapes, which are equal by name alone; their bounds decide too."""
     if 0 in old or 0 in new:
         return IndexMap((0,) * len(old))
     components: list[Dim] = []

@@ -114,8 +114,11 @@ def arguments(expr: Expr) -> set[int]:
 
 
 def renumbered(expr: Expr, numbers: Mapping[int, int]) -> Expr:
-    """The expression with `Arg(n)` replaced by `Arg(numbers[n])`."""
-    return replaced(expr, {old: Arg(new) for old, new in numbers.items()})
+    """The expression with `Arg(n)` replaced by `Arg(numbers[n])`; the same object if none changes."""
+    changed = {old: numbers[old] for old in arguments(expr)}
+    if all(old == new for old, new in changed.items()):
+        return expr
+    return replaced(expr, {old: Arg(new) for old, new in changed.items()})
 
 
 def replaced(expr: Expr, operands: Mapping[int, Expr]) -> Expr:

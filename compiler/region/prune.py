@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from operator import is_
 
 from fusible.compiler.ir.symbol_values import substitute
 from fusible.compiler.ir.symbols import Dim, Symbol, SymInt
@@ -79,25 +80,37 @@ def _names(region: Region, values: Mapping[int, int], axes: Mapping[int, int]) -
 
 
 def moved_map(map_: IndexMap, names: Mapping[str, Dim]) -> IndexMap:
-    """The map with symbols replaced by name."""
-    return IndexMap(tuple(substitute(c, names) for c in map_.components), _bounds(map_.bounds, names), map_.fill)
+    """The map with symbols replaced by name; the same object if none changes."""
+    components = tuple([substitute(c, names) for c in map_.components])
+    bounds = _bounds(map_.bounds, names)
+    if bounds is map_.bounds and all(map(is_, components, map_.components)):
+        return map_
+    return IndexMap(components, bounds, map_.fill)
 
 
 def _bounds(bounds: tuple[Bound, ...], names: Mapping[str, Dim]) -> tuple[Bound, ...]:
-    return tuple(Bound(*(substitute(d, names) for d in (b.expr, b.low, b.high))) for b in bounds)
+    moved = tuple([_bound(bound, names) for bound in bounds])
+    return bounds if all(map(is_, moved, bounds)) else moved
+
+
+def _bound(bound: Bound, names: Mapping[str, Dim]) -> Bound:
+    expr, low, high = (substitute(d, names) for d in (bound.expr, bound.low, bound.high))
+    return bound if expr is bound.expr and low is bound.low and high is bound.high else Bound(expr, low, high)
 
 
 def renamed_stage(stage: Stage, values: Mapping[int, int], axes: Mapping[int, int], names: Mapping[str, Dim]) -> Stage:
     """The stage with its operands renumbered by `values`, folded axes by `axes`, and symbols replaced by name."""
     match stage:
         case Load(buffer, map_):
-            return Load(buffer, moved_map(map_, names))
+            moved = moved_map(map_, names)
+            return stage if moved is map_ else Load(buffer, moved)
         case Index(expr, dtype):
             return Index(substitute(expr, names), dtype)
         case Test(bounds):
             return Test(_bounds(bounds, names))
         case Map(expr, dtype):
-            return Map(renumbered(expr, values), dtype)
+            changed = renumbered(expr, values)
+            return stage if changed is expr else Map(changed, dtype)
         case Scan():
             return replace(stage, axis=axes[stage.axis], args=tuple(values[a] for a in stage.args))
         case Reduce() | Contract():

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TypeAlias
 
 from fusible.compiler.ir.symbol_values import symbols_of
@@ -216,6 +216,7 @@ class Group:
         return Group(*count, (*region.inputs, *region.outputs), (step,))
 
 
+@lru_cache(maxsize=4096)
 def value_symbol(number: int) -> SymInt:
     """The symbol by which an index map mentions value `number`; it may be negative."""
     return SymInt.of(Symbol(f"v{number}", lower=-(2**63)))

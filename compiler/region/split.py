@@ -126,9 +126,9 @@ def _renamed(region: Region, extents: tuple[Dim, ...], names: Mapping[str, Dim],
 def _range(region: Region, axis: int, first: int, end: int) -> Region:
     """The part of a region where first <= i<axis> < end."""
     extents = tuple(end - first if n == axis else e for n, e in enumerate(region.extents))
-    names: dict[str, Dim] = {f"i{n}": _axis(n, e) for n, e in enumerate(extents)}
+    names = _axes(extents)
     names[f"i{axis}"] = _axis(axis, end - first) + first if end - first > 1 else first
-    return simplified(_renamed(region, extents, names, {n: n for n in range(len(extents))}))
+    return _simplified(region, extents, names)
 
 
 def _cut(region: Region, axis: int, least: int) -> _Cut | None:
@@ -173,8 +173,16 @@ def _steps(dim: SymInt) -> dict[int, int] | None:
 
 def simplified(region: Region) -> Region:
     """The same region without bounds that always hold, and without what is read or computed where they never do."""
-    extents = region.extents
-    names = {f"i{n}": _axis(n, e) if e != 1 else 0 for n, e in enumerate(extents)}
+    return _simplified(region, region.extents, _axes(region.extents))
+
+
+def _axes(extents: tuple[Dim, ...]) -> dict[str, Dim]:
+    """The symbols of axes with their bounds, by name; 0 for those of one index."""
+    return {f"i{n}": _axis(n, e) if e != 1 else 0 for n, e in enumerate(extents)}
+
+
+def _simplified(region: Region, extents: tuple[Dim, ...], names: Mapping[str, Dim]) -> Region:
+    """As `simplified`, of a region whose axes get other extents, and what `names` say in their places."""
     known: dict[int, bool] = {}
     stages: list[Stage] = []
     for position, stage in enumerate(_renamed(region, extents, names, {n: n for n in range(len(extents))}).stages):
@@ -232,7 +240,7 @@ def _without_copies(region: Region) -> Region:
     stages: list[Stage] = []
     axes = {n: n for n in range(len(region.extents))}
     for position, stage in enumerate(region.stages):
-        renamed = renamed_stage(stage, values, axes, names)
+        renamed = renamed_stage(stage, values, axes, names) if names else stage
         match renamed:
             case Map(Arg(source), dtype) if region.dtypes[source] is dtype:
                 value = region.first_values[position]

@@ -136,7 +136,7 @@ def packed_operand(region: Region, product: Product, array: np.ndarray) -> np.nd
         buffers = (region.inputs[load.buffer],), (Buffer(DType.F32, tuple(sizes)),)
         (matrix,) = run_region(Region(tuple(sizes), *buffers, (Load(0, map_),), (Store(0, place, 0),)), [array])
     pack = pack_panels_bf16 if product.bf16 else pack_panels
-    return pack(np.ascontiguousarray(matrix).reshape(math.prod(sizes[:-1]), sizes[-1]))
+    return pack(matrix.reshape(math.prod(sizes[:-1]), sizes[-1]))
 
 
 def _plain_axes(map_: IndexMap) -> list[int | None] | None:

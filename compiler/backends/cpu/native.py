@@ -82,6 +82,11 @@ def _printed(
     machine: Machine,
 ) -> tuple[Built, NativeKernel]:
     """The kernel of one region or, if there is none, of two or three with images between them."""
+    if sum(node.op.name == "conv" for node in nodes) > 1 and not any(node.op.name == "softmax" for node in nodes):
+        # No region has two contractions but attention's, and to derive one takes as long as to print the chain.
+        parts = chain_parts(nodes, outputs)
+        if len(parts) > 1:
+            return _printed_chain(parts, outputs, inputs, storage, constants, machine)
     try:
         built = build_region(nodes, outputs, inputs=inputs, home=home_of(nodes, outputs), inline_scalars=True)
         _check_stores(built.region)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fusible.compiler.ir.definition import Contraction, Definition, Opaque, Reduce, same
 from fusible.compiler.ir.graph import Node
 from fusible.compiler.ir.ops import OPS, Infer, Op
 from fusible.compiler.ir.opset.contraction import agree, same_types
-from fusible.compiler.ir.symbols import Dim, floordiv, maximum, modulo, product
+from fusible.compiler.ir.symbol_values import symbols_of
+from fusible.compiler.ir.symbols import Dim, Symbol, floordiv, maximum, modulo, product
 from fusible.compiler.ir.types import Shape, TensorType
 from fusible.compiler.ir.window_shapes import (
     WindowAxis,
@@ -133,6 +135,13 @@ def _conv_definition(node: Node) -> Definition:
     x, w, attrs = _shape(node, 0), _shape(node, 1), node.attrs
     if x is None or w is None:
         return _UNKNOWN_RANK
+    symbols = tuple(s for dim in (*x, *w, *attrs.pads) for s in symbols_of(dim))
+    return _convolution(tuple(x), tuple(w), attrs, symbols)
+
+
+@lru_cache(maxsize=1024)
+def _convolution(x: Shape, w: Shape, attrs: ConvAttrs, symbols: tuple[Symbol, ...]) -> Definition:
+    """symbols: those of the sizes, which are equal by name alone; their bounds decide too."""
     rank = len(x)
     taps = [axis(rank + 1 + a) for a in range(rank - 2)]
     spatial = padded_axes(x[2:], w[2:], attrs.strides, attrs.pads, attrs.dilations, attrs.auto_pad)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fusible.benchmarks.peers.client import Task, Worker
+from fusible.benchmarks.peers.client import Task, Worker, worker_environment
 from fusible.benchmarks.peers.protocol import Contestant, PeerError
 from fusible.benchmarks.reference import bf16_tolerance, judge
 from fusible.compiler.accuracy import model_bound
@@ -126,3 +126,11 @@ def test_a_worker_is_stopped_when_it_has_answered(task: Task) -> None:
         worker.load(task, cache=None)
         state = Path(f"/proc/{worker._process.pid}/stat").read_text().rpartition(")")[2].split()[0]
         assert state == "T"
+
+
+def test_environment() -> None:
+    """Fusible is not compiled to byte code in each process, whatever the caller has set."""
+    given = {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "7", "HOME": "/h"}
+    found = worker_environment(given, 2)
+    assert found["HOME"] == "/h" and found["OMP_NUM_THREADS"] == found["MKL_NUM_THREADS"] == "2"
+    assert "PYTHONDONTWRITEBYTECODE" not in found and given["OMP_NUM_THREADS"] == "7"
