@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "kernels/triton": {"triton"},
     "runtime": {"ml_dtypes", "numpy"},
     "runtime/devices/cuda": {"ml_dtypes", "numpy", "torch"},
+    "runtime/devices/torch_product": {"torch"},
     "compiler": {"ml_dtypes", "numpy"},
     "compiler/api": {"onnx"},
     "compiler/backends/triton": {"ml_dtypes", "numpy", "triton"},
