@@ -92,7 +92,8 @@ def _fits_product(s: ContractionSchedule, sizes: Sizes, kind: DType, matrix: boo
     parts = s.slices * s.split
     if parts > 1 and not (isinstance(steps, int) and steps % s.slices == 0 and steps >= _PART_STEPS * parts):
         return False
-    if s.split > 1 and _programs(s, sizes) > _RESIDENT * target.multiprocessors:  # each has memory for its part
+    shares_all = s.split > 1 and not s.wave
+    if shares_all and _programs(s, sizes) > _RESIDENT * target.multiprocessors:  # each has memory for its part
         return False
     if not (1 <= s.warps <= _MANY_WARPS and 1 <= s.stages <= _MOST_STAGES and s.block_k >= _LEAST):
         return False
