@@ -110,7 +110,10 @@ def contraction(
         left = LEFT(batch, own_r, block, left_state, arguments, BLOCK_M, BLOCK_K)
         right = RIGHT(batch, own_c, block, right_state, arguments, BLOCK_K, BLOCK_N)
         if PARTIAL == ACCUMULATOR:
-            sums = tl.dot(left, right, sums, input_precision=PRECISION, out_dtype=ACCUMULATOR)
+            EXACT: tl.constexpr = BLOCK_K if left.dtype.is_fp8() else None  # Hopper's own sums of those have 14 bits
+            sums = tl.dot(
+                left, right, sums, input_precision=PRECISION, out_dtype=ACCUMULATOR, max_num_imprecise_acc=EXACT
+            )
         else:
             sums += tl.dot(left, right, input_precision=PRECISION, out_dtype=PARTIAL).to(ACCUMULATOR)
     if SLICES > 1:

@@ -22,6 +22,7 @@ from fusible.runtime.devices.code import DeviceImage, DeviceKernel
 from fusible.runtime.devices.cuda_driver import CudaDriver
 from fusible.runtime.devices.device import (
     ALIGNMENT,
+    NOT_IN_PLACE,
     Device,
     Event,
     Graph,
@@ -151,7 +152,9 @@ class CudaDevice(Device):
         free, total = self.torch.cuda.mem_get_info(self.gpu.index)
         return MemoryInfo(int(total), int(free))
 
-    def import_array(self, given: object, stream: Stream) -> tuple[Memory, np.dtype, tuple[int, ...]] | None:
+    def import_array(
+        self, given: object, stream: Stream, *, copies: bool = True
+    ) -> tuple[Memory, np.dtype, tuple[int, ...]] | None:
         """See Device. The work that makes the array is waited for in the stream, as DLPack says."""
         assert isinstance(stream, CudaStream)
         tensor = self._awaited(given, stream) if isinstance(given, self.torch.Tensor) else None
@@ -159,9 +162,12 @@ class CudaDevice(Device):
             return None
         if tensor is None:
             with self.torch.cuda.stream(stream.handle):
-                tensor = self.torch.from_dlpack(given).contiguous()
+                own = self.torch.from_dlpack(given)
+                tensor = own.contiguous()
                 if tensor.data_ptr() % ALIGNMENT:
                     tensor = tensor.clone()
+                if not copies and tensor.data_ptr() != own.data_ptr():
+                    raise DeviceError(NOT_IN_PLACE)
         dtype = self._dtypes.get(tensor.dtype)
         if dtype is None:
             raise DeviceError(f"arrays of {tensor.dtype} cannot be taken over; convert it")

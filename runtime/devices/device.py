@@ -19,6 +19,7 @@ from fusible.runtime.devices.product import TorchProduct
 
 __all__ = [
     "ALIGNMENT",
+    "NOT_IN_PLACE",
     "Device",
     "Event",
     "Graph",
@@ -36,6 +37,8 @@ _PARTIAL = np.dtype(np.float32)
 
 ALIGNMENT = 16
 """Kernels may assume that every buffer begins at a multiple of so many bytes."""
+
+NOT_IN_PLACE = f"a bound output is written in place: it must be row-major and begin at a multiple of {ALIGNMENT} bytes"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -219,11 +222,14 @@ class Device(ABC):
         """How much there is."""
 
     @abstractmethod
-    def import_array(self, given: object, stream: Stream) -> tuple[Memory, np.dtype, tuple[int, ...]] | None:
+    def import_array(
+        self, given: object, stream: Stream, *, copies: bool = True
+    ) -> tuple[Memory, np.dtype, tuple[int, ...]] | None:
         """An array that lies on this device, by DLPack and with no copy; None if it lies elsewhere.
 
         given: an object with `__dlpack_device__`. Returns its memory, element type and shape; an array that is not
-        row-major is copied on the device. Raises DeviceError for element types that cannot be taken over.
+        row-major or not aligned is copied on the device. copies: whether it may be. Raises DeviceError if it may not,
+        and for element types that cannot be taken over.
         """
 
     @abstractmethod

@@ -18,6 +18,7 @@ from fusible.errors import DeviceError, ExecutionError
 from fusible.runtime.devices.code import DeviceCode, DeviceKernel
 from fusible.runtime.devices.device import (
     ALIGNMENT,
+    NOT_IN_PLACE,
     Device,
     Event,
     Graph,
@@ -196,10 +197,10 @@ class _Block:
 
     def __init__(self, device: TritonCpu, array: np.ndarray) -> None:
         self.device, self.array = device, array
-        device.used += array.nbytes
+        device.blocks[id(self)] = array.nbytes
 
     def __del__(self) -> None:
-        self.device.used -= self.array.nbytes
+        self.device.blocks.pop(id(self), None)
 
 
 class CpuStream(Stream):
@@ -289,13 +290,18 @@ class TritonCpu(Device):
         """Take the library of the kernels; workers start with the first launch."""
         self.name = "triton-cpu"
         self.library, self.threads, self.checked = library, threads, checked
-        self.used = 0
+        self.blocks: dict[int, int] = {}  # bytes of each; threads, and the collector within one, count with no lock
         self._limit = limit
         self._pool: Pool | None = None
         library.pool_create.argtypes = [ctypes.c_int, ctypes.POINTER(ctypes.c_int)]
         library.pool_create.restype = ctypes.c_void_p
         library.pool_destroy.argtypes = [ctypes.c_void_p]
         library.pool_destroy.restype = None
+
+    @property
+    def used(self) -> int:
+        """The bytes that are allocated."""
+        return sum(list(self.blocks.values()))
 
     @property
     def pool(self) -> Pool:
@@ -332,12 +338,16 @@ class TritonCpu(Device):
         page, pages = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_PHYS_PAGES")
         return MemoryInfo(page * pages, max(0, page * pages - self.used))
 
-    def import_array(self, given: object, stream: Stream) -> tuple[Memory, np.dtype, tuple[int, ...]] | None:
+    def import_array(
+        self, given: object, stream: Stream, *, copies: bool = True
+    ) -> tuple[Memory, np.dtype, tuple[int, ...]] | None:
         """See Device."""
         if given.__dlpack_device__()[0] != _DLPACK_CPU:  # type: ignore[attr-defined]
             return None
         array = np.from_dlpack(given)  # type: ignore[arg-type]
         if not array.flags.c_contiguous or array.ctypes.data % ALIGNMENT:
+            if not copies:
+                raise DeviceError(NOT_IN_PLACE)
             memory = stream.allocate(array.nbytes)
             stream.upload(memory, 0, np.ascontiguousarray(array))
             return memory, array.dtype, array.shape

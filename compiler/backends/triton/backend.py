@@ -62,7 +62,7 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
         self.kernels: dict[str, DeviceKernel] = {}
         self.chosen: dict[str, Chosen] = {}
         self._names: dict[str, str] = {}
-        self._packed: dict[tuple[int, Order], np.ndarray] = {}
+        self._packed: dict[tuple[int, Order | None, int | None], np.ndarray] = {}
 
     def emit(self, node: Node, name: str) -> Emitted:
         """A launch of a Triton kernel, by the node's region or a template for its op, or else a NumPy call."""
@@ -159,12 +159,14 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
         inputs = tuple(formal.get(v, v) for v in built.inputs)
         rule = kernel.rule
         dims = (rule.grid, *(a.dim for a in rule.arguments if a.dim is not None))
-        constants = {n: self._stored(inputs[n], order) for n, order in kernel.repacked.items()}
+        constants = {n: self._stored(inputs[n], kernel, n) for n in sorted({*kernel.repacked, *kernel.packed})}
         results = dict(zip(node.subgraphs[0].outputs, node.outputs, strict=True)) if node.op.name == "fused" else {}
         stored = {f"x{n}": v for n, v in enumerate(inputs)}
         stored |= {f"y{n}": results.get(v, v) for n, v in enumerate(built.outputs)}
         if self._fetches_ahead(built, kernel):
-            kernel = replace(kernel, fixed=_fixed(rule, stored))
+            kernel = replace(
+                kernel, fixed=_fixed(rule, stored, {f"x{n}": made.nbytes for n, made in constants.items()})
+            )
         name = self._named(self._aligned(kernel, stored), word_of(node))
         if kernel.product is not None and kernel.chosen is not None:
             self.entries.append(_by_torch(node, self.tuning, kernel.chosen))
@@ -210,13 +212,13 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
                 arguments[number] = replace(argument, divisibility=known)
         return replace(kernel, rule=replace(kernel.rule, arguments=tuple(arguments)))
 
-    def _stored(self, operand: Value | None, order: Order) -> np.ndarray:
-        """A constant in the order of dimensions in which a kernel reads it; made once for each order."""
+    def _stored(self, operand: Value | None, kernel: PrintedKernel, number: int) -> np.ndarray:
+        """A constant as a kernel reads it, in another order of dimensions or packed; made once for each such form."""
         assert operand is not None and operand.constant is not None
-        key = id(operand.constant), order
+        key = id(operand.constant), kernel.repacked.get(number), kernel.packed.get(number)
         if key not in self._packed:
             self._keep.append(operand.constant)
-            self._packed[key] = np.ascontiguousarray(operand.constant.array.transpose(order))
+            self._packed[key] = kernel.stored(number, operand.constant.array)
         return self._packed[key]
 
     def _named(self, kernel: PrintedKernel, word: str) -> str:
@@ -231,10 +233,14 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
         return self._names[key]
 
 
-def _fixed(rule: LaunchRule, stored: Mapping[str, Value | None]) -> dict[str, int]:
-    """The bytes of a launch's constants by the names of the kernel's arguments, the small ones left out."""
+def _fixed(rule: LaunchRule, stored: Mapping[str, Value | None], anew: Mapping[str, int]) -> dict[str, int]:
+    """The bytes of a launch's constants by the names of the kernel's arguments, the small ones left out.
+
+    anew: the bytes of those that are stored for the kernel.
+    """
     values = {argument.name: stored.get(argument.name) for argument in rule.arguments}
-    found = {n: v.constant.array.nbytes for n, v in values.items() if v is not None and v.constant is not None}
+    known = {n: v.constant.array.nbytes for n, v in values.items() if v is not None and v.constant is not None}
+    found = {name: anew.get(name, nbytes) for name, nbytes in known.items()}
     return {name: nbytes for name, nbytes in found.items() if nbytes >= _WORTH_FETCHING}
 
 

@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 from fusible.compiler.backends.triton.attention import attention_in, print_attention
 from fusible.compiler.backends.triton.contraction import Contraction
 from fusible.compiler.backends.triton.contraction_printer import print_product, sizes_of
+from fusible.compiler.backends.triton.dequantised import whole_depth
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.library_product import is_large, print_library_product
 from fusible.compiler.backends.triton.printer import PrintedKernel, print_region
@@ -94,12 +95,13 @@ class Design(ABC, Generic[S]):
 class RegionDesign(Design[Schedule]):
     """A region without contractions, which are sums where there were any.
 
-    repacked: as of the kernel.
+    repacked, packed: as of the kernel.
     """
 
     region: Region
     target: GpuTarget
     repacked: Mapping[int, Order] = field(default_factory=dict)
+    packed: Mapping[int, int] = field(default_factory=dict)
     kind = "region"
 
     def static(self) -> Schedule:
@@ -112,29 +114,40 @@ class RegionDesign(Design[Schedule]):
 
     def printed(self, schedule: Schedule) -> PrintedKernel:
         """See Design."""
-        return replace(print_region(self.region, schedule), repacked=self.repacked)
+        return replace(print_region(self.region, schedule), repacked=self.repacked, packed=self.packed)
 
 
 @dataclass(frozen=True)
 class ProductDesign(Design[ContractionSchedule]):
-    """A contraction by the template for products. precision: `ieee` or `tf32`, of products of f32."""
+    """A contraction by a template for products. precision: `ieee` or `tf32`, of products of f32.
+
+    packed: as of the kernel.
+    """
 
     contraction: Contraction
     target: GpuTarget
     precision: str
+    packed: Mapping[int, int] = field(default_factory=dict)
     kind = "product"
 
     def static(self) -> ContractionSchedule:
         """See Design."""
-        return schedule_contraction(sizes_of(self.contraction), self.contraction.kind, self.precision, self.target)
+        sizes, kind = sizes_of(self.contraction), self.contraction.kind
+        return self._own(schedule_contraction(sizes, kind, self.precision, self.target))
 
     def candidates(self) -> list[ContractionSchedule]:
         """See Design."""
-        return contraction_candidates(sizes_of(self.contraction), self.contraction.kind, self.precision, self.target)
+        sizes, kind = sizes_of(self.contraction), self.contraction.kind
+        found = contraction_candidates(sizes, kind, self.precision, self.target)
+        return list(dict.fromkeys(map(self._own, found)))
 
     def printed(self, schedule: ContractionSchedule) -> PrintedKernel:
         """See Design."""
-        return print_product(self.contraction, schedule, self.precision)
+        return replace(print_product(self.contraction, schedule, self.precision), packed=self.packed)
+
+    def _own(self, schedule: ContractionSchedule) -> ContractionSchedule:
+        """The schedule, or of a product in halves what its template takes."""
+        return schedule if self.contraction.half is None else whole_depth(schedule)
 
     def configs(self) -> list[Config]:
         """See Design: torch competes for large products."""

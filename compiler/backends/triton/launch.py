@@ -28,9 +28,13 @@ POINTER_TYPES = {
     DType.U32: "*u32",
     DType.U16: "*u16",
     DType.U8: "*u8",
+    DType.I4: "*i8",
+    DType.U4: "*u8",
+    DType.F8E4M3FN: "*u8",
+    DType.F8E5M2: "*u8",
     DType.BOOL: "*i1",
 }
-"""The types of arguments that point to elements."""
+"""The types of arguments that point to elements. Those of 4 bits take a byte each, 8-bit floats are read as bytes."""
 
 
 @dataclass(frozen=True, slots=True)

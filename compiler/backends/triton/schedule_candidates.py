@@ -114,15 +114,20 @@ def attention_candidates(
     """Schedules of attention; arguments as for `schedule_attention`."""
     chosen = schedule_attention(attention, dtype, target, precision)
     found = [chosen]
+    if chosen.split > 1:  # others have programs enough
+        found += [replace(chosen, split=split) for split in (chosen.split * 2, chosen.split // 2, 1)]
     for rows in (chosen.rows, chosen.rows // 2, chosen.rows * 2):
         for keys in (chosen.keys, chosen.keys // 2, chosen.keys * 2):
             found.append(replace(chosen, rows=rows, keys=keys))
-    found += [replace(s, warps=warps) for s in found[:4] for warps in (chosen.warps * 2, chosen.warps // 2)]
-    found += [replace(s, stages=stages) for s in found[:4] for stages in (chosen.stages + 1, chosen.stages - 1)]
+    found += [replace(s, warps=warps) for s in found[:5] for warps in (chosen.warps * 2, chosen.warps // 2)]
+    found += [replace(s, stages=stages) for s in found[:5] for stages in (chosen.stages + 1, chosen.stages - 1)]
     return _different(s for s in found if s is chosen or _fits_attention(s, attention, dtype, target))
 
 
 def _fits_attention(s: AttentionSchedule, attention: Attention, dtype: DType, target: GpuTarget) -> bool:
+    keys = attention.region.extents[attention.key]
+    if s.split > 1 and not (isinstance(keys, int) and keys >= s.split * s.keys and s.split <= _MOST_SPLIT):
+        return False
     if not (_LEAST <= s.rows <= 128 and _LEAST <= s.keys <= 128 and 4 <= s.warps <= 8 and 1 <= s.stages <= 3):
         return False
     return shared_bytes(s, attention, dtype) <= target.shared_per_block

@@ -37,7 +37,7 @@ class Trial:
     """Operands of a kernel, and the result of the static choice, with which others are compared."""
 
     def __init__(self, region: Region, rule: LaunchRule, first: Built, flushed: int, precision: str) -> None:
-        """Put random operands on the device of a kernel. flushed: bytes to write between launches.
+        """Put random operands on the device of a kernel. flushed: bytes to write between launches, 0 for none.
 
         Raises ExecutionError (out of memory), DeviceError.
         """
@@ -46,7 +46,7 @@ class Trial:
         self._terms = terms_of(region, self._env)
         with first.program.device.active():
             stream = first.program.device.stream()
-            self._flush = stream.allocate(flushed)
+            self._flush = stream.allocate(flushed) if flushed else None
             self._inputs = [(b, self._random(stream, b, n)) for n, b in enumerate(region.inputs)]
             self._outputs = [(b, stream.allocate(max(1, self._bytes(b)))) for b in region.outputs]
             stream.synchronise()

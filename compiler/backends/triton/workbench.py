@@ -37,19 +37,19 @@ class Built:
 
 @dataclass(frozen=True, slots=True)
 class Workbench:
-    """A device of this machine and the processes that build for it.
-
-    flushed: bytes that are written between two launches, so that operands come from memory.
-    """
+    """A device of this machine and the processes that build for it. warm: operands stay in the device's cache."""
 
     target: str
     gpu: GpuTarget
     cache_dir: Path
     pool: BuildPool
+    warm: bool = False
 
     @property
     def flushed(self) -> int:
-        """Bytes that are written between two launches, more than the cache holds."""
+        """Bytes that are written between two launches: more than the cache holds, or none."""
+        if self.warm:
+            return 0
         return _CPU_CACHE if self.target == TRITON_CPU else 2 * self.gpu.l2
 
     def build(self, kernel: DeviceKernel) -> Future[Built]:
@@ -66,13 +66,16 @@ class Workbench:
 
 
 @contextmanager
-def workbench(target: str, gpu: GpuTarget, cache_dir: Path) -> Iterator[Workbench]:
-    """A workbench; one thread is left for timing. Raises DeviceError if this machine lacks the target's device."""
+def workbench(target: str, gpu: GpuTarget, cache_dir: Path, *, warm: bool = False) -> Iterator[Workbench]:
+    """A workbench; one thread is left for timing. warm: as it has it.
+
+    Raises DeviceError if this machine lacks the target's device.
+    """
     device_name(target)
     form = Form.C if target == TRITON_CPU else Form.IMAGE
     pool = BuildPool(gpu, form, cache_dir, max(1, usable_threads() - 1))
     try:
-        yield Workbench(target, gpu, cache_dir, pool)
+        yield Workbench(target, gpu, cache_dir, pool, warm)
     finally:
         pool.close()
 
