@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -77,13 +76,12 @@ class _Current(threading.local):
 
 def fake_torch(driver: ctypes.CDLL, capability: tuple[int, int] = (9, 0), limit: int = 1 << 30) -> Any:
     """The module, for one GPU that allocates no more than `limit` bytes at once."""
-    numbers = itertools.count(1)
     current = _Current()
 
     class Stream:
-        def __init__(self, index: int) -> None:
-            assert index == 0
-            self.cuda_stream = next(numbers)
+        def __init__(self, number: int, device: int) -> None:
+            assert device == 0 and number > 0
+            self.cuda_stream = number
 
     @contextmanager
     def stream(handle: Stream) -> Iterator[None]:
@@ -127,7 +125,7 @@ def fake_torch(driver: ctypes.CDLL, capability: tuple[int, int] = (9, 0), limit:
 
     cuda = SimpleNamespace(
         is_available=lambda: True, current_device=lambda: 0, get_device_capability=lambda index: capability,
-        get_device_name=lambda index: "Fake GPU", mem_get_info=lambda index: (limit, 2 * limit), Stream=Stream,
+        get_device_name=lambda index: "Fake GPU", mem_get_info=lambda index: (limit, 2 * limit), ExternalStream=Stream,
         stream=stream, Event=Event, CUDAGraph=CUDAGraph, OutOfMemoryError=OutOfMemoryError,
     )  # fmt: skip
     version = SimpleNamespace(cuda="12.8")
