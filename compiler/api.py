@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
 
 import onnx
 
 from fusible.compiler.backends.numpy import NumpyBackend
 from fusible.compiler.backends.triton.backend import TritonBackend
+from fusible.compiler.backends.triton.tuned import Tuning
 from fusible.compiler.frontend.convert import import_model
 from fusible.compiler.frontend.load import load_model
 from fusible.compiler.frontend.signature import ShapeRequest
@@ -18,6 +21,7 @@ from fusible.compiler.options import Options
 from fusible.compiler.pipeline import pipeline
 from fusible.compiler.run_passes import run_passes
 from fusible.compiler.targets import GPU_TARGETS, TRITON_CPU, check_target, resolve_target, triton_gpu
+from fusible.compiler.tuning import TuningLock
 from fusible.errors import UsageError
 from fusible.passes.exactness import Exactness
 from fusible.passes.instruments import Instrument
@@ -25,11 +29,14 @@ from fusible.passes.manager import Pipeline
 from fusible.runtime.collection import collection_put_off
 from fusible.runtime.executable import Executable
 
-__all__ = ["compile", "compile_with", "import_graph"]
+__all__ = ["Model", "compile", "compile_with", "import_graph"]
+
+Model: TypeAlias = str | os.PathLike[str] | bytes | onnx.ModelProto
+"""A model as users have it: the path of a file, its bytes, or what onnx made of them."""
 
 
 def import_graph(
-    model: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    model: Model,
     *,
     shapes: Mapping[str, ShapeRequest] | None = None,
     options: Options | None = None,
@@ -40,7 +47,7 @@ def import_graph(
 
 
 def compile(
-    model: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    model: Model,
     target: str = "auto",
     *,
     shapes: Mapping[str, ShapeRequest] | None = None,
@@ -61,7 +68,7 @@ def compile(
 
 
 def compile_with(
-    model: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    model: Model,
     target: str = "auto",
     *,
     shapes: Mapping[str, ShapeRequest] | None = None,
@@ -87,13 +94,23 @@ def compile_with(
 def _backend(target: str, options: Options) -> NumpyBackend:
     gpu = triton_gpu(target)
     if gpu is not None:
-        return TritonBackend(target, gpu, options.products)
+        return TritonBackend(target, gpu, options.products, _tuning(target, options))
     if target == "cpu":
         from fusible.compiler.backends.cpu.backend import CpuBackend  # noqa: PLC0415 - large, and only for this target
 
         exact = options.exactness is Exactness.EXACT
         return CpuBackend(options.threads, exact=exact, bf16=options.precision == "bf16")
     return NumpyBackend()
+
+
+def _tuning(target: str, options: Options) -> Tuning | None:
+    """The lockfile of the options. Raises UsageError if there is none at that path."""
+    if options.tuning is None:
+        return None
+    path = Path(options.tuning)
+    if not path.is_file():
+        raise UsageError(f"there is no tuning lockfile {str(path)!r}; `fusible tune` writes one")
+    return Tuning(target, options.products, TuningLock.read(path), str(path))
 
 
 def _unavailable(options: Options, target: str) -> list[str]:
@@ -108,6 +125,8 @@ def _unavailable(options: Options, target: str) -> list[str]:
     unknown = [other for other in options.also if triton_gpu(other) is None]
     if unknown or (options.also and triton_gpu(target) is None):
         raise UsageError(f"also={options.also}: {target} and all of these must be targets with Triton kernels")
+    if options.tuning is not None and triton_gpu(target) is None:
+        raise UsageError(f"tuning={str(options.tuning)!r} is for targets with Triton kernels, and {target} is none")
     notes = []
     if options.threads is not None and target == "numpy":
         notes.append(f"threads={options.threads} has no effect: NumPy's BLAS decides (see OPENBLAS_NUM_THREADS)")

@@ -44,18 +44,17 @@ from fusible.runtime.session import RunLimits, Session
 from fusible.runtime.signature import TensorSpec
 from fusible.version import __version__
 
-__all__ = ["lower"]
+__all__ = ["lower", "plan_graph", "steps_of_nodes", "sub_plans"]
+
+
+_DONE = frozenset({str(Kind.FUSED), str(Kind.FIRED)})
 
 
 def lower(
     graph: Graph, backend: NumpyBackend, options: Options, outcome: Outcome, notes: Sequence[str] = ()
 ) -> Executable:
     """Plan the graph, emit its kernels and wrap both. Raises LoweringError, LimitExceeded."""
-    check_sizes(graph, options.limits)
-    backend.prepare(graph)
-    for inner in graphs_outside_groups(graph):
-        schedule(inner, lambda value: _home(value, backend))
-    planned = make_plan(graph, backend)
+    planned = plan_graph(graph, backend, options)
     if isinstance(backend, TritonBackend):
         check_placement(planned.plan, backend.kernels, backend.host, backend.target, options)
     limits = options.limits
@@ -73,13 +72,23 @@ def lower(
         program=_program(backend, options),
         device=_device(backend, options) if isinstance(backend, TritonBackend) else None,
     )
-    report = _report(executable, graph, planned, outcome, [*notes, *_failing_branches(graph)], backend)
+    notes = [*notes, *_failing_branches(graph), *_needs_torch(executable)]
+    report = _report(executable, graph, planned, outcome, notes, backend)
     if isinstance(backend, TritonBackend) and backend.target != TRITON_CPU:
         report = replace(report, gpu=_gpu_report(graph, planned, backend, options, report))
     object.__setattr__(executable, "made_report", report)
     if options.standalone and backend.target == "cpu" and (steps := host_steps(executable)):
         raise LoweringError("a standalone model", {backend.target: "; ".join(steps)})
     return executable
+
+
+def plan_graph(graph: Graph, backend: NumpyBackend, options: Options) -> Planned:
+    """Order an optimised graph and plan it with the backend's kernels. Raises LoweringError, LimitExceeded."""
+    check_sizes(graph, options.limits)
+    backend.prepare(graph)
+    for inner in graphs_outside_groups(graph):
+        schedule(inner, lambda value: _home(value, backend))
+    return make_plan(graph, backend)
 
 
 def _provenance(graph: Graph, backend: NumpyBackend, options: Options) -> dict[str, str]:
@@ -114,10 +123,11 @@ def _device(backend: TritonBackend, options: Options) -> DeviceProgram | None:
     kernels, cache_dir = list(backend.kernels.values()), _cache_dir(options)
     if not kernels:
         return None
-    if backend.target == TRITON_CPU:
-        code = host_code(kernels, backend.gpu, cache_dir, checked=options.verify == "kernels")
-    else:
-        code = gpu_code(kernels, backend.gpu, cache_dir)
+    with backend.explained():
+        if backend.target == TRITON_CPU:
+            code = host_code(kernels, backend.gpu, cache_dir, checked=options.verify == "kernels")
+        else:
+            code = gpu_code(kernels, backend.gpu, cache_dir)
     code = with_targets(code, options.also, cache_dir)
     return open_device_program(code, backend.target, threads=options.threads, cache_dir=cache_dir)
 
@@ -127,7 +137,7 @@ def _gpu_report(
 ) -> dict[str, Any]:
     """What the kernels of a GPU show, and their predicted times. Branches and loop bodies are left out."""
     reports = static_reports(list(backend.kernels.values()), backend.gpu, _cache_dir(options))
-    steps = _steps_of_nodes(planned.plan, graph, planned.done)
+    steps = steps_of_nodes(planned.plan, graph, planned.done)
     host = [f"{', '.join(row['nodes']) or row['op']}: {row['reason']}" for row in report.host]
     return model_report(steps, backend, reports, Costs(), host, options.products)
 
@@ -157,6 +167,13 @@ def _failing_branches(graph: Graph) -> list[str]:
         for node in inner
         if node.op.name in ("fail", "require")
     ]
+
+
+def _needs_torch(executable: Executable) -> list[str]:
+    """What whoever runs the executable must know of libraries."""
+    code = None if executable.device is None else executable.device.code
+    count = 0 if code is None else sum(kernel.product is not None for kernel in code.kernels)
+    return [f"torch must be installed where it runs: {count} of its kernels are products by torch"] if count else []
 
 
 def _spec(graph: Graph, value: Value, name: str) -> TensorSpec:
@@ -189,13 +206,13 @@ def _report(
 ) -> Report:
     costs = Costs()
     done = planned.done
-    kernels = tuple(_kernel_rows(planned.plan, graph, costs, done, backend.language))
-    total = total_cost([_step_cost(step, node, costs) for step, node in _steps_of_nodes(planned.plan, graph, done)])
+    kernels = tuple(_kernel_rows(planned.plan, graph, costs, done, backend.kernel_facts))
+    total = total_cost([_step_cost(step, node, costs) for step, node in steps_of_nodes(planned.plan, graph, done)])
     constants = sum(int(c.nbytes) for c in planned.constants if c.dtype != object)
     joins = [e.to_json() for e in backend.entries]
     return Report(
-        fusions=(*outcome.fusions, *(e for e in joins if e["kind"] == str(Kind.FUSED))),
-        refusals=(*outcome.refusals, *(e for e in joins if e["kind"] != str(Kind.FUSED))),
+        fusions=(*outcome.fusions, *(e for e in joins if e["kind"] in _DONE)),
+        refusals=(*outcome.refusals, *(e for e in joins if e["kind"] not in _DONE)),
         kernels=kernels,
         memory=_memory(executable, constants),
         cost={"kernels": len(kernels), "constants": len(planned.constants), **_cost_facts(total)},
@@ -207,16 +224,17 @@ def _report(
 
 def _host_rows(plan: Plan, graph: Graph, backend: NumpyBackend, done: Set[Node]) -> Iterator[dict[str, Any]]:
     """The steps of a native target that call NumPy, and why; those of branches and loop bodies too."""
-    for step, node in _steps_of_nodes(plan, graph, done):
+    for step, node in steps_of_nodes(plan, graph, done):
         reason = backend.host.get(getattr(step, "kernel", ""))
         renamed = isinstance(backend, TritonBackend) and is_same_memory(step)  # the device's array in another shape
         if reason is not None and not renamed:
             yield {"op": node.op.name, "nodes": list(node.origin), "reason": reason}
-        for inner, subgraph in zip(_sub_plans(step), node.subgraphs, strict=False):
+        for inner, subgraph in zip(sub_plans(step), node.subgraphs, strict=False):
             yield from _host_rows(inner, subgraph, backend, done)
 
 
-def _sub_plans(step: Step) -> tuple[Plan, ...]:
+def sub_plans(step: Step) -> tuple[Plan, ...]:
+    """The plans of a branch or a loop."""
     match step:
         case If(then=then, otherwise=otherwise):
             return (then, otherwise)
@@ -226,33 +244,33 @@ def _sub_plans(step: Step) -> tuple[Plan, ...]:
 
 
 def _kernel_rows(
-    plan: Plan, graph: Graph, costs: Costs, done: Set[Node], language: Callable[[str], str]
+    plan: Plan, graph: Graph, costs: Costs, done: Set[Node], facts: Callable[[str], Mapping[str, object]]
 ) -> list[Mapping[str, Any]]:
     """A row for each step; those that stand for a node have its static cost.
 
-    language: what a kernel is written in.
+    facts: what more there is to say of a kernel, its language first.
     """
     rows: list[Mapping[str, Any]] = []
-    nodes = {id(step): node for step, node in _steps_of_nodes(plan, graph, done)}
+    nodes = {id(step): node for step, node in steps_of_nodes(plan, graph, done)}
     for step in plan.steps:
         kernel = getattr(step, "kernel", type(step).__name__.lower())
         op = getattr(step, "op", type(step).__name__.lower())
         row: dict[str, Any] = {"kernel": kernel, "op": op, "nodes": list(step.origin)}
         row["step"] = type(step).__name__.lower()
         if isinstance(step, Launch | Call) and not is_same_memory(step):
-            row["language"] = language(step.kernel)
+            row.update(facts(step.kernel))
         node = nodes.get(id(step))
         rows.append(row if node is None else row | _cost_facts(_step_cost(step, node, costs)))
         if node is not None and isinstance(step, If):
             then, otherwise = node.subgraphs
             for inner, branch in ((step.then, then), (step.otherwise, otherwise)):
-                rows += _kernel_rows(inner, branch, costs, done, language)
+                rows += _kernel_rows(inner, branch, costs, done, facts)
         elif node is not None and isinstance(step, Loop):
-            rows += _kernel_rows(step.body, node.subgraphs[0], costs, done, language)
+            rows += _kernel_rows(step.body, node.subgraphs[0], costs, done, facts)
     return rows
 
 
-def _steps_of_nodes(plan: Plan, graph: Graph, done: Set[Node]) -> Iterator[tuple[Step, Node]]:
+def steps_of_nodes(plan: Plan, graph: Graph, done: Set[Node]) -> Iterator[tuple[Step, Node]]:
     """Each step that does a node's work, and the node: allocations and copies aside, they stand in the same order.
 
     done: the nodes that need no step.

@@ -49,7 +49,8 @@ class Options:
     run on triton-cpu every access of a kernel). fold_bytes: the largest constant that folding may create. standalone:
     refuse host callbacks. allow_host: on a target with Triton kernels, let NumPy run the steps that have none (None:
     triton-cpu does, a GPU refuses the model). also: more targets whose kernels an artifact is to hold, with the
-    schedules for its own. cache_dir: for kernels (None: the user's cache).
+    schedules for its own. tuning: a lockfile of `fusible tune`, whose configurations the target's Triton kernels get;
+    those that it lacks get the static model's. cache_dir: for kernels (None: the user's cache).
     """
 
     threads: int | None = None
@@ -61,6 +62,7 @@ class Options:
     standalone: bool = False
     allow_host: bool | None = None
     also: tuple[str, ...] = ()
+    tuning: str | Path | None = None
     cache_dir: str | Path | None = None
 
     @property

@@ -19,8 +19,8 @@ from fusible.errors import UsageError
 
 __all__ = ["Choice", "Config", "Measure", "Source", "TuningLock", "choose"]
 
-Config = Mapping[str, int]
-"""A candidate: block sizes, warps, stages... by name."""
+Config = Mapping[str, int | str]
+"""A candidate: block sizes, warps, stages... by name; words where there are few possibilities."""
 
 Measure = Callable[[Config, "float | None"], "float | None"]
 """Seconds of a candidate, given the least so far; None if it cannot run (too much shared memory, say)."""
@@ -37,12 +37,16 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """config: what is built. seconds: measured, None by the static model. tried: candidates that ran."""
+    """config: what is built. seconds: measured, None by the static model. tried: candidates that ran.
+
+    device: what they ran on.
+    """
 
     config: Config
     source: Source
     seconds: float | None = None
     tried: int = 0
+    device: str = ""
 
 
 @dataclass(slots=True)
@@ -123,13 +127,16 @@ def _measured(key: str, candidates: Sequence[Config], measure: Measure, budget: 
 
 def _entry(choice: Choice) -> dict[str, object]:
     seconds = None if choice.seconds is None else float(f"{choice.seconds:.3g}")
-    return {"config": dict(choice.config), "source": str(choice.source), "seconds": seconds, "tried": choice.tried}
+    found: dict[str, object] = {"config": dict(choice.config), "source": str(choice.source)}
+    found |= {"seconds": seconds, "tried": choice.tried}
+    return found | ({"device": choice.device} if choice.device else {})
 
 
 def _choice(entry: Mapping[str, object]) -> Choice:
     config, seconds, tried = entry["config"], entry["seconds"], entry["tried"]
-    if not isinstance(config, dict) or not all(isinstance(value, int) for value in config.values()):
+    if not isinstance(config, dict) or not all(isinstance(value, int | str) for value in config.values()):
         raise ValueError(f"not a configuration: {config!r}")
     if not isinstance(seconds, float | int | None) or not isinstance(tried, int):
         raise ValueError(f"not a measurement: {seconds!r}, {tried!r}")
-    return Choice(config, Source(str(entry["source"])), None if seconds is None else float(seconds), tried)
+    taken = None if seconds is None else float(seconds)
+    return Choice(config, Source(str(entry["source"])), taken, tried, str(entry.get("device", "")))

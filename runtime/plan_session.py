@@ -16,7 +16,7 @@ import numpy as np
 
 from fusible.errors import ExecutionError, FusibleError, LimitExceeded, SignatureError
 from fusible.runtime.dims import evaluate_dim, single_symbol
-from fusible.runtime.memory import Placement, place
+from fusible.runtime.memory import Placement, are_apart, place
 from fusible.runtime.plan import Call, If, Launch, Loop, Plan, PlanValue, Step
 from fusible.runtime.profile import Observer, profile_steps
 from fusible.runtime.signature import DTYPES, TensorSpec, bind_dims, check_input
@@ -174,7 +174,9 @@ class PlanSession(ABC, Generic[FrameT, LayoutT, SegmentT]):
 
     def _check_apart(self, arguments: Sequence[Any]) -> None:
         """Raise SignatureError for a bound output over memory of an input or of another one: it is still read."""
-        if not self._bound_outputs:
+        if not self._bound_outputs or are_apart(
+            [self._range(array) for array in arguments], [self._range(array) for array in self._bound_outputs.values()]
+        ):
             return
         given = [(f"the input {n!r}", array) for n, array in zip(self._names, arguments, strict=True)]
         for name, bound in self._bound_outputs.items():
@@ -182,6 +184,15 @@ class PlanSession(ABC, Generic[FrameT, LayoutT, SegmentT]):
                 if self._shares(bound, other):
                     raise SignatureError(name, "memory of its own", f"an array that overlaps {what}", "output")
             given.append((f"the output {name!r}", bound))
+
+    def _range(self, array: Any) -> tuple[int, int]:
+        """The addresses that an array lies in, from the first to behind the last; (0, 0) for what has none."""
+        if not isinstance(array, np.ndarray) or not array.size:
+            return 0, 0
+        if array.flags.c_contiguous:
+            begin = array.__array_interface__["data"][0]
+            return begin, begin + array.nbytes
+        return np.lib.array_utils.byte_bounds(array)
 
     def _shares(self, bound: Any, other: Any) -> bool:
         """True if a bound output lies over another array."""

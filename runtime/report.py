@@ -21,8 +21,9 @@ class Report:
     steps; notes: anything loud; host: steps of a native target that call NumPy, with the reason; gpu: of a GPU target,
     what its kernels' code shows and predicted times, {} for others. `flops` and `bytes` of kernels and cost are static:
     a number, an expression over sizes as text, or None where operations are not known; `language` says what a kernel is
-    written in: numpy, c or triton; views of the same memory have none. The row of an `if` or `loop` covers the rows of
-    its sub-plans.
+    written in: numpy, c or triton; views of the same memory have none. `configuration` is a Triton kernel's, `chosen`
+    how it was: "measured" by a tuner, or by the "static" model; `key` is its name in tuning lockfiles. The row of an
+    `if` or `loop` covers the rows of its sub-plans.
     """
 
     fusions: tuple[Mapping[str, Any], ...] = ()

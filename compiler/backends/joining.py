@@ -108,6 +108,12 @@ class JoiningBackend(RegionBackend[Kernel], Generic[Kernel]):
         """Why a node can neither read nor write blocks, or None."""
         return None
 
+    def _misplaced(
+        self, node: Node, built: Built, kernel: Kernel, blocks: Mapping[Value, Block]
+    ) -> Mapping[Value, str]:
+        """Values that a kernel cannot take where their blocks begin, with the reason."""
+        return {}
+
     def _may_be_native(self, node: Node) -> bool:
         return writes_buffers(node) and replacement_kernel(node, self.target) is None
 
@@ -136,6 +142,8 @@ class JoiningBackend(RegionBackend[Kernel], Generic[Kernel]):
             except NotPrintable as refusal:
                 if self._is_native(node):
                     refused.update({v: f"{word_of(node)} cannot be printed with it: {refusal}" for v in touched})
+                continue
+            refused.update(self._misplaced(node, *printed[node], found.blocks))
         return printed if len(refused) == before else None
 
     def _copy_missing(self, graph: Graph, found: Blocks, copied: set[Node], refused: dict[Value, str]) -> None:

@@ -76,6 +76,10 @@ class NumpyBackend:
         """What an emitted kernel is written in: numpy, c or triton."""
         return "numpy"
 
+    def kernel_facts(self, kernel: str) -> dict[str, object]:
+        """What the report says of an emitted kernel beside its name."""
+        return {"language": self.language(kernel)}
+
     def emit(self, node: Node, name: str) -> Emitted:
         """The function for one node."""
         fixed = writes_buffers(node)

@@ -21,10 +21,12 @@ from fusible.cli.parameters import (
     PrecisionOption,
     ShapeOption,
     TargetOption,
+    TuningOption,
 )
 
 if TYPE_CHECKING:
     from fusible.runtime.executable import Executable
+    from fusible.runtime.report import Report
 
 __all__ = ["compile_model"]
 
@@ -48,6 +50,7 @@ def compile_model(
     precision: PrecisionOption = "fp32",
     allow_host: AllowHostOption = False,
     also: AlsoOption = None,
+    tuning: TuningOption = None,
     passes: PassesOption = None,
     disable: DisableOption = None,
     limit: LimitOption = None,
@@ -64,7 +67,7 @@ def compile_model(
         shape or (),
         pass_files=passes or (),
         disabled=disable or (),
-        options=options_for(precision, allow_host=allow_host, also=also or ()),
+        options=options_for(precision, allow_host=allow_host, also=also or (), tuning=tuning),
         instruments=() if dump is None else (Dump(dump),),
         limit=limit,
     )
@@ -96,10 +99,18 @@ def _lines(executable: Executable, facts: dict[str, Any]) -> Iterator[str]:
             "inputs": ", ".join(facts["inputs"]),
             "outputs": ", ".join(facts["outputs"]),
             "steps": len(report.kernels),
+            **_configurations(report),
             "rewrites": _counted(row["rule"] or row["pass"] for row in report.fusions) or "none",
         }
     )
     yield from (f"note: {note}" for note in report.notes)
+
+
+def _configurations(report: Report) -> dict[str, str]:
+    """How the configurations of Triton kernels were chosen."""
+    chosen = {row["kernel"]: row["chosen"] for row in report.kernels if "chosen" in row}
+    found = Counter(chosen.values())
+    return {"configurations": ", ".join(f"{n} {how}" for how, n in sorted(found.items()))} if found else {}
 
 
 def _counted(names: Iterator[str]) -> str:

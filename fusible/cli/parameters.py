@@ -18,6 +18,7 @@ __all__ = [
     "SeedOption",
     "ShapeOption",
     "TargetOption",
+    "TuningOption",
 ]
 
 
@@ -50,6 +51,12 @@ PrecisionOption: TypeAlias = Annotated[
         metavar="P",
         help="fp32, tf32, fp16 or bf16: how Triton kernels compute what the model has in fp32; bf16 also of the "
         "products with constants on the target cpu. Sums stay fp32.",
+    ),
+]
+TuningOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--tuning", metavar="LOCK.json", help="A lockfile of `fusible tune`: the configurations of Triton kernels."
     ),
 ]
 ShapeOption: TypeAlias = Annotated[

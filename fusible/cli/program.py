@@ -23,6 +23,7 @@ from fusible.cli.explain import explain
 from fusible.cli.export_c import export_c
 from fusible.cli.ops import ops
 from fusible.cli.run import run
+from fusible.cli.tune import tune_model
 from fusible.cli.verify import verify
 from fusible.errors import FusibleError, UsageError
 from fusible.version import __version__
@@ -38,6 +39,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("compile")(compile_model)
+app.command("tune")(tune_model)
 app.command("run")(run)
 app.command("export-c")(export_c)
 app.command("explain")(explain)

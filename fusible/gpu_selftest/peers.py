@@ -19,7 +19,7 @@ from fusible.runtime.executable import Executable
 
 __all__ = ["MODELS", "kernel_rows", "model_rows"]
 
-MODELS = ("resnet50", "mobilenet_v2", "bert_base")
+MODELS = ("resnet-50", "mobilenet-v2", "bert-base")
 """The zoo's models that are timed by default."""
 
 _RUNS = 30

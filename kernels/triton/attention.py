@@ -9,11 +9,16 @@ sum of values are corrected by exp(old top - new top) whenever a larger score tu
 and Gimelshein, "Online normalizer calculation for softmax" (2018), algorithm 3, put around the products as in Dao et
 al., "FlashAttention" (2022), algorithm 1; the queries in the outer loop as in Dao, "FlashAttention-2" (2023).
 
+Of few queries and many keys, several programs take some keys each; what they found is joined by the same correction, as
+in Dao, Haziza, Massa and Sizov, "Flash-Decoding for long-context inference" (2023).
+
 Products are accumulated in float32, and so is the softmax; weights are rounded to the type of v for the second product.
 """
 
 import triton
 import triton.language as tl
+
+from fusible.kernels.triton.partial_sums import comes_last, kept, recalled
 
 NAN_IF_EMPTY = tl.constexpr(0)
 """A query whose scores are all -infinity gives NaN, as a softmax does."""
@@ -27,7 +32,8 @@ ZERO_IF_NAN = tl.constexpr(2)
 def attend(q, q_row, q_column, k, k_row, k_column, v, v_row, v_column, first, queries, begin, end, keys, extra,
            SCORE: tl.constexpr, FINISH: tl.constexpr, D: tl.constexpr, DV: tl.constexpr, BLOCK_D: tl.constexpr,
            BLOCK_DV: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr, ROWS_FIT: tl.constexpr,
-           KEYS_FIT: tl.constexpr, EMPTY: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+           KEYS_FIT: tl.constexpr, EMPTY: tl.constexpr, PRECISION: tl.constexpr, SPLIT: tl.constexpr = 1,
+           part=0, workspace=None, counter=None):  # fmt: skip
     """The queries first .. first + ROWS - 1 of one head, by one program.
 
     q [queries, D], k [keys, D], v [keys, DV]: addresses of first elements, all of one type (float16, bfloat16 or
@@ -39,7 +45,15 @@ def attend(q, q_row, q_column, k, k_row, k_column, v, v_row, v_column, first, qu
     and columns c. Where in_rows or in_columns is false there is no such query, key or column: nothing may be read or
     written for it. BLOCK_D, BLOCK_DV, ROWS, KEYS: powers of two, at least 16. ROWS_FIT, KEYS_FIT: there is no such row
     or key, which saves masks. EMPTY: see above. PRECISION: of the products, as tl.dot takes it.
+
+    SPLIT: so many programs take these queries, each with a share of the keys; part: which of them this is. The last to
+    finish joins what all found and calls FINISH. workspace: memory for SPLIT times ROWS (BLOCK_DV + 2) float32;
+    counter: one int32, 0 before and after.
     """
+    if SPLIT > 1:
+        share = ((end - begin + KEYS - 1) // KEYS + SPLIT - 1) // SPLIT * KEYS
+        begin += part * share
+        end = tl.minimum(end, begin + share)
     r = first + tl.arange(0, ROWS)[:, None]
     d = tl.arange(0, BLOCK_D)
     column = tl.arange(0, BLOCK_DV)[None, :]
@@ -70,7 +84,35 @@ def attend(q, q_row, q_column, k, k_row, k_column, v, v_row, v_column, first, qu
         )
         sums = tl.dot(weights.to(values.dtype), values, sums * shrink, input_precision=PRECISION)
         top = new_top
-    FINISH(divided(sums, total, EMPTY), r, column, in_rows, in_values, extra)
+    if SPLIT == 1:
+        FINISH(divided(sums, total, EMPTY), r, column, in_rows, in_values, extra)
+    else:
+        place = workspace + part * (ROWS * (BLOCK_DV + 2))
+        kept(sums, place, in_rows, ROWS, BLOCK_DV)
+        kept(top, place + ROWS * BLOCK_DV, in_rows, ROWS, 1)
+        kept(total, place + ROWS * (BLOCK_DV + 1), in_rows, ROWS, 1)
+        if comes_last(counter, SPLIT):
+            all_sums, all_total = joined(workspace, in_rows, SPLIT, ROWS, BLOCK_DV)
+            FINISH(divided(all_sums, all_total, EMPTY), r, column, in_rows, in_values, extra)
+
+
+@triton.jit
+def joined(workspace, in_rows, SPLIT: tl.constexpr, ROWS: tl.constexpr, BLOCK_DV: tl.constexpr):
+    """Weighted sums [ROWS, BLOCK_DV] and sums of weights [ROWS, 1] over all keys, of what SPLIT programs kept."""
+    top = tl.full([ROWS, 1], -float("inf"), tl.float32)
+    total = tl.zeros([ROWS, 1], tl.float32)
+    sums = tl.zeros([ROWS, BLOCK_DV], tl.float32)
+    for part in tl.static_range(SPLIT):
+        place = workspace + part * (ROWS * (BLOCK_DV + 2))
+        own_top = recalled(place + ROWS * BLOCK_DV, in_rows, -float("inf"), ROWS, 1)
+        new_top = tl.maximum(top, own_top)
+        base = tl.where(new_top == -float("inf"), 0.0, new_top)  # nobody saw a key yet
+        shrink = tl.exp(top - base)
+        weight = tl.exp(own_top - base)
+        total = total * shrink + weight * recalled(place + ROWS * (BLOCK_DV + 1), in_rows, 0.0, ROWS, 1)
+        sums = sums * shrink + weight * recalled(place, in_rows, 0.0, ROWS, BLOCK_DV)
+        top = new_top
+    return sums, total
 
 
 @triton.jit

@@ -14,6 +14,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from fusible.kernels.triton.partial_sums import comes_last, kept, summed
+
 __all__ = ["contraction", "tile_of_program"]
 
 
@@ -40,6 +42,7 @@ def contraction(
     LEFT: tl.constexpr,
     RIGHT_COLUMNS: tl.constexpr,
     RIGHT: tl.constexpr,
+    AHEAD: tl.constexpr,
     EPILOGUE: tl.constexpr,
     PARTIAL: tl.constexpr,
     ACCUMULATOR: tl.constexpr,
@@ -49,6 +52,9 @@ def contraction(
     BLOCK_K: tl.constexpr,
     GROUP: tl.constexpr,
     SLICES: tl.constexpr,
+    SPLIT: tl.constexpr = 1,
+    workspace=None,
+    counters=None,
 ):
     """One program: the tile [BLOCK_M, BLOCK_N] of one batch. Stores are the epilogue's.
 
@@ -56,16 +62,32 @@ def contraction(
     the depth. PARTIAL: the type of one step's sums, ACCUMULATOR that of all. Positions r are [BLOCK_M, 1], positions c
     are [1, BLOCK_N]; both may lie behind the last.
 
-    LEFT_ROWS(batch, r, arguments, BLOCK_M, BLOCK_K) -> a tuple: what does not change over the depth.
+    LEFT_ROWS(batch, r, first, arguments, BLOCK_M, BLOCK_K) -> a tuple: what does not change over the depth; first: the
+    first of the positions.
     LEFT(batch, r, step, state, arguments, BLOCK_M, BLOCK_K) -> [BLOCK_M, BLOCK_K], zero behind the last depth.
-    RIGHT_COLUMNS(batch, c, arguments, BLOCK_K, BLOCK_N), RIGHT(batch, c, step, state, arguments, BLOCK_K, BLOCK_N)
-    -> [BLOCK_K, BLOCK_N] in the same way. EPILOGUE(sums, batch, r, c, arguments, BLOCK_M, BLOCK_N) stores.
+    RIGHT_COLUMNS(batch, c, first, arguments, BLOCK_K, BLOCK_N), RIGHT(batch, c, step, state, arguments, BLOCK_K,
+    BLOCK_N) -> [BLOCK_K, BLOCK_N] in the same way. AHEAD(batch, r, c, arguments, BLOCK_M, BLOCK_N) -> a tuple: what is
+    loaded for the epilogue before the loop, so that nothing waits for it later. EPILOGUE(sums, batch, r, c, ahead,
+    arguments, BLOCK_M, BLOCK_N) stores.
 
     SLICES: so many blocks of the depth are multiplied side by side, by different warps, and added up at the end: a sum
     of few tiles and many terms then takes a fraction of the steps. The hooks of operands are given positions
     [1, BLOCK_M, 1] and [1, 1, BLOCK_N] and steps [SLICES, 1, 1], and give [SLICES, BLOCK_M, BLOCK_K] and
     [SLICES, BLOCK_K, BLOCK_N].
+
+    SPLIT: so many programs that follow each other share a tile, each with its part of the steps, and the last one to
+    finish adds up what they found and calls the epilogue. workspace: memory for SPLIT [BLOCK_M, BLOCK_N] ACCUMULATORs
+    of each tile; counters: an int32 of each tile, 0 before and after.
     """
+    if SPLIT == 1:
+        first = 0
+        last = steps
+    else:
+        part = program % SPLIT
+        program = program // SPLIT
+        share = (steps + SPLIT - 1) // SPLIT
+        first = part * share
+        last = tl.minimum(first + share, steps)
     batch, m, n = tile_of_program(program, (rows + BLOCK_M - 1) // BLOCK_M, (columns + BLOCK_N - 1) // BLOCK_N, GROUP)
     r = (m * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
     c = (n * BLOCK_N + tl.arange(0, BLOCK_N))[None, :]
@@ -77,9 +99,10 @@ def contraction(
         own_r = r[None, :, :]
         own_c = c[None, :, :]
         sums = tl.zeros([SLICES, BLOCK_M, BLOCK_N], ACCUMULATOR)
-    left_state = LEFT_ROWS(batch, own_r, arguments, BLOCK_M, BLOCK_K)
-    right_state = RIGHT_COLUMNS(batch, own_c, arguments, BLOCK_K, BLOCK_N)
-    for step in range(steps):
+    ahead = AHEAD(batch, r, c, arguments, BLOCK_M, BLOCK_N)
+    left_state = LEFT_ROWS(batch, own_r, m * BLOCK_M, arguments, BLOCK_M, BLOCK_K)
+    right_state = RIGHT_COLUMNS(batch, own_c, n * BLOCK_N, arguments, BLOCK_K, BLOCK_N)
+    for step in range(first, last):
         if SLICES == 1:
             block = step
         else:
@@ -87,9 +110,21 @@ def contraction(
         left = LEFT(batch, own_r, block, left_state, arguments, BLOCK_M, BLOCK_K)
         right = RIGHT(batch, own_c, block, right_state, arguments, BLOCK_K, BLOCK_N)
         if PARTIAL == ACCUMULATOR:
-            sums = tl.dot(left, right, sums, input_precision=PRECISION, out_dtype=ACCUMULATOR)
+            EXACT: tl.constexpr = BLOCK_K if left.dtype.is_fp8() else None  # Hopper's own sums of those have 14 bits
+            sums = tl.dot(
+                left, right, sums, input_precision=PRECISION, out_dtype=ACCUMULATOR, max_num_imprecise_acc=EXACT
+            )
         else:
             sums += tl.dot(left, right, input_precision=PRECISION, out_dtype=PARTIAL).to(ACCUMULATOR)
     if SLICES > 1:
         sums = tl.sum(sums, 0)
-    EPILOGUE(sums, batch, r, c, arguments, BLOCK_M, BLOCK_N)
+    if SPLIT == 1:
+        # Always true: grids have one dimension. Without a branch here ptxas moves roundings of sums to before the last
+        # wait for wgmma, and then runs these one at a time in the whole loop (its advice C7514).
+        if tl.program_id(1) == 0:
+            EPILOGUE(sums, batch, r, c, ahead, arguments, BLOCK_M, BLOCK_N)
+    else:
+        parts = workspace + program.to(tl.int64) * (SPLIT * BLOCK_M * BLOCK_N)
+        kept(sums, parts + part * (BLOCK_M * BLOCK_N), None, BLOCK_M, BLOCK_N)
+        if comes_last(counters + program, SPLIT):
+            EPILOGUE(summed(parts, SPLIT, BLOCK_M, BLOCK_N), batch, r, c, ahead, arguments, BLOCK_M, BLOCK_N)

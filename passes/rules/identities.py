@@ -49,6 +49,27 @@ def add_zero(x: Any) -> Any:
     return op.add(x, 0.0), build
 
 
+@rule(exactness=Exactness.REASSOCIATING)
+def add_zeros(x: Any, zeros: Any) -> Any:
+    """x + 0.0  ->  x for a constant of many elements, as masks of attention are that mask nothing."""
+
+    def build(graph: Graph, x: Value, zeros: Value) -> Value | Reject:
+        if zeros.constant is None:  # either may stand first
+            x, zeros = zeros, x
+        if not isinstance(x.type, TensorType) or x.type.shape is None or not x.type.dtype.is_float:
+            return Reject("it is no float of known rank", x)
+        if zeros.constant is None or zeros.constant.size < 2:
+            return Reject("what is added is no constant of many elements", zeros)
+        if zeros.constant.array.reshape(-1)[0] != 0 or zeros.constant.array.any():
+            return Reject("the constant is not zero everywhere", zeros)
+        shape, rank = zeros.constant.shape, len(x.type.shape)
+        if len(shape) > rank or any(n not in (1, d) for n, d in zip(shape[::-1], x.type.shape[::-1], strict=False)):
+            return Reject("the constant widens the shape", zeros)
+        return x
+
+    return op.add(x, zeros), build
+
+
 @rule(exactness=Exactness.EXACT)
 def twice(x: Any) -> Any:
     """-(-x)  ->  x,  not not x  ->  x."""
@@ -79,4 +100,4 @@ def square(x: Any) -> Any:
     return op.pow(x, 2), build
 
 
-RULES = (unchanged, add_integer_zero, add_zero, twice, relu_twice, square)
+RULES = (unchanged, add_integer_zero, add_zero, add_zeros, twice, relu_twice, square)

@@ -1,18 +1,68 @@
 """Code for a device, as plain data: kernels with their Triton source, and what was built of them.
 
 A step `Launch(kernel, inputs, outputs, dims)` of a plan runs one of these kernels: `dims[0]` is the number of programs
-(nothing runs for 0), the others are the kernel's numbers. Arguments are the addresses of inputs and outputs, then the
-numbers, in this order.
+(nothing runs for 0), the others are the kernel's numbers. Arguments are the addresses of inputs and outputs, of the
+workspace if the kernel has one, then the numbers, in this order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from fusible.runtime.devices.product import TorchProduct
 from fusible.runtime.native.program import NativeCode
 
-__all__ = ["DeviceCode", "DeviceImage", "DeviceKernel"]
+__all__ = ["DeviceCode", "DeviceImage", "DeviceKernel", "TensorBlock", "TensorMap"]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorBlock:
+    """A tensor in memory of which a kernel fetches blocks by a descriptor (`tl.make_tensor_descriptor`).
+
+    name: of the descriptor in the kernel's text. argument: the pointer that it is made of; offset: elements from there
+    to its first. shape, strides: in elements, the last stride is 1; the first size is 0 where it is known in a run
+    only: as many as the memory holds. block: the shape of what is fetched at once.
+    """
+
+    name: str
+    argument: str
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    block: tuple[int, ...]
+
+    def sizes(self, nbytes: int, itemsize: int) -> tuple[int, ...]:
+        """The shape in memory of `nbytes` from the pointer on, in which the last row need not be whole."""
+        first, *others = self.shape
+        return (first or -(-(nbytes // itemsize - self.offset) // self.strides[0]), *others)
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> TensorBlock:
+        """What `asdict` and JSON made of one."""
+        lists = {key: tuple(data[key]) for key in ("shape", "strides", "block")}
+        return TensorBlock(**{**data, **lists})
+
+
+@dataclass(frozen=True, slots=True)
+class TensorMap:
+    """A descriptor that the host makes for each launch: the kernel takes it as a parameter, in place of making it.
+
+    box: what the tensor memory accelerator copies at once. kind, swizzle: numbers of the driver's CUtensorMapDataType
+    and CUtensorMapSwizzle. itemsize: bytes of an element.
+    """
+
+    tensor: TensorBlock
+    box: tuple[int, ...]
+    kind: int
+    swizzle: int
+    itemsize: int
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> TensorMap:
+        """What `asdict` and JSON made of one."""
+        return TensorMap(**{**data, "tensor": TensorBlock.from_json(data["tensor"]), "box": tuple(data["box"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +71,14 @@ class DeviceKernel:
 
     name: what plans call it. entry: the function in `source`, which is the text of a file. arguments: the names and
     types, in Triton's spelling, of pointers and then numbers. constants: what is fixed when it is built.
-    divisibility: of an argument's address or value, where more than 1 is known.
+    divisibility: of an argument's address or value, where more than 1 is known. workspace: bytes of a program in memory
+    that its stream has for it. Where there are any, two more pointers follow those of buffers: this memory, not
+    initialised, and an int32 of each program, which the kernel finds at 0 and leaves at 0. fixed: bytes of arguments
+    that are constants of the model, so that they can be fetched before the kernel's turn has come.
+    tensors: of which the text makes descriptors, each on a line of its own at the head of the function.
+
+    product: a product of matrices that torch computes first; `source` is then what is launched behind it, perhaps
+    nothing (""), and `arguments` are its arguments, the product's own result among them.
 
     Of the kernel lowered to C: scratch_bytes: what each thread needs for tiles. sites: in checking mode, the operations
     that findings name by number, as people should read them.
@@ -35,8 +92,26 @@ class DeviceKernel:
     divisibility: Mapping[str, int] = field(default_factory=dict)
     warps: int = 4
     stages: int = 1
+    workspace: int = 0
+    fixed: Mapping[str, int] = field(default_factory=dict)
+    tensors: tuple[TensorBlock, ...] = ()
     scratch_bytes: int = 0
     sites: tuple[str, ...] = ()
+    product: TorchProduct | None = None
+
+    @property
+    def own_pointers(self) -> int:
+        """How many arguments are pointers to memory that the stream has for the kernel."""
+        return 2 if self.workspace else 0
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> DeviceKernel:
+        """What `asdict` and JSON made of one."""
+        arguments = tuple((name, type_) for name, type_ in data["arguments"])
+        tensors = tuple(map(TensorBlock.from_json, data.get("tensors", ())))
+        product = None if data.get("product") is None else TorchProduct.from_json(data["product"])
+        own = {"arguments": arguments, "tensors": tensors, "sites": tuple(data["sites"]), "product": product}
+        return DeviceKernel(**{**data, **own})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +119,8 @@ class DeviceImage:
     """A kernel built for one architecture. data: cubin or hsaco; symbol: the function in it.
 
     threads: of a program. shared: bytes of dynamic shared memory of a program. scratch: bytes of the two trailing
-    scratch arguments that Triton's calling convention has, per program; 0 for none.
+    scratch arguments that Triton's calling convention has, per program; 0 for none. overlaps: the kernel waits
+    itself for the launch before it, so it may be launched before that has ended. maps: parameters behind the numbers.
     """
 
     symbol: str
@@ -52,6 +128,8 @@ class DeviceImage:
     threads: int
     shared: int
     scratch: tuple[int, int] = (0, 0)
+    overlaps: bool = False
+    maps: tuple[TensorMap, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,4 +151,9 @@ class DeviceCode:
     def sources(self) -> dict[str, str]:
         """The text of every kernel by file name: in Triton, and in C where it was lowered."""
         lowered = {} if self.host is None else dict(self.host.sources)
-        return {f"{kernel.name}.triton.py": kernel.source for kernel in self.kernels} | lowered
+        return {f"{kernel.name}.triton.py": kernel.source for kernel in self.built} | lowered
+
+    @property
+    def built(self) -> tuple[DeviceKernel, ...]:
+        """The kernels that there is something to build of: not those that are a call of torch alone."""
+        return tuple(kernel for kernel in self.kernels if kernel.source)

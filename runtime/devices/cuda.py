@@ -33,11 +33,15 @@ from fusible.runtime.devices.device import (
     Prepared,
     Span,
     Stream,
+    Workspace,
 )
+from fusible.runtime.devices.product import TorchProduct
+from fusible.runtime.devices.torch_product import TorchProductLaunch
 
 __all__ = ["CudaDevice", "CudaStream", "Gpu", "find_gpu", "open_gpu"]
 
 _MAX_PROGRAMS = 2**31 - 1  # of the grid's first dimension
+_HELD = 200_000  # cycles: a tenth of a millisecond
 _DLPACK_CUDA = 2  # kDLCUDA of DLPack's DLDeviceType
 _C_TYPES: dict[str, Any] = {
     "i8": ctypes.c_int8, "i16": ctypes.c_int16, "i32": ctypes.c_int32, "i64": ctypes.c_int64,
@@ -106,6 +110,7 @@ class CudaDevice(Device):
         self.name = f"cuda:{gpu.index} ({gpu.name})"
         self.gpu, self.torch, self.driver = gpu, torch, driver
         self._images = dict(images)
+        self._dtypes = {getattr(torch, name): dtype for name, dtype in _DTYPES.items() if hasattr(torch, name)}
         self._functions: dict[tuple[bytes, str], _Function] = {}
         self._process = os.getpid()
         self._context = driver.primary_context(gpu.index)
@@ -167,20 +172,33 @@ class CudaDevice(Device):
     ) -> tuple[Memory, np.dtype, tuple[int, ...]] | None:
         """See Device. The work that makes the array is waited for in the stream, as DLPack says."""
         assert isinstance(stream, CudaStream)
-        if tuple(given.__dlpack_device__()) != (_DLPACK_CUDA, self.gpu.index):  # type: ignore[attr-defined]
+        tensor = self._awaited(given, stream) if isinstance(given, self.torch.Tensor) else None
+        if tensor is None and tuple(given.__dlpack_device__()) != (_DLPACK_CUDA, self.gpu.index):  # type: ignore[attr-defined]
             return None
-        with self.torch.cuda.stream(stream.handle):
-            own = self.torch.from_dlpack(given)
-            tensor = own.contiguous()
-            if tensor.data_ptr() % ALIGNMENT:
-                tensor = tensor.clone()
-            if not copies and tensor.data_ptr() != own.data_ptr():
-                raise DeviceError(NOT_IN_PLACE)
-        dtype = _DTYPES.get(str(tensor.dtype).removeprefix("torch."))
+        if tensor is None:
+            with self.torch.cuda.stream(stream.handle):
+                own = self.torch.from_dlpack(given)
+                tensor = own.contiguous()
+                if tensor.data_ptr() % ALIGNMENT:
+                    tensor = tensor.clone()
+                if not copies and tensor.data_ptr() != own.data_ptr():
+                    raise DeviceError(NOT_IN_PLACE)
+        dtype = self._dtypes.get(tensor.dtype)
         if dtype is None:
             raise DeviceError(f"arrays of {tensor.dtype} cannot be taken over; convert it")
         memory = Memory(int(tensor.data_ptr()), tensor.numel() * dtype.itemsize, tensor)
-        return memory, dtype, tuple(int(d) for d in tensor.shape)
+        return memory, dtype, tuple(tensor.shape)
+
+    def _awaited(self, tensor: Any, stream: CudaStream) -> Any | None:
+        """A tensor that can be used as it is, as DLPack would have it but sooner; None for others."""
+        if not tensor.is_cuda or tensor.get_device() != self.gpu.index:
+            return None
+        if not tensor.is_contiguous() or tensor.is_neg() or tensor.data_ptr() % ALIGNMENT:
+            return None
+        current = self.torch.cuda.current_stream(self.gpu.index)
+        if not current.query():  # else all its work is done
+            stream.handle.wait_stream(current)
+        return tensor.detach()
 
     def export_array(self, memory: Memory, offset: int, dtype: np.dtype, shape: tuple[int, ...]) -> Any:
         """See Device: a tensor."""
@@ -196,19 +214,31 @@ class CudaDevice(Device):
 class _CudaLaunch(Prepared):
     """A launch with its arguments as the driver reads them: pointers to values that live here."""
 
-    def __init__(self, stream: CudaStream, function: _Function, programs: int, values: Sequence[Any]) -> None:
+    def __init__(
+        self, stream: CudaStream, function: _Function, programs: int, values: Sequence[Any], workspace: Workspace
+    ) -> None:
         self._stream, self._function, self._programs = stream, function, programs
+        self._workspace = workspace
         self._scratch = [stream.allocate(nbytes * programs) if nbytes else None for nbytes in function.image.scratch]
         pointers = [ctypes.c_void_p(None if memory is None else memory.address) for memory in self._scratch]
         self._values = [*values, *pointers]
         self._parameters = (ctypes.c_void_p * len(self._values))(*map(ctypes.addressof, self._values))
+        image = function.image
+        block = (image.threads, image.shared)
+        self._launch = stream.driver.prepared(function.address, programs, *block, stream.number, image.overlaps)
 
     def launch(self) -> None:
         """See Prepared."""
-        image = self._function.image
-        self._stream.driver.launch(
-            self._function.address, self._programs, image.threads, image.shared, self._stream.number, self._parameters
-        )
+        self._launch.run(self._parameters)
+
+
+class _Bytes:
+    """Memory of the GPU as torch takes it over: CUDA array interface, version 2 (numba.pydata.org)."""
+
+    def __init__(self, span: Span) -> None:
+        self.__cuda_array_interface__ = {
+            "shape": (span.nbytes,), "typestr": "|u1", "data": (span.address, False), "version": 2, "strides": None,
+        }  # fmt: skip
 
 
 class _CudaGraph(Graph):
@@ -254,21 +284,28 @@ class CudaStream(Stream):
         self.device, self.driver = device, device.driver
         self.number = device.take_stream(self)
         self.handle = device.torch.cuda.ExternalStream(self.number, device=device.gpu.index)
+        self._place = f"cuda:{device.gpu.index}"
 
     def allocate(self, nbytes: int) -> Memory:
         """See Stream: torch's allocator reuses memory in the order of the stream that it was allocated for."""
-        torch = self.device.torch
+        return self.allocate_all([nbytes])[0]
+
+    def allocate_all(self, sizes: Sequence[int]) -> list[Memory]:
+        """See Stream: the stream becomes torch's once for all of them, which takes longer than to allocate."""
+        torch, found = self.device.torch, list[Memory]()
         try:
             with torch.cuda.stream(self.handle):
-                tensor = torch.empty(max(1, nbytes), dtype=torch.uint8, device=f"cuda:{self.device.gpu.index}")
+                for nbytes in sizes:
+                    tensor = torch.empty(max(1, nbytes), dtype=torch.uint8, device=self._place)
+                    found.append(Memory(int(tensor.data_ptr()), nbytes, tensor))
         except torch.cuda.OutOfMemoryError as error:
             known = self.device.memory()
             raise ExecutionError(
                 f"memory of {self.device.name}",
-                f"asked for {nbytes} bytes and {known.free} of {known.total} are free; use smaller shapes or fewer "
-                "sessions",
+                f"asked for {sizes[len(found)]} bytes and {known.free} of {known.total} are free; use smaller shapes "
+                "or fewer sessions",
             ) from error
-        return Memory(int(tensor.data_ptr()), nbytes, tensor)
+        return found
 
     def upload(self, target: Memory, offset: int, source: np.ndarray) -> None:
         """See Stream: waits, since the driver may still read pinned memory when the call returns."""
@@ -296,12 +333,32 @@ class CudaStream(Stream):
         """See Stream."""
         if programs > _MAX_PROGRAMS:
             raise ExecutionError(where, f"{programs} programs, more than the {_MAX_PROGRAMS} of a launch")
+        workspace = self.workspace(kernel.kernel, programs)
+        spans = [*spans, *workspace.spans]
         types = [type_ for _, type_ in kernel.kernel.arguments[len(spans) :]]
         if unknown := [type_ for type_ in types if type_ not in _C_TYPES]:
             raise ExecutionError(where, f"kernel {kernel.kernel.name}: numbers of type {unknown[0]} cannot be passed")
         values = [_C_TYPES[type_](number) for type_, number in zip(types, numbers, strict=True)]
         function: _Function = kernel.handle
-        return _CudaLaunch(self, function, programs, [*(ctypes.c_void_p(s.address) for s in spans), *values])
+        values += self._described(kernel.kernel, function.image, spans)
+        pointers = [ctypes.c_void_p(span.address) for span in spans]
+        return _CudaLaunch(self, function, programs, [*pointers, *values], workspace)
+
+    def _described(self, kernel: DeviceKernel, image: DeviceImage, spans: Sequence[Span]) -> Iterator[Any]:
+        """The parameters of a kernel that describe tensors: for each its map, sizes and strides."""
+        places = {name: span for (name, _), span in zip(kernel.arguments, spans, strict=False)}
+        for each in image.maps:
+            tensor, span = each.tensor, places[each.tensor.argument]
+            shape = tensor.sizes(span.nbytes, each.itemsize)
+            yield self.driver.tensor_map(each, span.address + tensor.offset * each.itemsize, shape)
+            yield from map(ctypes.c_int32, shape)
+            yield from map(ctypes.c_int64, tensor.strides)
+
+    def prepare_product(self, product: TorchProduct, spans: Sequence[Span], where: str) -> Prepared:
+        """See Stream: cuBLAS, in this stream."""
+        torch = self.device.torch
+        buffers = [torch.as_tensor(_Bytes(span), device=self._place) for span in spans]
+        return TorchProductLaunch(torch, product, buffers, lambda: torch.cuda.stream(self.handle), where)
 
     def capture(self, launches: Sequence[Prepared]) -> Graph:
         """See Stream."""
@@ -310,6 +367,11 @@ class CudaStream(Stream):
     def event(self) -> Event:
         """See Stream."""
         return _CudaEvent(self)
+
+    def hold(self) -> None:
+        """See Stream: torch has a kernel that does nothing for so many cycles."""
+        with self.device.torch.cuda.stream(self.handle):
+            self.device.torch.cuda._sleep(_HELD)
 
     def synchronise(self) -> None:
         """See Stream."""

@@ -8,15 +8,18 @@ library are those that the reference lists without it.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from ctypes import c_char_p, c_int, c_size_t, c_ubyte, c_uint, c_uint64, c_void_p
 from typing import Any
 
 from fusible.errors import DeviceError
+from fusible.runtime.devices.code import TensorMap
 
-__all__ = ["CudaDriver", "DRIVER_LIBRARY"]
+__all__ = ["DRIVER_LIBRARY", "CudaDriver", "DriverLaunch"]
 
 DRIVER_LIBRARY = "libcuda.so.1"
 _MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+_PROGRAMMATIC_STREAM_SERIALIZATION = 6  # CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
 _WITHOUT_ASKING = 48 * 1024  # bytes of dynamic shared memory that any kernel may have
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
 
@@ -31,14 +34,53 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuModuleLoadData": (c_void_p, c_char_p),
     "cuModuleGetFunction": (c_void_p, c_void_p, c_char_p),
     "cuFuncSetAttribute": (c_void_p, c_int, c_int),
-    "cuLaunchKernel": (c_void_p, *(c_uint,) * 7, c_void_p, c_void_p, c_void_p),
+    "cuLaunchKernelEx": (c_void_p, c_void_p, c_void_p, c_void_p),
     "cuMemcpyHtoDAsync_v2": (c_uint64, c_void_p, c_size_t, c_void_p),
     "cuMemcpyDtoHAsync_v2": (c_void_p, c_uint64, c_size_t, c_void_p),
     "cuMemcpyDtoDAsync_v2": (c_uint64, c_uint64, c_size_t, c_void_p),
     "cuMemsetD8Async": (c_uint64, c_ubyte, c_size_t, c_void_p),
     "cuStreamCreate": (c_void_p, c_uint),
     "cuStreamSynchronize": (c_void_p,),
+    "cuTensorMapEncodeTiled": (c_void_p, c_int, c_uint, *(c_void_p,) * 5, *(c_int,) * 4),
 }
+_NEW = frozenset({"cuTensorMapEncodeTiled"})  # since CUDA 12.0: called for kernels alone that GPUs of then have
+_MAP_BYTES, _MAP_ALIGNMENT = 128, 64  # of a CUtensorMap
+_NO_INTERLEAVE = 0  # CU_TENSOR_MAP_INTERLEAVE_NONE
+_PROMOTION_128_BYTES = 2  # CU_TENSOR_MAP_L2_PROMOTION_L2_128B
+_FILL_WITH_ZERO = 0  # CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE: outside the tensor
+
+
+class _LaunchAttribute(ctypes.Structure):
+    """CUlaunchAttribute: a kind, and 64 bytes of which ours use the first number."""
+
+    _fields_ = (("kind", c_int), ("_pad", c_int), ("value", c_int * 16))
+
+    def __init__(self, kind: int, value: tuple[int, ...]) -> None:
+        super().__init__(kind, 0, value)
+
+
+class _LaunchConfig(ctypes.Structure):
+    """CUlaunchConfig."""
+
+    _fields_ = (
+        *((f"{what}_{axis}", c_uint) for what in ("grid", "block") for axis in "xyz"),
+        ("shared", c_uint),
+        ("stream", c_void_p),
+        ("attributes", ctypes.POINTER(_LaunchAttribute)),
+        ("count", c_uint),
+    )
+
+
+class DriverLaunch:
+    """A launch that can be made again and again."""
+
+    def __init__(self, driver: CudaDriver, function: int, config: _LaunchConfig, attributes: Any) -> None:
+        self._call, self._function = driver._call, function
+        self._config, self._attributes = config, attributes  # the first points to the second
+
+    def run(self, parameters: Any) -> None:
+        """Put the launch into its stream. parameters: an array of pointers to the arguments."""
+        self._call("cuLaunchKernelEx", ctypes.byref(self._config), self._function, parameters, None)
 
 
 class CudaDriver:
@@ -51,6 +93,8 @@ class CudaDriver:
         except OSError as error:
             raise DeviceError(f"CUDA's driver cannot be loaded: {error}; install NVIDIA's driver") from error
         for name, types in _SIGNATURES.items():
+            if name in _NEW and not hasattr(self._library, name):
+                continue
             function = getattr(self._library, name)
             function.argtypes, function.restype = list(types), c_int
         self._call("cuInit", 0)
@@ -95,10 +139,28 @@ class CudaDriver:
             self._call("cuFuncSetAttribute", function, _MAX_DYNAMIC_SHARED, shared)
         return function.value or 0
 
-    def launch(self, function: int, programs: int, threads: int, shared: int, stream: int, parameters: Any) -> None:
-        """Put a launch of `programs` blocks into a stream. parameters: an array of pointers to the arguments."""
+    def prepared(
+        self, function: int, programs: int, threads: int, shared: int, stream: int, overlaps: bool
+    ) -> DriverLaunch:
+        """A launch of `programs` blocks in a stream. overlaps: it may begin before its predecessor has ended."""
+        attributes = (_LaunchAttribute * 1)(_LaunchAttribute(_PROGRAMMATIC_STREAM_SERIALIZATION, (1,)))
         grid, block = (programs, 1, 1), (threads, 1, 1)
-        self._call("cuLaunchKernel", function, *grid, *block, shared, stream, parameters, None)
+        config = _LaunchConfig(*grid, *block, shared, stream, attributes if overlaps else None, int(overlaps))
+        return DriverLaunch(self, function, config, attributes)
+
+    def tensor_map(self, tensor: TensorMap, address: int, shape: Sequence[int]) -> Any:
+        """The 128 bytes that describe a tensor of a shape whose first element is at an address."""
+        if not hasattr(self._library, "cuTensorMapEncodeTiled"):
+            raise DeviceError("CUDA's driver cannot describe tensors: install NVIDIA's driver for CUDA 12.0 or later")
+        memory = (c_ubyte * (_MAP_BYTES + _MAP_ALIGNMENT))()
+        found = (c_ubyte * _MAP_BYTES).from_buffer(memory, -ctypes.addressof(memory) % _MAP_ALIGNMENT)
+        strides, box = tensor.tensor.strides[-2::-1], tensor.box[::-1]
+        rank = len(shape)
+        sizes = (c_uint64 * rank)(*reversed(shape)), (c_uint64 * rank)(*(s * tensor.itemsize for s in strides))
+        boxes = (c_uint * rank)(*box), (c_uint * rank)(*(1 for _ in box))
+        options = _NO_INTERLEAVE, tensor.swizzle, _PROMOTION_128_BYTES, _FILL_WITH_ZERO
+        self._call("cuTensorMapEncodeTiled", ctypes.byref(found), tensor.kind, rank, address, *sizes, *boxes, *options)
+        return found
 
     def upload(self, target: int, source: int, nbytes: int, stream: int) -> None:
         """Copy host memory to the device."""

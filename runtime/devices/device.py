@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from fusible.runtime.devices.code import DeviceKernel
+from fusible.runtime.devices.product import TorchProduct
 
 __all__ = [
     "ALIGNMENT",
@@ -28,7 +29,11 @@ __all__ = [
     "Prepared",
     "Span",
     "Stream",
+    "Workspace",
 ]
+
+_COUNTER = np.dtype(np.int32)
+_PARTIAL = np.dtype(np.float32)
 
 ALIGNMENT = 16
 """Kernels may assume that every buffer begins at a multiple of so many bytes."""
@@ -94,8 +99,18 @@ class Event(ABC):
         """The time between two points of one stream; waits for the later one."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Workspace:
+    """What a kernel's own pointers lead to, and the memory that must live as long as the launch may be repeated."""
+
+    spans: tuple[Span, ...]
+    memory: tuple[Memory, ...]
+
+
 class Stream(ABC):
     """A queue of work on one device, and memory for it. Belongs to one thread at a time."""
+
+    _workspace: tuple[Memory, Memory] | None = None
 
     @abstractmethod
     def allocate(self, nbytes: int) -> Memory:
@@ -103,6 +118,10 @@ class Stream(ABC):
 
         Raises ExecutionError, with what was asked for and what there is, if the device has not so much.
         """
+
+    def allocate_all(self, sizes: Sequence[int]) -> list[Memory]:
+        """As `allocate`, for each of several sizes."""
+        return [self.allocate(nbytes) for nbytes in sizes]
 
     @abstractmethod
     def upload(self, target: Memory, offset: int, source: np.ndarray) -> None:
@@ -130,6 +149,31 @@ class Stream(ABC):
         more programs than the device takes.
         """
 
+    def workspace(self, kernel: DeviceKernel, programs: int) -> Workspace:
+        """The memory that programs of a launch share, for a kernel that asks for some.
+
+        Launches of a stream come one after the other, so all have the same; it grows, and who was given the smaller one
+        keeps that. Counters are zero where it is made, and each launch leaves them so. Raises ExecutionError.
+        """
+        if not kernel.workspace:
+            return Workspace((), ())
+        wanted = kernel.workspace * programs, _COUNTER.itemsize * programs
+        if self._workspace is None or any(m.nbytes < n for m, n in zip(self._workspace, wanted, strict=True)):
+            held = (0, 0) if self._workspace is None else tuple(m.nbytes for m in self._workspace)
+            partials, counters = (self.allocate(max(n, had)) for n, had in zip(wanted, held, strict=True))
+            self.fill(counters, 0)
+            self._workspace = partials, counters
+        itemsizes = _PARTIAL.itemsize, _COUNTER.itemsize
+        spans = (Span(m.address, n, i) for m, n, i in zip(self._workspace, wanted, itemsizes, strict=True))
+        return Workspace(tuple(spans), self._workspace)
+
+    @abstractmethod
+    def prepare_product(self, product: TorchProduct, spans: Sequence[Span], where: str) -> Prepared:
+        """Settle a product by torch. spans: the memory of its matrices.
+
+        Raises DeviceError if torch is not there.
+        """
+
     @abstractmethod
     def capture(self, launches: Sequence[Prepared]) -> Graph:
         """Several launches as one; nothing runs yet."""
@@ -137,6 +181,12 @@ class Stream(ABC):
     @abstractmethod
     def event(self) -> Event:
         """The present end of the queue."""
+
+    def hold(self) -> None:  # noqa: B027 - most devices need none
+        """Keep the device at work for long enough that a few calls can queue up: between events then only work counts.
+
+        Without it, a launch shorter than what the host takes to make it would be timed as long as that.
+        """
 
     @abstractmethod
     def synchronise(self) -> None:

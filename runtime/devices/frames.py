@@ -9,14 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from fusible.errors import SignatureError
 from fusible.runtime.devices.array import DeviceArray
 from fusible.runtime.devices.device import Graph, Memory, Prepared
-from fusible.runtime.devices.residence import Residence
+from fusible.runtime.devices.residence import Residence, is_same_memory
 from fusible.runtime.devices.segments import DeviceSegment
-from fusible.runtime.plan import Plan
+from fusible.runtime.dims import symbols_of
+from fusible.runtime.plan import Call, Plan
 from fusible.runtime.plan_session import Frame, Layout
+from fusible.runtime.views import shape_of
 
-__all__ = ["Capture", "DeviceFrame", "DeviceLayout", "Record", "RunValues"]
+__all__ = ["Capture", "DeviceFrame", "DeviceLayout", "Record", "RunValues", "copied_result", "still_view"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +89,21 @@ class DeviceFrame(Frame[DeviceLayout]):
     results: dict[tuple[int, tuple[int, ...]], list[DeviceArray]] = field(default_factory=dict)
     residence: Residence | None = None
     segments: Mapping[int, DeviceSegment] | None = None
+
+
+def still_view(step: Call, plan: Plan, known: Mapping[int, DeviceArray], env: Mapping[str, int]) -> DeviceArray | None:
+    """The result of a view of what stays where it is, unless a run has yet to define its sizes."""
+    operand = known.get(step.inputs[0]) if is_same_memory(step) and step.inputs[0] is not None else None
+    value = plan.values[step.outputs[0]] if step.outputs else None
+    if operand is None or value is None or value.shape is None or not operand.contiguous:
+        return None
+    late = any(not symbols_of(dim) <= env.keys() for dim in value.shape)
+    return None if late else operand.reshaped(shape_of(value, env))
+
+
+def copied_result(name: str, result: Any, bound: np.ndarray) -> np.ndarray:
+    """An output in the array that it is bound to. Raises SignatureError for another shape."""
+    if bound.shape != np.shape(result):
+        raise SignatureError(name, f"shape {np.shape(result)}", f"shape {bound.shape}", "output")
+    np.copyto(bound, result)
+    return bound

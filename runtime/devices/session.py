@@ -7,19 +7,28 @@ same code does so for every device; `residence.py` decides what never needs to t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fusible.errors import ExecutionError, LimitExceeded, SignatureError
 from fusible.runtime.devices.array import DeviceArray, device_view, row_major
-from fusible.runtime.devices.device import Prepared
-from fusible.runtime.devices.frames import Capture, DeviceFrame, DeviceLayout, Record, RunValues
+from fusible.runtime.devices.device import Memory, Prepared
+from fusible.runtime.devices.frames import (
+    Capture,
+    DeviceFrame,
+    DeviceLayout,
+    Record,
+    RunValues,
+    copied_result,
+    still_view,
+)
 from fusible.runtime.devices.program import DeviceProgram
 from fusible.runtime.devices.residence import Residence, is_same_memory, residence
 from fusible.runtime.devices.segments import DeviceSegment, device_segments, single_segment
-from fusible.runtime.dims import evaluate_dim, symbols_of
+from fusible.runtime.devices.straight import Straight, StraightRuns, in_place, shapes_of, straight
+from fusible.runtime.dims import evaluate_dim
 from fusible.runtime.memory import Placement, aligned_bytes
 from fusible.runtime.plan import Alloc, Call, Copy, If, Launch, Loop, Plan, PlanValue, Step
 from fusible.runtime.plan_session import PlanSession, where_of
@@ -54,7 +63,9 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
             self._stream = self._device.stream()
         self._given_outputs: dict[str, Any] = {}
         self._keeps_results = True
+        self._graphs = _MOST_GRAPHS
         self._held: frozenset[int] = frozenset()
+        self._straight = StraightRuns()
         self.captures: list[Capture] = []
 
     # Runs
@@ -75,7 +86,7 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
         """An output as `run` returns it."""
         bound = self._bound_outputs.get(name)
         if isinstance(bound, np.ndarray):
-            return _copied(name, self._host(result), bound)
+            return copied_result(name, self._host(result), bound)
         return self._host(result) if bound is None else self._given_outputs[name]
 
     def run_on_device(self, inputs: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -120,6 +131,54 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
             for number, spec in zip(self._executable.plan.outputs, self._executable.outputs, strict=True)
         }
         on_device = {number: array for number, array in bound.items() if isinstance(array, DeviceArray)}
+        shapes = shapes_of(arguments) if self._observer is None and not self._poison else None
+        known = self._straight.of(shapes, self._frame.arena)
+        if known is not None and (results := self._replayed(known, arguments, on_device)) is not None:
+            return results
+        results = self._run_generally(arguments, on_device)
+        if shapes is not None and known is None:
+            layout = self._layout(self._frame, self._frame.bound[(shapes,)])
+            self._straight.settle(shapes, straight(self._frame.plan, self._segments(self._frame), layout))
+        return results
+
+    def _replayed(
+        self, known: Straight, arguments: Sequence[Any], bound: Mapping[int, DeviceArray]
+    ) -> list[Any] | None:
+        """The outputs of a run that is one graph; None if no graph was captured for where its arrays lie."""
+        fits = all(o.value not in bound or bound[o.value].shape == o.shape for o in known.outputs)
+        given = known.given(arguments) if fits else None
+        if given is None:
+            return None
+        fresh, made = list[Memory](), list[Any]()
+        if bound or self._keeps_results:
+            made = [self._output(self._frame, o.value, o.shape, bound.get(o.value)) for o in known.outputs]
+            places = [r.memory.address + r.offset for r in made]
+        else:
+            fresh = self._stream.allocate_all(known.sizes)
+            places = [memory.address for memory in fresh]
+        graph = known.graph([*given.addresses, *places])
+        if graph is not None:
+            for memory, array in given.staged:
+                if array.nbytes:
+                    self._stream.upload(memory, 0, np.ascontiguousarray(array))
+            graph.replay()
+        results = made or [o.over(self._device, m) for o, m in zip(known.outputs, fresh, strict=True)]
+        if graph is None:
+            wander = known.layout.graphs[known.segment.first] >= _MOST_GRAPHS
+            if not wander:
+                return None
+            return in_place(known, arguments, results, self._device, self._stream, self._capture_once)
+        return results
+
+    def _capture_once(self, arguments: list[Any], on_device: Mapping[int, DeviceArray]) -> None:
+        """A run whose arrays lie where they always will, so that it has a graph beyond those of wandering ones."""
+        self._graphs = _MOST_GRAPHS + 1
+        try:
+            self._run_generally(arguments, on_device)
+        finally:
+            self._graphs = _MOST_GRAPHS
+
+    def _run_generally(self, arguments: list[Any], on_device: Mapping[int, DeviceArray]) -> list[Any]:
         try:
             with np.errstate(all="ignore"):
                 return self._execute(self._frame, arguments, {}, on_device, self._names)
@@ -154,12 +213,13 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
             raise SignatureError(spec.name, f"a row-major array of {spec.dtype}", repr(array)[:60], "output")
         return found
 
+    def _range(self, array: Any) -> tuple[int, int]:
+        """On the device; the host's arrays are written when nothing reads them any more."""
+        return array.range if isinstance(array, DeviceArray) else (0, 0)
+
     def _shares(self, bound: Any, other: Any) -> bool:
         """True for ranges of device memory that overlap; the host's are written when nothing reads them any more."""
-        if not isinstance(bound, DeviceArray) or not isinstance(other, DeviceArray):
-            return False
-        first, second = bound.span, other.span
-        return first.address < second.address + second.nbytes and second.address < first.address + first.nbytes
+        return isinstance(bound, DeviceArray) and isinstance(other, DeviceArray) and bound.overlaps(other)
 
     # Memory
 
@@ -188,25 +248,13 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
                 index = frame.plan.values[number].index
                 known[number] = self._program.constant(index, constant, self._stream)
         for step in frame.plan.steps:
-            if isinstance(step, Call) and (view := self._still_view(step, frame.plan, known, env)) is not None:
+            if isinstance(step, Call) and (view := still_view(step, frame.plan, known, env)) is not None:
                 known[step.outputs[0]] = values[step.outputs[0]] = view
         outputs = [(n, shape_of(v, env)) for n, v in enumerate(frame.plan.values) if v.kind == "output"]
         constants = {n: known[n] for n in homes.constants}
         return DeviceLayout(
             values, outputs, frozenset(env), frame.plan, frame.arena, frame.staging, host, constants, known
         )
-
-    @staticmethod
-    def _still_view(
-        step: Call, plan: Plan, known: Mapping[int, DeviceArray], env: Mapping[str, int]
-    ) -> DeviceArray | None:
-        """The result of a view of what stays where it is, unless a run has yet to define its sizes."""
-        operand = known.get(step.inputs[0]) if is_same_memory(step) and step.inputs[0] is not None else None
-        value = plan.values[step.outputs[0]] if step.outputs else None
-        if operand is None or value is None or value.shape is None or not operand.contiguous:
-            return None
-        late = any(not symbols_of(dim) <= env.keys() for dim in value.shape)
-        return None if late else operand.reshaped(shape_of(value, env))
 
     def _fresh_values(self, layout: DeviceLayout) -> list[Any]:
         return RunValues(layout)
@@ -267,14 +315,8 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
         if not isinstance(value, DeviceArray):
             return owned(value)
         fresh = row_major(self._device, self._stream.allocate(value.nbytes), value.dtype, value.shape)
-        self._copy(value, fresh)
+        value.copy_to(fresh, self._stream)
         return fresh
-
-    def _copy(self, source: DeviceArray, target: DeviceArray) -> None:
-        if source.contiguous and target.contiguous:
-            self._stream.copy(target.memory, target.offset, source.memory, source.offset, source.nbytes)
-        else:
-            target.upload(source.download(self._stream).array, self._stream)
 
     def _on_host(self, values: list[Any], number: int) -> Any:
         """A value for the host, brought there once in a run."""
@@ -325,7 +367,7 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
         record = layout.records.get(key)
         if record is None:
             self._first_run(segment, layout, values, env, key)
-        elif record.graph is None and layout.graphs[segment.first] >= _MOST_GRAPHS:
+        elif record.graph is None and layout.graphs[segment.first] >= self._graphs:
             for launch in record.launches:
                 launch.launch()
         elif record.graph is None:
@@ -374,6 +416,7 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
             return super()._timed(frame, position, step, values, env)
         assert isinstance(values, RunValues)
         prepared = self._prepared(step, values.layout, values, env)
+        self._stream.hold()
         before = self._stream.event()
         if prepared is not None:
             prepared.launch()
@@ -423,7 +466,7 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
         source, target = values[step.source], values[step.output]
         match source, target:
             case DeviceArray(), DeviceArray():
-                self._copy(source, target)
+                source.copy_to(target, self._stream)
             case np.ndarray(), DeviceArray():
                 target.upload(source, self._stream)
             case DeviceArray() | np.ndarray(), np.ndarray():
@@ -437,14 +480,7 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
         if bound.shape != np.shape(result):
             raise SignatureError(value.name, f"shape {np.shape(result)}", f"shape {bound.shape}", "output")
         if isinstance(result, DeviceArray):
-            self._copy(result, bound)
+            result.copy_to(bound, self._stream)
         else:
             bound.upload(np.asarray(result), self._stream)
         return bound
-
-
-def _copied(name: str, result: Any, bound: np.ndarray) -> np.ndarray:
-    if bound.shape != np.shape(result):
-        raise SignatureError(name, f"shape {np.shape(result)}", f"shape {bound.shape}", "output")
-    np.copyto(bound, result)
-    return bound

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fusible.errors import ArtifactError
-from fusible.runtime.devices.code import DeviceCode, DeviceImage, DeviceKernel
+from fusible.runtime.devices.code import DeviceCode, DeviceImage, DeviceKernel, TensorMap
 from fusible.runtime.devices.program import DeviceProgram, open_device_program, open_host_library
 from fusible.runtime.devices.triton_cpu import TritonCpu
 from fusible.runtime.native.library_bytes import cached_library
@@ -29,7 +29,8 @@ def device_facts(program: DeviceProgram) -> dict[str, Any]:
     kernels = []
     for kernel in code.kernels:
         facts = {f.name: getattr(kernel, f.name) for f in fields(kernel)}
-        kernels.append({**facts, "source": texts[kernel.source]})
+        facts |= {"source": texts[kernel.source], "tensors": [asdict(t) for t in kernel.tensors]}
+        kernels.append({**facts, "product": None if kernel.product is None else asdict(kernel.product)})
     return {
         "target": program.target,
         "threads": program.threads,
@@ -106,14 +107,7 @@ def _code(facts: Mapping[str, Any], sources: Mapping[str, Any], images: memoryvi
 
 
 def _kernel(facts: Mapping[str, Any], texts: list[str]) -> DeviceKernel:
-    return DeviceKernel(
-        **{
-            **facts,
-            "source": texts[facts["source"]],
-            "arguments": tuple((name, type_) for name, type_ in facts["arguments"]),
-            "sites": tuple(facts["sites"]),
-        }
-    )
+    return DeviceKernel.from_json({**facts, "source": texts[facts["source"]]})
 
 
 def _image(facts: Mapping[str, Any], images: memoryview) -> DeviceImage:
@@ -122,4 +116,5 @@ def _image(facts: Mapping[str, Any], images: memoryview) -> DeviceImage:
     if start < 0 or start + nbytes > len(images):
         raise ArtifactError("an image lies outside its section: the artifact is damaged")
     device, profile = known["scratch"]
-    return DeviceImage(**{**known, "data": bytes(images[start : start + nbytes]), "scratch": (device, profile)})
+    data, maps = bytes(images[start : start + nbytes]), tuple(map(TensorMap.from_json, known.get("maps", ())))
+    return DeviceImage(**{**known, "data": data, "scratch": (device, profile), "maps": maps})

@@ -49,6 +49,7 @@ def time_launch(
     began = time.perf_counter()
     samples: list[float] = []
     while len(samples) < most:
+        stream.hold()
         if flush is not None:
             stream.fill(flush, 0)
         before = stream.event()

@@ -30,6 +30,8 @@ from fusible.runtime.devices.device import (
     Stream,
 )
 from fusible.runtime.devices.findings import FIELDS, describe_findings
+from fusible.runtime.devices.product import TorchProduct
+from fusible.runtime.devices.torch_product import product_on_cpu
 from fusible.runtime.memory import aligned_bytes
 from fusible.runtime.native.pool import Pool
 
@@ -120,8 +122,13 @@ class CpuLaunch(Prepared):
         scratch: Scratch,
         pool: Pool | None,
         shared_writes: bool = False,
+        held: Sequence[Memory] = (),
     ) -> None:
-        """Take a grid and, for each argument, its 64 bits and the memory it points into, None for a number."""
+        """Take a grid and, for each argument, its 64 bits and the memory it points into, None for a number.
+
+        held: memory that lives as long as the launch.
+        """
+        self._held = tuple(held)
         self._function, self._kernel, self._grid, self._where = function, kernel, grid, where
         self._spans, self._checked, self._scratch, self._pool = tuple(spans), checked, scratch, pool
         self._values = np.array(values, np.int64)
@@ -238,7 +245,8 @@ class CpuStream(Stream):
         """See Stream."""
         if programs > _MAX_PROGRAMS:
             raise ExecutionError(where, f"{programs} programs, more than the {_MAX_PROGRAMS} of a launch")
-        device = self.device
+        device, workspace = self.device, self.workspace(kernel.kernel, programs)
+        spans = [*spans, *workspace.spans]
         return CpuLaunch(
             kernel.handle,
             kernel.kernel,
@@ -249,7 +257,12 @@ class CpuStream(Stream):
             checked=device.checked,
             scratch=self.scratch,
             pool=device.pool,
+            held=workspace.memory,
         )
+
+    def prepare_product(self, product: TorchProduct, spans: Sequence[Span], where: str) -> Prepared:
+        """See Stream: torch's product on the CPU."""
+        return product_on_cpu(product, spans, where)
 
     def capture(self, launches: Sequence[Prepared]) -> Graph:
         """See Stream."""

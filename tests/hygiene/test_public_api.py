@@ -120,6 +120,7 @@ def test_options() -> None:
         "standalone": False,
         "allow_host": None,
         "also": (),
+        "tuning": None,
         "cache_dir": None,
     }
 

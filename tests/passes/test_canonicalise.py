@@ -26,6 +26,7 @@ VANISHING: dict[str, Build] = {
     "sub 0": lambda g, x: g.add("sub", x, scalar(g, 0)),
     "add 0": lambda g, x: g.add("add", x, scalar(g, 0)),
     "add -0": lambda g, x: g.add("add", x, scalar(g, -0.0)),
+    "add zeros": lambda g, x: g.add("add", scalar(g, 0, (1, 5)), x),
     "pow 1": lambda g, x: g.add("pow", x, scalar(g, 1)),
     "neg neg": lambda g, x: g.add("neg", g.add("neg", x)),
     "identity": lambda g, x: g.add("identity", x),
@@ -53,6 +54,8 @@ def test_it_vanishes(name: str, rows: object) -> None:
 STAYING: dict[str, Build] = {
     "mul 2": lambda g, x: g.add("mul", x, scalar(g, 2)),
     "wider 1": lambda g, x: g.add("mul", x, scalar(g, 1, (1, 1, 1))),
+    "wider 0": lambda g, x: g.add("add", x, scalar(g, 0, (2, 1, 1))),
+    "add zeros but one": lambda g, x: g.add("add", x, g.constant(np.eye(1, 5, 2, dtype=np.float32))),
     "1 / x": lambda g, x: g.add("div", scalar(g, 1), x),
     "0 - x": lambda g, x: g.add("sub", scalar(g, 0), x),
     "two parts": lambda g, x: g.add("concat", x, x, axis=0),

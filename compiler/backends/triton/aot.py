@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -15,9 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 from fusible.compiler.backends.triton.from_triton import told
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
+from fusible.compiler.backends.triton.overlap import can_overlap, with_wait
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.static_report import StaticReport, cuda_report, hip_report
+from fusible.compiler.backends.triton.tensor_maps import (
+    has_tensor_memory,
+    maps_of,
+    tensor_types,
+    with_parameters,
+    wrong_parameters,
+)
 from fusible.errors import DeviceError, KernelBuildError, UsageError
+from fusible.runtime.devices.code import TensorMap
 
 if TYPE_CHECKING:
     from triton.compiler import ASTSource
@@ -30,6 +40,7 @@ class BuiltKernel:
     """A kernel for one architecture: `binary` is a cubin or hsaco, `assembly` PTX or AMD's.
 
     symbol: the function in the binary. threads: of a program. scratch: bytes of the two scratch arguments of a program.
+    overlaps: it waits for what was launched before it (`overlap.py`). maps: descriptors that it is given.
     """
 
     target: str
@@ -40,6 +51,8 @@ class BuiltKernel:
     symbol: str
     threads: int
     scratch: tuple[int, int]
+    overlaps: bool = False
+    maps: tuple[TensorMap, ...] = ()
 
 
 def build(kernel: PrintedKernel, target: GpuTarget) -> BuiltKernel:
@@ -50,19 +63,30 @@ def build(kernel: PrintedKernel, target: GpuTarget) -> BuiltKernel:
 
     wanted = GPUTarget(target.backend, target.architecture, target.warp)
     options = {"num_warps": kernel.rule.warps, "num_stages": kernel.rule.stages}
-    with _source(kernel) as (source, folder), _own_cache(folder):
+    overlaps, described = can_overlap(target), has_tensor_memory(target) and bool(kernel.rule.tensors)
+    source_of = _source(kernel, waits=overlaps, described=described)
+    with source_of as (source, folder), _own_cache(folder), _assembler_log() as log:
         try:
             made = triton_compile(source, target=wanted, options=options)  # type: ignore[no-untyped-call]
         except _refusals() as error:
             raise _refused(kernel, target, error) from error
         text, binary = ("ptx", "cubin") if target.backend == "cuda" else ("amdgcn", "hsaco")
         assembly, shared = made.asm[text], int(made.metadata.shared)
-        report = _report(target, assembly, made.asm[binary], shared, folder)
+        report = _report(target, assembly, made.asm[binary], shared, folder, log.getvalue())
         facts = made.metadata
         threads, scratch = facts.num_warps * target.warp, (_size(facts, "global"), _size(facts, "profile"))
-        return BuiltKernel(
-            target.target, made.asm["ttir"], assembly, made.asm[binary], report, facts.name, threads, scratch
-        )
+        code = made.asm["ttir"], assembly, made.asm[binary]
+        maps = _maps(kernel, target, facts.tensordesc_meta, assembly) if described else ()
+        return BuiltKernel(target.target, *code, report, facts.name, threads, scratch, overlaps, maps)
+
+
+def _maps(
+    kernel: PrintedKernel, target: GpuTarget, facts: Sequence[Mapping[str, Any]], ptx: str
+) -> tuple[TensorMap, ...]:
+    """The descriptors that a kernel is given. Raises KernelBuildError if it takes them in another way."""
+    if problem := wrong_parameters(ptx, kernel.rule):
+        raise KernelBuildError(kernel.source, ["triton", kernel.rule.kernel, target.target], problem)
+    return maps_of(kernel.rule, facts)
 
 
 def _size(facts: object, which: str) -> int:
@@ -119,19 +143,27 @@ def _triton() -> ModuleType:
 
 
 @contextmanager
-def _source(kernel: PrintedKernel) -> Iterator[tuple[ASTSource, Path]]:
-    """The kernel as Triton reads it, out of a real file in a folder of its own."""
+def _source(kernel: PrintedKernel, *, waits: bool = False, described: bool = False) -> Iterator[tuple[ASTSource, Path]]:
+    """The kernel as Triton reads it, out of a real file in a folder of its own.
+
+    waits: for its predecessor. described: its tensors' descriptors are parameters.
+    """
     from triton.compiler import ASTSource  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory(prefix="fusible-triton-") as name:
         path = Path(name) / "kernels.py"
-        path.write_text(kernel.source, encoding="utf-8")
+        text = kernel.source
+        if waits:
+            text = with_wait(text, kernel.rule.kernel, kernel.fixed, 32 * kernel.rule.warps)
+        text = with_parameters(text, kernel.rule.kernel, kernel.rule.tensors) if described else text
+        path.write_text(text, encoding="utf-8")
         spec = importlib.util.spec_from_file_location("fusible_printed", path)
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         rule = kernel.rule
-        signature = {a.name: a.type for a in rule.arguments} | dict.fromkeys(rule.constants, "constexpr")
+        signature = {a.name: a.type for a in rule.arguments} | (tensor_types(rule) if described else {})
+        signature |= dict.fromkeys(rule.constants, "constexpr")
         attributes = {
             (n,): [["tt.divisibility", a.divisibility]] for n, a in enumerate(rule.arguments) if a.divisibility > 1
         }
@@ -148,7 +180,17 @@ def _own_cache(folder: Path) -> Iterator[None]:
         yield
 
 
-def _report(target: GpuTarget, assembly: str, binary: bytes, shared: int, folder: Path) -> StaticReport:
+@contextmanager
+def _assembler_log() -> Iterator[io.StringIO]:
+    """What ptxas says of the code that it makes, which Triton prints."""
+    from triton import knobs  # noqa: PLC0415
+
+    with knobs.nvidia.scope(), redirect_stdout(io.StringIO()) as log:
+        knobs.nvidia.dump_ptxas_log = True
+        yield log
+
+
+def _report(target: GpuTarget, assembly: str, binary: bytes, shared: int, folder: Path, log: str) -> StaticReport:
     if target.backend != "cuda":
         return hip_report(assembly, shared)
     from triton import knobs  # noqa: PLC0415
@@ -157,4 +199,4 @@ def _report(target: GpuTarget, assembly: str, binary: bytes, shared: int, folder
     path.write_bytes(binary)
     command = [knobs.nvidia.cuobjdump.path, "--dump-resource-usage", os.fspath(path)]
     usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return cuda_report(assembly, usage, shared)
+    return cuda_report(assembly, usage, shared, log)

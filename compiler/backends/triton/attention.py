@@ -22,7 +22,14 @@ from fusible.compiler.backends.cpu.nest import Access, NotPrintable, flat_nest
 from fusible.compiler.backends.triton.anonymous import anonymous
 from fusible.compiler.backends.triton.body import Body
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
-from fusible.compiler.backends.triton.launch import POINTER_TYPES, AccessFact, Argument, LaunchRule
+from fusible.compiler.backends.triton.launch import (
+    POINTER_TYPES,
+    WORKSPACE,
+    AccessFact,
+    Argument,
+    LaunchRule,
+    workspace_arguments,
+)
 from fusible.compiler.backends.triton.print_expr import Code, literal_text
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.schedule_attention import AttentionSchedule, schedule_attention
@@ -34,9 +41,10 @@ from fusible.compiler.ir.types import DType
 from fusible.compiler.region.region import Load, Region
 from fusible.compiler.region.text import region_text
 
-__all__ = ["print_attention"]
+__all__ = ["attention_in", "print_attention"]
 
 _ELEMENTS = (DType.F32, DType.F16, DType.BF16)
+_SUM = DType.F32
 _EMPTY = {Guard.NONE: "NAN_IF_EMPTY", Guard.NEVER: "ZERO_IF_EMPTY", Guard.NAN: "ZERO_IF_NAN"}
 
 
@@ -52,6 +60,16 @@ def print_attention(
 
     precision: how matrix units multiply f32: `ieee` or `tf32`.
     """
+    attention, dtype, symbols = attention_in(region)
+    found = chosen or schedule_attention(attention, dtype, target, precision)
+    return _Printer(attention, found, precision, name, symbols).printed()
+
+
+def attention_in(region: Region) -> tuple[Attention, DType, dict[str, Dim]]:
+    """The attention that a region is, with its shape symbols renamed, its operands' type, and what the names stand for.
+
+    Raises NotPrintable if it is none that the template takes.
+    """
     renamed, symbols = anonymous(region)
     check_element_types(renamed)
     attention = attention_of(renamed, _ELEMENTS)
@@ -65,8 +83,7 @@ def print_attention(
         raise NotPrintable("the operands of its products are of several types")
     if any(renamed.extents[n] != 1 for n in attention.others):
         raise NotPrintable("its result is broadcast")
-    found = chosen or schedule_attention(attention, dtypes.pop(), target, precision)
-    return _Printer(attention, found, precision, name, symbols).printed()
+    return attention, dtypes.pop(), symbols
 
 
 def _buffer(region: Region, position: int) -> int:
@@ -122,15 +139,20 @@ class _Printer:
         self._finish()
         self._kernel()
         arguments = self._arguments()
-        constants = {"ROWS": self.schedule.rows, "KEYS": self.schedule.keys}
+        split = self.schedule.split
+        constants = {"ROWS": self.schedule.rows, "KEYS": self.schedule.keys, "SPLIT": split}
         facts = tuple(dict.fromkeys([*self._facts(), *self.score.facts, *self.finish.facts]))
         blocks: list[tuple[Dim, int]] = [(self._extent(self.attention.query), self.schedule.rows)]
-        blocks += [(self.region.extents[axis], 1) for axis in self.attention.leading]
+        blocks += [*((self.region.extents[axis], 1) for axis in self.attention.leading), (split, 1)]
         rule = LaunchRule(
             self.name, arguments, constants, facts, tuple((substitute(n, self.symbols), b) for n, b in blocks),
-            self.schedule.warps, self.schedule.stages,
+            self.schedule.warps, self.schedule.stages, self._part() * _SUM.numpy.itemsize if split > 1 else 0,
         )  # fmt: skip
         return PrintedKernel(self._source(arguments, constants), rule)
+
+    def _part(self) -> int:
+        """Numbers that a program leaves of its share of the keys: weighted sums, largest scores, sums of weights."""
+        return self.schedule.rows * (_power(self._extent(self.attention.column)) + 2)
 
     def _source(self, arguments: Sequence[Argument], constants: dict[str, int]) -> str:
         bodies = (self.score, self.finish, self.kernel)
@@ -161,6 +183,8 @@ class _Printer:
     def _arguments(self) -> tuple[Argument, ...]:
         found = [Argument(f"x{n}", POINTER_TYPES[b.dtype], None, 16) for n, b in enumerate(self.region.inputs)]
         found += [Argument(f"y{n}", POINTER_TYPES[b.dtype], None, 16) for n, b in enumerate(self.region.outputs)]
+        if self.schedule.split > 1:
+            found += workspace_arguments(_SUM)
         used = {n for body in (self.score, self.finish, self.kernel) for n in body.names.shapes}
         kind = "i64" if self.wide else "i32"
         return (*found, *(Argument(name, kind, dim) for name, dim in self.symbols.items() if name in used))
@@ -203,6 +227,9 @@ class _Printer:
         queries, keys = self._extent(attention.query), self.region.extents[attention.key]
         window = window_of(attention)
         body.line(f"program = tl.program_id(0){'.to(tl.int64)' if self.wide else ''}")
+        if self.schedule.split > 1:
+            body.line("part = program % SPLIT")
+            body.line("program = program // SPLIT")
         body.line(f"blocks = ({body.dim(queries)} + ROWS - 1) // ROWS")
         block = "program % blocks"
         if window.high is not None:  # the last queries have the most keys: they start first
@@ -232,7 +259,11 @@ class _Printer:
         size, width = (self._extent(a) for a in (attention.size, attention.column))
         body.line(f"    first, {body.dim(queries)}, begin, end, {body.dim(keys)}, extra, score, finish,")
         body.line(f"    {size}, {width}, {_power(size)}, {_power(width)}, ROWS, KEYS,")
-        body.line(f'    {self.rows_fit}, {self.keys_fit}, {_EMPTY[attention.guard]}, "{self.precision}",')
+        body.line(f'    {self.rows_fit}, {self.keys_fit}, {_EMPTY[attention.guard]}, "{self.precision}", SPLIT,')
+        if self.schedule.split > 1:
+            memory, counters = WORKSPACE
+            start = f"{memory} + program.to(tl.int64) * (SPLIT * {self._part()})"
+            body.line(f"    part, {start}, {counters} + program,")
         body.line(")")
 
     def _call(self, name: str) -> str:

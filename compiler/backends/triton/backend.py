@@ -7,7 +7,8 @@ Nodes whose kernels are equal but for the numbers that a launch hands over share
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -20,9 +21,12 @@ from fusible.compiler.backends.joining import JoiningBackend
 from fusible.compiler.backends.numpy import writes_buffers
 from fusible.compiler.backends.triton.device_code import device_kernel
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
+from fusible.compiler.backends.triton.launch import LaunchRule
+from fusible.compiler.backends.triton.overlap import can_overlap
 from fusible.compiler.backends.triton.print_kernel import print_node
-from fusible.compiler.backends.triton.printer import PrintedKernel
+from fusible.compiler.backends.triton.printer import Chosen, PrintedKernel
 from fusible.compiler.backends.triton.regions import IEEE, kernel_of
+from fusible.compiler.backends.triton.tuned import Tuning
 from fusible.compiler.ir.facts import replacement_kernel
 from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.ir.types import TensorType
@@ -31,25 +35,34 @@ from fusible.compiler.region.overwrite import overwritable
 from fusible.compiler.region.region import Region
 from fusible.compiler.region.reorder import Order
 from fusible.compiler.region.tensors import buffer_of
+from fusible.compiler.tuning import TuningLock
+from fusible.errors import KernelBuildError
+from fusible.passes.ledger import Entry, Kind
 from fusible.runtime.devices.code import DeviceKernel
 from fusible.runtime.devices.residence import SAME_MEMORY
 
 __all__ = ["TritonBackend"]
 
+_WORTH_FETCHING = 16 << 10  # bytes of a constant
 _ALIGNMENT = 16  # bytes at whose multiples every buffer begins, at least
 
 
 class TritonBackend(JoiningBackend[PrintedKernel]):
     """Emits Triton kernels where it can; collects them, and why other nodes became calls of NumPy."""
 
-    def __init__(self, target: str, gpu: GpuTarget, precision: str = IEEE) -> None:
-        """Emit for a target. gpu: what kernels are scheduled for. precision: of products, as `print_kernel` has it."""
-        super().__init__(partial(kernel_of, target=gpu, precision=precision))
+    def __init__(self, target: str, gpu: GpuTarget, precision: str = IEEE, tuning: Tuning | None = None) -> None:
+        """Emit for a target. gpu: what kernels are scheduled for. precision: of products, as `print_kernel` has it.
+
+        tuning: what configurations are looked up in; by default the static model chooses all of them.
+        """
+        self.tuning = tuning or Tuning(target, precision, TuningLock())
+        super().__init__(partial(kernel_of, target=gpu, precision=precision, tuning=self.tuning))
         self.target = target
         self.gpu = gpu
         self.kernels: dict[str, DeviceKernel] = {}
+        self.chosen: dict[str, Chosen] = {}
         self._names: dict[str, str] = {}
-        self._packed: dict[tuple[int, Order], np.ndarray] = {}
+        self._packed: dict[tuple[int, Order | None, int | None], np.ndarray] = {}
 
     def emit(self, node: Node, name: str) -> Emitted:
         """A launch of a Triton kernel, by the node's region or a template for its op, or else a NumPy call."""
@@ -117,21 +130,53 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
         return Built(Region((), *buffers, (), ()), inputs, outputs), kernel
 
     def language(self, kernel: str) -> str:
-        """Triton or NumPy."""
-        return "triton" if kernel in self.kernels else "numpy"
+        """Triton, NumPy, or torch, which multiplies in the place of a kernel or before one."""
+        if kernel not in self.kernels:
+            return "numpy"
+        return "triton" if self.kernels[kernel].product is None else "torch"
+
+    def kernel_facts(self, kernel: str) -> dict[str, object]:
+        """The language; of kernels with configurations also which it is, and how it was chosen."""
+        found, chosen = super().kernel_facts(kernel), self.chosen.get(kernel)
+        if chosen is None:
+            return found
+        return {**found, "configuration": dict(chosen.config), "chosen": str(chosen.source), "key": chosen.key}
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """While kernels are built: where one of the lockfile's is refused, the error is a UsageError that says so."""
+        try:
+            yield
+        except KernelBuildError as error:
+            for name, kernel in self.kernels.items():
+                chosen = self.chosen.get(name)
+                if kernel.source == error.source and chosen is not None and self.tuning.has(chosen.key):
+                    raise self.tuning.refusal(chosen.key, f"the kernel {name}", str(error)) from error
+            raise
 
     def _launch(self, node: Node, built: Built, kernel: PrintedKernel) -> Emitted:
         formal = dict(zip(node.subgraphs[0].inputs, node.inputs, strict=True)) if node.op.name == "fused" else {}
         inputs = tuple(formal.get(v, v) for v in built.inputs)
         rule = kernel.rule
         dims = (rule.grid, *(a.dim for a in rule.arguments if a.dim is not None))
+        constants = {n: self._stored(inputs[n], kernel, n) for n in sorted({*kernel.repacked, *kernel.packed})}
         results = dict(zip(node.subgraphs[0].outputs, node.outputs, strict=True)) if node.op.name == "fused" else {}
         stored = {f"x{n}": v for n, v in enumerate(inputs)}
         stored |= {f"y{n}": results.get(v, v) for n, v in enumerate(built.outputs)}
+        if self._fetches_ahead(built, kernel):
+            kernel = replace(
+                kernel, fixed=_fixed(rule, stored, {f"x{n}": made.nbytes for n, made in constants.items()})
+            )
         name = self._named(self._aligned(kernel, stored), word_of(node))
+        if kernel.product is not None and kernel.chosen is not None:
+            self.entries.append(_by_torch(node, self.tuning, kernel.chosen))
         inplace = overwritable(built.region)
-        constants = {n: self._stored(inputs[n], order) for n, order in kernel.repacked.items()}
         return Emitted(name, "", True, dims, inplace, native=True, inputs=inputs, constants=constants)
+
+    def _fetches_ahead(self, built: Built, kernel: PrintedKernel) -> bool:
+        """True for products, which read all of their constants; of tables others may want a few rows."""
+        overlaps = self.target.startswith("cuda:") and can_overlap(self.gpu)
+        return overlaps and bool(built.region.contractions) and kernel.product is None
 
     def _wants_whole(self, node: Node) -> str | None:
         """Views by another shape are the operand's own memory; templates of ops know of no gaps."""
@@ -140,6 +185,21 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
         if self._may_be_native(node) and not self._is_native(node) and not isinstance(self.kernel_of(node), str):
             return f"{node.op.name} reads and writes whole buffers"
         return None
+
+    def _misplaced(
+        self, node: Node, built: Built, kernel: PrintedKernel, blocks: Mapping[Value, Block]
+    ) -> Mapping[Value, str]:
+        """The tensor memory accelerator takes matrices whose memory begins at multiples of 16 bytes."""
+        assert node.graph is not None
+        formal = dict(zip(node.subgraphs[0].inputs, node.inputs, strict=True)) if node.op.name == "fused" else {}
+        orders, found = self._of_graph(node.graph), {}
+        for tensor in kernel.rule.tensors:
+            value = formal.get(own := built.inputs[int(tensor.argument[1:])], own)
+            block = None if value is None else blocks.get(value)
+            if value is not None and block is not None:
+                if _alignment(block, orders.get(block.root), value) < _ALIGNMENT:
+                    found[value] = f"{word_of(node)} fetches it by a descriptor, which takes multiples of 16 bytes"
+        return found
 
     def _aligned(self, kernel: PrintedKernel, stored: Mapping[str, Value | None]) -> PrintedKernel:
         """The kernel with what is known of the addresses of blocks, which begin anywhere in their buffers."""
@@ -152,13 +212,13 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
                 arguments[number] = replace(argument, divisibility=known)
         return replace(kernel, rule=replace(kernel.rule, arguments=tuple(arguments)))
 
-    def _stored(self, operand: Value | None, order: Order) -> np.ndarray:
-        """A constant in the order of dimensions in which a kernel reads it; made once for each order."""
+    def _stored(self, operand: Value | None, kernel: PrintedKernel, number: int) -> np.ndarray:
+        """A constant as a kernel reads it, in another order of dimensions or packed; made once for each such form."""
         assert operand is not None and operand.constant is not None
-        key = id(operand.constant), order
+        key = id(operand.constant), kernel.repacked.get(number), kernel.packed.get(number)
         if key not in self._packed:
             self._keep.append(operand.constant)
-            self._packed[key] = np.ascontiguousarray(operand.constant.array.transpose(order))
+            self._packed[key] = kernel.stored(number, operand.constant.array)
         return self._packed[key]
 
     def _named(self, kernel: PrintedKernel, word: str) -> str:
@@ -168,7 +228,20 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
             made = f"k{len(self._names):03d}_{word}"
             self._names[key] = made
             self.kernels[made] = device_kernel(made, kernel)
+            if kernel.chosen is not None:
+                self.chosen[made] = kernel.chosen
         return self._names[key]
+
+
+def _fixed(rule: LaunchRule, stored: Mapping[str, Value | None], anew: Mapping[str, int]) -> dict[str, int]:
+    """The bytes of a launch's constants by the names of the kernel's arguments, the small ones left out.
+
+    anew: the bytes of those that are stored for the kernel.
+    """
+    values = {argument.name: stored.get(argument.name) for argument in rule.arguments}
+    known = {n: v.constant.array.nbytes for n, v in values.items() if v is not None and v.constant is not None}
+    found = {name: anew.get(name, nbytes) for name, nbytes in known.items()}
+    return {name: nbytes for name, nbytes in found.items() if nbytes >= _WORTH_FETCHING}
 
 
 def _alignment(block: Block, order: Order | None, value: Value) -> int:
@@ -179,3 +252,11 @@ def _alignment(block: Block, order: Order | None, value: Value) -> int:
     offset = flat_offset(corner, whole) * value.type.dtype.numpy.itemsize
     numbers = [offset] if isinstance(offset, int) else [number for _, number in offset.terms]
     return math.gcd(_ALIGNMENT, *numbers)
+
+
+def _by_torch(node: Node, tuning: Tuning, chosen: Chosen) -> Entry:
+    """The ledger's line for a product that torch computes."""
+    measured = tuning.lock.entries[chosen.key]
+    took = "" if measured.seconds is None else f", {measured.seconds * 1e6:.2f} us with all that follows"
+    reason = f"the fastest of {measured.tried} that were measured on {measured.device or 'a device'} is torch's{took}"
+    return Entry(Kind.FIRED, "tuning", "library-product", tuple(node.origin), reason)

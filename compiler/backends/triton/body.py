@@ -9,15 +9,17 @@ from fusible.compiler.backends.cpu.c_dims import coefficient
 from fusible.compiler.backends.cpu.nest import Access
 from fusible.compiler.backends.triton.combine import combine_function, combine_name
 from fusible.compiler.backends.triton.launch import AccessFact
+from fusible.compiler.backends.triton.narrow import FLOAT8_TEMPLATE, FOUR_BITS, float8_calls, to_four_bits
 from fusible.compiler.backends.triton.print_dim import MODULO, DimPrinter
 from fusible.compiler.backends.triton.print_expr import Code, carried, full, literal_text, print_expr, rounded
+from fusible.compiler.backends.triton.template_import import template_import
 from fusible.compiler.backends.triton.tile import ELEMENT_TYPES, Tile
 from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, bounds_of, product
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.index import Bound
 from fusible.compiler.region.region import Index, Load, Map, Test, operands_of
 
-__all__ = ["Body", "Spread", "shape_text"]
+__all__ = ["Body", "Spread", "shape_text", "widened"]
 
 Spread = tuple[bool, bool]
 """Whether something differs among rows, and among columns."""
@@ -26,6 +28,15 @@ Spread = tuple[bool, bool]
 def shape_text(spread: Spread) -> str:
     """The shape of a tile that differs so."""
     return f"[{'ROWS' if spread[0] else '1'}, {'COLUMNS' if spread[1] else '1'}]"
+
+
+def widened(text: str, dtype: DType) -> Code:
+    """A loaded value, in the type that it is computed in."""
+    if dtype.is_small_float:
+        return Code(f"{text}.to(tl.float32)", DType.F32, None, dtype)
+    if dtype in FOUR_BITS:
+        return Code(to_four_bits(text, dtype), FOUR_BITS[dtype])
+    return Code(text, dtype)
 
 
 class _Names(dict[str, str]):
@@ -54,6 +65,9 @@ class Body:
         self.indent = 1
         self.facts: list[AccessFact] = []
         self.numbered: dict[str, tuple[tuple[int, ...], Dim]] = {}  # variable -> axes that it numbers, their number
+        self.settled: dict[int, str] = {}  # a load's whole mask but for that of the depth, where it is known before it
+        self.depth_mask = ""  # the name of the mask of the depth
+        self.raw = False  # whether loads keep the type that memory has
         self.fills = False  # whether what a mask leaves out of a load must be its fill, or zero
 
     def line(self, text: str) -> None:
@@ -123,6 +137,8 @@ class Body:
             self.functions.setdefault("libdevice", "")
         if "modulo(" in text:
             self.functions.setdefault("modulo", MODULO)
+        for name in float8_calls(text):
+            self.functions.setdefault(name, template_import(FLOAT8_TEMPLATE, [name]))
 
     def define(self, value: int, code: Code, spread: Spread) -> None:
         """Give a value its name; numbers stand where they are read."""
@@ -140,7 +156,7 @@ class Body:
         self.names[f"v{value}"] = text if code.dtype is DType.I64 else f"{text}.to(tl.int64)"
 
     def _test(self, bounds: Sequence[Bound]) -> Code:
-        texts = self._conditions(bounds)
+        texts = self.conditions(bounds)
         if texts is None:
             return Code("False", DType.BOOL, False)
         if not texts:
@@ -151,13 +167,14 @@ class Body:
         stage = self.region.stages[position]
         assert isinstance(stage, Load)
         dtype = self.region.inputs[stage.buffer].dtype
-        access = self.tile.nest.loads[position]
-        conditions = self._conditions(access.bounds)
+        access, settled = self.tile.nest.loads[position], self.settled.get(position)
+        conditions = self.conditions(access.bounds) if settled is None else [settled]
         fill = access.fill if access.fill is not None else 0
         if conditions is None:
             return rounded(Code("", dtype, fill), dtype), (False, False)
         offset, spread = self._place(access, conditions)
-        masks = [*self._masks(spread), *conditions]
+        own = [m for m in self._masks(spread) if settled is None or m == self.depth_mask]
+        masks = [*own, *conditions]
         arguments = [f"x{stage.buffer} + {offset}"]
         if masks:
             arguments.append(f"mask={' & '.join(masks)}")
@@ -166,14 +183,12 @@ class Body:
             arguments.append(f"other={literal_text(int(fill) if dtype is DType.BOOL else fill, plain)}")
         self._note(f"x{stage.buffer}", dtype, False, access, masks, conditions)
         text = f"tl.load({', '.join(arguments)})"
-        if dtype.is_small_float:
-            return Code(f"{text}.to(tl.float32)", DType.F32, None, dtype), spread
-        return Code(text, dtype), spread
+        return (Code(text, dtype) if self.raw else widened(text, dtype)), spread
 
     def store(self, number: int) -> None:
         """A store of the region."""
         store, access = self.region.stores[number], self.tile.nest.stores[number]
-        conditions = self._conditions(access.bounds)
+        conditions = self.conditions(access.bounds)
         if conditions is None:
             return
         code, dtype = self.values[store.value], self.region.outputs[store.buffer].dtype
@@ -183,6 +198,8 @@ class Body:
         offset, place = self._place(access, conditions, spread)
         masks = [*self._masks(place), *conditions]
         text = full(code.value, dtype) if code.value is not None else code.text
+        if dtype is DType.I4:  # as NumPy has it: the upper half of the byte is no sign
+            text = f"({text} & 15)"
         arguments = [f"y{store.buffer} + {offset}", text]
         if masks:
             arguments.append(f"mask={' & '.join(masks)}")
@@ -265,7 +282,7 @@ class Body:
         assert extent is not None  # it is an axis that was not merged into another
         return extent
 
-    def _conditions(self, bounds: Sequence[Bound]) -> list[str] | None:
+    def conditions(self, bounds: Sequence[Bound]) -> list[str] | None:
         """The conditions that do not hold for certain; None if one never holds."""
         texts: list[str] = []
         for bound in bounds:

@@ -28,13 +28,14 @@ from typing import Any
 
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget, gpu_target
 from fusible.compiler.backends.triton.launch import Argument, LaunchRule
+from fusible.compiler.backends.triton.overlap import can_overlap
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.errors import FusibleError, KernelBuildError
 from fusible.runtime.devices.code import DeviceKernel
 from fusible.runtime.native.cache import CACHE_BYTES, FileCache
 from fusible.runtime.native.machine import usable_threads
 
-__all__ = ["Form", "build_kernels", "printed_kernel"]
+__all__ = ["Form", "build_kernels", "printed_kernel", "sent_kernel"]
 
 _FOLDER = Path(__file__).parent
 _IMPORT = re.compile(r"^from fusible\.compiler\.backends\.triton\.(\w+) import", re.MULTILINE)
@@ -74,19 +75,22 @@ def build_kernels(
 def printed_kernel(kernel: DeviceKernel) -> PrintedKernel:
     """A kernel as its printer gave it, but for what only the plan knows: how many programs and which numbers."""
     arguments = tuple(Argument(n, t, None, kernel.divisibility.get(n, 1)) for n, t in kernel.arguments)
-    rule = LaunchRule(kernel.entry, arguments, dict(kernel.constants), (), (), kernel.warps, kernel.stages)
-    return PrintedKernel(kernel.source, rule)
+    constants, sizes = dict(kernel.constants), (kernel.warps, kernel.stages)
+    rule = LaunchRule(kernel.entry, arguments, constants, (), (), *sizes, tensors=kernel.tensors)
+    return PrintedKernel(kernel.source, rule, fixed=kernel.fixed)
 
 
 def _key(kernel: DeviceKernel, gpu: GpuTarget, form: Form) -> str:
-    known = asdict(replace(kernel, name="", scratch_bytes=0, sites=()))
+    fixed = kernel.fixed if form is Form.IMAGE and can_overlap(gpu) else {}
+    known = asdict(replace(kernel, name="", fixed=fixed, scratch_bytes=0, sites=(), product=None))
     return _digest(json.dumps([known, gpu.target, form.value, *_versions(form)], sort_keys=True))
 
 
 @cache
 def _versions(form: Form) -> tuple[str, ...]:
     """Triton's version, and the hash of what of this package decides what is made: with other text it is made anew."""
-    names = {"build_kernels", "aot", *({"static_report"} if form is Form.IMAGE else _imported("lower"))}
+    own = {"static_report", "overlap", "tensor_maps"} if form is Form.IMAGE else _imported("lower")
+    names = {"build_kernels", "aot", *own}
     texts = [_FOLDER.joinpath(f"{name}.py").read_text(encoding="utf-8") for name in sorted(names)]
     return importlib.metadata.version("triton"), _digest("\0".join(texts))
 
@@ -144,6 +148,8 @@ def _image(kernel: PrintedKernel, gpu: GpuTarget) -> Entry:
         "threads": built.threads,
         "shared": built.report.shared,
         "scratch": list(built.scratch),
+        "overlaps": built.overlaps,
+        "maps": [asdict(each) for each in built.maps],
         "report": built.report.to_json(),
     }
 
@@ -176,12 +182,17 @@ def _build_apart(kernels: Sequence[DeviceKernel], gpu: GpuTarget, form: Form, ca
             raise KernelBuildError(last.source, command, f"the process ended with {process.returncode}: {problem}")
 
 
+def sent_kernel(fields: Mapping[str, Any]) -> DeviceKernel:
+    """A kernel that came as JSON, as far as it is to be built."""
+    return DeviceKernel.from_json({**fields, "product": None})
+
+
 def _worker(jobs: Mapping[str, Any]) -> None:
     files, gpu, form = FileCache(Path(jobs["cache"]), CACHE_BYTES), gpu_target(jobs["gpu"]), Form(jobs["form"])
     for number, fields in enumerate(jobs["kernels"]):
         sys.stdout.write(f"{number}\n")
         sys.stdout.flush()
-        kernel = DeviceKernel(**{**fields, "arguments": tuple((n, t) for n, t in fields["arguments"])})
+        kernel = sent_kernel(fields)
         with suppress(FusibleError):  # who asked for it builds it again, and so learns of the error
             _make(files, kernel, gpu, form)
 

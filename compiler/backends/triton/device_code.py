@@ -17,7 +17,7 @@ from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.static_report import StaticReport
 from fusible.compiler.targets import TRITON_CPU, triton_gpu
 from fusible.errors import DeviceError, KernelBuildError
-from fusible.runtime.devices.code import DeviceCode, DeviceImage, DeviceKernel
+from fusible.runtime.devices.code import DeviceCode, DeviceImage, DeviceKernel, TensorMap
 from fusible.runtime.native.program import NativeCode
 
 __all__ = ["BUILDER", "build_for", "device_kernel", "gpu_code", "host_code", "static_reports", "with_targets"]
@@ -41,6 +41,10 @@ def device_kernel(name: str, kernel: PrintedKernel) -> DeviceKernel:
         divisibility={a.name: a.divisibility for a in rule.arguments if a.divisibility > 1},
         warps=rule.warps,
         stages=rule.stages,
+        tensors=rule.tensors,
+        workspace=rule.workspace,
+        fixed=dict(kernel.fixed),
+        product=kernel.product,
     )
 
 
@@ -56,23 +60,27 @@ def host_code(kernels: Sequence[DeviceKernel], gpu: GpuTarget, cache_dir: Path, 
 
     sources = {TILE_HEADER.name: TILE_HEADER.read_text(encoding="utf-8")}
     wrappers, made = ["struct launch;", '#define EXPORT __attribute__((visibility("default")))'], []
-    built = build_kernels(kernels, gpu, Form.CHECKED if checked else Form.C, cache_dir)
-    for kernel, (key, found) in zip(kernels, built, strict=True):
+    texts = [kernel for kernel in kernels if kernel.source]
+    built = build_kernels(texts, gpu, Form.CHECKED if checked else Form.C, cache_dir)
+    for kernel, (key, found) in zip(texts, built, strict=True):
         symbol = f"triton_{key[:16]}"
         sources[f"{symbol}.c"] = found["source"].replace(LAUNCH_SYMBOL, symbol)
         wrappers.append(f"void {symbol}(const struct launch *launch);")
         wrappers.append(f"EXPORT void {kernel.name}(const struct launch *launch) {{ {symbol}(launch); }}")
         made.append(replace(kernel, scratch_bytes=int(found["scratch_bytes"]), sites=tuple(found["sites"])))
     sources[_NAMES] = "\n".join([*wrappers, ""])
-    host = NativeCode(sources, tuple(kernel.name for kernel in kernels))
-    return DeviceCode(tuple(made), host=host, checked=checked, builder=BUILDER)
+    host = NativeCode(sources, tuple(kernel.name for kernel in texts))
+    lowered = {kernel.name: kernel for kernel in made}
+    all_of_them = tuple(lowered.get(kernel.name, kernel) for kernel in kernels)
+    return DeviceCode(all_of_them, host=host, checked=checked, builder=BUILDER)
 
 
 def gpu_code(kernels: Sequence[DeviceKernel], gpu: GpuTarget, cache_dir: Path) -> DeviceCode:
     """The kernels of a plan built for a GPU. Raises as `host_code`."""
-    built = build_kernels(kernels, gpu, Form.IMAGE, cache_dir)
-    images = {kernel.name: _image(found) for kernel, (_, found) in zip(kernels, built, strict=True)}
-    for kernel in kernels:
+    texts = [kernel for kernel in kernels if kernel.source]
+    built = build_kernels(texts, gpu, Form.IMAGE, cache_dir)
+    images = {kernel.name: _image(found) for kernel, (_, found) in zip(texts, built, strict=True)}
+    for kernel in texts:
         if (asked := images[kernel.name].shared) > gpu.shared_per_block:
             why = f"it needs {asked} bytes of shared memory, of which a {gpu.name} has {gpu.shared_per_block} a block: "
             raise KernelBuildError(
@@ -84,8 +92,8 @@ def gpu_code(kernels: Sequence[DeviceKernel], gpu: GpuTarget, cache_dir: Path) -
 def build_for(code: DeviceCode, target: str, cache_dir: Path) -> DeviceCode:
     """The same kernels built for the GPU of a machine, which may be none that targets name (`cuda:sm_86`).
 
-    Their schedules are those of the GPU that they were printed for. Raises as `host_code`, and DeviceError for a GPU of
-    which Triton's code cannot be told.
+    Their schedules are those of the GPU that they were printed for, but for stages that find no room in less shared
+    memory. Raises as `host_code`, and DeviceError for a GPU of which Triton's code cannot be told.
     """
     known = {gpu.target for gpu in GPUS.values()}
     if target in known:
@@ -94,7 +102,19 @@ def build_for(code: DeviceCode, target: str, cache_dir: Path) -> DeviceCode:
         gpu = replace(gpu_target("cuda:sm_89"), target=target)
     else:
         raise DeviceError(f"kernels cannot be built for {target}: known are {', '.join(sorted(known))}")
-    return gpu_code(code.kernels, gpu, cache_dir)
+    fitting = _with_fewer_stages(code.kernels, gpu, cache_dir)
+    return replace(gpu_code(fitting, gpu, cache_dir), kernels=code.kernels)
+
+
+def _with_fewer_stages(kernels: Sequence[DeviceKernel], gpu: GpuTarget, cache_dir: Path) -> list[DeviceKernel]:
+    """The kernels, those that need too much shared memory with as many stages as leave enough; or one."""
+    found, waiting = {kernel.name: kernel for kernel in kernels}, list(kernels)
+    while waiting:
+        built = build_kernels(waiting, gpu, Form.IMAGE, cache_dir)
+        large = [k for k, (_, entry) in zip(waiting, built, strict=True) if entry["shared"] > gpu.shared_per_block]
+        waiting = [replace(kernel, stages=kernel.stages - 1) for kernel in large if kernel.stages > 1]
+        found |= {kernel.name: kernel for kernel in waiting}
+    return list(found.values())
 
 
 def with_targets(code: DeviceCode, targets: Sequence[str], cache_dir: Path) -> DeviceCode:
@@ -111,11 +131,13 @@ def with_targets(code: DeviceCode, targets: Sequence[str], cache_dir: Path) -> D
 
 def static_reports(kernels: Sequence[DeviceKernel], gpu: GpuTarget, cache_dir: Path) -> dict[str, StaticReport]:
     """What the code of kernels shows, by their names; built if need be. Raises as `host_code`."""
-    built = build_kernels(kernels, gpu, Form.IMAGE, cache_dir)
-    return {k.name: StaticReport.from_json(found["report"]) for k, (_, found) in zip(kernels, built, strict=True)}
+    texts = [kernel for kernel in kernels if kernel.source]
+    built = build_kernels(texts, gpu, Form.IMAGE, cache_dir)
+    return {k.name: StaticReport.from_json(found["report"]) for k, (_, found) in zip(texts, built, strict=True)}
 
 
 def _image(found: Mapping[str, Any]) -> DeviceImage:
     device, profile = map(int, found["scratch"])
-    data = base64.b64decode(found["data"])
-    return DeviceImage(found["symbol"], data, found["threads"], found["shared"], (device, profile))
+    data, maps = base64.b64decode(found["data"]), tuple(map(TensorMap.from_json, found["maps"]))
+    sizes = found["threads"], found["shared"], (device, profile)
+    return DeviceImage(found["symbol"], data, *sizes, found["overlaps"], maps)

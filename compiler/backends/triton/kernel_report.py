@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
+from types import MappingProxyType
 from typing import Any
 
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget, MatrixType
@@ -51,6 +52,7 @@ class FindingKind(Enum):
 
     SPILLS = "spills"
     NO_MATRIX_UNITS = "no matrix units"
+    SERIALISED = "matrix units wait"
     NARROW = "narrow accesses"
     NOT_RESIDENT = "does not fit"
 
@@ -84,6 +86,7 @@ class KernelReport:
     """One launch of a kernel on a GPU. seconds: predicted; roofline: the least that the peaks leave.
 
     operations: None where they are not known; then they count as none. bound: what the predicted time is decided by.
+    operands: how those of a product are fetched, and why not by descriptor.
     """
 
     kernel: str
@@ -104,13 +107,14 @@ class KernelReport:
     seconds: float
     bound: Bound
     findings: tuple[Finding, ...] = ()
+    operands: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """JSON types only; times in microseconds."""
         found = asdict(self)
         found["occupancy"] = asdict(self.occupancy) | {"limits": list(self.occupancy.limits)}
         found["loads"], found["stores"] = _named(self.loads), _named(self.stores)
-        found["matrix"] = dict(self.matrix)
+        found["matrix"], found["operands"] = dict(self.matrix), dict(self.operands)
         found["roofline_us"], found["predicted_us"] = _micro(found.pop("roofline")), _micro(found.pop("seconds"))
         found["bound"] = self.bound.value
         found["findings"] = [
@@ -131,6 +135,7 @@ def kernel_report(
     cached: float = 0.0,
     expected: Expectation = Expectation(),
     predicted: Prediction | None = None,
+    operands: Mapping[str, str] = MappingProxyType({}),
 ) -> KernelReport:
     """The report of one launch. threads: of a program; nbytes: that the launch reads and writes, each once.
 
@@ -146,7 +151,7 @@ def kernel_report(
         report.stores, report.matrix, report.bulk_loads + report.bulk_stores, operations, nbytes,
         roofline_seconds(gpu, operations or 0.0, nbytes, kind), made.seconds, made.bound,
     )  # fmt: skip
-    return replace(found, findings=tuple(check(report, gpu, resident, expected)))
+    return replace(found, findings=tuple(check(report, gpu, resident, expected)), operands=dict(operands))
 
 
 def check(report: StaticReport, gpu: GpuTarget, resident: Occupancy, expected: Expectation) -> list[Finding]:
@@ -158,6 +163,8 @@ def check(report: StaticReport, gpu: GpuTarget, resident: Occupancy, expected: E
     if report.spilled:
         unit = "bytes" if gpu.backend == "cuda" else "registers"
         found.append(Finding(FindingKind.SPILLS, f"{report.spilled} {unit} of a thread"))
+    if report.serialised:
+        found.append(Finding(FindingKind.SERIALISED, "ptxas makes each product of wgmma wait for the one before"))
     if expected.product is not None:
         found += _matrix_findings(report, gpu, expected, expected.product)
     else:
@@ -197,6 +204,8 @@ def expectation(rule: LaunchRule, gpu: GpuTarget, programs: int) -> Expectation:
             reasons[fact.stores][f"{fact.argument} is {verb} once a row, of which {threads} threads have {rows}"] = None
     sizes = {fact.dtype.numpy.itemsize for fact in rule.accesses if fact.step == 1}
     for found in reasons.values():
+        if rule.workspace:
+            found[f"programs hand each other a value a row, of which {threads} threads have {rows}"] = None
         if len(sizes) > 1:
             found["its buffers have elements of different sizes, of which a thread takes as many of each"] = None
         points = rows * columns

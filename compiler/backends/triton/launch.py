@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fusible.compiler.ir.symbol_values import evaluate
 from fusible.compiler.ir.symbols import Dim, ceildiv, product
 from fusible.compiler.ir.types import DType
+from fusible.runtime.devices.code import TensorBlock
 
-__all__ = ["POINTER_TYPES", "AccessFact", "Argument", "LaunchRule"]
+__all__ = ["POINTER_TYPES", "WORKSPACE", "AccessFact", "Argument", "LaunchRule", "workspace_arguments"]
+
+WORKSPACE = ("workspace", "counters")
+"""The pointers of a kernel whose programs work together."""
 
 POINTER_TYPES = {
     DType.F64: "*fp64",
@@ -24,9 +28,13 @@ POINTER_TYPES = {
     DType.U32: "*u32",
     DType.U16: "*u16",
     DType.U8: "*u8",
+    DType.I4: "*i8",
+    DType.U4: "*u8",
+    DType.F8E4M3FN: "*u8",
+    DType.F8E5M2: "*u8",
     DType.BOOL: "*i1",
 }
-"""The types of arguments that point to elements."""
+"""The types of arguments that point to elements. Those of 4 bits take a byte each, 8-bit floats are read as bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,12 @@ class AccessFact:
 
 @dataclass(frozen=True, slots=True)
 class LaunchRule:
-    """Everything that a launch needs beside addresses. blocks: (points, how many of them a program takes)."""
+    """Everything that a launch needs beside addresses. blocks: (points, how many of them a program takes).
+
+    workspace: bytes that each program has in memory of the stream. Where there are any, `WORKSPACE` names two pointers
+    that follow those of buffers: to this memory, and to an int32 of each program, 0 before and after a launch.
+    tensors: those of which the kernel's text makes descriptors. operands: how each operand of a product is fetched.
+    """
 
     kernel: str
     arguments: tuple[Argument, ...]
@@ -72,6 +85,9 @@ class LaunchRule:
     blocks: tuple[tuple[Dim, int], ...]
     warps: int
     stages: int
+    workspace: int = 0
+    tensors: tuple[TensorBlock, ...] = ()
+    operands: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def grid(self) -> Dim:
@@ -85,3 +101,9 @@ class LaunchRule:
     def numbers(self, env: Mapping[str, int]) -> dict[str, int]:
         """The arguments that are numbers, for values of the shape symbols."""
         return {a.name: int(evaluate(a.dim, env)) for a in self.arguments if a.dim is not None}
+
+
+def workspace_arguments(dtype: DType) -> tuple[Argument, Argument]:
+    """The arguments of a kernel that has a workspace of elements of a type."""
+    memory, counters = WORKSPACE
+    return Argument(memory, POINTER_TYPES[dtype], None, 16), Argument(counters, POINTER_TYPES[DType.I32], None, 16)

@@ -8,7 +8,7 @@ kernel wrote is still in the cache if all that this kernel moves fits into half 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget, MatrixType
@@ -17,7 +17,15 @@ from fusible.compiler.backends.triton.launch import LaunchRule
 from fusible.compiler.backends.triton.occupancy import occupancy
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.recurrent import RECURRENT
-from fusible.compiler.backends.triton.roofline import Prediction, Product, Tile, Work, predict, predict_product
+from fusible.compiler.backends.triton.roofline import (
+    Prediction,
+    Product,
+    Tile,
+    Work,
+    joining_seconds,
+    predict,
+    predict_product,
+)
 from fusible.compiler.backends.triton.static_report import StaticReport
 from fusible.compiler.costs import Cost
 from fusible.compiler.ir.graph import Node
@@ -39,6 +47,8 @@ _KINDS = {
     DType.BF16: MatrixType.BF16,
     DType.I8: MatrixType.INT8,
     DType.U8: MatrixType.INT8,
+    DType.F8E4M3FN: MatrixType.FP8,
+    DType.F8E5M2: MatrixType.FP8,
 }
 
 
@@ -105,7 +115,7 @@ def launch_work(
     rule = printed.rule
     env = _least(cost.flops, cost.bytes, rule.grid, *built.region.extents, *_sizes(built.region))
     formal = dict(zip(node.subgraphs[0].inputs, node.inputs, strict=True)) if node.op.name == "fused" else {}
-    read = _read(built.region, env)
+    read = _read(built.region, env, printed.packed)
     written = sum(_buffer_bytes(buffer, env) for buffer in built.region.outputs)
     nbytes = float(min(_number(cost.bytes, env), sum(read) + written))
     operands = [formal.get(v, v) for v in built.inputs]
@@ -114,7 +124,7 @@ def launch_work(
     work = LaunchWork(kernel, rule, rule.programs(env), operations, nbytes, min(nbytes, float(constants)))
     match len(built.region.contractions):
         case 1 if "BLOCK_M" in rule.constants:
-            return _by_tiles(work, built.region, env, precision)
+            return _by_tiles(work, built.region, env, precision, printed.multiplied)
         case 2 if "KEYS" in rule.constants:
             return replace(work, fused=_attention(work, built.region, env, precision))
         case 0 if node.op.name in RECURRENT:
@@ -122,31 +132,37 @@ def launch_work(
     return work
 
 
-def _by_tiles(work: LaunchWork, region: Region, env: Mapping[str, int], precision: str) -> LaunchWork:
-    """The same launch with the sizes and the tile of its contraction."""
+def _by_tiles(
+    work: LaunchWork, region: Region, env: Mapping[str, int], precision: str, multiplied: DType | None
+) -> LaunchWork:
+    """The same launch with the sizes and the tile of its contraction. multiplied: in which type, if that is known."""
     contract, rule = region.stages[region.contractions[0]], work.rule
     assert isinstance(contract, Contract)
-    kind, size = _operands(contract, region, precision)
-    batch, rows, columns = (_number(points, env) for points, _ in rule.blocks)
+    operand = region.dtypes[contract.args[0]] if multiplied is None else multiplied
+    kind, size = _operands(operand, precision)
+    batch, rows, columns = (_number(points, env) for points, _ in rule.blocks[:3])
     terms = _number(product(region.extents[a] for a in contract.axes), env)
-    once = float((terms + rows) * columns * size)
+    weight = min(float(size), work.weights / max(terms * columns * batch, 1)) if work.weights else float(size)
+    once = float((terms * weight + rows * size) * columns)
     read = max(work.bytes / max(batch, 1) - once, 0.0)  # with what the epilogue reads
     m, n, k = (rule.constants[name] for name in ("BLOCK_M", "BLOCK_N", "BLOCK_K"))
-    made = Product(rows, columns, terms, batch, size, kind, read=read)
+    made = Product(rows, columns, terms, batch, size, kind, read=read, weight=weight)
     step = k * rule.constants["SLICES"]  # terms of one step of a program
-    return replace(work, product=made, tile=Tile(m, n, step, rule.stages, rule.warps))
+    tile = Tile(m, n, step, rule.stages, rule.warps, rule.constants["SPLIT"])
+    return replace(work, product=made, tile=tile)
 
 
 def _attention(work: LaunchWork, region: Region, env: Mapping[str, int], precision: str) -> _Fused:
     """What the programs of attention do: each goes through all keys and values of its head."""
     first, second = (region.stages[position] for position in region.contractions)
     assert isinstance(first, Contract) and isinstance(second, Contract)
-    kind, item = _operands(second, region, precision)
+    kind, item = _operands(region.dtypes[second.args[0]], precision)
     size, keys = (_number(product(region.extents[a] for a in c.axes), env) for c in (first, second))
     queries, rows = _number(work.rule.blocks[0][0], env), work.rule.constants["ROWS"]
-    heads = work.programs // max(-(-queries // rows), 1)
+    split = work.rule.constants["SPLIT"]
+    heads = work.programs // split // max(-(-queries // rows), 1)
     width = _number(product(region.outputs[0].shape), env) // max(heads * queries, 1)
-    step = -(-keys // work.rule.constants["KEYS"]) * work.rule.constants["KEYS"]
+    step = -(-keys // (split * work.rule.constants["KEYS"])) * work.rule.constants["KEYS"]
     operations = 2.0 * work.programs * rows * step * (size + width)
     fetched = float(work.programs * item * (step + rows) * (size + width))
     shared = item * (rows * size + work.rule.stages * work.rule.constants["KEYS"] * (size + width))
@@ -163,9 +179,8 @@ def _recurrent(work: LaunchWork, node: Node, env: Mapping[str, int]) -> LaunchWo
     return replace(work, rounds=steps, again=float(once * work.programs))
 
 
-def _operands(contract: Contract, region: Region, precision: str) -> tuple[MatrixType | None, int]:
+def _operands(operand: DType, precision: str) -> tuple[MatrixType | None, int]:
     """What matrix units are given (None: vector units multiply), and the bytes of an element."""
-    operand = region.dtypes[contract.args[0]]
     kind = _KINDS.get(operand, MatrixType.TF32 if precision == "tf32" and operand is DType.F32 else None)
     return kind, operand.numpy.itemsize
 
@@ -191,7 +206,16 @@ def predict_launch(work: LaunchWork, gpu: GpuTarget, *, warm: bool, report: Stat
         registers, shared = report.registers, report.shared
     blocks = occupancy(gpu.sm, work.rule.warps * gpu.warp, registers, shared).blocks
     made = predict(gpu, moved, work.programs, blocks)
-    return replace(made, seconds=made.seconds + _ROUND * work.rounds)
+    return replace(made, seconds=made.seconds + _ROUND * work.rounds + _joining(work, gpu))
+
+
+def _joining(work: LaunchWork, gpu: GpuTarget) -> float:
+    """Seconds in which the last program of attention joins what those that share its queries found."""
+    if work.fused is None:
+        return 0.0
+    constants, queries = work.rule.constants, work.fused.sizes[0]
+    kept = work.rule.workspace * min(queries, constants["ROWS"]) / constants["ROWS"]
+    return joining_seconds(gpu, constants["SPLIT"], kept)
 
 
 def report_launch(work: LaunchWork, gpu: GpuTarget, report: StaticReport, *, warm: bool) -> KernelReport:
@@ -206,6 +230,7 @@ def report_launch(work: LaunchWork, gpu: GpuTarget, report: StaticReport, *, war
         nbytes=work.bytes,
         expected=work.expected(gpu),
         predicted=predict_launch(work, gpu, warm=warm, report=report),
+        operands=work.rule.operands,
     )
 
 
@@ -224,14 +249,18 @@ def _number(dim: Dim, env: Mapping[str, int]) -> int:
     return int(evaluate(dim, env))
 
 
-def _read(region: Region, env: Mapping[str, int]) -> list[int]:
-    """Bytes of each input: all of it, or as much as there are loads; of a table only rows that are asked for."""
+def _read(region: Region, env: Mapping[str, int], packed: Collection[int]) -> list[int]:
+    """Bytes of each input: all of it, or as much as there are loads; of a table only rows that are asked for.
+
+    packed: inputs with two elements in a byte.
+    """
     if not region.stages:  # the kernel of a template
         return [_buffer_bytes(buffer, env) for buffer in region.inputs]
     points = _number(product(region.extents), env)
     loads = Counter(stage.buffer for stage in region.stages if isinstance(stage, Load))
     return [
         min(_buffer_bytes(buffer, env), loads[number] * points * buffer.dtype.numpy.itemsize)
+        // (2 if number in packed else 1)
         for number, buffer in enumerate(region.inputs)
     ]
 

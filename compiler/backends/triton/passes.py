@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from fusible.compiler.backends.triton.print_expr import carried
 from fusible.compiler.backends.triton.tile import Tile
+from fusible.compiler.ir.types import DType
 from fusible.compiler.region.region import Reduce, Scan, operands_of
 
-__all__ = ["Pass", "Passes"]
+__all__ = ["Pass", "Passes", "partial_type"]
+
+_PARTIAL = (DType.F32, DType.I32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,3 +114,16 @@ class Passes:
                 needed.add(position)
                 waiting += [self.positions[v] for v in operands_of(self.region.stages[position])]
         return needed
+
+
+def partial_type(tile: Tile) -> DType | None:
+    """The type in which programs that share the columns of a tile can leave what each found; None if they cannot.
+
+    They can if one pass is all: what follows the folds then needs nothing but their results, and the last program
+    alone goes on. Stores of columns are each program's own.
+    """
+    folds = [stage for stage in tile.region.stages if isinstance(stage, Reduce)]
+    types = {carried(dtype) for fold in folds for dtype in fold.dtypes}
+    if not isinstance(tile.column_points, int) or tile.scans or len(types) != 1 or not types <= set(_PARTIAL):
+        return None
+    return types.pop() if len(Passes(tile).passes) == 1 else None

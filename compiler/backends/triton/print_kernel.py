@@ -6,28 +6,36 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from fusible.compiler.backends.cpu.nest import NotPrintable
-from fusible.compiler.backends.triton.attention import print_attention
 from fusible.compiler.backends.triton.contraction import Contraction, Unsuited, contraction_of, stages_of, sum_orders
-from fusible.compiler.backends.triton.contraction_printer import print_product, sizes_of
+from fusible.compiler.backends.triton.contraction_printer import sizes_of
+from fusible.compiler.backends.triton.dequantised import as_stored
+from fusible.compiler.backends.triton.designs import (
+    AnyDesign,
+    AttentionDesign,
+    ProductDesign,
+    RegionDesign,
+)
+from fusible.compiler.backends.triton.dynamic_quantisation import print_dynamic_quantisation
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
-from fusible.compiler.backends.triton.printer import PrintedKernel, print_region
+from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.recurrent import RECURRENT, print_recurrent
 from fusible.compiler.backends.triton.resize import print_resize
 from fusible.compiler.backends.triton.scatter import SCATTERS, print_scatter
-from fusible.compiler.backends.triton.schedule import schedule
-from fusible.compiler.backends.triton.schedule_contraction import ContractionSchedule, Sizes, schedule_contraction
+from fusible.compiler.backends.triton.schedule_contraction import ContractionSchedule, Sizes
 from fusible.compiler.backends.triton.top_k import print_top_k
 from fusible.compiler.ir.definition import Opaque
 from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.ir.types import DType
-from fusible.compiler.region.region import Contract, Region
+from fusible.compiler.region.region import Contract, Load, Region
 from fusible.compiler.region.reorder import Order, reordered
 from fusible.compiler.region.sums import contractions_as_sums
 from fusible.compiler.region.unroll import unrolled
+from fusible.compiler.region.unrolled_axis import unrolled_axis
 
-__all__ = ["print_kernel", "print_node"]
+__all__ = ["design_of", "print_kernel", "print_node"]
 
+_DYNAMIC = "dynamic_quantize_linear"
 _FEWEST = 8  # rows, columns or terms for which a tile is worth its while
 _MANY = 64  # of the others, so that fewer rows or columns than that, but not one, still are worth it
 _READ_AGAIN = 64  # how often a sum may read each element of its operands
@@ -43,22 +51,30 @@ def print_kernel(
     constants: the inputs whose content is known, which may be stored anew (`PrintedKernel.repacked`). precision: how
     matrix units multiply f32: `ieee` or `tf32`. Raises NotPrintable, with the reason.
     """
+    return design_of(region, target, constants, precision=precision).by_static()
+
+
+def design_of(
+    region: Region, target: GpuTarget, constants: Collection[int] = (), *, precision: str = "ieee"
+) -> AnyDesign:
+    """What kind of kernel a region becomes; arguments as for `print_kernel`. Raises NotPrintable, with the reason."""
     if not region.contractions:
-        return print_region(region, schedule(region, target))
+        return RegionDesign(region, target)
     if len(region.contractions) == 2:
-        return print_attention(region, target, precision=precision)
+        return AttentionDesign(region, target, precision)
     if len(region.contractions) > 1:
         raise NotPrintable("it contains several contractions")
-    windows = unrolled(region, _WINDOW)
+    region, half, packed = as_stored(region, constants, target)
+    windows = region if half is not None else unrolled(region, _WINDOW)
     try:
-        contraction = contraction_of(windows, constants, depth_last=precision == "tf32")
-        _check_worth(contraction)
+        contraction = contraction_of(windows, constants, depth_last=precision == "tf32", half=half)
+        _check_worth(contraction, constants)
     except Unsuited as unsuited:
-        return _summed(region, target, constants, unsuited)
-    made = schedule_contraction(sizes_of(contraction), contraction.kind, precision, target)
+        return replace(_summed(region, target, constants, unsuited, half), packed=packed)
+    design = ProductDesign(contraction, target, precision, packed)
     if windows is not region:
-        _check_windows(contraction, made)
-    return print_product(contraction, made, precision)
+        _check_windows(contraction, design.static())
+    return design
 
 
 def print_node(node: Node, target: GpuTarget, orders: Mapping[Value, Order] | None = None) -> PrintedKernel | None:
@@ -70,10 +86,12 @@ def print_node(node: Node, target: GpuTarget, orders: Mapping[Value, Order] | No
     stored = orders or {}
     if node.op.name == "resize" and isinstance(node.op.definition(node), Opaque):  # others are views: regions
         return print_resize(node, stored)
-    if node.op.name not in ("top_k", *SCATTERS, *RECURRENT):
+    if node.op.name not in ("top_k", _DYNAMIC, *SCATTERS, *RECURRENT):
         return None
     if any(v in stored for v in (*node.inputs, *node.outputs) if v is not None):
         raise NotPrintable("an operand is stored with its channels last")
+    if node.op.name == _DYNAMIC:
+        return print_dynamic_quantisation(node)
     if node.op.name in SCATTERS:
         return print_scatter(node)
     return print_top_k(node) if node.op.name == "top_k" else print_recurrent(node, target)
@@ -90,7 +108,7 @@ def _check_windows(contraction: Contraction, schedule: ContractionSchedule) -> N
         raise NotPrintable("the windows in front of its product would be folded again for every block of it")
 
 
-def _check_worth(contraction: Contraction) -> None:
+def _check_worth(contraction: Contraction, constants: Collection[int]) -> None:
     """Raise Unsuited for products whose tiles would be mostly padding, unless a large operand is read once for it."""
     sizes: Sizes = sizes_of(contraction)
     points = {"rows": sizes.rows, "columns": sizes.columns, "terms": sizes.depth}
@@ -98,11 +116,26 @@ def _check_worth(contraction: Contraction) -> None:
     many = all(not isinstance(p, int) or p >= _MANY for what, p in points.items() if what not in few)
     if sizes.batch == 0 or 0 in few.values():
         raise Unsuited("its product is empty")
+    if few == {"rows": 1} and many and _lies_by_columns(contraction, constants):
+        return
     if len(few) > 1 or 1 in few.values() or "terms" in few or (few and not many):
         raise Unsuited("its product has " + " and ".join(f"{p} {what}" for what, p in few.items()))
 
 
-def _summed(region: Region, target: GpuTarget, constants: Collection[int], why: Unsuited) -> PrintedKernel:
+def _lies_by_columns(contraction: Contraction, constants: Collection[int]) -> bool:
+    """True if the right operand is computed in each run, and lies so that neighbours along the columns are adjacent.
+
+    As a sum it would be read across, each element apart from the next; constants are stored as a sum wants them.
+    """
+    tile, region = contraction.tile, contraction.region
+    positions = [n for n in stages_of(region, [contraction.right]) if isinstance(region.stages[n], Load)]
+    loads = [a for n in positions if tile.spread(((a := tile.nest.loads[n]).offset,))[1]]
+    return bool(loads) and all(tile.step(a, tile.columns[-1]) == 1 and a.buffer not in constants for a in loads)
+
+
+def _summed(
+    region: Region, target: GpuTarget, constants: Collection[int], why: Unsuited, half: int | None = None
+) -> RegionDesign:
     """The contraction as a sum, if that does not read its operands all too often. Raises NotPrintable."""
     (position,) = region.contractions
     contract = region.stages[position]
@@ -114,7 +147,9 @@ def _summed(region: Region, target: GpuTarget, constants: Collection[int], why: 
         raise NotPrintable(f"{why}, and as a sum it would read each element {terms // max(read, 1)} times")
     orders = sum_orders(region, constants)
     summed = contractions_as_sums(reordered(region, orders, {}))
-    return replace(print_region(summed, schedule(summed, target)), repacked=orders)
+    if half is not None:
+        summed = unrolled_axis(summed, half)
+    return RegionDesign(summed, target, orders)
 
 
 def _literal(dim: Dim) -> int:

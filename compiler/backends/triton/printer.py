@@ -9,26 +9,48 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.backends.triton.anonymous import anonymous
 from fusible.compiler.backends.triton.body import Body, Spread, shape_text
-from fusible.compiler.backends.triton.launch import POINTER_TYPES, Argument, LaunchRule
-from fusible.compiler.backends.triton.passes import Passes
+from fusible.compiler.backends.triton.launch import (
+    POINTER_TYPES,
+    WORKSPACE,
+    Argument,
+    LaunchRule,
+    workspace_arguments,
+)
+from fusible.compiler.backends.triton.passes import Passes, partial_type
 from fusible.compiler.backends.triton.print_expr import Code, carried, full, literal_text, rounded
 from fusible.compiler.backends.triton.schedule import Form, Schedule
+from fusible.compiler.backends.triton.template_import import template_import
 from fusible.compiler.backends.triton.tile import Tile, tile_of
 from fusible.compiler.ir.symbol_values import substitute
 from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.combiners import COMBINERS, start_value
+from fusible.compiler.region.halves import packed_in_halves
 from fusible.compiler.region.region import Reduce, Region, Scan
 from fusible.compiler.region.reorder import Order
 from fusible.compiler.region.text import region_text
+from fusible.compiler.tuning import Config, Source
+from fusible.runtime.devices.product import TorchProduct
 
-__all__ = ["PrintedKernel", "print_region"]
+__all__ = ["Chosen", "PrintedKernel", "print_region"]
 
 _UNROLLED = 16  # passes of at most so many steps are written out by the compiler
 _SUMMED = frozenset({DType.F64, DType.F32, DType.I64, DType.I32})  # what the language's own sum leaves in its type
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The configuration of a kernel. key: of the kernel in lockfiles. constants: its inputs whose content is known."""
+
+    key: str
+    config: Config
+    source: Source
+    constants: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +58,27 @@ class PrintedKernel:
     """The text of a file that defines one kernel, and how it is launched.
 
     repacked: the inputs, constants all, that the kernel reads in another order of dimensions than the region has them.
+    packed: those with two elements in a byte, and the dimension along which they lie (`region/halves.py`); what order
+    they are in is said of the bytes. multiplied: what a product of tiles multiplies, None for other kernels.
+    chosen: among which configurations; None where there is no choice, or nobody asked. fixed: as `DeviceKernel` has it.
+    product: what torch computes before; `source` and `rule` are then of the kernel that computes the rest, "" if
+    nothing is left.
     """
 
     source: str
     rule: LaunchRule
     repacked: Mapping[int, Order] = field(default_factory=dict)
+    packed: Mapping[int, int] = field(default_factory=dict)
+    multiplied: DType | None = None
+    chosen: Chosen | None = None
+    fixed: Mapping[str, int] = field(default_factory=dict)
+    product: TorchProduct | None = None
+
+    def stored(self, number: int, constant: np.ndarray) -> np.ndarray:
+        """The content of an input, a constant, as the kernel reads it."""
+        if number in self.packed:
+            constant = packed_in_halves(constant, self.packed[number])
+        return np.ascontiguousarray(constant.transpose(self.repacked.get(number, tuple(range(constant.ndim)))))
 
 
 def print_region(region: Region, schedule: Schedule, name: str = "kernel") -> PrintedKernel:
@@ -60,7 +98,9 @@ class _Printer:
         self.symbols = symbols
         _check(tile, schedule)
         row_mask = schedule.rows > 1 and not _divides(schedule.rows, tile.row_points)
-        self.body = Body(tile, (row_mask, tile.blocks and not _divides(schedule.columns, tile.column_points)))
+        columns = schedule.columns * schedule.split
+        self.body = Body(tile, (row_mask, tile.blocks and not _divides(columns, tile.column_points)))
+        self.partial = partial_type(tile) if schedule.split > 1 else None
 
     def printed(self) -> PrintedKernel:
         """Text and rule."""
@@ -81,9 +121,11 @@ class _Printer:
         constants = {"ROWS": self.schedule.rows}
         if self.tile.blocks:
             constants["COLUMNS"] = self.schedule.columns
+        if self.partial is not None:
+            constants["SPLIT"] = self.schedule.split
         rule = LaunchRule(
             self.name, arguments, constants, tuple(dict.fromkeys(body.facts)), self._blocks(),
-            self.schedule.warps, self.schedule.stages,
+            self.schedule.warps, self.schedule.stages, self._workspace(),
         )  # fmt: skip
         return PrintedKernel(self._source(arguments, constants), rule)
 
@@ -92,6 +134,8 @@ class _Printer:
         imports = ["import triton", "import triton.language as tl"]
         if functions.pop("libdevice", None) is not None:
             imports.append("from triton.language.extra import libdevice")
+        if self.partial is not None:
+            imports += ["", template_import("partial_sums", ["comes_last", "gathered", "kept"])]
         parameters = ", ".join([*(a.name for a in arguments), *(f"{c}: tl.constexpr" for c in constants)])
         kernel = [f"@triton.jit\ndef {self.name}({parameters}):", *self.body.lines]
         head = ['"""One kernel, printed from this region:', "", region_text(self.region), '"""', "", *imports]
@@ -102,19 +146,36 @@ class _Printer:
         found: list[tuple[Dim, int]] = [(self.tile.row_points, self.schedule.rows)]
         if self.schedule.form is Form.TRANSPOSED:
             found.append((self.tile.column_points, self.schedule.columns))
+        if self.partial is not None:
+            found.append((self.schedule.split, 1))
         return tuple((substitute(points, self.symbols), block) for points, block in found)
 
     def _arguments(self) -> tuple[Argument, ...]:
         found = [Argument(f"x{n}", POINTER_TYPES[b.dtype], None, 16) for n, b in enumerate(self.region.inputs)]
         found += [Argument(f"y{n}", POINTER_TYPES[b.dtype], None, 16) for n, b in enumerate(self.region.outputs)]
+        if self.partial is not None:
+            found += workspace_arguments(self.partial)
         kind = "i64" if self.tile.wide else "i32"
         found += [Argument(name, kind, dim) for name, dim in self.symbols.items() if name in self.body.names.shapes]
         return tuple(found)
+
+    def _workspace(self) -> int:
+        """Bytes in which a program leaves what it found of each fold, by rows."""
+        return len(self._slots()) * self.schedule.rows * self.partial.numpy.itemsize if self.partial is not None else 0
+
+    def _slots(self) -> list[int]:
+        """The values that folds give, in order."""
+        firsts = zip(self.region.first_values, self.region.stages, strict=True)
+        return [v for first, s in firsts if isinstance(s, Reduce) for v in range(first, first + len(s.dtypes))]
 
     # Indices
 
     def _rows(self) -> None:
         program = self._program()
+        if self.partial is not None:
+            self.body.line(f"part = {program} % SPLIT")
+            self.body.line(f"program = {program} // SPLIT")
+            program = "program"
         if self.schedule.form is Form.TRANSPOSED:
             self.body.line(f"across = ({self.body.dim(self.tile.column_points)} + COLUMNS - 1) // COLUMNS")
             program = f"{program} // across"
@@ -164,19 +225,21 @@ class _Printer:
         """The results of a reduction of tiles along their columns."""
         stage = self.region.stages[position]
         assert isinstance(stage, Reduce)
-        folded = (spread[0], False)
+        self._results(position, stage.dtypes, self._merged(position, tensors), (spread[0], False))
+
+    def _merged(self, position: int, tensors: Sequence[str]) -> list[str]:
+        """Tiles reduced along their columns, before they are rounded."""
+        stage = self.region.stages[position]
+        assert isinstance(stage, Reduce)
         if _is_sum(stage.combiner, stage.dtypes):
-            self._results(position, stage.dtypes, [f"tl.sum({tensors[0]}, 1, keep_dims=True)"], folded)
-            return
+            return [f"tl.sum({tensors[0]}, 1, keep_dims=True)"]
         combiner = self.body.combiner(stage.combiner, stage.dtypes)
         if len(tensors) == 1:
-            text = f"tl.reduce({tensors[0]}, 1, {combiner}, keep_dims=True)"
-            self._results(position, stage.dtypes, [text], folded)
-            return
+            return [f"tl.reduce({tensors[0]}, 1, {combiner}, keep_dims=True)"]
         names = [f"f{self.region.first_values[position] + n}" for n in range(len(tensors))]
         call = f"tl.reduce(({', '.join(tensors)}), 1, {combiner}, keep_dims=True)"
         self.body.line(f"{', '.join(names)} = {call}")
-        self._results(position, stage.dtypes, names, folded)
+        return names
 
     def _results(self, position: int, dtypes: Sequence[DType], texts: Sequence[str], spread: Spread) -> None:
         """Name results, rounded to their own types."""
@@ -247,15 +310,48 @@ class _Printer:
         for number in stores:
             self.body.store(number)
         self.body.indent -= 1
+        if self.partial is not None:
+            self._together(reductions)
+            return
         for position in reductions:
-            stage, first = self.region.stages[position], self.region.first_values[position]
-            assert isinstance(stage, Reduce)
-            accumulators = [f"a{first + n}" for n in range(len(stage.dtypes))]
-            self._reduced(position, accumulators, self.body.spread_of(stage.args))
+            self._reduced(position, self._accumulators(position), self._spread_of(position))
+
+    def _accumulators(self, position: int) -> list[str]:
+        stage, first = self.region.stages[position], self.region.first_values[position]
+        assert isinstance(stage, Reduce)
+        return [f"a{first + n}" for n in range(len(stage.dtypes))]
+
+    def _spread_of(self, position: int) -> Spread:
+        stage = self.region.stages[position]
+        assert isinstance(stage, Reduce)
+        return self.body.spread_of(stage.args)
+
+    def _together(self, reductions: Sequence[int]) -> None:
+        """What the programs of a tile found, folded by the one that comes last, which goes on alone."""
+        memory, counters = WORKSPACE
+        slots = self._slots()
+        self.body.line(f"parts = {memory} + program * (SPLIT * {len(slots)} * ROWS)")
+        for position in reductions:
+            first = slots.index(self.region.first_values[position])
+            for number, text in enumerate(self._merged(position, self._accumulators(position)), first):
+                place = f"parts + (part * {len(slots)} + {number}) * ROWS"
+                self.body.line(f"kept(tl.broadcast_to({text}, [ROWS, 1]), {place}, None, ROWS, 1)")
+        self.body.line(f"if comes_last({counters} + program, SPLIT):")
+        self.body.indent += 1  # to the end of the kernel
+        for position in reductions:
+            first, (rows, columns) = self.region.first_values[position], self._spread_of(position)
+            tensors = [f"p{first + n}" for n in range(len(self._accumulators(position)))]
+            for number, name in enumerate(tensors, slots.index(first)):
+                place = f"parts + {number} * ROWS"
+                self.body.line(f"{name} = gathered({place}, {len(slots)} * ROWS, SPLIT, {'ROWS' if rows else 1})")
+            self._reduced(position, tensors, (rows, columns))
 
     def _open_loop(self, reverse: bool) -> None:
         points, columns = self.tile.column_points, self.schedule.columns
         steps = -(-points // columns) if isinstance(points, int) else _UNROLLED + 1
+        if self.partial is not None:
+            self._open_part(-(-steps // self.schedule.split))
+            return
         loop = "tl.static_range" if steps <= _UNROLLED and not self.tile.scans else "range"
         count = self.body.dim(points)
         self.body.line(f"for {'back' if reverse else 'start'} in {loop}(0, {count}, COLUMNS):")
@@ -263,6 +359,13 @@ class _Printer:
         if reverse:
             self.body.line(f"start = ({count} - 1) // COLUMNS * COLUMNS - back")
         self._columns("start + tl.arange(0, COLUMNS)")
+
+    def _open_part(self, steps: int) -> None:
+        """The loop over the blocks of one of the programs that share a tile; some may lie behind the last column."""
+        loop = "tl.static_range" if steps <= _UNROLLED else "range"
+        self.body.line(f"for step in {loop}({steps}):")
+        self.body.indent += 1
+        self._columns(f"(part * {steps} + step) * COLUMNS + tl.arange(0, COLUMNS)")
 
     def _start_accumulators(self, position: int) -> None:
         stage, first = self.region.stages[position], self.region.first_values[position]
@@ -312,6 +415,10 @@ def _check(tile: Tile, schedule: Schedule) -> None:
     points = tile.column_points
     if schedule.form is Form.PERSISTENT and not (isinstance(points, int) and points <= schedule.columns):
         raise NotPrintable(f"a row of {points} does not fit {schedule.columns} columns")
+    if schedule.split > 1 and (schedule.form is not Form.LOOPED or partial_type(tile) is None):
+        raise NotPrintable("its folds cannot be shared by several programs")
+    if schedule.split & (schedule.split - 1):
+        raise NotPrintable(f"{schedule.split} programs for a fold are no power of two")
 
 
 def _is_sum(combiner: str, dtypes: Sequence[DType]) -> bool:

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from fusible.compiler.backends.cpu.native import Storage, likely_storage, seen
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
-from fusible.compiler.backends.triton.print_kernel import print_kernel
+from fusible.compiler.backends.triton.print_kernel import design_of, print_kernel
 from fusible.compiler.backends.triton.printer import PrintedKernel
+from fusible.compiler.backends.triton.tuned import Tuning
 from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.region.build import Built, NoRegion, build_region
 from fusible.compiler.region.group import home_of
@@ -26,16 +27,21 @@ def kernel_of(
     storage: Storage,
     target: GpuTarget,
     precision: str = IEEE,
+    tuning: Tuning | None = None,
 ) -> tuple[Built, PrintedKernel]:
     """The region of some nodes, and its kernel; arguments as for the `kernel_of` of the target cpu.
 
-    precision: how products of f32 are multiplied, as `print_kernel` has it. Raises NoRegion, NotPrintable.
+    precision: how products of f32 are multiplied, as `print_kernel` has it. tuning: what its configuration is looked up
+    in. Raises NoRegion, NotPrintable, UsageError for a configuration that cannot be.
     """
     stored, constants = seen(nodes, outputs, inputs, given, storage)
     built = build_region(nodes, outputs, inputs=inputs, home=home_of(nodes, outputs), inline_scalars=True)
     region = stored.region(built.region, built.inputs, built.outputs)
     known = [n for n, v in enumerate(built.inputs) if v in constants]
-    return Built(region, built.inputs, built.outputs), print_kernel(region, target, known, precision=precision)
+    found = Built(region, built.inputs, built.outputs)
+    if tuning is None:
+        return found, print_kernel(region, target, known, precision=precision)
+    return found, tuning.kernel(design_of(region, target, known, precision=precision), region, known, nodes)
 
 
 def triton_refusal(

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget, MatrixType
@@ -27,7 +27,7 @@ from fusible.compiler.backends.triton.occupancy import occupancy
 
 __all__ = [
     "LAUNCH", "TILES", "Bound", "Launching", "Prediction", "Product", "Reached", "Tile", "Work", "best_tile",
-    "model_seconds", "predict", "predict_product", "reached", "roofline_seconds",
+    "busy_seconds", "joining_seconds", "model_seconds", "predict", "predict_product", "reached", "roofline_seconds",
 ]  # fmt: skip
 
 
@@ -73,6 +73,8 @@ class Launching:
 
 
 LAUNCH = Launching()
+_SUM = 4  # bytes of a sum
+_BUSY = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,7 @@ class Product:
 
     cached: bytes of operands and result together that the level 2 cache holds before, or keeps.
     read: bytes of the first operand of one product, where they are fewer than m * k (a convolution's windows overlap).
+    weight: bytes of an element of the second one, where it is stored in fewer than `size`.
     """
 
     m: int
@@ -131,6 +134,12 @@ class Product:
     kind: MatrixType | None = MatrixType.FP16
     cached: float = 0.0
     read: float | None = None
+    weight: float | None = None
+
+    @property
+    def stored(self) -> float:
+        """Bytes of an element of the second operand."""
+        return self.size if self.weight is None else self.weight
 
     @property
     def operations(self) -> float:
@@ -141,7 +150,7 @@ class Product:
     def bytes(self) -> float:
         """Operands and result once."""
         first = self.m * self.k * self.size if self.read is None else self.read
-        return self.batch * (first + (self.k + self.m) * self.n * self.size)
+        return self.batch * (first + (self.k * self.stored + self.m * self.size) * self.n)
 
 
 TILES = (
@@ -212,12 +221,35 @@ def predict_product(gpu: GpuTarget, product: Product, tile: Tile, rates: Reached
     blocks = occupancy(
         gpu.sm, tile.warps * gpu.warp, min(sums + 48, gpu.sm.thread_registers), tile.shared(product.size)
     ).blocks
-    fetched = programs * steps * tile.k * (tile.m + tile.n) * product.size
-    stored = programs * tile.m * tile.n * (product.size if tile.split == 1 else 8)  # sums of parts: there and back
+    fetched = programs * steps * tile.k * (tile.m * product.size + tile.n * product.stored)
+    stored = programs * tile.m * tile.n * (product.size if tile.split == 1 else 2 * _SUM)  # of parts: there and back
     padded = 2.0 * programs * tile.m * tile.n * steps * tile.k
     memory = max(product.bytes - product.cached, 0.0) + _again(gpu, product, tile)
     work = Work(padded, memory, product.cached, fetched + stored, product.kind)
-    return predict(gpu, work, programs, blocks, rates)
+    whole = predict(gpu, work, programs, blocks, rates)
+    joined = joining_seconds(gpu, tile.split, tile.m * tile.n * _SUM, rates)
+    return replace(whole, seconds=whole.seconds + joined)
+
+
+def busy_seconds(gpu: GpuTarget, found: Prediction, programs: int) -> float:
+    """What a kernel of few programs takes beside latencies: so many do not reach the memory's bandwidth by themselves.
+
+    Assumed: four fifths of the multiprocessors must have one (FlashAttention splits keys below as many).
+    """
+    reach = min(1.0, programs / (_BUSY * gpu.multiprocessors))
+    memory = found.times[Bound.MEMORY] / reach
+    return max(memory, *(time for bound, time in found.times.items() if bound not in (Bound.LATENCY, Bound.MEMORY)))
+
+
+def joining_seconds(gpu: GpuTarget, programs: int, nbytes: float, rates: Reached | None = None) -> float:
+    """What the last of programs that share a tile needs: to learn that it is the last, and to read what all kept.
+
+    nbytes: of one program. The first is assumed to take as long as a program's first loads; the second has one
+    multiprocessor's share of the cache's bandwidth.
+    """
+    rates = reached(gpu) if rates is None else rates
+    share = gpu.l2_bandwidth * rates.cache / gpu.multiprocessors
+    return rates.fill + programs * nbytes / share if programs > 1 else 0.0
 
 
 def best_tile(
@@ -234,13 +266,13 @@ def _again(gpu: GpuTarget, product: Product, tile: Tile) -> float:
 
     A wave of w programs in groups reads about 2 sqrt(w) panels; what all waves read beyond the operands comes again.
     """
-    once = product.batch * (product.m + product.n) * product.k * product.size
+    once = product.batch * (product.m * product.size + product.n * product.stored) * product.k
     if once <= gpu.l2:
         return 0.0
     rows, columns = -(-product.m // tile.m), -(-product.n // tile.n)
     wave = min(rows * columns, gpu.multiprocessors)
     side = math.sqrt(wave)
-    panels = (side * tile.m + side * tile.n) * product.k * product.size
+    panels = side * (tile.m * product.size + tile.n * product.stored) * product.k
     waves = rows * columns * product.batch / wave
     return max(waves * panels - once, 0.0)
 

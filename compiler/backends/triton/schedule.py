@@ -14,9 +14,10 @@ from enum import Enum
 from fusible.compiler.backends.cpu.nest import Access
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.passes import Passes
+from fusible.compiler.backends.triton.schedule_sums import shared_columns, split_of
 from fusible.compiler.backends.triton.tile import Tile, tile_of
-from fusible.compiler.ir.symbols import Dim
-from fusible.compiler.region.region import Reduce, Region, operands_of
+from fusible.compiler.ir.symbols import Dim, product
+from fusible.compiler.region.region import Load, Reduce, Region, operands_of
 
 __all__ = ["Form", "Schedule", "schedule"]
 
@@ -28,6 +29,8 @@ _TILE = 1024  # points of a tile of short rows
 _LONGEST_ROW = 16384  # columns of a persistent tile, whatever the registers
 _RUN, _CLOSE = 32, 4  # neighbours that count, and how far apart they may be
 _WINDOW = 64  # columns that are gone through one by one
+_EACH = 8  # elements a thread
+_READ_AGAIN = 4  # rows of a program that read the same vector
 _ACROSS = 256  # columns of a persistent tile whose rows are neighbours
 
 
@@ -44,7 +47,8 @@ class Form(Enum):
 class Schedule:
     """rows, columns: the points of a tile, powers of two (columns is 1 for points); vector: elements an access.
 
-    across: the axis that is the columns of a transposed tile, else -1.
+    across: the axis that is the columns of a transposed tile, else -1. split: programs that share the columns of a
+    looped tile, a power of two.
     """
 
     form: Form
@@ -54,6 +58,7 @@ class Schedule:
     stages: int
     vector: int
     across: int = -1
+    split: int = 1
 
 
 def schedule(region: Region, target: GpuTarget) -> Schedule:
@@ -71,8 +76,12 @@ def schedule(region: Region, target: GpuTarget) -> Schedule:
 
 
 def neighbours_are_rows(tile: Tile) -> bool:
-    """True if what the folded axes read lies closer together along the rows than along the columns."""
+    """True if what the folded axes read lies closer together along the rows than along the columns.
+
+    What is the same for all rows (the vector beside a matrix) is little and does not count beside what is not.
+    """
     accesses = [a for a in tile.nest.accesses() if tile.spread((a.offset,))[1]]
+    accesses = [a for a in accesses if tile.spread((a.offset,))[0]] or accesses
     along_rows = sum(_adjacent(tile, access, tile.rows) for access in accesses)
     return along_rows > sum(_adjacent(tile, access, tile.columns) for access in accesses)
 
@@ -88,9 +97,12 @@ def _adjacent(tile: Tile, access: Access, axes: tuple[int, ...]) -> int:
 
 def _vector(tile: Tile) -> int:
     """Elements of the smallest type that fill the widest access; from 2 to 8."""
-    buffers = (*tile.region.inputs, *tile.region.outputs)
-    smallest = min((b.dtype.numpy.itemsize for b in buffers), default=4)
-    return max(2, min(8, _ACCESS_BYTES // smallest))
+    return max(2, min(8, _ACCESS_BYTES // _smallest(tile)))
+
+
+def _smallest(tile: Tile) -> int:
+    """Bytes of the smallest element that is read or written."""
+    return min((b.dtype.numpy.itemsize for b in (*tile.region.inputs, *tile.region.outputs)), default=4)
 
 
 def _read_across(tile: Tile) -> int | None:
@@ -125,18 +137,49 @@ def _points(tile: Tile, target: GpuTarget, vector: int) -> Schedule:
 def _along(tile: Tile, target: GpuTarget, vector: int) -> Schedule:
     """Neighbours are columns: threads share a row."""
     columns = _power(tile.column_points)
+    each = _ACCESS_BYTES if _folds_bytes(tile) else _EACH
+    vector = max(vector, each) if each > _EACH else vector
     if columns is None or columns > _longest(tile, target):
         warps = 8
         longest = warps * target.warp * vector
         columns = min(columns or longest, longest)
-        return Schedule(Form.LOOPED, 1, columns, warps, 3, vector)
+        split = split_of(tile, target, columns, _smallest(tile))
+        return Schedule(Form.LOOPED, 1, columns, warps, 3, vector, split=split)
+    if columns * _READ_AGAIN >= _TILE and _reads_again(tile):
+        rows = _filling(tile, target, max(1, min(_READ_AGAIN, _LONGEST_ROW // columns)), 1)
+        return Schedule(Form.PERSISTENT, rows, columns, _warps(columns, target, each), 1, vector)
     rows = max(1, _TILE // columns)
     rows = _filling(tile, target, rows, 1)
-    return Schedule(Form.PERSISTENT, rows, columns, _warps(rows * columns, target), 1, vector)
+    return Schedule(Form.PERSISTENT, rows, columns, _warps(rows * columns, target, each), 1, vector)
+
+
+def _folds_bytes(tile: Tile) -> bool:
+    """True if most of what is read are bytes, adjacent along the columns: a product of a vector and stored weights."""
+    inputs = tile.region.inputs
+    sizes = {n: product(b.shape) for n, b in enumerate(inputs)}
+    largest = max(sizes, key=lambda n: size if isinstance(size := sizes[n], int) else 0, default=None)
+    if largest is None or inputs[largest].dtype.numpy.itemsize != 1 or not tile.columns:
+        return False
+    last = tile.columns[-1]
+    loads = [n for n, s in enumerate(tile.region.stages) if isinstance(s, Load) and s.buffer == largest]
+    return [tile.step(tile.nest.loads[n], last) for n in loads] == [1]
+
+
+def _reads_again(tile: Tile) -> bool:
+    """True if rows are only summed up, and all of them read the same vector: products of a matrix and a vector.
+
+    Several rows of a program then read it once, and a thread has more loads on their way.
+    """
+    spread = [tile.spread((load.offset,)) for load in tile.nest.loads.values()]
+    only_sums = not any(tile.spread((store.offset,))[1] for store in tile.nest.stores)
+    return only_sums and (False, True) in spread and (True, True) in spread
 
 
 def _across(tile: Tile, target: GpuTarget, vector: int) -> Schedule:
     """Neighbours are rows: threads lie along them."""
+    shared = shared_columns(tile, target, vector, _smallest(tile))
+    if shared is not None:
+        return Schedule(Form.LOOPED, shared.rows, shared.columns, shared.warps, 3, vector, split=shared.split)
     columns = _power(tile.column_points)
     rows = min(_power(tile.row_points) or 128, 128)
     rows = _filling(tile, target, rows, min(rows, target.warp))
@@ -198,6 +241,6 @@ def _power(points: Dim) -> int | None:
     return 1 << (max(points, 1) - 1).bit_length() if isinstance(points, int) else None
 
 
-def _warps(elements: int, target: GpuTarget) -> int:
-    """Eight elements a thread, from 1 to 16 warps."""
-    return max(1, min(_MOST_WARPS, elements // (8 * target.warp)))
+def _warps(elements: int, target: GpuTarget, each: int = _EACH) -> int:
+    """So many elements a thread, from 1 to 16 warps."""
+    return max(1, min(_MOST_WARPS, elements // (each * target.warp)))

@@ -2,31 +2,47 @@
 
 Queries of a program come in blocks of 128 where matrix units take them, so that each key that is read serves many; the
 block of keys is as large as shared memory allows for the copies that are in flight. Products in float32 proper are made
-by the vector units, whose operands live in registers: small blocks.
+by the vector units, whose operands live in registers: small blocks. Where few queries attend many keys, programs share
+the keys of a block of queries, if that is predicted to be faster.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from fusible.compiler.backends.attention import Attention
-from fusible.compiler.backends.triton.gpu_targets import GpuTarget
-from fusible.compiler.ir.symbols import Dim, product
+from fusible.compiler.backends.triton.gpu_targets import GpuTarget, MatrixType
+from fusible.compiler.backends.triton.roofline import Bound, Work, busy_seconds, joining_seconds, predict
+from fusible.compiler.ir.symbols import Dim, bounds_of, product
 from fusible.compiler.ir.types import DType
 
-__all__ = ["AttentionSchedule", "schedule_attention"]
+__all__ = ["AttentionSchedule", "schedule_attention", "shared_bytes"]
 
 _LEAST = 16  # rows, columns and depth of a product of tiles
+_FEW_ROWS = 32  # rows of a block that is not worth many operations: keys only pass by
+_MOST_STAGES = 3
+_UNKNOWN = 2048  # keys that a dynamic extent counts as
+_SPLITS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
+_PART_KEYS = 128  # of a program that shares keys, at least
+_RESIDENT = 2  # programs of a multiprocessor that share keys, at most
+_STEP = 0.6e-6  # seconds from one product of a step to the next step's (assumed)
+_GAIN = 0.95  # of the predicted time of whole rows, which shared ones must stay below: predictions err
+_KINDS = {DType.F16: MatrixType.FP16, DType.BF16: MatrixType.BF16}
 
 
 @dataclass(frozen=True, slots=True)
 class AttentionSchedule:
-    """rows: queries of a program; keys: those of a step. Powers of two, at least 16."""
+    """rows: queries of a program; keys: those of a step. Powers of two, at least 16.
+
+    split: programs that share a block of queries, each with some of the keys.
+    """
 
     rows: int
     keys: int
     warps: int
     stages: int
+    split: int = 1
 
 
 def schedule_attention(
@@ -49,7 +65,9 @@ def schedule_attention(
         rows //= 2
     if rows < 64:
         warps = min(warps, 4)
-    stages = 2 if target.backend == "cuda" else 1
+    stages = 1
+    if target.backend == "cuda":
+        stages = _MOST_STAGES if rows <= _FEW_ROWS and dtype is not DType.F32 else 2
     item = dtype.numpy.itemsize
     while keys > _LEAST and _shared(rows, keys, size, width, stages, item) > target.shared_per_block:
         if stages > 1:
@@ -59,7 +77,43 @@ def schedule_attention(
     known = extents[attention.key]
     if isinstance(known, int):
         keys = min(keys, _power(known))
-    return AttentionSchedule(rows, keys, warps, stages)
+    made = AttentionSchedule(rows, keys, warps, stages)
+    kind = _KINDS.get(dtype, MatrixType.TF32 if precision == "tf32" else None)
+    return replace(made, split=_split(made, attention, kind, item, target))
+
+
+def _split(made: AttentionSchedule, attention: Attention, kind: MatrixType | None, item: int, target: GpuTarget) -> int:
+    """Programs that share the keys of a block of queries. Batch and heads count as the fewest they may be."""
+    extents = attention.region.extents
+    queries: Dim = 1 if attention.query is None else extents[attention.query]
+    heads = math.prod(max(1, bounds_of(extents[axis])[0] or 1) for axis in attention.leading)
+    if not isinstance(queries, int):
+        return 1
+    programs = max(1, -(-queries // made.rows)) * heads
+    known = bounds_of(extents[attention.key])[1]
+    keys = _UNKNOWN if known is None else min(known, max(_UNKNOWN, bounds_of(extents[attention.key])[0] or 0))
+    steps = -(-keys // made.keys)
+    size, width = (_power(extents[axis]) for axis in (attention.size, attention.column))
+    fetched = float(item * programs * (keys + made.rows) * (size + width))
+    work = Work(2.0 * programs * made.rows * keys * (size + width), fetched, 0.0, fetched, kind)
+    kept = 4.0 * min(made.rows, max(1, queries)) * (width + 2)
+
+    def seconds(split: int) -> float:
+        found = predict(target, work, programs * split, 1)
+        busy = busy_seconds(target, found, programs * split)
+        waits = -(-steps // split) * _STEP * -(-programs * split // (_RESIDENT * target.multiprocessors))
+        return found.times[Bound.LATENCY] + max(busy, waits) + joining_seconds(target, split, kept)
+
+    most = min(keys // _PART_KEYS, _RESIDENT * target.multiprocessors // programs)
+    best = min((split for split in _SPLITS if split <= most), key=seconds, default=1)
+    return best if seconds(best) < _GAIN * seconds(1) else 1
+
+
+def shared_bytes(schedule: AttentionSchedule, attention: Attention, dtype: DType) -> int:
+    """The shared memory of a program, as the schedule reckons with it."""
+    extents = attention.region.extents
+    size, width = (_power(extents[axis]) for axis in (attention.size, attention.column))
+    return _shared(schedule.rows, schedule.keys, size, width, schedule.stages, dtype.numpy.itemsize)
 
 
 def _shared(rows: int, keys: int, size: int, width: int, stages: int, item: int) -> int:

@@ -6,14 +6,33 @@ them than multiprocessors: of all tiles that may be, the one is taken whose wave
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fusible.compiler.backends.triton.gpu_targets import GpuTarget
+from fusible.compiler.backends.triton.gpu_targets import GpuTarget, MatrixType
+from fusible.compiler.backends.triton.overlap import can_overlap
+from fusible.compiler.backends.triton.roofline import (
+    Bound,
+    Product,
+    Tile,
+    busy_seconds,
+    joining_seconds,
+    predict_product,
+)
 from fusible.compiler.ir.symbols import Dim, bounds_of, ceildiv, product
 from fusible.compiler.ir.types import DType
 
-__all__ = ["ContractionSchedule", "Sizes", "has_matrix_unit", "schedule_contraction", "steps_of"]
+__all__ = [
+    "ContractionSchedule",
+    "Sizes",
+    "has_matrix_unit",
+    "reads_shared_memory",
+    "schedule_contraction",
+    "shared_bytes",
+    "steps_of",
+    "tiles_of",
+]
 
 _MATRIX_TILES = ((128, 256, 8), (256, 128, 8), (128, 128, 8), (128, 64, 4), (64, 128, 4), (64, 64, 4))
 _SMALL_TILES = (
@@ -25,8 +44,20 @@ _SIDE = 64  # elements of a row or column that cost as much to fetch as its prod
 _UNKNOWN = 2048  # rows, columns or terms that a dynamic extent counts as
 _GROUP = 8
 _MOST_STAGES = 4
+_ALONE_STAGES = 5  # of programs that are alone on their multiprocessors: nothing else hides what they wait for
 _SLICED_WARPS = 8  # warps of a program whose depth is sliced, at most
 _FEW_STEPS = 8  # steps that are not worth slicing
+_BULK_STEPS = 24  # of a program, from which on descriptors pay: with 12 they cost 0.4 us more (measured on an H200)
+_SPLITS = (2, 3, 4, 6, 8, 12, 16)
+_SPLIT_WARPS = 4  # of a program that has only a part of the depth, at least: fewer keep too few loads in flight
+_PART_STEPS = 4  # of a part, at least: fewer fill no pipeline
+_RESIDENT = 2  # programs of a multiprocessor that share tiles, at most
+_SUM = 4  # bytes of a sum
+_BARRIER = 8  # bytes of shared memory
+_LINE = 128  # bytes that neighbours are fetched in; a row of a block that is shorter wastes some (assumed: the root)
+_GAIN = 0.95  # of the predicted time of whole sums, which split ones must stay below: predictions err
+_READ_SHARED = ("cuda:sm_90", "cuda:sm_100")  # whose matrix instructions take operands from shared memory
+_KINDS = {DType.F16: MatrixType.FP16, DType.BF16: MatrixType.BF16, DType.F32: MatrixType.TF32}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +81,8 @@ class ContractionSchedule:
 
     together: so many of the last axes of the depth are gone through as one; the others stay the same within a step.
     group: tiles of rows that are visited together. slices: blocks of the depth that a step multiplies side by side.
+    split: programs that share a tile, each with its part of the steps. bulk: operands that are plain matrices are
+    fetched by descriptors, which is the tensor memory accelerator's work.
     """
 
     block_m: int
@@ -60,25 +93,101 @@ class ContractionSchedule:
     warps: int
     stages: int
     slices: int = 1
+    split: int = 1
+    bulk: bool = False
 
 
-def schedule_contraction(sizes: Sizes, kind: DType, precision: str, target: GpuTarget) -> ContractionSchedule:
-    """The schedule of a contraction. kind: the operands' type; precision: `ieee` or `tf32`, of products of f32."""
+def schedule_contraction(
+    sizes: Sizes,
+    kind: DType,
+    precision: str,
+    target: GpuTarget,
+    *,
+    tiles: Sequence[tuple[int, int, int]] | None = None,
+) -> ContractionSchedule:
+    """The schedule of a contraction. kind: the operands' type; precision: `ieee` or `tf32`, of products of f32.
+
+    tiles: (rows, columns, warps) to choose among, by default all that may be (`tiles_of`).
+    """
     matrix = has_matrix_unit(kind, precision, target)
     block_k, together = _block_k(sizes.depths, kind, matrix)
-    m, n, batch = (_estimate(d) for d in (sizes.rows, sizes.columns, sizes.batch))
-
-    def time(tile: tuple[int, int, int]) -> tuple[float, int]:
-        rows, columns, _ = tile
-        waves = -(-batch * -(-m // rows) * -(-n // columns) // target.multiprocessors)
-        return waves * rows * columns * (1 + _SIDE / rows + _SIDE / columns), -rows * columns
-
-    rows, columns, warps = min(_tiles(m, n, matrix, target), key=time)
-    programs = batch * -(-m // rows) * -(-n // columns)
+    tiles = tiles or _tiles(_estimate(sizes.rows), _estimate(sizes.columns), matrix, target)
+    rows, columns, warps = min(tiles, key=lambda tile: _time(tile, sizes, target))
     whole = ContractionSchedule(rows, columns, block_k, together, _GROUP, warps, 2)
-    slices = _slices(whole, sizes, programs, matrix, target)
-    stages = _stages(rows, columns, block_k * slices, kind, matrix, target)
-    return replace(whole, warps=warps * slices, stages=stages, slices=slices)
+    slices = _slices(whole, sizes, _programs(whole, sizes), matrix, target)
+    whole = replace(whole, warps=warps * slices, slices=slices)
+    whole = replace(whole, stages=_stages(whole, sizes, kind, matrix, target))
+    made = _split(whole, sizes, kind, matrix, target, tiles) or whole
+    return replace(made, bulk=matrix and slices == 1 and reads_shared_memory(target) and _is_long(sizes, made))
+
+
+def _split(
+    whole: ContractionSchedule,
+    sizes: Sizes,
+    kind: DType,
+    matrix: bool,
+    target: GpuTarget,
+    tiles: Sequence[tuple[int, int, int]],
+) -> ContractionSchedule | None:
+    """A schedule by which several programs share each tile, if it is predicted to be clearly faster.
+
+    That is so where tiles are few and sums long: small tiles would read the operands again and again instead.
+    """
+    known = (sizes.batch, sizes.rows, sizes.columns, sizes.depth)
+    if not all(isinstance(d, int) for d in known) or _programs(whole, sizes) > target.multiprocessors:
+        return None
+    batch, m, n, k = (_estimate(d) for d in known)
+    unit = _KINDS.get(kind, MatrixType.INT8) if matrix else None
+    product_of = Product(m, n, k, batch, kind.numpy.itemsize, unit)
+
+    def seconds(s: ContractionSchedule) -> float:
+        tile = Tile(s.block_m, s.block_n, s.block_k * s.slices, s.stages, s.warps, s.split)
+        made = predict_product(target, product_of, tile)
+        busy = max(time for bound, time in made.times.items() if bound is not Bound.LATENCY)
+        if not can_overlap(target):  # else weights are brought into the cache before the kernel's turn has come
+            busy = busy_seconds(target, made, _programs(s, sizes) * s.split)
+        used = math.sqrt(min(1.0, s.block_n * product_of.size / _LINE))
+        joined = joining_seconds(target, s.split, s.block_m * s.block_n * _SUM)
+        return made.times[Bound.LATENCY] + busy / used + joined
+
+    found = []
+    for rows, columns, warps in tiles:
+        one = ContractionSchedule(rows, columns, whole.block_k, whole.together, _GROUP, warps, 2)
+        steps, programs = _estimate(product(steps_of(sizes, one))), _programs(one, sizes)
+        parted = [
+            replace(one, split=split)
+            for split in _SPLITS
+            if warps >= _SPLIT_WARPS and steps >= split * _PART_STEPS
+            if programs * split <= _RESIDENT * target.multiprocessors
+        ]
+        found += [replace(each, stages=_stages(each, sizes, kind, matrix, target)) for each in parted]
+    best = min(found, key=seconds, default=None)
+    return best if best is not None and seconds(best) < _GAIN * seconds(whole) else None
+
+
+def _programs(made: ContractionSchedule, sizes: Sizes) -> int:
+    """The tiles of a product."""
+    batch, m, n = (_estimate(d) for d in (sizes.batch, sizes.rows, sizes.columns))
+    return batch * -(-m // made.block_m) * -(-n // made.block_n)
+
+
+def tiles_of(sizes: Sizes, kind: DType, precision: str, target: GpuTarget) -> list[tuple[int, int, int]]:
+    """The tiles that a contraction may have, as (rows, columns, warps), the one that is reckoned the best first.
+
+    Arguments as for `schedule_contraction`. Small tiles of large results are among them.
+    """
+    matrix = has_matrix_unit(kind, precision, target)
+    known = _tiles(_estimate(sizes.rows), _estimate(sizes.columns), matrix, target)
+    small = [t for t in _SMALL_TILES if max(t[:2]) >= _SIDE or t[0] == t[1] == _SIDE // 2]
+    return sorted(dict.fromkeys([*known, *small]), key=lambda tile: _time(tile, sizes, target))
+
+
+def _time(tile: tuple[int, int, int], sizes: Sizes, target: GpuTarget) -> tuple[float, int]:
+    """What a tile costs: the time of all waves, in a unit of its own. Of equals the larger tile is better."""
+    m, n, batch = (_estimate(d) for d in (sizes.rows, sizes.columns, sizes.batch))
+    rows, columns, _ = tile
+    waves = -(-batch * -(-m // rows) * -(-n // columns) // target.multiprocessors)
+    return waves * rows * columns * (1 + _SIDE / rows + _SIDE / columns), -rows * columns
 
 
 def _slices(made: ContractionSchedule, sizes: Sizes, programs: int, matrix: bool, target: GpuTarget) -> int:
@@ -101,6 +210,18 @@ def _slices(made: ContractionSchedule, sizes: Sizes, programs: int, matrix: bool
 def has_matrix_unit(kind: DType, precision: str, target: GpuTarget) -> bool:
     """True if matrix units multiply numbers of a type."""
     return kind is not DType.F32 or precision == "tf32" or target.backend == "hip"
+
+
+def _is_long(sizes: Sizes, made: ContractionSchedule) -> bool:
+    """True if a program has steps enough to make up for what its first descriptor takes to arrive."""
+    inner, outer = steps_of(sizes, made)
+    steps = inner * outer
+    return isinstance(steps, int) and steps >= _BULK_STEPS * made.split
+
+
+def reads_shared_memory(target: GpuTarget) -> bool:
+    """True for a GPU whose matrix units read what the tensor memory accelerator copies: for others it saves little."""
+    return target.target in _READ_SHARED
 
 
 def _tiles(m: int, n: int, matrix: bool, target: GpuTarget) -> list[tuple[int, int, int]]:
@@ -141,12 +262,35 @@ def _padded(terms: int, least: int, most: int) -> tuple[int, int]:
     return block, -(-terms // block) * block
 
 
-def _stages(rows: int, columns: int, block_k: int, kind: DType, matrix: bool, target: GpuTarget) -> int:
-    """As many blocks of the operands as fit into shared memory, from 2 to 4: more wait for nothing."""
-    if not matrix:
+def _stages(made: ContractionSchedule, sizes: Sizes, kind: DType, matrix: bool, target: GpuTarget) -> int:
+    """As many blocks of the operands as fit into shared memory, from 2 to 4: more wait for nothing.
+
+    To 5 where a program is alone on its multiprocessor and has that many steps: measured on an H200, kernels of small
+    grids then took 3 to 8 % less. On AMD's GPUs 2: loads of the next block are on their way into registers (AMD,
+    "Optimizing Triton kernels").
+    """
+    if not matrix or target.backend == "hip":
         return 2
-    step = (rows + columns) * block_k * kind.numpy.itemsize
-    return max(2, min(_MOST_STAGES, target.shared_per_block // step))
+    steps = _estimate(product(steps_of(sizes, made))) // (made.slices * made.split)
+    alone = _programs(made, sizes) * made.split <= target.multiprocessors and steps >= _ALONE_STAGES
+    step = (made.block_m + made.block_n) * made.block_k * made.slices * kind.numpy.itemsize
+    roomy = step * _ALONE_STAGES <= target.shared_per_block
+    made = replace(made, stages=_ALONE_STAGES if alone and roomy else _MOST_STAGES)
+    while made.stages > 2 and shared_bytes(made, kind, target) > target.shared_per_block:
+        made = replace(made, stages=made.stages - 1)
+    return made.stages
+
+
+def shared_bytes(made: ContractionSchedule, kind: DType, target: GpuTarget) -> int:
+    """Bytes of shared memory of the operands that a program has on their way, as Triton lays them out.
+
+    Where matrix instructions read them while others arrive (Hopper, Blackwell), each stage has a block; elsewhere the
+    block that is multiplied is in registers. What descriptors fetch has a barrier for each stage.
+    """
+    step = (made.block_m + made.block_n) * made.block_k * made.slices * kind.numpy.itemsize
+    reads_shared = target.target in _READ_SHARED and made.block_m >= _SIDE
+    barriers = _BARRIER * made.stages if made.bulk else 0
+    return step * (made.stages if reads_shared else max(1, made.stages - 1)) + barriers
 
 
 def _estimate(dim: Dim) -> int:

@@ -26,6 +26,7 @@ _PTX_COPY = re.compile(
 _PTX_BULK = re.compile(r"\bcp\.(?:reduce\.)?async\.bulk(?:\.tensor)?\S*?\.(shared|global)(?:::\w+)?\.(?:shared|global)")
 _PTX_ATOMIC = re.compile(r"\b(?:atom|red)(?:\.\w+)*?\.global\b")
 _PTX_MATRIX = re.compile(r"\b(wgmma)\.mma_async\b|\b(mma)\.sync\b|\b(tcgen05)\.mma\b")
+_SERIALISED = "wgmma.mma_async instructions are serialized"  # several of ptxas's advisories, C7510 to C7514, say so
 _AMD_ACCESS = re.compile(r"\b(?:global|buffer|flat)_(load|store)_(?:lds_)?(dwordx(\d)|dword|u?short|[us]?byte|b(\d+))")
 _AMD_ATOMIC = re.compile(r"\b(?:global|buffer|flat)_atomic_")
 _AMD_MATRIX = re.compile(r"\bv_s?mfma(?:c)?_")
@@ -39,6 +40,7 @@ class StaticReport:
     registers: of a thread. spilled: bytes (cuda), registers (hip). shared: bytes of a program. matrix: instructions of
     matrix units by family: "mma" (sm_80 to 89 and 120), "wgmma" (sm_90), "tcgen05" (sm_100), "mfma". bulk_loads,
     bulk_stores: copies of whole tiles by the tensor memory accelerator, which have no width. atomics: of global memory.
+    serialised: ptxas made each product of wgmma wait for the one before.
     """
 
     registers: int
@@ -50,6 +52,7 @@ class StaticReport:
     bulk_loads: int = 0
     bulk_stores: int = 0
     atomics: int = 0
+    serialised: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """JSON types only."""
@@ -64,8 +67,8 @@ class StaticReport:
         return StaticReport(**{**data, "loads": loads, "stores": stores})
 
 
-def cuda_report(ptx: str, usage: str, shared: int) -> StaticReport:
-    """The report of a kernel for NVIDIA. usage: what `cuobjdump --dump-resource-usage` prints.
+def cuda_report(ptx: str, usage: str, shared: int, log: str = "") -> StaticReport:
+    """The report of a kernel for NVIDIA. usage: what `cuobjdump --dump-resource-usage` prints; log: what ptxas did.
 
     Triton's kernels have no arrays of their own, so whatever a thread has in local memory was spilled there.
     """
@@ -82,6 +85,7 @@ def cuda_report(ptx: str, usage: str, shared: int) -> StaticReport:
     return StaticReport(
         used["REG"], used.get("STACK", 0) + used.get("LOCAL", 0), shared, _sorted(counts["ld"]), _sorted(counts["st"]),
         _sorted(matrix), bulk["shared"], bulk["global"], len(_PTX_ATOMIC.findall(ptx)),
+        _SERIALISED in log,
     )  # fmt: skip
 
 

@@ -8,8 +8,12 @@ from functools import cache
 
 import ml_dtypes
 import numpy as np
+import numpy.typing as npt
 
+from fusible.compiler.backends.triton.attention import print_attention
+from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.printer import PrintedKernel
+from fusible.compiler.backends.triton.schedule_attention import AttentionSchedule
 from fusible.compiler.ir.graph import Graph, Value
 from fusible.compiler.ir.symbols import Symbol, SymInt
 from fusible.compiler.ir.types import DType, TensorType
@@ -21,7 +25,7 @@ from tests.compiler.triton.in_float64 import run_in_float64
 from tests.region.fusion_cases import CASES, _Maker
 from tests.tolerance import assert_close
 
-__all__ = ["FORMS", "NAMES", "Form", "check_attention", "made", "with_lengths"]
+__all__ = ["FORMS", "NAMES", "Form", "cached", "check_attention", "in_parts", "made", "with_lengths"]
 
 FLOATS = ("f32", "f16", "bf16")
 KEYS = 128  # at most, in these forms
@@ -142,6 +146,15 @@ def made(name: str) -> Form:
     return Form(built.region, [{**constants, **arrays}[v] for v in built.inputs], {})
 
 
+def cached(queries: int, keys: int, heads: int = 4, shared: int = 2, dtype: npt.DTypeLike = np.float16) -> Form:
+    """A few queries of `heads` heads, and many keys of which `heads / shared` heads have some each."""
+    m = _Maker(queries)
+    q, k, v = (m.x(1, h, n, 32, dtype=dtype) for h, n in ((heads, queries), *2 * ((heads // shared, keys),)))
+    y = m("attention", q, k, v)
+    region = build_region(list(m.graph), [y], inputs=[q, k, v], inline_scalars=True).region
+    return Form(region, [m.arrays[x] for x in (q, k, v)], {})
+
+
 def with_lengths(queries: int, keys: int) -> Form:
     """Lengths that only a run tells."""
     graph, random = Graph("lengths"), np.random.default_rng(queries)
@@ -151,6 +164,11 @@ def with_lengths(queries: int, keys: int) -> Form:
     region = build_region(list(graph), [y], inputs=values, inline_scalars=True).region
     arrays = [random.standard_normal((2, 3, n, 12)).astype(np.float32) for n in (queries, keys, keys)]
     return Form(region, arrays, {"queries": queries, "keys": keys})
+
+
+def in_parts(region: Region, gpu: GpuTarget, split: int) -> PrintedKernel:
+    """The kernel whose programs share keys, so many a block of queries, in short steps."""
+    return print_attention(region, gpu, AttentionSchedule(16, 16, 4, 2, split))
 
 
 def check_attention(one: Form, kernel: PrintedKernel) -> None:

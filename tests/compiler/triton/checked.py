@@ -13,6 +13,7 @@ from fusible.compiler.backends.triton.lower import lower_ttir
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.ir.symbol_values import evaluate
 from fusible.compiler.region.region import Buffer
+from tests.compiler.triton.workspaces import workspace_of
 from tests.tolerance import poisoned
 
 __all__ = ["run_checked"]
@@ -32,9 +33,9 @@ def run_checked(
     text = ttir_text(kernel, target or gpu_target("h100"))
     built = build_kernel(lower_ttir(text, checked=True))
     numbers = rule.numbers(known)
-    buffers = iter([*inputs, *results])
-    given = [numbers[a.name] if a.dim is not None else next(buffers) for a in rule.arguments]
     programs = rule.programs(known)
+    buffers = iter([*inputs, *results, *workspace_of(rule, programs).values()])
+    given = [numbers[a.name] if a.dim is not None else next(buffers) for a in rule.arguments]
     if programs:
         built((programs,), *given)
     return results

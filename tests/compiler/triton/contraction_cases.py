@@ -144,6 +144,19 @@ def strided_convolution(m: Model) -> Case:
     return m.case(m("relu", m.conv(m.x(1, 24, 9, 11), m.w(20, 24, 3, 3), m.w(20), strides=2, pads=1)), last=True)
 
 
+@case(288, chosen=True)
+def convolution_of_whole_blocks(m: Model) -> Case:
+    """Weights are one row of elements along taps and channels; where the window ends is known before the loop."""
+    y = m.conv(m.x(2, 32, 9, 11), m.w(20, 32, 3, 3), m.w(20), pads=2, dilations=2)
+    return m.case(m("relu", m("add", y, m.x(2, 20, 9, 11))), last=True)
+
+
+@case(288, chosen=True)
+def convolution_without_padding(m: Model) -> Case:
+    """No window ends outside, and its rows are no row of the depth."""
+    return m.case(m.conv(m.x(1, 32, 9, 11), m.w(20, 32, 3, 3), m.w(20)), last=True)
+
+
 @case(24)
 def pointwise_convolution(m: Model) -> Case:
     return m.case(m("relu", m.conv(m.x(2, 24, 5, 7), m.w(20, 24, 1, 1), m.w(20))), last=True)
@@ -230,6 +243,12 @@ def few_rows_of_a_large_product(m: Model) -> Case:
     return m.case(m("matmul", m.x(3, 70), m.w(70, 65)))
 
 
+@case(70, chosen=True)
+def row_by_a_matrix_that_is_computed(m: Model) -> Case:
+    """A sum would read the matrix across."""
+    return m.case(m("matmul", m.x(1, 70), m.x(70, 97)))
+
+
 @case(21)
 def two_columns(m: Model) -> Case:
     return m.case(m("matmul", m.x(20, 21), m.w(21, 2)))
@@ -285,6 +304,12 @@ def runs() -> Iterator[tuple[str, Callable[[], object]]]:
                 tile = ContractionSchedule(16, 16, 32, together, 2, 1, 2)
                 yield (
                     f"{name} {np.dtype(dtype)}, {together} of {depths} axes together",
+                    lambda made=made, about=about, tile=tile: check(made.region, **about, tile=tile),
+                )
+            for split in (2, 3):
+                tile = ContractionSchedule(16, 16, 16 if np.dtype(dtype).itemsize > 1 else 32, 1, 2, 1, 2, split=split)
+                yield (
+                    f"{name} {np.dtype(dtype)}, {split} parts",
                     lambda made=made, about=about, tile=tile: check(made.region, **about, tile=tile),
                 )
             if (tile := sliced(made)) is not None:

@@ -14,7 +14,8 @@ from fusible.compiler.backends.triton.aot import ttir_text
 from fusible.compiler.backends.triton.contraction import contraction_of
 from fusible.compiler.backends.triton.contraction_printer import print_product, sizes_of
 from fusible.compiler.backends.triton.gpu_targets import gpu_target
-from fusible.compiler.backends.triton.kernel import build_kernel
+from fusible.compiler.backends.triton.kernel import CpuKernel, build_kernel
+from fusible.compiler.backends.triton.launch import WORKSPACE
 from fusible.compiler.backends.triton.lower import lower_ttir
 from fusible.compiler.backends.triton.print_kernel import print_kernel
 from fusible.compiler.backends.triton.printer import PrintedKernel
@@ -27,6 +28,8 @@ from fusible.compiler.region.evaluate import run_region
 from fusible.compiler.region.group import home_of
 from fusible.compiler.region.region import Region
 from fusible.compiler.region.reorder import reordered
+from fusible.runtime.native.pool import Pool
+from tests.compiler.triton.workspaces import workspace_of
 from tests.tolerance import assert_close, poisoned
 
 __all__ = ["Case", "Model", "check", "random_inputs", "ran", "tiles"]
@@ -52,22 +55,36 @@ def ran(
     *,
     gpu: str = "h100",
     checked: bool = True,
+    built: CpuKernel | None = None,
+    pool: Pool | None = None,
 ) -> list[np.ndarray]:
-    """What the kernel writes into poisoned outputs. Constants that it wants otherwise are stored so first."""
-    built = build_kernel(lower_ttir(ttir_text(kernel, gpu_target(gpu)), checked=checked))
+    """What the kernel writes into poisoned outputs. Constants that it wants otherwise are stored so first.
+
+    built: what was built of it before.
+    """
+    built = built or build_kernel(lower_ttir(ttir_text(kernel, gpu_target(gpu)), checked=checked))
     shapes = [tuple(int(evaluate(d, env)) for d in b.shape) for b in region.outputs]
     outputs = [poisoned(s, b.dtype.numpy) for s, b in zip(shapes, region.outputs, strict=True)]
     stored = [
-        np.ascontiguousarray(x.transpose(kernel.repacked[n])) if n in kernel.repacked else x.copy()
+        as_bytes(kernel.stored(n, x) if n in kernel.repacked or n in kernel.packed else x.copy())
         for n, x in enumerate(inputs)
     ]
     names = [a.name for a in kernel.rule.arguments]
-    arrays = {f"x{n}": x for n, x in enumerate(stored)} | {f"y{n}": y for n, y in enumerate(outputs)}
-    numbers = kernel.rule.numbers(env)
     programs = kernel.rule.programs(env)
+    shared = workspace_of(kernel.rule, programs)
+    arrays = {f"x{n}": x for n, x in enumerate(stored)} | {f"y{n}": y for n, y in enumerate(outputs)} | shared
+    numbers = kernel.rule.numbers(env)
     if programs:
-        built((programs,), *(arrays[name] if name in arrays else numbers[name] for name in names))
+        built((programs,), *(arrays[name] if name in arrays else numbers[name] for name in names), pool=pool)
+    assert not any(shared[WORKSPACE[1]]) if shared else True, "a counter is left that is not 0"
     return outputs
+
+
+def as_bytes(array: np.ndarray) -> np.ndarray:
+    """4-bit integers and 8-bit floats as the bytes that kernels read."""
+    if array.dtype.isbuiltin == 1 or array.dtype.itemsize > 1:
+        return array
+    return array.view(np.int8 if array.dtype == DType.I4.numpy else np.uint8)
 
 
 def check(

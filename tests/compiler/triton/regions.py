@@ -12,14 +12,17 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.backends.triton.gpu_targets import gpu_target
+from fusible.compiler.backends.triton.passes import partial_type
 from fusible.compiler.backends.triton.print_kernel import print_kernel
 from fusible.compiler.backends.triton.printer import PrintedKernel, print_region
+from fusible.compiler.backends.triton.schedule import Form
+from fusible.compiler.backends.triton.tile import tile_of
 from fusible.compiler.region.evaluate import run_region
 from fusible.compiler.region.text import region_text
 from fusible.errors import FusibleError
@@ -50,10 +53,16 @@ class Outcome:
 
 
 def made_sample(seed: int) -> Sample:
-    """The region of a seed: in every fifth a product; of every other one with larger axes."""
+    """The region of a seed: in every fifth a product; of every other one with larger axes.
+
+    Folds that programs can share are, by 2 or 4.
+    """
     if seed % 5 == 2:
         return product_sample(seed)
-    return sample(seed, LARGER if seed % 2 else SIZES)
+    made = sample(seed, LARGER if seed % 2 else SIZES)
+    if made.schedule is None or made.schedule.form is not Form.LOOPED or partial_type(tile_of(made.region)) is None:
+        return made
+    return replace(made, schedule=replace(made.schedule, split=2 << seed // 4 % 2))
 
 
 def printed_sample(made: Sample) -> PrintedKernel:

@@ -16,7 +16,7 @@ from fusible.compiler.backends.triton.gpu_targets import GpuTarget, gpu_target
 from fusible.compiler.backends.triton.print_kernel import print_kernel
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.errors import FusibleError
-from tests.compiler.triton.attention_forms import NAMES, check_attention, made
+from tests.compiler.triton.attention_forms import NAMES, check_attention, in_parts, made
 from tests.compiler.triton.node_cases import NODES, node_case
 from tests.compiler.triton.recurrent_layers import LAYERS, Layer
 
@@ -37,6 +37,14 @@ def templates() -> Iterator[tuple[str, Template]]:
                 lambda kernel, one=one: check_attention(one, kernel),  # type: ignore[misc]
             ),
         )
+        for split in (2, 5):
+            yield (
+                f"attention/{name} in {split} parts",
+                (
+                    lambda gpu, one=one, split=split: in_parts(one.region, gpu, split),  # type: ignore[misc]
+                    lambda kernel, one=one: check_attention(one, kernel),  # type: ignore[misc]
+                ),
+            )
     for name, given in LAYERS.items():
         layer = Layer(**given)
         yield f"recurrent/{name}", (lambda gpu, layer=layer: layer.printed(gpu), layer.check)  # type: ignore[misc]

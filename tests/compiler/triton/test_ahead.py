@@ -9,7 +9,12 @@ import pytest
 from onnx import helper
 
 import fusible
-from fusible.compiler.backends.triton.device_code import build_for
+from fusible.compiler.backends.triton.device_code import build_for, device_kernel
+from fusible.compiler.backends.triton.gpu_targets import gpu_target
+from fusible.compiler.backends.triton.print_kernel import print_kernel
+from fusible.gpu_selftest.models import matmul
+from fusible.runtime.devices.code import DeviceCode
+from tests.compiler.triton.contractions import Model
 from tests.compiler.triton.test_target import FLOAT, rows
 from tests.runtime import models
 
@@ -31,6 +36,14 @@ def test_a_model_is_built_for_a_gpu_that_is_not_here(target: str, tmp_path: Path
             each.run(rows(3))
 
 
+def test_constants_of_some_size_are_known_to_kernels_whose_launches_overlap() -> None:
+    model = matmul(16, 128, 96)  # 24 KiB of weights in fp16
+    options = fusible.Options(precision="fp16")
+    for target, fixed in (("cuda:sm_90", [{"x1": 24576}]), ("cuda:sm_80", [{}]), ("triton-cpu", [{}])):
+        device = fusible.compile(model, target=target, options=options).device
+        assert device is not None and [dict(kernel.fixed) for kernel in device.code.kernels] == fixed
+
+
 def test_other_gpus_get_code_of_the_same_sources(tmp_path: Path) -> None:
     model = models.make([helper.make_node("Abs", ["x"], ["y"])], [models.value("x", FLOAT, [3, 24])], ["y"])
     exe = fusible.compile(model, target="triton-cpu", options=fusible.Options(cache_dir=tmp_path))
@@ -41,3 +54,12 @@ def test_other_gpus_get_code_of_the_same_sources(tmp_path: Path) -> None:
     with pytest.raises(fusible.DeviceError, match="cannot be built for cuda:sm_70: known are cuda:sm_100"):
         build_for(exe.device.code, "cuda:sm_70", tmp_path)
     assert np.array_equal(exe.run(rows(3))["y"], np.abs(rows(3)["x"]))
+
+
+def test_a_gpu_with_less_shared_memory_gets_fewer_stages(tmp_path: Path) -> None:
+    m = Model(np.float16)
+    made = m.case(m("matmul", m.x(1024, 256), m.w(256, 4096)))
+    kernel = device_kernel("k", print_kernel(made.region, gpu_target("h100"), made.constants))
+    found = build_for(DeviceCode((kernel,)), "hip:gfx942", tmp_path)
+    assert kernel.stages == 4 and found.kernels == (kernel,)
+    assert found.images["hip:gfx942"]["k"].shared <= gpu_target("mi300x").shared_per_block

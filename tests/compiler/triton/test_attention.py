@@ -16,7 +16,7 @@ from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.ir.graph import Value
 from fusible.compiler.region.build import build_region
 from fusible.errors import ExecutionError
-from tests.compiler.triton.attention_forms import check_attention, made, with_lengths
+from tests.compiler.triton.attention_forms import cached, check_attention, in_parts, made, with_lengths
 from tests.region.fusion_cases import _Maker
 
 H100 = gpu_target("h100")
@@ -35,6 +35,45 @@ def test_lengths_may_be_known_only_when_it_runs() -> None:
     for sizes in ((70, 33), (1, 64), (4, 0)):
         one = with_lengths(*sizes)
         check_attention(one, print_kernel(one.region, H100))
+
+
+@pytest.mark.parametrize("name", ["window_of_nine_keys", "bool_mask", "one_query"])
+def test_programs_share_keys(name: str) -> None:
+    """More parts than there are steps, too; of a query that attends nothing, no part has anything."""
+    one = made(name)
+    check_attention(one, in_parts(one.region, H100, 5))
+
+
+def test_shared_keys_may_be_counted_only_when_it_runs() -> None:
+    one = with_lengths(3, 70)
+    kernel = in_parts(one.region, H100, 3)
+    check_attention(one, kernel)
+    check_attention(with_lengths(17, 5), kernel)
+
+
+def test_few_queries_of_many_keys_are_shared_out() -> None:
+    one = cached(1, 1500)
+    kernel = print_kernel(one.region, H100)
+    constants = kernel.rule.constants
+    assert constants["SPLIT"] >= 8 and kernel.rule.programs({}) == 2 * constants["SPLIT"]  # two heads of keys
+    assert 1500 // constants["SPLIT"] >= 128
+    check_attention(one, kernel)
+    assert print_kernel(cached(4, 4096, 8, 1).region, H100).rule.constants["SPLIT"] > 4
+
+
+def test_keys_are_not_shared_out_where_that_gains_nothing() -> None:
+    for one in (cached(1, 100), cached(1, 1500, 2 * H100.multiprocessors, 1), cached(1500, 1500, 16, 1)):
+        assert print_kernel(one.region, H100).rule.constants["SPLIT"] == 1
+    assert print_kernel(with_lengths(1, 1000).region, H100).rule.constants["SPLIT"] == 1  # there may be many queries
+
+
+def test_parts_in_one_place_are_noticed() -> None:
+    one = made("one_query")
+    kernel = in_parts(one.region, H100, 2)
+    wrong = kernel.source.replace("    part, workspace", "    part * 0, workspace")
+    assert wrong != kernel.source
+    with pytest.raises(ExecutionError, match="stores an element of 'workspace' that program"):
+        check_attention(one, PrintedKernel(wrong, kernel.rule))
 
 
 def test_masks_stand_only_where_blocks_do_not_divide() -> None:
@@ -94,6 +133,11 @@ def test_what_is_no_attention_is_refused_with_a_reason(reason: str) -> None:
     y = REFUSED[reason](m)
     with pytest.raises(NotPrintable, match=reason):
         print_kernel(build_region(list(m.graph), [y], inline_scalars=True).region, H100)
+
+
+def test_shared_keys_in_half_precision_use_matrix_units_and_do_not_spill() -> None:
+    found = built(print_kernel(cached(1, 2048).region, H100), H100)
+    assert found.report.spilled == 0 and "mma.sync" in found.assembly and found.report.atomics == 1
 
 
 @pytest.mark.parametrize("gpu", ["a100", "h100"])

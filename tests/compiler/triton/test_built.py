@@ -8,6 +8,7 @@ import pytest
 
 from fusible.compiler.backends.triton.aot import StaticReport, build, ttir_text
 from fusible.compiler.backends.triton.gpu_targets import gpu_target
+from fusible.compiler.backends.triton.overlap import with_wait
 from fusible.compiler.backends.triton.printer import PrintedKernel, print_region
 from fusible.compiler.backends.triton.schedule import schedule
 from fusible.compiler.region.parse import parse_region
@@ -134,3 +135,30 @@ def test_the_interpreter_cannot_build(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     with pytest.raises(UsageError, match="TRITON_INTERPRET is set"):
         build(kernel(BIAS.format("f32"), "h100"), gpu_target("h100"))
+
+
+@pytest.mark.parametrize(("target", "waits"), [("h100", True), ("l4", False)])
+def test_kernels_wait_before_they_load_where_launches_may_overlap(target: str, waits: bool) -> None:
+    gpu, region = gpu_target(target), parse_region(BIAS.format("f32"))
+    built = build(print_region(region, schedule(region, gpu)), gpu)
+    wait, load = built.assembly.find("griddepcontrol.wait"), built.assembly.find("ld.global")
+    assert built.overlaps is waits and load > 0
+    assert 0 < wait < load if waits else wait < 0
+
+
+def test_weights_are_fetched_before_the_kernel_waits() -> None:
+    gpu, region = gpu_target("h100"), parse_region(BIAS.format("f32"))
+    kernel = print_region(region, schedule(region, gpu))
+    plain, fetching = (build(replace(kernel, fixed=fixed), gpu).assembly for fixed in ({}, {"x1": 16384, "x0": 100}))
+    assert "prefetch.global.L2" not in plain
+    assert 0 < fetching.find("prefetch.global.L2") < fetching.find("griddepcontrol.wait")
+    assert fetching.count("prefetch.global.L2") == 1  # the other argument is less than a line
+
+
+def test_only_an_entry_on_a_line_of_its_own_is_made_to_wait() -> None:
+    text = "import triton\n\n\ndef other(x):\n    pass\n\n\n@triton.jit\ndef kernel(x, y):\n    x + y\n"
+    made = with_wait(text, "kernel").splitlines()
+    assert made[made.index("def kernel(x, y):") + 1] == "    gdc_wait()"
+    for wrong, entry in ((text, "main"), (text.replace("(x, y)", "(\n    x, y\n)"), "kernel"), (text[14:], "kernel")):
+        with pytest.raises(ValueError, match="the kernel's text"):
+            with_wait(wrong, entry)

@@ -32,6 +32,18 @@ region [i0={0}, i1={1}]
   v5: {2} = div(v3, v4)
   store y0[i0, i1] = v5
 """
+VECTOR = """
+region [i0={0}, i1={1}]
+  in x0: f16[{0}, {1}]
+  in x1: f16[{1}]
+  out y0: f16[{0}]
+  v0: f16 = load x0[i0, i1]
+  v1: f16 = load x1[i1]
+  v2: f32 = mul(f32(v0), f32(v1))
+  v3: f32 = reduce sum over i1 of v2
+  v4: f16 = f16(v3)
+  store y0[i0] = v4
+"""
 POOL = """
 region [i0=64, i1=56, i2=56, i3=3, i4=3]
   in x0: f32[64, 113, 113]
@@ -74,6 +86,17 @@ def test_a_longer_row_is_looped_over_and_registers_decide() -> None:
     assert softmax(64, 16385) == Schedule(Form.LOOPED, 1, 1024, 8, 3, 4)
     region = parse_region(SOFTMAX.format(64, 16384, "f32", "i1"))
     assert schedule(region, replace(H100, sm=replace(H100.sm, registers=16384))).form is Form.LOOPED
+
+
+def test_rows_that_read_the_same_vector_share_a_program() -> None:
+    product = VECTOR.format(4096, 4096)
+    assert schedule(parse_region(product), H100) == Schedule(Form.PERSISTENT, 4, 4096, 16, 1, 8)
+    assert schedule(parse_region(VECTOR.format(768, 3072)), H100).rows == 2  # or fewer, so that none idles
+    assert schedule(parse_region(VECTOR.format(100, 64)), H100).columns == 64
+    alone = product.replace("load x1[i1]", "load x1[i0]")
+    assert schedule(parse_region(alone), H100).rows == 1
+    by_columns = product.replace("load x0[i0, i1]", "load x0[i1, i0]")
+    assert schedule(parse_region(by_columns), H100).rows >= 32  # neighbours are those of the matrix
 
 
 def test_an_unknown_row_is_looped_over() -> None:

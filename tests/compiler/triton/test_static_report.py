@@ -174,6 +174,14 @@ def test_spills_are_defects() -> None:
     assert found == (Finding(FindingKind.SPILLS, "3 registers of a thread"),)
 
 
+def test_products_that_wait_for_each_other_are_defects() -> None:
+    log = "ptxas info    : (C7514) Potential Performance Loss: wgmma.mma_async instructions are serialized due to ..."
+    serialised = cuda_report(PTX, USAGE, 4096, log).serialised
+    assert serialised and not cuda_report(PTX, USAGE, 4096, "ptxas info    : Used 40 registers").serialised
+    (found,) = made(replace(GOOD, serialised=serialised)).findings
+    assert found.kind is FindingKind.SERIALISED and not found.reason
+
+
 def test_large_products_without_matrix_units_are_defects() -> None:
     large, small = (Expectation((64, 1000, size), 128, MatrixType.FP16) for size in (64, 63))
     found = made(replace(GOOD, stores={16: 3}), large).findings  # widths count for kernels without contractions

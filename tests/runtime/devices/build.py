@@ -29,6 +29,11 @@ KERNELS: dict[str, tuple[str, dict[str, str], dict[str, int]]] = {
     "thrice": ("scale", {"x": "*fp32", "out": "*fp32", "n": "i32"}, {"FACTOR": 3, "BLOCK": 32}),
     "plus": ("add", {"x": "*fp32", "y": "*fp32", "out": "*fp32", "n": "i32"}, {"BLOCK": 32}),
     "row_sums": ("row_sums", {"x": "*fp32", "out": "*fp32", "columns": "i32"}, {"BLOCK": 64}),
+    "shared_row_sums": (
+        "shared_row_sums",
+        {"x": "*fp32", "out": "*fp32", "workspace": "*fp32", "counters": "*i32", "columns": "i32"},
+        {"PARTS": 5, "BLOCK": 16},
+    ),
     "product": (
         "matmul",
         {"x": "*fp32", "w": "*fp32", "out": "*fp32", "m": "i32", "n": "i32", "k": "i32"},
@@ -56,6 +61,7 @@ def device_code(*, checked: bool = True) -> DeviceCode:
             DeviceKernel(
                 name, entry, SOURCE, tuple(signature.items()), constants,
                 scratch_bytes=lowered.scratch_bytes, sites=lowered.site_texts,
+                workspace=4 if "workspace" in signature else 0,
             )
         )  # fmt: skip
     return DeviceCode(tuple(found), host=NativeCode(sources, tuple(KERNELS)), checked=checked)

@@ -1,5 +1,6 @@
 /* A stand-in for the library of CUDA's driver, on host memory. An image is the text "ADDRESS SCRATCH TYPES" of a kernel
- * that was lowered to C, types being p (pointer), i (32 bits) or l (64 bits). It refuses what the real one would refuse
+ * that was lowered to C, types being p (pointer), i (32 bits), l (64 bits) or, at the end, t (the map of a tensor whose
+ * first element the first pointer points to, its sizes and its strides). It refuses what the real one would refuse
  * of how it is called: a thread without context, dynamic shared memory that was not asked for, odd blocks. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +31,8 @@ static struct list *graphs[GRAPHS];
 static int graph_count, launch_count, started;
 
 EXPORT int fake_launches(void) { return launch_count; }
+static int overlapping_count;
+EXPORT int fake_overlapping(void) { return overlapping_count; }
 
 EXPORT int cuInit(unsigned flags) { return started = 1, flags == 0 ? OK : INVALID_VALUE; }
 EXPORT int cuGetErrorName(int error, const char **text) {
@@ -71,15 +74,53 @@ static void run(const struct recorded *launch) {
     __atomic_fetch_add(&launch_count, 1, __ATOMIC_RELAXED);
 }
 
-EXPORT int cuLaunchKernel(struct function *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
-                          unsigned bz, unsigned shared, intptr_t stream, void **parameters, void **extra) {
+struct attribute { int kind, pad, value[16]; };
+struct config { unsigned gx, gy, gz, bx, by, bz, shared; intptr_t stream; struct attribute *attributes; unsigned count; };
+struct map { uint64_t address, rank, shape[5], strides[5]; };
+EXPORT int cuTensorMapEncodeTiled(struct map *made, int kind, unsigned rank, void *address, const uint64_t *shape,
+                                  const uint64_t *strides, const unsigned *box, const unsigned *steps, int interleave,
+                                  int swizzle, int promotion, int fill) {
+    if ((uintptr_t)made % 64 || kind != 7 || rank < 1 || rank > 5 || (uintptr_t)address % 16) return INVALID_VALUE;
+    if (interleave != 0 || swizzle < 0 || swizzle > 3 || promotion > 3 || fill != 0) return INVALID_VALUE;
+    *made = (struct map){(uintptr_t)address, rank};
+    for (unsigned n = 0; n < rank; n++) {
+        if (box[n] < 1 || box[n] > 256 || steps[n] != 1 || (n && strides[n - 1] % 16)) return INVALID_VALUE;
+        made->shape[n] = shape[n], made->strides[n] = n ? strides[n - 1] / sizeof(float) : 1;
+    }
+    return OK;
+}
+
+/* Whether parameters are a map as it was made, sizes and strides, the slowest first; how many they are, 0 if not. */
+static int described(void **parameters, int64_t address) {
+    const struct map *map = parameters[0];
+    int rank = (int)map->rank;
+    if (map->address != (uint64_t)address) return 0;
+    for (int n = 0; n < rank; n++) {
+        if (*(int32_t *)parameters[1 + n] != (int32_t)map->shape[rank - 1 - n]) return 0;
+        if (*(int64_t *)parameters[1 + rank + n] != (int64_t)map->strides[rank - 1 - n]) return 0;
+    }
+    return 1 + 2 * rank;
+}
+
+EXPORT int cuLaunchKernelEx(const struct config *config, struct function *function, void **parameters, void **extra) {
+    unsigned gx = config->gx, gy = config->gy, gz = config->gz, bx = config->bx, by = config->by, bz = config->bz;
+    unsigned shared = config->shared;
+    intptr_t stream = config->stream;
     struct recorded launch = {function, {0}, gx};
     if (context == NULL) return INVALID_CONTEXT;
+    if (config->count > 1) return INVALID_VALUE;
+    if (config->count && (config->attributes->kind != 6 || config->attributes->value[0] != 1)) return INVALID_VALUE;
+    overlapping_count += config->count;
     if (gx == 0 || gy != 1 || gz != 1 || bx % 32 || bx == 0 || by != 1 || bz != 1 || extra) return INVALID_VALUE;
     if ((int)shared > function->shared || stream <= 0 || stream >= STREAMS) return INVALID_VALUE;
     int count = 0;
-    for (const char *type = function->types; *type; type++, count++)
+    for (const char *type = function->types; *type && *type != 't'; type++, count++)
         launch.arguments[count] = *type == 'i' ? *(int32_t *)parameters[count] : *(int64_t *)parameters[count];
+    for (const char *type = function->types + count; *type; type++) {
+        int taken = described(parameters + count, launch.arguments[0]);
+        if (taken == 0) return INVALID_VALUE;
+        count += taken;
+    }
     if (*(void **)parameters[count] != NULL || *(void **)parameters[count + 1] != NULL) return INVALID_VALUE;
     if (capturing[stream]) capturing[stream]->launches[capturing[stream]->count++] = launch;
     else run(&launch);

@@ -61,6 +61,20 @@ class Tensor:
     def __getitem__(self, key: Any) -> Tensor:
         return Tensor(self.array[key], self.dtype)
 
+    is_cuda = True
+
+    def get_device(self) -> int:
+        return 0
+
+    def is_contiguous(self) -> bool:
+        return self.array.flags.c_contiguous
+
+    def is_neg(self) -> bool:
+        return False
+
+    def detach(self) -> Tensor:
+        return Tensor(self.array, self.dtype)
+
     def __dlpack_device__(self) -> tuple[int, int]:
         return 2, 0
 
@@ -82,6 +96,21 @@ def fake_torch(driver: ctypes.CDLL, capability: tuple[int, int] = (9, 0), limit:
         def __init__(self, number: int, device: int) -> None:
             assert device == 0 and number > 0
             self.cuda_stream = number
+
+        def wait_stream(self, other: object) -> None:
+            assert other is default
+            default.waited += 1
+
+    class Default:
+        """The stream that callers work in by default; something is under way in it each second time."""
+
+        asked = waited = 0
+
+        def query(self) -> bool:
+            self.asked += 1
+            return self.asked % 2 == 0
+
+    default = Default()
 
     @contextmanager
     def stream(handle: Stream) -> Iterator[None]:
@@ -115,6 +144,9 @@ def fake_torch(driver: ctypes.CDLL, capability: tuple[int, int] = (9, 0), limit:
             assert current.stream
             driver.fake_replay(self.number)
 
+    def sleep(cycles: int) -> None:
+        assert cycles > 0 and current.stream
+
     types = {name: Dtype(name) for name in _NAMES}
 
     def empty(count: int, dtype: Dtype, device: str) -> Tensor:
@@ -126,7 +158,8 @@ def fake_torch(driver: ctypes.CDLL, capability: tuple[int, int] = (9, 0), limit:
     cuda = SimpleNamespace(
         is_available=lambda: True, current_device=lambda: 0, get_device_capability=lambda index: capability,
         get_device_name=lambda index: "Fake GPU", mem_get_info=lambda index: (limit, 2 * limit), ExternalStream=Stream,
-        stream=stream, Event=Event, CUDAGraph=CUDAGraph, OutOfMemoryError=OutOfMemoryError,
+        stream=stream, current_stream=lambda index: default, Event=Event, CUDAGraph=CUDAGraph,
+        OutOfMemoryError=OutOfMemoryError, _sleep=sleep,
     )  # fmt: skip
     version = SimpleNamespace(cuda="12.8")
     return SimpleNamespace(
@@ -134,6 +167,7 @@ def fake_torch(driver: ctypes.CDLL, capability: tuple[int, int] = (9, 0), limit:
         version=version,
         __version__="2.11",
         empty=empty,
+        Tensor=Tensor,
         from_dlpack=lambda given: given.__dlpack__(),
         **types,
     )

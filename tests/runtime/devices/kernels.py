@@ -3,6 +3,8 @@
 import triton
 import triton.language as tl
 
+from fusible.kernels.triton.partial_sums import comes_last, kept, summed
+
 
 @triton.jit
 def scale(x, out, n, FACTOR: tl.constexpr, BLOCK: tl.constexpr):
@@ -21,6 +23,18 @@ def row_sums(x, out, columns, BLOCK: tl.constexpr):
     at = tl.arange(0, BLOCK)
     row = tl.program_id(0)
     tl.store(out + row, tl.sum(tl.load(x + row * columns + at, mask=at < columns, other=0.0), axis=0))
+
+
+@triton.jit
+def shared_row_sums(x, out, workspace, counters, columns, PARTS: tl.constexpr, BLOCK: tl.constexpr):
+    """As row_sums; PARTS programs share a row."""
+    row, part = tl.program_id(0) // PARTS, tl.program_id(0) % PARTS
+    at = part * BLOCK + tl.arange(0, BLOCK)
+    own = tl.sum(tl.load(x + row * columns + at, mask=at < columns, other=0.0)[None, :], axis=1, keep_dims=True)
+    kept(own, workspace + tl.program_id(0), None, 1, 1)
+    if comes_last(counters + row, PARTS):
+        total = summed(workspace + row * PARTS, PARTS, 1, 1)
+        tl.store(out + row + tl.zeros((1, 1), tl.int32), total)
 
 
 @triton.jit

@@ -95,6 +95,15 @@ def with_views(device: DeviceProgram | None = None) -> Executable:
     return executable(plan(values, steps, [0], [4]), source=HOST, device=device)
 
 
+def shared_sums(device: DeviceProgram | None = None) -> Executable:
+    """y = the sums of the rows of 2 x, each by five programs together, twice."""
+    values = [tensor("input", "r", "c", name="x"), tensor("arena", "r", "c", index=0)]
+    values += [tensor("output", "r", name="y"), tensor("output", "r", name="again")]
+    shared = [Launch("shared_row_sums", (1,), (n,), ("5 * r", "c"), ("sum",), "reduce_sum") for n in (2, 3)]
+    steps = [launch("twice", (0,), 1, "r * c"), *shared]
+    return executable(plan(values, steps, [0], [2, 3], {"r": (0, 1000), "c": (1, 80)}), device=device)
+
+
 def with_order(device: DeviceProgram | None = None) -> Executable:
     """y = transpose of 2 x, where x's copy is stored by columns; then the host reads what the device wrote."""
     values = [

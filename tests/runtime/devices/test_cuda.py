@@ -17,7 +17,7 @@ import pytest
 import fusible
 from fusible.compiler.backends.triton.kernel import TILE_HEADER
 from fusible.runtime.devices import cuda
-from fusible.runtime.devices.code import DeviceImage, DeviceKernel
+from fusible.runtime.devices.code import DeviceImage, DeviceKernel, TensorBlock, TensorMap
 from fusible.runtime.devices.cuda import CudaDevice, CudaStream, Gpu, find_gpu
 from fusible.runtime.devices.cuda_driver import CudaDriver
 from fusible.runtime.devices.device import Span
@@ -73,17 +73,48 @@ def on(gpu: CudaDevice) -> DeviceProgram:
         ("with_order", (5, 7)),
         ("late_sizes", (70,)),
         ("with_weights", (33, 20)),
+        ("shared_sums", (9, 77)),
     ],
 )
 def test_plans_give_what_they_give_on_the_cpu(gpu: CudaDevice, name: str, shapes: tuple[int, ...]) -> None:
     made = getattr(plans, name)
     exe, x = made(on(gpu)), numbers(*shapes)
-    (wanted,) = made()(x)
+    wanted, *_ = made()(x)
     session = session_of(exe)
     for _ in range(4):  # launched, captured, replayed
         got = session.run({"x": x})["y"]
         assert np.allclose(got, wanted, rtol=1e-5, atol=1e-5)  # other flags of the C compiler
     assert session.captures and all(row["seconds"] >= 0 for row in session.profile({"x": x}))
+
+
+@pytest.mark.parametrize("overlaps", [True, False])
+def test_kernels_that_wait_themselves_may_begin_before_others_end(library: str, overlaps: bool) -> None:
+    stub = ctypes.CDLL(library)
+    marked = {name: replace(image, overlaps=overlaps) for name, image in images().items()}
+    device = CudaDevice(Gpu(0, "Fake GPU", 90), marked, fake_torch(stub, limit=100_000), CudaDriver(library))
+    session, before = session_of(plans.chain(on(device))), (stub.fake_launches(), stub.fake_overlapping())
+    session.run({"x": numbers(77)})
+    launched, overlapping = stub.fake_launches() - before[0], stub.fake_overlapping() - before[1]
+    assert launched > 0 and overlapping == (launched if overlaps else 0)
+
+
+def test_tensors_are_described_for_each_launch(library: str) -> None:
+    """What the stand-in gets of a map must fit the sizes and strides behind it, and the address in this launch."""
+    stub = ctypes.CDLL(library)
+    found = {}
+    for kernel in device_code(checked=False).kernels:
+        tensor = TensorBlock("d0", kernel.arguments[0][0], 0, (0, 3, 4), (12, 4, 1), (1, 2, 4))
+        image = images()[kernel.name]
+        data = image.data.replace(b"\0", b"t\0")
+        found[kernel.name] = replace(image, data=data, maps=(TensorMap(tensor, (1, 2, 4), 7, 3, 4),))
+    device = CudaDevice(Gpu(0, "Fake GPU", 90), found, fake_torch(stub, limit=100_000), CudaDriver(library))
+    session, x = session_of(plans.chain(on(device))), numbers(77)
+    for _ in range(3):
+        assert np.array_equal(session.run({"x": x})["y"], 3 * x)
+    odd = {n: replace(i, maps=(replace(i.maps[0], box=(1, 2, 512)),)) for n, i in found.items()}
+    device = CudaDevice(Gpu(0, "Fake GPU", 90), odd, fake_torch(stub, limit=100_000), CudaDriver(library))
+    with pytest.raises(fusible.DeviceError, match="refuses cuTensorMapEncodeTiled"):
+        session_of(plans.chain(on(device))).run({"x": x})
 
 
 def test_branches_state_and_poison(gpu: CudaDevice) -> None:
@@ -109,6 +140,8 @@ def test_tensors_go_in_and_out_without_copies(gpu: CudaDevice) -> None:
     session.bind(outputs={"y": out})
     for _ in range(3):
         assert session.run({"x": given})["y"] is out and np.array_equal(out.array, 3 * x)
+    default = gpu.torch.cuda.current_stream(0)
+    assert default.asked == 5 and default.waited == 3  # it was at work each second time
     unaligned = Tensor(x[1:33], gpu.torch.float32)
     assert np.array_equal(session_of(plans.chain(on(gpu))).run({"x": unaligned})["y"], 3 * x[1:33])
 

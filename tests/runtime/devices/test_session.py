@@ -69,7 +69,7 @@ def test_every_capture_is_logged() -> None:
     ]
 
 
-def test_addresses_that_keep_changing_are_not_all_captured() -> None:
+def test_arrays_that_keep_moving_are_copied_to_where_a_graph_is() -> None:
     program, device = counting_program()
     session, x = session_of(plans.chain(program)), numbers(64)
     kept = []
@@ -80,7 +80,13 @@ def test_addresses_that_keep_changing_are_not_all_captured() -> None:
             assert session.run({"x": x + k})["y"] is kept[-1]
         assert np.array_equal(np.from_dlpack(kept[-1]), 3 * (x + k))
         session._bound_outputs.clear()
-    assert len(session.captures) == device.counts["capture"] == 8
+    assert len(session.captures) == device.counts["capture"] == 9
+    device.counts.clear()
+    for k in range(3):
+        held = session.run_on_device({"x": kept[k]})["y"]
+        kept.append(held)
+        assert np.array_equal(np.from_dlpack(held), 3 * (3 * (x + k)))
+    assert device.counts["replay"] == 3 and not device.counts["capture"] and not device.counts["launch"]
 
 
 def test_a_host_step_between_kernels() -> None:
@@ -103,6 +109,19 @@ def test_views_stay_on_the_device() -> None:
     exe = plans.with_views(counting_program()[0])
     assert np.allclose(exe(x)[0], 2 * x.sum(1), rtol=1e-5, atol=1e-5)
     assert counted(exe, {"x": x}) == {"upload": 1, "replay": 1, "download": 1}
+
+
+def test_programs_share_sums_the_same_in_every_run() -> None:
+    """The memory they share grows with the sizes; graphs that know the smaller one still run."""
+    session = session_of(plans.shared_sums())
+    given = {rows: numbers(rows, 77, seed=rows) for rows in (3, 200, 1)}
+    first: dict[int, np.ndarray] = {}
+    for rows in (3, 200, 3, 1, 200, 3, 200, 1, 3, 1):
+        results = session.run({"x": given[rows]})
+        wanted = first.setdefault(rows, results["y"])
+        assert np.allclose(wanted, 2 * given[rows].sum(1), rtol=1e-5, atol=1e-5)
+        assert np.array_equal(results["y"], wanted) and np.array_equal(results["again"], wanted)
+    assert len(session.captures) == 3
 
 
 def test_values_stored_in_another_order() -> None:
