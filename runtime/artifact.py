@@ -43,6 +43,7 @@ MAGIC = b"FUSIBLE\n"
 VERSION = 4
 ALIGNMENT = 64
 _PREFIX = struct.Struct("<8sIQ")
+_NO_HASH = "0" * 64
 _NAMES = {dtype: name for name, dtype in DTYPES.items() if name}
 
 
@@ -169,22 +170,29 @@ def _report_json(report: Report) -> dict[str, Any]:
 
 
 def _write(path: Path, header: dict[str, Any], sections: list[dict[str, Any]], blobs: list[bytes | memoryview]) -> None:
+    """Write the file; sections are hashed meanwhile, and the header, whose length is known before, comes last."""
     import tempfile  # noqa: PLC0415 - loading does not need it
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - as above
 
     offset = 0
     for section, blob in zip(sections, blobs, strict=True):
-        section.update(offset=offset, nbytes=len(blob), sha256=hashlib.sha256(blob).hexdigest())
+        section.update(offset=offset, nbytes=len(blob), sha256=_NO_HASH)
         offset += -(-len(blob) // ALIGNMENT) * ALIGNMENT
-    body = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
-    start = -(-(_PREFIX.size + len(body)) // ALIGNMENT) * ALIGNMENT
+    length = len(_json_bytes(header))
+    start = -(-(_PREFIX.size + length) // ALIGNMENT) * ALIGNMENT
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write((_PREFIX.pack(MAGIC, VERSION, len(body)) + body).ljust(start, b"\0"))
+            with os.fdopen(descriptor, "wb") as file, ThreadPoolExecutor(1) as hasher:
+                digests = hasher.map(_digest, blobs)
+                file.write(b"\0" * start)
                 for blob in blobs:
                     file.write(blob)
                     file.write(b"\0" * (-len(blob) % ALIGNMENT))
+                for section, digest in zip(sections, digests, strict=True):
+                    section["sha256"] = digest
+                file.seek(0)
+                file.write(_PREFIX.pack(MAGIC, VERSION, length) + _json_bytes(header))
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
         except BaseException:
@@ -192,6 +200,10 @@ def _write(path: Path, header: dict[str, Any], sections: list[dict[str, Any]], b
             raise
     except OSError as error:
         raise ArtifactError(f"the artifact {str(path)!r} cannot be written: {error.strerror or error}") from error
+
+
+def _digest(blob: bytes | memoryview) -> str:
+    return hashlib.sha256(blob).hexdigest()
 
 
 def _name(dtype: np.dtype) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -113,6 +114,7 @@ class CudaDevice(Device):
         self._functions: dict[tuple[bytes, str], _Function] = {}
         self._process = os.getpid()
         self._context = driver.primary_context(gpu.index)
+        self._idle: list[int] = []  # streams that nobody has any more
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -140,6 +142,19 @@ class CudaDevice(Device):
     def stream(self) -> Stream:
         """See Device."""
         return CudaStream(self)
+
+    def take_stream(self, user: object) -> int:
+        """A stream that is the user's alone until the user is gone.
+
+        torch hands out 32 in turn, and a launch into one that another session captures would join its graph. Streams
+        are not destroyed: torch's allocator keeps memory by them.
+        """
+        try:
+            number = self._idle.pop()
+        except IndexError:
+            number = self.driver.make_stream()
+        weakref.finalize(user, self._idle.append, number)
+        return number
 
     def constant(self, array: np.ndarray, stream: Stream) -> Memory:
         """See Device."""
@@ -262,14 +277,14 @@ class _CudaEvent(Event):
 
 
 class CudaStream(Stream):
-    """A stream of torch's, which others do not wait for."""
+    """A stream of its own, which others do not wait for and which torch works in too."""
 
     def __init__(self, device: CudaDevice) -> None:
         """Make a stream on a GPU."""
         self.device, self.driver = device, device.driver
-        self.handle = device.torch.cuda.Stream(device.gpu.index)
+        self.number = device.take_stream(self)
+        self.handle = device.torch.cuda.ExternalStream(self.number, device=device.gpu.index)
         self._place = f"cuda:{device.gpu.index}"
-        self.number = int(self.handle.cuda_stream)
 
     def allocate(self, nbytes: int) -> Memory:
         """See Stream: torch's allocator reuses memory in the order of the stream that it was allocated for."""

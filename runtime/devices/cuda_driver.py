@@ -21,6 +21,7 @@ DRIVER_LIBRARY = "libcuda.so.1"
 _MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 _PROGRAMMATIC_STREAM_SERIALIZATION = 6  # CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
 _WITHOUT_ASKING = 48 * 1024  # bytes of dynamic shared memory that any kernel may have
+_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
 
 _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuInit": (c_uint,),
@@ -38,6 +39,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuMemcpyDtoHAsync_v2": (c_void_p, c_uint64, c_size_t, c_void_p),
     "cuMemcpyDtoDAsync_v2": (c_uint64, c_uint64, c_size_t, c_void_p),
     "cuMemsetD8Async": (c_uint64, c_ubyte, c_size_t, c_void_p),
+    "cuStreamCreate": (c_void_p, c_uint),
     "cuStreamSynchronize": (c_void_p,),
     "cuTensorMapEncodeTiled": (c_void_p, c_int, c_uint, *(c_void_p,) * 5, *(c_int,) * 4),
 }
@@ -175,6 +177,12 @@ class CudaDriver:
     def fill(self, target: int, byte: int, nbytes: int, stream: int) -> None:
         """Set bytes of device memory."""
         self._call("cuMemsetD8Async", target, byte, nbytes, stream)
+
+    def make_stream(self) -> int:
+        """A stream of the current context, which does not wait for the default one; it stays while the process runs."""
+        stream = c_void_p()
+        self._call("cuStreamCreate", ctypes.byref(stream), _NON_BLOCKING)
+        return stream.value or 0
 
     def synchronise(self, stream: int) -> None:
         """Wait for a stream; what went wrong in it shows here."""

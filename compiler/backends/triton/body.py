@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from fusible.compiler.backends.cpu.c_dims import coefficient
 from fusible.compiler.backends.cpu.nest import Access
 from fusible.compiler.backends.triton.combine import combine_function, combine_name
 from fusible.compiler.backends.triton.launch import AccessFact
@@ -13,7 +14,7 @@ from fusible.compiler.backends.triton.print_dim import MODULO, DimPrinter
 from fusible.compiler.backends.triton.print_expr import Code, carried, full, literal_text, print_expr, rounded
 from fusible.compiler.backends.triton.template_import import template_import
 from fusible.compiler.backends.triton.tile import ELEMENT_TYPES, Tile
-from fusible.compiler.ir.symbols import Dim, SymInt, bounds_of
+from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, bounds_of, product
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.index import Bound
 from fusible.compiler.region.region import Index, Load, Map, Test, operands_of
@@ -63,6 +64,7 @@ class Body:
         self.lines: list[str] = []
         self.indent = 1
         self.facts: list[AccessFact] = []
+        self.numbered: dict[str, tuple[tuple[int, ...], Dim]] = {}  # variable -> axes that it numbers, their number
         self.settled: dict[int, str] = {}  # a load's whole mask but for that of the depth, where it is known before it
         self.depth_mask = ""  # the name of the mask of the depth
         self.raw = False  # whether loads keep the type that memory has
@@ -76,21 +78,24 @@ class Body:
         """An integer expression."""
         return self.dims.text(self.tile.known(dim), self.names)
 
-    def axes(self, axes: Sequence[int], variable: str) -> None:
-        """The index along each axis of a point of all of them."""
+    def axes(self, axes: Sequence[int], variable: str, *, near: bool = False) -> None:
+        """The index along each axis of a point of all of them. near: accesses are where the variable has its value."""
         if len(axes) == 1:
             self.names[f"i{axes[0]}"] = variable
             return
         behind: Dim = 1
+        number: Dim = 0
         for axis in reversed(axes):
-            extent = self.tile.nest.extents[axis]
-            assert extent is not None
+            extent = self._extent(axis)
+            number = number + behind * SymInt.of(Symbol(f"i{axis}"))
             text = variable if behind == 1 else f"{variable} // {self.dim(behind)}"
             if axis != axes[0]:
                 text = f"{text} % {self.dim(extent)}"
             self.names[f"i{axis}"] = f"i{axis}"
             self.line(f"i{axis} = {text}")
             behind = behind * extent
+        if near and axes:
+            self.numbered[variable] = tuple(axes), self.tile.known(number)
 
     # Stages
 
@@ -207,8 +212,11 @@ class Body:
         axes = [a for group in (self.tile.rows[-1:], self.tile.columns[-1:]) for a in group if self._crosses(access, a)]
         steps = {a: self.tile.step(access, a) for a in axes}
         beside = next((a for a in axes if steps[a] == 1), None)
+        numbered = None if access.checked else self._numbered(self.tile.known(access.offset))
         adjacent: Dim | None = next(reversed(steps.values()), 0) if beside is None else 1
         extent = None if beside is None or conditions else self.tile.nest.extents[beside]
+        if numbered is not None and not conditions:
+            adjacent, extent = 1, product(self._extent(a) for a in self.numbered[numbered[0]][0])
         run = extent if isinstance(extent, int) else None
         folded = bool(self.tile.columns) and not any(self._crosses(access, a) for a in self.tile.columns)
         self.facts.append(AccessFact(name, dtype, stores, adjacent, bool(masks), run, folded))
@@ -249,6 +257,10 @@ class Body:
         known = self.tile.known(offset)
         if not isinstance(known, SymInt):
             return self.dim(offset)
+        numbered = self._numbered(known)
+        if numbered is not None:  # said so, neighbours are seen to lie side by side
+            variable, rest = numbered
+            return variable if rest == 0 else f"({variable} + {self._offset(rest)})"
         parts: dict[Spread, Dim] = {}
         for monomial, number in known.terms:
             term: Dim = SymInt(((monomial, number),)) if monomial else number
@@ -256,6 +268,19 @@ class Body:
             parts[spread] = parts.get(spread, 0) + term
         texts = [self.dim(parts[s]) for s in sorted(parts)]
         return f"({' + '.join(texts)})" if len(texts) > 1 else texts[0]
+
+    def _numbered(self, offset: Dim) -> tuple[str, Dim] | None:
+        """The variable that goes through memory as an offset does, point by point, and what else is in the offset."""
+        for variable, (axes, number) in self.numbered.items():
+            rest = offset - number
+            if all(coefficient(rest, axis) == 0 for axis in axes):
+                return variable, rest
+        return None
+
+    def _extent(self, axis: int) -> Dim:
+        extent = self.tile.nest.extents[axis]
+        assert extent is not None  # it is an axis that was not merged into another
+        return extent
 
     def conditions(self, bounds: Sequence[Bound]) -> list[str] | None:
         """The conditions that do not hold for certain; None if one never holds."""

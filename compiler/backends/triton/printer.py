@@ -183,7 +183,7 @@ class _Printer:
         self.body.line(f"r = ({points})[:, None]" if self.tile.blocks else f"r = {points}")
         if self.body.masks[0]:
             self.body.line(f"in_rows = r < {self.body.dim(self.tile.row_points)}")
-        self.body.axes(self.tile.rows, "r")
+        self.body.axes(self.tile.rows, "r", near=True)
 
     def _program(self) -> str:
         return "tl.program_id(0).to(tl.int64)" if self.tile.wide else "tl.program_id(0)"
@@ -193,7 +193,7 @@ class _Printer:
         self.body.line(f"c = {text}")
         if self.body.masks[1]:
             self.body.line(f"in_columns = c < {self.body.dim(self.tile.column_points)}")
-        self.body.axes(self.tile.columns, "c")
+        self.body.axes(self.tile.columns, "c", near=True)
 
     # One pass
 

@@ -156,4 +156,10 @@ EXPORT int cuMemsetD8Async(uint64_t target, unsigned char byte, size_t bytes, in
     if (context == NULL || stream <= 0) return INVALID_CONTEXT;
     return memset((void *)target, byte, bytes), OK;
 }
+EXPORT int cuStreamCreate(intptr_t *stream, unsigned flags) {
+    static intptr_t made;
+    if (context == NULL || flags != 1) return INVALID_CONTEXT;
+    *stream = __atomic_add_fetch(&made, 1, __ATOMIC_SEQ_CST);
+    return OK;
+}
 EXPORT int cuStreamSynchronize(intptr_t stream) { return context && stream > 0 ? OK : INVALID_CONTEXT; }

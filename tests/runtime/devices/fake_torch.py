@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -91,13 +90,12 @@ class _Current(threading.local):
 
 def fake_torch(driver: ctypes.CDLL, capability: tuple[int, int] = (9, 0), limit: int = 1 << 30) -> Any:
     """The module, for one GPU that allocates no more than `limit` bytes at once."""
-    numbers = itertools.count(1)
     current = _Current()
 
     class Stream:
-        def __init__(self, index: int) -> None:
-            assert index == 0
-            self.cuda_stream = next(numbers)
+        def __init__(self, number: int, device: int) -> None:
+            assert device == 0 and number > 0
+            self.cuda_stream = number
 
         def wait_stream(self, other: object) -> None:
             assert other is default
@@ -159,7 +157,7 @@ def fake_torch(driver: ctypes.CDLL, capability: tuple[int, int] = (9, 0), limit:
 
     cuda = SimpleNamespace(
         is_available=lambda: True, current_device=lambda: 0, get_device_capability=lambda index: capability,
-        get_device_name=lambda index: "Fake GPU", mem_get_info=lambda index: (limit, 2 * limit), Stream=Stream,
+        get_device_name=lambda index: "Fake GPU", mem_get_info=lambda index: (limit, 2 * limit), ExternalStream=Stream,
         stream=stream, current_stream=lambda index: default, Event=Event, CUDAGraph=CUDAGraph,
         OutOfMemoryError=OutOfMemoryError, _sleep=sleep,
     )  # fmt: skip

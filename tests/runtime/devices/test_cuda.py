@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import sys
 import threading
@@ -17,7 +18,7 @@ import fusible
 from fusible.compiler.backends.triton.kernel import TILE_HEADER
 from fusible.runtime.devices import cuda
 from fusible.runtime.devices.code import DeviceImage, DeviceKernel, TensorBlock, TensorMap
-from fusible.runtime.devices.cuda import CudaDevice, Gpu, find_gpu
+from fusible.runtime.devices.cuda import CudaDevice, CudaStream, Gpu, find_gpu
 from fusible.runtime.devices.cuda_driver import CudaDriver
 from fusible.runtime.devices.device import Span
 from fusible.runtime.devices.program import DeviceProgram, open_device_program
@@ -173,6 +174,17 @@ def test_another_context_is_given_back(gpu: CudaDevice) -> None:
         assert gpu.driver.current_context() == 0x5500
     finally:
         gpu.driver.set_context(0)
+
+
+def test_streams_are_shared_only_one_after_the_other(gpu: CudaDevice) -> None:
+    with gpu.active():
+        streams = [gpu.stream() for _ in range(40)]  # torch's own pool has 32
+        numbers_of = [s.number for s in streams if isinstance(s, CudaStream)]
+        assert len(set(numbers_of)) == 40
+        del streams
+        gc.collect()
+        again = gpu.stream()
+        assert isinstance(again, CudaStream) and again.number in numbers_of
 
 
 def test_errors(gpu: CudaDevice, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
