@@ -27,6 +27,7 @@ from fusible.passes.recompose import recompose
 from fusible.passes.shape_convolutions import shape_convolutions
 from fusible.passes.simplify_shapes import SimplifyShapes
 from fusible.passes.split_slices import SplitSlices
+from fusible.passes.widen_pixels import widen_pixels
 
 __all__ = ["pipeline"]
 
@@ -80,4 +81,4 @@ def _fusing(target: str) -> list[Pass]:
     # that read each element over and over. Steps for bands of rows, blocks and short lines are for CPUs alone.
     # Precision comes behind what makes new weights, before what groups nodes.
     forms: list[Pass] = [ExpandResults(), shape_convolutions(short_lines=False), MergeSiblings(), SplitSlices()]
-    return [*forms, ConvertPrecision(), DeadCode(), *groups]
+    return [*forms, ConvertPrecision(), widen_pixels, DeadCode(), *groups]
