@@ -1,13 +1,13 @@
 """What fusion leaves to do: kernels and bytes of one inference, beside other compilers and beside a lower bound.
 
-    python -m fusible.benchmarks.fusion_counts [MODEL...] [--target cpu] [--inductor] [--csv FILE]
+    python -m fusible.benchmarks.fusion_counts [MODEL...] [--target cpu] [--inductor] [--most RATIO] [--csv FILE]
 
 Models are names of the zoo; without any, the architectures. `kernels` are steps that compute (host calls included),
 `onnxruntime` the nodes of its optimised graph, those that only rename a tensor left out as they are of ours;
 `inductor` (with --inductor; needs torch and exports the model's PyTorch source) what torch compiles it to on the CPU:
 generated kernels and calls of libraries. Bytes: what our steps read and write, over what no fusion can avoid as long
 as every contraction is a kernel: its operands and results once, everything else free. Exits 1 if a model has more
-kernels than a peer.
+kernels than a peer, or moves more than RATIO times the bound.
 """
 
 from __future__ import annotations
@@ -52,6 +52,11 @@ class Fused:
     bound: float
 
     @property
+    def ratio(self) -> float:
+        """Bytes moved over the bound; NaN if either is not known."""
+        return self.moved / self.bound if self.bound else float("nan")
+
+    @property
     def fewest(self) -> bool:
         """True if no peer has fewer kernels, or as many."""
         return self.kernels < self.onnxruntime and (self.inductor is None or self.kernels < sum(self.inductor))
@@ -62,6 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", metavar="MODEL")
     parser.add_argument("--target", default="cpu")
+    parser.add_argument("--most", type=float, default=float("inf"), metavar="RATIO", help="of bytes moved to the bound")
     parser.add_argument("--inductor", action="store_true")
     parser.add_argument("--csv", type=Path)
     options = parser.parse_args(arguments)
@@ -72,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(_line(rows[-1]), flush=True)
     if options.csv is not None:
         _write(options.csv, rows)
-    return 0 if all(row.fewest for row in rows) else 1
+    return 0 if all(row.fewest and not row.ratio > options.most for row in rows) else 1
 
 
 def fused(model: Obtained, target: str = "cpu", *, inductor: bool = False) -> Fused:
@@ -121,7 +127,7 @@ def _line(row: Fused) -> str:
     inductor = "-" if row.inductor is None else "+".join(map(str, row.inductor))
     return (
         f"{row.model:20s} {row.kernels:8d} {row.onnxruntime:5d} {inductor:>9s} {row.moved / 1e6:9.2f} "
-        f"{row.bound / 1e6:7.2f} {row.moved / row.bound if row.bound else float('nan'):6.2f}"
+        f"{row.bound / 1e6:7.2f} {row.ratio:6.2f}"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -11,6 +12,8 @@ import onnx
 
 from fusible.compiler.backends.numpy import NumpyBackend
 from fusible.compiler.backends.triton.backend import TritonBackend
+from fusible.compiler.backends.triton.dequantised import multiplies_floats8
+from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.tuned import Tuning
 from fusible.compiler.frontend.convert import import_model
 from fusible.compiler.frontend.load import load_model
@@ -94,13 +97,19 @@ def compile_with(
 def _backend(target: str, options: Options) -> NumpyBackend:
     gpu = triton_gpu(target)
     if gpu is not None:
-        return TritonBackend(target, gpu, options.products, _tuning(target, options))
+        return TritonBackend(target, _common(gpu, options), options.products, _tuning(target, options))
     if target == "cpu":
         from fusible.compiler.backends.cpu.backend import CpuBackend  # noqa: PLC0415 - large, and only for this target
 
         exact = options.exactness is Exactness.EXACT
         return CpuBackend(options.threads, exact=exact, bf16=options.precision == "bf16")
     return NumpyBackend()
+
+
+def _common(gpu: GpuTarget, options: Options) -> GpuTarget:
+    """The GPU that kernels are printed for: without units for 8-bit floats, if a target in `Options.also` has none."""
+    others = [triton_gpu(other) for other in options.also]
+    return replace(gpu, fp8=None) if any(o is not None and not multiplies_floats8(o) for o in others) else gpu
 
 
 def _tuning(target: str, options: Options) -> Tuning | None:

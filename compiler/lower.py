@@ -47,6 +47,9 @@ from fusible.version import __version__
 __all__ = ["lower", "plan_graph", "steps_of_nodes", "sub_plans"]
 
 
+_DONE = frozenset({str(Kind.FUSED), str(Kind.FIRED)})
+
+
 def lower(
     graph: Graph, backend: NumpyBackend, options: Options, outcome: Outcome, notes: Sequence[str] = ()
 ) -> Executable:
@@ -69,7 +72,8 @@ def lower(
         program=_program(backend, options),
         device=_device(backend, options) if isinstance(backend, TritonBackend) else None,
     )
-    report = _report(executable, graph, planned, outcome, [*notes, *_failing_branches(graph)], backend)
+    notes = [*notes, *_failing_branches(graph), *_needs_torch(executable)]
+    report = _report(executable, graph, planned, outcome, notes, backend)
     if isinstance(backend, TritonBackend) and backend.target != TRITON_CPU:
         report = replace(report, gpu=_gpu_report(graph, planned, backend, options, report))
     object.__setattr__(executable, "made_report", report)
@@ -165,6 +169,13 @@ def _failing_branches(graph: Graph) -> list[str]:
     ]
 
 
+def _needs_torch(executable: Executable) -> list[str]:
+    """What whoever runs the executable must know of libraries."""
+    code = None if executable.device is None else executable.device.code
+    count = 0 if code is None else sum(kernel.product is not None for kernel in code.kernels)
+    return [f"torch must be installed where it runs: {count} of its kernels are products by torch"] if count else []
+
+
 def _spec(graph: Graph, value: Value, name: str) -> TensorSpec:
     type_ = value.type
     match type_:
@@ -200,8 +211,8 @@ def _report(
     constants = sum(int(c.nbytes) for c in planned.constants if c.dtype != object)
     joins = [e.to_json() for e in backend.entries]
     return Report(
-        fusions=(*outcome.fusions, *(e for e in joins if e["kind"] == str(Kind.FUSED))),
-        refusals=(*outcome.refusals, *(e for e in joins if e["kind"] != str(Kind.FUSED))),
+        fusions=(*outcome.fusions, *(e for e in joins if e["kind"] in _DONE)),
+        refusals=(*outcome.refusals, *(e for e in joins if e["kind"] not in _DONE)),
         kernels=kernels,
         memory=_memory(executable, constants),
         cost={"kernels": len(kernels), "constants": len(planned.constants), **_cost_facts(total)},

@@ -7,6 +7,7 @@ from fusible.compiler.targets import resolve_target
 from fusible.passes.base import Pass, Phase
 from fusible.passes.cancel_movements import cancel_casts, cancel_transposes, merge_reshapes
 from fusible.passes.canonicalise import canonicalise
+from fusible.passes.centre_zero_points import centre_zero_points
 from fusible.passes.common_subexpressions import CommonSubexpressions
 from fusible.passes.convert_precision import ConvertPrecision
 from fusible.passes.copy_images import CopyImages
@@ -23,6 +24,7 @@ from fusible.passes.inline_constant_if import InlineConstantIf
 from fusible.passes.inline_guarded_if import InlineGuardedIf
 from fusible.passes.manager import Pipeline
 from fusible.passes.merge_siblings import MergeSiblings
+from fusible.passes.range_by_rows import RangeByRows
 from fusible.passes.recompose import recompose
 from fusible.passes.shape_convolutions import shape_convolutions
 from fusible.passes.simplify_shapes import SimplifyShapes
@@ -80,5 +82,7 @@ def _fusing(target: str) -> list[Pass]:
     # Triton kernels. What is transposed or has one output channel becomes a product for them too: others would be sums
     # that read each element over and over. Steps for bands of rows, blocks and short lines are for CPUs alone.
     # Precision comes behind what makes new weights, before what groups nodes.
-    forms: list[Pass] = [ExpandResults(), shape_convolutions(short_lines=False), MergeSiblings(), SplitSlices()]
-    return [*forms, ConvertPrecision(), widen_pixels, DeadCode(), *groups]
+    forms: list[Pass] = [RangeByRows(), ExpandResults(), centre_zero_points, FoldConstants()]
+    forms += [shape_convolutions(short_lines=False), MergeSiblings(), SplitSlices()]
+    # Weights stayed packed for kernels that unpack them; what found no such kernel is folded then.
+    return [*forms, ConvertPrecision(), widen_pixels, DeadCode(), *groups, FoldConstants(grouped=True), DeadCode()]

@@ -22,6 +22,7 @@ from fusible.passes.exactness import Exactness
 from fusible.passes.instruments import Instrument, Timing, Verify
 from fusible.passes.ledger import Kind, Ledger
 from fusible.passes.manager import Pipeline
+from fusible.passes.packed_weights import READS_PACKED
 
 __all__ = ["compare_rewrite", "run_passes"]
 
@@ -63,11 +64,12 @@ def run_passes(
     return _outcome(context.ledger, timing)
 
 
-def _printable(target: str, options: Options) -> dict[str, Refusals]:
-    """What kernels of a target can be printed for, if passes shall ask."""
+def _printable(target: str, options: Options) -> dict[str, object]:
+    """What kernels of a target can be printed for, if passes shall ask, and whether they unpack what they read."""
     gpu = triton_gpu(target)
     if gpu is not None:
-        return {"printable": Refusals(partial(triton_refusal, target=gpu, precision=options.products))}
+        printable = Refusals(partial(triton_refusal, target=gpu, precision=options.products))
+        return {"printable": printable, READS_PACKED: True, "own_kernels": frozenset({"dynamic_quantize_linear"})}
     return {"printable": Refusals(native_refusal)} if target == "cpu" else {}
 
 

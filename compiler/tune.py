@@ -68,15 +68,17 @@ def tune(
     options: Options | None = None,
     budget: float = 120.0,
     again: bool = False,
+    warm: bool = False,
     progress: Progress | None = None,
 ) -> TuneReport:
     """Time candidates of a model's Triton kernels here, and write a lockfile.
 
     target: `triton-cpu`, or `cuda:sm_NUMBER` of this machine's GPU. lockfile: it is extended if it is there, and
     written after each kernel, so that what was measured stays if tuning is interrupted. budget: seconds, builds
-    included; the model's graph is made before. again: time kernels too that the lockfile has measurements of. Symbols
-    of shapes count as their upper bound, or their least where there is none. Raises UsageError, DeviceError, and for
-    the model what `compile` raises.
+    included; the model's graph is made before. again: time kernels too that the lockfile has measurements of. warm:
+    operands stay in the device's cache between launches, as those of small models do. Symbols of shapes count as their
+    upper bound, or their least where there is none. Raises UsageError, DeviceError, and for the model what `compile`
+    raises.
     """
     gpu = triton_gpu(target)
     if gpu is None:
@@ -95,7 +97,7 @@ def tune(
     outcomes: list[Outcome] = []
     done = 0.0
     cache_dir = default_cache_dir(os.environ) if settings.cache_dir is None else Path(settings.cache_dir)
-    with workbench(target, gpu, cache_dir) as bench:
+    with workbench(target, gpu, cache_dir, warm=warm) as bench:
         for outcome in tune_tasks(wanted, bench, budget):
             outcomes.append(outcome)
             if outcome.choice is not None:

@@ -103,10 +103,10 @@ class KernelBuildError(FusibleError):
 
 
 class SignatureError(FusibleError):
-    """An input does not fit the signature. Attributes: name, expected, got."""
+    """An input, or a bound output, does not fit the signature. Attributes: name, expected, got."""
 
-    def __init__(self, name: str, expected: str, got: str) -> None:
-        super().__init__(f"input {name!r}: expected {expected}, got {got}")
+    def __init__(self, name: str, expected: str, got: str, kind: str = "input") -> None:
+        super().__init__(f"{kind} {name!r}: expected {expected}, got {got}")
         self.name, self.expected, self.got = name, expected, got
 
 

@@ -1,7 +1,8 @@
 """Write ops with several results as the simpler ops of their definition:  y, scale = f(x)  ->  the nodes of f.
 
 A region stores results of one shape; of an op whose results differ in shape, such as a quantisation and its scale, each
-must follow from nodes of its own. Only definitions without loops are expanded.
+must follow from nodes of its own. Only definitions without loops are expanded, and no op that the target has a kernel
+for (`context.target["own_kernels"]`).
 """
 
 from __future__ import annotations
@@ -29,7 +30,11 @@ class ExpandResults(GraphPass):
     def run_one(self, graph: Graph, context: PassContext) -> int:
         """Expand every such node."""
         done = 0
+        own = context.target.get("own_kernels")
+        own = own if isinstance(own, frozenset) else frozenset()
         for node in list(graph):
+            if node.op.name in own:
+                continue
             inner = _expansion(node)
             if inner is None or not context.take():
                 continue

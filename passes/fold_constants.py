@@ -1,7 +1,8 @@
 """Compute now what does not depend on inputs:  f(constants)  ->  constant.
 
 Computed with the NumPy meaning of the op. A result larger than `fold_bytes` is left alone unless it is no larger than
-its operands, and the ledger says so loudly. Ops of chance, control flow and strings of other domains are not folded.
+its operands, and the ledger says so loudly. Weights that kernels unpack themselves stay packed until groups are made.
+Ops of chance, control flow and strings of other domains are not folded.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from fusible.compiler.ir.types import TensorType
 from fusible.errors import FusibleError
 from fusible.passes.base import PassContext
 from fusible.passes.ledger import Cost, Entry, Kind
+from fusible.passes.packed_weights import READS_PACKED, packed_saving
 from fusible.passes.refinement import is_used, type_change
 from fusible.passes.refining_pass import RefiningPass
 
@@ -27,13 +29,19 @@ class FoldConstants(RefiningPass):
 
     name = "fold-constants"
 
+    def __init__(self, *, grouped: bool = False) -> None:
+        """Fold everything; but as long as groups are not made (`grouped`), kernels may be wanted for packed weights."""
+        self._grouped = grouped
+
     def run_one(self, graph: Graph, context: PassContext) -> int:
         """Fold in graph order, so that a result feeds the next node."""
         folded = 0
+        if self._grouped and graph.name in ("fused", "copy"):
+            return 0
         for node in graph:
             if not _is_constant(node) or not any(is_used(graph, v) for v in node.outputs):
                 continue
-            if self._too_large(node, context):
+            if self._stays_packed(node, context) or self._too_large(node, context):
                 continue
             context.check_deadline(f"pass {self.name!r}")
             results = self._compute(node, context)
@@ -41,6 +49,22 @@ class FoldConstants(RefiningPass):
                 context.take()
                 folded += 1
         return folded
+
+    def _stays_packed(self, node: Node, context: PassContext) -> bool:
+        """True, and a line, if kernels read fewer bytes by dequantising the node's operand themselves."""
+        if self._grouped or not context.target.get(READS_PACKED):
+            return False
+        saved = packed_saving(node)
+        if saved is None:
+            return False
+        size, packed = saved
+        reason = f"kernels read {packed} bytes of packed weights in place of {size} dequantised ones"
+        culprits = tuple(v.name for v in node.outputs)
+        entry = Entry(
+            Kind.DECLINED, self.name, "packed-weights", node.origin, reason, culprits, saved=Cost(size - packed)
+        )
+        context.ledger.add(entry)
+        return True
 
     def _too_large(self, node: Node, context: PassContext) -> bool:
         """True, and a loud line, if a result would be larger than the budget and than what it replaces."""

@@ -3,14 +3,14 @@
 Nodes are taken in order; each draws in the groups of its operands where that is legal, computes nothing twice, and
 gives a region that the target can print. A group has one result, and whatever it draws in had no other reader, so the
 partition stays without cycles. Views (reshape, transpose, slice...) may have several readers: each gets its own copy,
-for a view costs nothing once it is an index map.
+for a view costs nothing once it is an index map. So may dequantisations, where kernels unpack what they read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from fusible.compiler.ir.definition import Composite, Contraction, Opaque, Reduce, View
+from fusible.compiler.ir.definition import Composite, Contraction, Elementwise, Opaque, Reduce, View
 from fusible.compiler.ir.facts import replacement_kernel
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.symbol_values import symbols_of
@@ -20,6 +20,7 @@ from fusible.passes.base import GraphPass, PassContext
 from fusible.passes.exactness import Exactness
 from fusible.passes.fusion import copy_node, graphs_outside_groups, is_scale, literal_bytes
 from fusible.passes.ledger import Cost, Entry, Kind
+from fusible.passes.packed_weights import READS_PACKED
 
 __all__ = ["FuseRegions", "Printable", "ungroup"]
 
@@ -27,6 +28,8 @@ Printable = Callable[[Sequence[Node], Sequence[Value]], "str | None"]
 """(nodes, outputs) -> why no kernel can be printed for them, or None."""
 
 _LARGEST = 48  # nodes of a group
+_INTEGER_PRODUCTS = frozenset({"matmul_integer", "conv_integer", "qlinear_matmul", "qlinear_conv"})
+_LITTLE = 6  # nodes that are computed again rather than launched, if they make a number or a line of them
 
 
 class FuseRegions(GraphPass):
@@ -60,6 +63,7 @@ class _Search:
         self.order = {node: n for n, node in enumerate(graph)}
         self.group: dict[Node, list[Node]] = {}
         self.target = str(context.target.get("name", ""))
+        self.packed = bool(context.target.get(READS_PACKED))
         self.results = set(graph.outputs)
         self.views: dict[Node, bool] = {}  # nodes stay as they are until all groups are found
 
@@ -70,7 +74,7 @@ class _Search:
             if _candidate(node) and replacement_kernel(node, self.target) is None:
                 self.group[node] = self._grown(node)
         found = {id(g): g for g in self.group.values()}
-        absorbed = {id(n) for g in found.values() for n in g[:-1] if not self._is_view(n) or self._all_inside(n)}
+        absorbed = {id(n) for g in found.values() for n in g[:-1] if not self._is_free(n) or self._all_inside(n)}
         return [g for g in found.values() if id(g[-1]) not in absorbed]
 
     def _is_view(self, node: Node) -> bool:
@@ -140,7 +144,7 @@ class _Search:
     def _claim(self, members: list[Node]) -> None:
         """Make members one group; views that stand for themselves may be in others as well."""
         for node in members:
-            if node in self.group and not all(self._is_view(n) for n in self.group[node]):
+            if node in self.group and not all(self._is_free(n) for n in self.group[node]):
                 self.group[node] = members
 
     def _only_reader(self, value: Value | None, *readers: Node) -> list[Node] | None:
@@ -172,23 +176,62 @@ class _Search:
 
     def _refusal(self, value: Value, node: Node, drawn: Sequence[Node], members: Sequence[Node]) -> str | None:
         """Why the producer's group stays outside, or None."""
-        views = all(self._is_view(n) for n in drawn)
+        views = all(self._is_free(n) for n in drawn)
         if value in self.results and not views:
             return "the value is an output of the model"
+        if self.packed and not views and _reads_quantised(node, value):
+            return "a product reads it as it is stored, quantised"
         readers = [user for user in value.users if user is not node and user not in members]
         if readers and not views:
             return f"the value has {len(readers) + 1} readers"
-        if readers and any(len(n.inputs) > 1 for n in drawn):
+        if readers and any(len(n.inputs) > 1 and _is_view(n) for n in drawn):
             return f"it is joined from several values, and each of its {len(readers) + 1} readers would do so again"
         if drawn[-1] is not value.producer:
             return "the producer is inside another group"
         if len(drawn) + len(members) > _LARGEST:
             return f"the group would have more than {_LARGEST} nodes"
-        return None if views else _repetition(value, node, drawn)
+        if views or (self.packed and _is_little(value, node, drawn)):
+            return None
+        return _repetition(value, node, drawn)
+
+    def _is_free(self, node: Node) -> bool:
+        """True for what costs a reader nothing: a view, and where kernels unpack what they read, a dequantisation.
+
+        What is stored has a fraction of the bytes that its numbers would have.
+        """
+        return self._is_view(node) or (self.packed and node.op.name == "dequantize_linear")
+
+
+def _products_read(value: Value) -> bool:
+    """True if a product reads a value, perhaps through views."""
+    return any(
+        isinstance(user.op.definition(user), Contraction) or (_is_view(user) and any(map(_products_read, user.outputs)))
+        for user in value.users
+    )
+
+
+def _reads_quantised(node: Node, value: Value) -> bool:
+    """True for a product of a quantised value, and for a dequantisation whose result products read."""
+    if node.op.name == "dequantize_linear":
+        return _products_read(node.output)
+    made = value.producer is not None and value.producer.op.name == "quantize_linear"
+    return made and isinstance(node.op.definition(node), Contraction | Composite) and node.op.name in _INTEGER_PRODUCTS
 
 
 def _has_product(nodes: Sequence[Node]) -> bool:
     return any(isinstance(node.op.definition(node), Contraction) for node in nodes)
+
+
+def _is_little(value: Value, node: Node, drawn: Sequence[Node]) -> bool:
+    """True for one number, or one for each column, made element by element: a tile computes it once, beside its own.
+
+    Products have it computed for each of their programs, so it must not be their operand.
+    """
+    definition = node.op.definition(node)
+    if len(drawn) > _LITTLE or not all(_is_view(n) or isinstance(n.op.definition(n), Elementwise) for n in drawn):
+        return False
+    assert isinstance(value.type, TensorType) and value.type.shape is not None
+    return isinstance(definition, Elementwise) and all(d == 1 for d in value.type.shape[:-1])
 
 
 def _repetition(value: Value, node: Node, drawn: Sequence[Node]) -> str | None:
@@ -204,6 +247,8 @@ def _repetition(value: Value, node: Node, drawn: Sequence[Node]) -> str | None:
         case Reduce(index=index):
             if index.bounds or any(len(_axes(c)) > 1 for c in index.components):
                 return "windows overlap: an element would be computed several times"
+        case View() if _is_shuffled(node):
+            return None  # each element of its operands is in the result once
         case View():
             if any(m.indirect for m in definition.maps):
                 return "elements are read where data say, perhaps several times"
@@ -212,6 +257,13 @@ def _repetition(value: Value, node: Node, drawn: Sequence[Node]) -> str | None:
     if not isinstance(definition, (Reduce, Composite)) and not reduces and _larger(sizes[1], sizes[0]):
         return "it is broadcast: each element would be computed many times"
     return None
+
+
+def _is_shuffled(join: Node) -> bool:
+    """True for a concatenation that is only read in another order: its operands cannot be stored side by side."""
+    readers = join.output.users
+    views = [n for reader in readers[:1] for n in (reader, *(u for o in reader.outputs for u in o.users))]
+    return join.op.name == "concat" and len(readers) == 1 and [n.op.name for n in views] == ["reshape", "transpose"]
 
 
 def _slides(node: Node, contraction: Contraction) -> bool:

@@ -19,6 +19,7 @@ from fusible.passes.base import GraphPass, PassContext
 from fusible.passes.exactness import Exactness
 from fusible.passes.fusion import graphs_outside_groups, is_scale
 from fusible.passes.ledger import Cost, Entry, Kind
+from fusible.passes.packed_weights import PackedMatrix, joined, packed_matrix
 
 __all__ = ["MergeSiblings"]
 
@@ -29,8 +30,18 @@ class _Linear:
 
     product: Node
     last: Node
-    weight: np.ndarray
+    weight: np.ndarray | PackedMatrix
     bias: np.ndarray | None
+
+    @property
+    def columns(self) -> int:
+        """N."""
+        return int((self.weight.codes if isinstance(self.weight, PackedMatrix) else self.weight).shape[1])
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What products have alike that can be one: how their weights are stored."""
+        return self.weight.kind if isinstance(self.weight, PackedMatrix) else ()
 
 
 class MergeSiblings(GraphPass):
@@ -45,13 +56,13 @@ class MergeSiblings(GraphPass):
 
     def run_one(self, graph: Graph, context: PassContext) -> int:
         """Merge the products of each operand."""
-        found: dict[Value, list[_Linear]] = {}
+        found: dict[tuple[Value, tuple[object, ...]], list[_Linear]] = {}
         for node in graph:
             linear = _linear(node)
             if linear is not None and node.inputs[0] is not None:
-                found.setdefault(node.inputs[0], []).append(linear)
+                found.setdefault((node.inputs[0], linear.kind), []).append(linear)
         done = 0
-        for operand, linears in found.items():
+        for (operand, _), linears in found.items():
             merged = [linear for linear in linears if _feeds_attention(linear.last.output, graph)]
             if len(linears) > 1 and len(merged) < len(linears):
                 self._refuse(context, [linear for linear in linears if linear not in merged])
@@ -68,11 +79,10 @@ class MergeSiblings(GraphPass):
     def _merge(self, graph: Graph, operand: Value, linears: Sequence[_Linear], context: PassContext) -> None:
         origin = tuple(dict.fromkeys(o for linear in linears for o in (*linear.product.origin, *linear.last.origin)))
         with graph.inserting_before(linears[0].product, origin):
-            weight = graph.constant(np.concatenate([linear.weight for linear in linears], axis=1))
-            whole = graph.add("matmul", operand, weight)
+            whole = graph.add("matmul", operand, _side_by_side(graph, [linear.weight for linear in linears]))
             if any(linear.bias is not None for linear in linears):
                 whole = graph.add("add", whole, graph.constant(np.concatenate([_bias(linear) for linear in linears])))
-            pieces = _pieces(graph, whole, [linear.weight.shape[1] for linear in linears])
+            pieces = _pieces(graph, whole, [linear.columns for linear in linears])
         for linear, piece in zip(linears, pieces, strict=True):
             graph.replace(linear.last, piece)
             if linear.product is not linear.last:
@@ -82,8 +92,16 @@ class MergeSiblings(GraphPass):
         context.ledger.add(Entry(Kind.FUSED, self.name, "", origin, reason, saved=saved))
 
 
+def _side_by_side(graph: Graph, weights: Sequence[np.ndarray | PackedMatrix]) -> Value:
+    """One weight of several, all packed or none."""
+    packed = [w for w in weights if isinstance(w, PackedMatrix)]
+    if packed:
+        return joined(graph, packed)
+    return graph.constant(np.concatenate([w for w in weights if not isinstance(w, PackedMatrix)], axis=1))
+
+
 def _bias(linear: _Linear) -> np.ndarray:
-    return np.zeros(linear.weight.shape[1], np.float32) if linear.bias is None else linear.bias
+    return np.zeros(linear.columns, np.float32) if linear.bias is None else linear.bias
 
 
 def _pieces(graph: Graph, whole: Value, sizes: Sequence[int]) -> list[Value]:
@@ -97,22 +115,23 @@ def _pieces(graph: Graph, whole: Value, sizes: Sequence[int]) -> list[Value]:
 
 def _linear(node: Node) -> _Linear | None:
     """The product with constants that a node begins, in f32, or None."""
-    if node.op.name not in ("matmul", "gemm") or node.inputs[1] is None or node.inputs[1].constant is None:
+    if node.op.name not in ("matmul", "gemm") or node.inputs[1] is None:
         return None
-    type_, weight = node.output.type, node.inputs[1].constant
-    if not isinstance(type_, TensorType) or type_.dtype is not DType.F32 or len(weight.shape) != 2:
+    type_, known = node.output.type, node.inputs[1].constant
+    if not isinstance(type_, TensorType) or type_.dtype is not DType.F32 or type_.shape is None or len(type_.shape) < 2:
         return None
-    if type_.shape is None or len(type_.shape) < 2:
+    weight = packed_matrix(node.inputs[1]) if known is None else known.array if len(known.shape) == 2 else None
+    if weight is None:
         return None
     if node.op.name == "gemm":
-        return _gemm(node, weight.array)
-    users = node.output.users
+        return None if isinstance(weight, PackedMatrix) else _gemm(node, weight)
+    users, plain = node.output.users, _Linear(node, node, weight, None)
     if len(node.output.uses) == 1 and users[0].op.name == "add" and users[0].graph is node.graph:
         others = [v for v in users[0].inputs if v is not node.output]
-        bias = _row(others[0] if others else None, weight.shape[1])
+        bias = _row(others[0] if others else None, plain.columns)
         if bias is not None:
-            return _Linear(node, users[0], weight.array, bias)
-    return _Linear(node, node, weight.array, None)
+            return _Linear(node, users[0], weight, bias)
+    return plain
 
 
 def _gemm(node: Node, weight: np.ndarray) -> _Linear | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["ALIGNMENT", "Placement", "aligned_bytes", "least_peak", "overlaps", "place"]
+__all__ = ["ALIGNMENT", "Placement", "aligned_bytes", "are_apart", "least_peak", "overlaps", "place"]
 
 ALIGNMENT = 64
 _MOST_BY_WEIGHT = 2000  # buffers; above, it takes seconds
@@ -137,3 +137,15 @@ def overlaps(
             if alive and shared and sizes[a] and sizes[b]:
                 found.append((b, a))
     return found
+
+
+def are_apart(read: Sequence[tuple[int, int]], written: Sequence[tuple[int, int]]) -> bool:
+    """True if no range that is written overlaps another one. Ranges: [first, last); empty ones overlap nothing."""
+    ranges = sorted([*((*r, False) for r in read if r[0] < r[1]), *((*w, True) for w in written if w[0] < w[1])])
+    reach, written_reach = 0, 0
+    for first, last, writes in ranges:
+        if first < (reach if writes else written_reach):
+            return False
+        reach = max(reach, last)
+        written_reach = max(written_reach, last) if writes else written_reach
+    return True

@@ -16,7 +16,7 @@ import numpy as np
 
 from fusible.errors import ExecutionError, FusibleError, LimitExceeded, SignatureError
 from fusible.runtime.dims import evaluate_dim, single_symbol
-from fusible.runtime.memory import Placement, place
+from fusible.runtime.memory import Placement, are_apart, place
 from fusible.runtime.plan import Call, If, Launch, Loop, Plan, PlanValue, Step
 from fusible.runtime.profile import Observer, profile_steps
 from fusible.runtime.signature import DTYPES, TensorSpec, bind_dims, check_input
@@ -127,7 +127,7 @@ class PlanSession(ABC, Generic[FrameT, LayoutT, SegmentT]):
             self._bound_inputs[name] = self._checked_input(specs_in[name], value)
         for name, array in (outputs or {}).items():
             if name not in specs_out:
-                raise SignatureError(name, f"one of the outputs {', '.join(specs_out)}", "an unknown name")
+                raise SignatureError(name, f"one of the outputs {', '.join(specs_out)}", "an unknown name", "output")
             self._bound_outputs[name] = self._checked_output(specs_out[name], array)
         for present, past in (state or {}).items():
             if present not in specs_out or past not in specs_in:
@@ -139,7 +139,9 @@ class PlanSession(ABC, Generic[FrameT, LayoutT, SegmentT]):
 
         Raises SignatureError, BoundsError, LimitExceeded, ExecutionError.
         """
-        results = self._run_main(self._arguments(inputs))
+        arguments = self._arguments(inputs)
+        self._check_apart(arguments)
+        results = self._run_main(arguments)
         named = {spec.name: value for spec, value in zip(self._executable.outputs, results, strict=True)}
         for present, past in self._state.items():
             self._bound_inputs[past] = named[present]
@@ -167,8 +169,36 @@ class PlanSession(ABC, Generic[FrameT, LayoutT, SegmentT]):
     def _checked_output(self, spec: TensorSpec, array: Any) -> Any:
         """An array that is to be an output. Raises SignatureError."""
         if not array.flags.writeable or array.dtype != spec.dtype:
-            raise SignatureError(spec.name, f"a writeable array of {spec.dtype}", f"{array!r:.60}")
+            raise SignatureError(spec.name, f"a writeable array of {spec.dtype}", f"{array!r:.60}", "output")
         return array
+
+    def _check_apart(self, arguments: Sequence[Any]) -> None:
+        """Raise SignatureError for a bound output over memory of an input or of another one: it is still read."""
+        if not self._bound_outputs or are_apart(
+            [self._range(array) for array in arguments], [self._range(array) for array in self._bound_outputs.values()]
+        ):
+            return
+        given = [(f"the input {n!r}", array) for n, array in zip(self._names, arguments, strict=True)]
+        for name, bound in self._bound_outputs.items():
+            for what, other in given:
+                if self._shares(bound, other):
+                    raise SignatureError(name, "memory of its own", f"an array that overlaps {what}", "output")
+            given.append((f"the output {name!r}", bound))
+
+    def _range(self, array: Any) -> tuple[int, int]:
+        """The addresses that an array lies in, from the first to behind the last; (0, 0) for what has none."""
+        if not isinstance(array, np.ndarray) or not array.size:
+            return 0, 0
+        if array.flags.c_contiguous:
+            begin = array.__array_interface__["data"][0]
+            return begin, begin + array.nbytes
+        return np.lib.array_utils.byte_bounds(array)
+
+    def _shares(self, bound: Any, other: Any) -> bool:
+        """True if a bound output lies over another array."""
+        if not isinstance(other, np.ndarray) or not np.may_share_memory(bound, other):
+            return False
+        return bool(np.shares_memory(bound, other))
 
     # What differs between kinds
 

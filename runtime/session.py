@@ -148,7 +148,7 @@ class Session(PlanSession[_Frame, _Layout, Segment]):
         if bound is None or result is bound:
             return result
         if bound.shape != np.shape(result):
-            raise SignatureError(value.name, f"a bound output of shape {np.shape(result)}", f"shape {bound.shape}")
+            raise SignatureError(value.name, f"shape {np.shape(result)}", f"shape {bound.shape}", "output")
         np.copyto(bound, result)
         return bound
 

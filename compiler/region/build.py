@@ -15,7 +15,7 @@ from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.ir.types import TensorType
 from fusible.compiler.region.derive import Derivation
 from fusible.compiler.region.index import IndexMap
-from fusible.compiler.region.inverse import inverse_views, moved
+from fusible.compiler.region.inverse import inverse_views, is_even_join, moved
 from fusible.compiler.region.prune import pruned
 from fusible.compiler.region.region import Region, Store
 from fusible.compiler.region.tensors import NoRegion, buffer_of, holds, shape_of
@@ -70,7 +70,7 @@ def build_region(
     places = _Places(made, home if home is not None else outputs[0], outputs)
     for node in nodes:
         places.follow(node)
-    stores = tuple(places.store(number, output) for number, output in enumerate(outputs))
+    stores = tuple(store for number, output in enumerate(outputs) for store in places.stores(number, output))
     buffers = tuple(buffer_of(v) for v in made.inputs), tuple(buffer_of(v) for v in outputs)
     region = pruned(Region(tuple(made.extents), *buffers, tuple(made.stages), stores))
     return Built(region, tuple(made.inputs), tuple(outputs))
@@ -84,6 +84,7 @@ class _Places:
         index: list[Dim] = [0 if d == 1 else made.axis(made.new_axis(d)) for d in shape_of(home)]
         made.home = tuple(index)
         self.known: dict[Value, IndexMap] = {home: IndexMap(made.home)}
+        self.joined: dict[Value, list[tuple[IndexMap, int]]] = {}  # of what is joined, the place of each piece's value
         self.upstream = self._upstream([home, *outputs])
 
     def _upstream(self, values: Sequence[Value]) -> set[Value]:
@@ -125,6 +126,16 @@ class _Places:
 
     def _follow_view(self, node: Node, definition: View) -> None:
         operand = node.inputs[definition.operands[0]]
+        placed = {self.known[v] for v in node.inputs if v is not None and v in self.known}
+        if len(placed) == 1 and is_even_join(node):
+            self._follow_join(node, placed.pop())
+            return
+        if operand in self.joined and len(definition.maps) == 1:
+            (inverse,) = inverse_views(node)
+            if inverse is not None:
+                moves = [(moved(inverse, place.components), value) for place, value in self.joined[operand]]
+                self.joined[node.outputs[0]] = moves
+            return
         if operand is None or operand not in self.known:
             return
         before = self.known[operand]
@@ -136,6 +147,24 @@ class _Places:
             self.known[output] = IndexMap(place.components, (*before.bounds, *bounds))
             # Whoever asks for the view at this place means the operand's point: no digits are taken apart.
             self.made.same(output, self.known[output], self.made.value(operand, before.components, before.bounds))
+
+    def _follow_join(self, node: Node, place: IndexMap) -> None:
+        """The pieces of a concatenation, each of which has an element for each point of the home value."""
+        along, pieces = node.attrs.axis % len(shape_of(node.outputs[0])), list[tuple[IndexMap, int]]()
+        offset: Dim = 0
+        for operand in node.inputs:
+            assert operand is not None
+            at = tuple(c + offset if d == along else c for d, c in enumerate(place.components))
+            value = self.made.value(operand, place.components, place.bounds)
+            pieces.append((IndexMap(at, place.bounds), value))
+            offset = offset + shape_of(operand)[along]
+        self.joined[node.outputs[0]] = pieces
+
+    def stores(self, number: int, output: Value) -> tuple[Store, ...]:
+        """The stores of an output: one, or one for each piece that it is joined of. Raises NoRegion as `store`."""
+        if output in self.joined:
+            return tuple(Store(number, place, value) for place, value in self.joined[output])
+        return (self.store(number, output),)
 
     def store(self, number: int, output: Value) -> Store:
         """The store of an output. Raises NoRegion if its shape does not follow from the home value's."""

@@ -10,7 +10,7 @@ from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.ir.symbol_values import substitute
 from fusible.compiler.region.build import Built, build_region
 from fusible.compiler.region.index import IndexMap, axis
-from fusible.compiler.region.inverse import inverse_views
+from fusible.compiler.region.inverse import inverse_views, is_even_join
 from fusible.compiler.region.region import Buffer, Group, Load, Region, Step, Store
 from fusible.compiler.region.tensors import NoRegion, buffer_of, shape_of
 
@@ -50,6 +50,8 @@ def home_of(nodes: Sequence[Node], outputs: Sequence[Value]) -> Value | None:
             case Elementwise():
                 shape = shape_of(value)
                 start += [v for v in reversed(node.inputs) if v is not None and shape_of(v) == shape]
+            case View() if is_even_join(node):
+                start += [v for v in reversed(node.inputs) if v is not None]
             case View() if inverse_views(node)[0] is not None:
                 start += [v for v in node.inputs[:1] if v is not None]
     return None

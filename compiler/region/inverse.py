@@ -15,7 +15,14 @@ from fusible.compiler.ir.view_maps import reshape_map
 from fusible.compiler.region.index import Bound, IndexMap, axis
 from fusible.compiler.region.tensors import shape_of
 
-__all__ = ["inverse_views", "moved"]
+__all__ = ["inverse_views", "is_even_join", "moved"]
+
+
+def is_even_join(node: Node) -> bool:
+    """True for a concatenation of different values of one shape: a point of one of them is a point of each."""
+    if node.op.name != "concat" or any(v is None for v in node.inputs) or len(set(node.inputs)) < len(node.inputs):
+        return False
+    return len({shape_of(v) for v in node.inputs if v is not None}) == 1
 
 
 def inverse_views(node: Node) -> list[IndexMap | None]:

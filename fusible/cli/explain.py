@@ -15,7 +15,7 @@ from fusible.cli.check import memory_facts
 from fusible.cli.console import aligned, bytes_text, escape_controls, print_json, print_line, print_table
 from fusible.cli.gpu_report import print_gpu_section
 from fusible.cli.models import open_executable
-from fusible.cli.parameters import JsonOption, PrecisionOption, ProgramArgument, ShapeOption, TargetOption
+from fusible.cli.parameters import JsonOption, PrecisionOption, ProgramArgument, ShapeOption, TargetOption, TuningOption
 from fusible.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,13 +38,14 @@ def explain(
     target: TargetOption = "auto",
     shape: ShapeOption = None,
     precision: PrecisionOption = "fp32",
+    tuning: TuningOption = None,
     kernel: KernelOption = None,
     everything: AllOption = False,
     html: HtmlOption = None,
     json_output: JsonOption = False,
 ) -> None:
     """Show what was fused and what was not, with reasons and costs, the kernels, calls of NumPy and the memory plan."""
-    executable = open_executable(program, target, shape or (), precision, allow_host=True)
+    executable = open_executable(program, target, shape or (), precision, allow_host=True, tuning=tuning)
     if html is not None:
         executable.report.to_html(html)
     if kernel is not None:
@@ -121,9 +122,22 @@ def _refusals(report: Report, most: int | None) -> None:
 
 def _kernels(report: Report, most: int | None) -> None:
     rows = sorted(report.kernels, key=lambda row: -_size(row.get("bytes")))
-    columns = ("kernel", "operations", "bytes", "nodes")
-    cells = [(r["kernel"], _number(r.get("flops")), _bytes(r.get("bytes")), _names(r["nodes"])) for r in rows]
+    columns: tuple[str, ...] = ("kernel", "operations", "bytes", "nodes")
+    cells: list[tuple[str, ...]] = [
+        (r["kernel"], _number(r.get("flops")), _bytes(r.get("bytes")), _names(r["nodes"])) for r in rows
+    ]
+    if any("chosen" in row for row in rows):
+        columns = (*columns, "configuration")
+        cells = [(*cell, _configuration(row)) for cell, row in zip(cells, rows, strict=True)]
     _table("steps, by bytes moved", columns, cells, most)
+
+
+def _configuration(row: Row) -> str:
+    """How it was chosen, and what it is."""
+    known = row.get("configuration")
+    if known is None:
+        return "-"
+    return f"{row['chosen']}: {', '.join(f'{name} {value}' for name, value in known.items())}"
 
 
 def _host_cells(row: Row) -> tuple[str, str, str]:

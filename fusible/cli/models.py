@@ -36,14 +36,22 @@ def is_artifact(path: Path) -> bool:
 
 
 def open_executable(
-    path: Path, target: str, shapes: Iterable[str], precision: str = "fp32", *, allow_host: bool = False
+    path: Path,
+    target: str,
+    shapes: Iterable[str],
+    precision: str = "fp32",
+    *,
+    allow_host: bool = False,
+    tuning: Path | None = None,
 ) -> Executable:
     """Load an artifact, or compile a model. Raises UsageError if shapes are given for an artifact."""
     if not is_artifact(existing(path)):
-        return compile_file(path, target, shapes, options=options_for(precision, allow_host=allow_host))
+        return compile_file(path, target, shapes, options=options_for(precision, allow_host=allow_host, tuning=tuning))
     executable = load_artifact(path, target=None if target == "auto" else target)
     if precision != "fp32":
         raise UsageError("--precision belongs to compiling; the artifact has its precision already")
+    if tuning is not None:
+        raise UsageError("--tuning belongs to compiling; the artifact's kernels have their configurations already")
     if list(shapes):
         raise UsageError("--shape belongs to compiling; the artifact has its shapes already")
     return executable

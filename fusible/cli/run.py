@@ -22,6 +22,7 @@ from fusible.cli.parameters import (
     SeedOption,
     ShapeOption,
     TargetOption,
+    TuningOption,
 )
 
 __all__ = ["run"]
@@ -36,12 +37,13 @@ def run(
     target: TargetOption = "auto",
     shape: ShapeOption = None,
     precision: PrecisionOption = "fp32",
+    tuning: TuningOption = None,
     allow_host: AllowHostOption = False,
     seed: SeedOption = 0,
     json_output: JsonOption = False,
 ) -> None:
     """Run MODEL or ARTIFACT on arrays from a file, or on random ones, and describe its outputs."""
-    executable = open_executable(program, target, shape or (), precision, allow_host=allow_host)
+    executable = open_executable(program, target, shape or (), precision, allow_host=allow_host, tuning=tuning)
     if inputs is not None:
         given: Mapping[str, Any] = read_inputs(inputs, executable.inputs)
     else:

@@ -32,6 +32,9 @@ OutputOption = Annotated[
 ]
 BudgetOption = Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="For building and timing together.")]
 AgainOption = Annotated[bool, typer.Option("--again", help="Time what the lockfile has measurements of as well.")]
+WarmOption = Annotated[
+    bool, typer.Option("--warm", help="Leave operands in the device's cache, where those of small models stay.")
+]
 
 
 def tune_model(
@@ -42,6 +45,7 @@ def tune_model(
     shape: ShapeOption = None,
     precision: PrecisionOption = "fp32",
     again: AgainOption = False,
+    warm: WarmOption = False,
     json_output: JsonOption = False,
 ) -> None:
     """Time candidates of the kernels of MODEL here, and write the fastest into a lockfile for `compile --tuning`."""
@@ -56,6 +60,7 @@ def tune_model(
             options=options_for(precision),
             budget=budget,
             again=again,
+            warm=warm,
             progress=told,
         )
     if json_output:

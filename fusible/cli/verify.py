@@ -22,6 +22,7 @@ from fusible.cli.parameters import (
     SeedOption,
     ShapeOption,
     TargetOption,
+    TuningOption,
 )
 from fusible.cli.shapes import parse_shapes
 from fusible.errors import UsageError
@@ -53,6 +54,7 @@ def verify(
     target: TargetOption = "auto",
     shape: ShapeOption = None,
     precision: PrecisionOption = "fp32",
+    tuning: TuningOption = None,
     seed: SeedOption = 0,
     json_output: JsonOption = False,
 ) -> None:
@@ -62,7 +64,7 @@ def verify(
     """
     from fusible.compiler.accuracy import StepBound, compare_outputs
 
-    executable = compile_file(model, target, shape or (), options=options_for(precision, verify=True))
+    executable = compile_file(model, target, shape or (), options=options_for(precision, verify=True, tuning=tuning))
     if inputs is not None:
         given: Mapping[str, Any] = read_inputs(inputs, executable.inputs)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -14,7 +15,8 @@ from fusible.errors import DeviceError, ExecutionError
 from fusible.gpu_selftest.models import doubled
 from fusible.gpu_selftest.rows import CheckFailed, Row, check, require
 from fusible.runtime.devices.array import row_major
-from fusible.runtime.devices.device import Memory, Prepared, Stream
+from fusible.runtime.devices.device import Memory, Prepared, Span, Stream
+from fusible.runtime.devices.product import Matrix, TorchProduct
 from fusible.runtime.devices.program import DeviceProgram
 from fusible.runtime.devices.timing import time_launch
 from fusible.runtime.executable import Executable
@@ -58,6 +60,7 @@ class _Layer:
             "constants": self.constants,
             "launches": self.launches,
             "graphs": self.graphs,
+            "products by torch": self.products,
             "events": self.events,
             "DLPack": self.dlpack,
             "two streams": self.streams,
@@ -114,6 +117,23 @@ class _Layer:
             stream.fill(result, 0xFF)
             graph.replay()
             self._check(stream, result)
+        return ""
+
+    def products(self, stream: Stream) -> str:
+        if importlib.util.find_spec("torch") is None:
+            return "torch is not installed"
+        left, right = (self.x[:n].reshape(-1, 8) for n in (40, 96))
+        memory = [self._written(stream, np.ascontiguousarray(array)) for array in (left, right)]
+        memory.append(stream.allocate(5 * 12 * 4))
+        places = Matrix(0, 0, 0, 8, 1), Matrix(1, 0, 0, 1, 8), Matrix(2, 0, 0, 12, 1)
+        product = TorchProduct("float32", 1, 5, 12, 8, *places)
+        spans = [Span(each.address, each.nbytes, 4) for each in memory]
+        launch = stream.prepare_product(product, spans, "the self-test")
+        for captured in (False, True):  # libraries set themselves up in their first call, which no graph may hold
+            stream.fill(memory[2], 0xFF)
+            (stream.capture([launch]).replay if captured else launch.launch)()
+            found = self._read(stream, memory[2]).reshape(5, 12)
+            require(np.allclose(found, left @ right.T, rtol=1e-5), "torch's product is another than NumPy's")
         return ""
 
     def events(self, stream: Stream) -> str:

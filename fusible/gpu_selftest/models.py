@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["CASES", "Case", "doubled", "matmul", "softmax_rows"]
+__all__ = ["CASES", "Case", "doubled", "matmul", "shared_sums", "softmax_rows"]
 
 _TYPES = {
     np.dtype(np.float32): TensorProto.FLOAT,
@@ -116,6 +116,20 @@ def _attention() -> Case:
     shape = (1, 2, 40, 32)
     made = _model(nodes, [_value(n, shape) for n in "qkv"], ["y"])
     return Case("attention", made, ({"q": shape, "k": shape, "v": shape},))
+
+
+def shared_sums() -> Case:
+    """A long sum of few tiles, and one query of many keys: what several programs compute together."""
+    nodes = [
+        _node("MatMul", "x w", "y"),
+        _node("Transpose", "k", "kt", perm=[0, 1, 3, 2]),
+        _node("MatMul", "q kt", "s"),
+        _node("Softmax", "s", "p", axis=-1),
+        _node("MatMul", "p v", "z"),
+    ]
+    shapes = {"x": (9, 2048), "q": (1, 2, 1, 64), "k": (1, 2, 1000, 64), "v": (1, 2, 1000, 64)}
+    made = _model(nodes, [_value(n, s) for n, s in shapes.items()], ["y", "z"], {"w": _weights(2048, 200)})
+    return Case("sums that programs share", made, (dict(shapes),))
 
 
 def _host() -> Case:

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from fusible.gpu_selftest.models import CASES, Case, doubled
+from fusible.gpu_selftest.models import CASES, Case, doubled, shared_sums
 from fusible.gpu_selftest.rows import CheckFailed, Row, check, require
 from fusible.runtime.devices.session import DeviceSession
 from fusible.runtime.executable import Executable
@@ -18,6 +18,9 @@ __all__ = ["session_rows"]
 _TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1}  # of the largest error, by the reference's own root mean square
 
 
+_RUNS = 25
+
+
 def session_rows(compile_model: Callable[..., Executable], reference: Callable[..., Executable]) -> Iterator[Row]:
     """Rows of correctness. compile_model: compiles for the device (precision=...); reference: for the target numpy."""
     for case in CASES:
@@ -25,6 +28,8 @@ def session_rows(compile_model: Callable[..., Executable], reference: Callable[.
             what = f"{case.name}, {precision}"
             yield from check("session", what, partial(_agrees, case, precision, compile_model, reference))
     yield from check("session", "threads", lambda: _threads(compile_model))
+    shared = shared_sums()
+    yield from check("session", f"{shared.name}, the same bits", lambda: _same_bits(shared, compile_model, reference))
     yield from check("session", "arrays stay on the device", lambda: _stays(compile_model))
 
 
@@ -63,6 +68,32 @@ def _error(got: np.ndarray, wanted: np.ndarray) -> float:
     scale = np.sqrt(np.mean(np.square(wanted.astype(np.float64)))) or 1.0
     found = float(np.max(difference / np.maximum(scale, np.abs(wanted.astype(np.float64)))))
     return found if np.isfinite(found) else float("inf")
+
+
+def _same_bits(case: Case, compile_model: Callable[..., Executable], reference: Callable[..., Executable]) -> str:
+    """Two sessions run at once, again and again: each has counters and memory of its own."""
+    executable, inputs = compile_model(case.model, precision="fp32"), case.inputs(0)
+    wanted = reference(case.model).run(inputs)
+    assert executable.device is not None
+    shared = sum(kernel.workspace > 0 for kernel in executable.device.code.kernels)
+    require(shared == len(wanted), f"programs of {shared} kernels share sums, expected those of {len(wanted)}")
+    found = list[dict[str, np.ndarray]]()
+
+    def work() -> None:
+        session = session_of(executable)
+        found.extend(session.run(inputs) for _ in range(_RUNS))
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    require(len(found) == 2 * _RUNS, "a session failed")
+    for name, array in wanted.items():
+        worst = _error(found[0][name], array)
+        require(worst <= _TOLERANCE["fp32"], f"{name}: error {worst:.2e}, allowed {_TOLERANCE['fp32']:.0e}")
+        require(all(np.array_equal(found[0][name], each[name]) for each in found), f"{name} differs from run to run")
+    return f"{shared} kernels, {len(found)} runs"
 
 
 def _threads(compile_model: Callable[..., Executable]) -> str:

@@ -78,22 +78,32 @@ def dequantize_linear(
         return levels.astype(output_dtype, copy=False)
 
 
-def dynamic_quantize_linear(x: Array, /) -> tuple[Array, Array, Array]:
-    """y uint8, its scale float32 [] and zero point uint8 [], from the range of x (float32) widened to hold 0."""
-    scale, zero_point = dynamic_range(x)
+def dynamic_quantize_linear(
+    x: Array, lows: Array | None = None, highs: Array | None = None, /
+) -> tuple[Array, Array, Array]:
+    """y uint8, its scale float32 [] and zero point uint8 [], from the range of x (float32) widened to hold 0.
+
+    Beyond the standard: lows, highs (float32, any shape), the extremes of parts of x, where these are known already.
+    """
+    if lows is None or highs is None:
+        lows = highs = x
+    scale, zero_point = dynamic_range(lows, highs)
     y = quantize_linear(x, scale, zero_point, output_dtype=np.dtype(np.uint8))
     return y, scale, zero_point
 
 
-def dynamic_range(x: Array) -> tuple[Array, Array]:
+def dynamic_range(x: Array, highs: Array | None = None) -> tuple[Array, Array]:
     """The scale (float32 []) and zero point (uint8 []) for which [min(x, 0), max(x, 0)] becomes [0, 255].
+
+    highs: where to look for the greatest element, if not in x.
 
     scale = (max - min) / 255, or 1 where x is all zero or empty (as ONNX Runtime has it; the standard divides 0 by 0);
     zero_point = round_half_even(-min / scale). NaN takes no part in the range.
     """
-    low, high = x.min(initial=0), x.max(initial=0)
-    if np.isnan(low):
-        low, high = np.fmin.reduce(x, axis=None, initial=0), np.fmax.reduce(x, axis=None, initial=0)
+    above = x if highs is None else highs
+    low, high = x.min(initial=0), above.max(initial=0)
+    if np.isnan(low) or np.isnan(high):
+        low, high = np.fmin.reduce(x, axis=None, initial=0), np.fmax.reduce(above, axis=None, initial=0)
     with np.errstate(all="ignore"):
         scale = (np.float32(high) - np.float32(low)) / np.float32(255)
         if scale == 0:

@@ -28,6 +28,9 @@ ZERO_IF_EMPTY = tl.constexpr(1)
 """It gives zeros."""
 ZERO_IF_NAN = tl.constexpr(2)
 """It gives zeros, and so does a query with a score that is not a number."""
+LOG2_E = tl.constexpr(1.4426950408889634)
+"""exp(x) is exp2(x * LOG2_E), which GPUs compute: with the largest score kept so scaled, a weight is one multiply-add
+and that function, where `tl.exp` also takes care of results below 2^-126."""
 
 
 @triton.jit

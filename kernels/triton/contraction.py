@@ -16,7 +16,7 @@ import triton.language as tl
 
 from fusible.kernels.triton.partial_sums import comes_last, kept, summed
 
-__all__ = ["contraction", "tile_of_program"]
+__all__ = ["contraction", "part_of_program", "tile_of_program"]
 
 
 @triton.jit
@@ -29,6 +29,18 @@ def tile_of_program(program, row_tiles, column_tiles, GROUP: tl.constexpr):
     first = place // in_group * GROUP
     rows = tl.minimum(row_tiles - first, GROUP)
     return batch, first + place % in_group % rows, place % in_group // rows
+
+
+@triton.jit
+def part_of_program(program, SPLIT: tl.constexpr, WHOLE: tl.constexpr):
+    """The tile of a program, its part of the tile's steps, and how many parts these have."""
+    if WHOLE == 0:
+        return program // SPLIT, program % SPLIT, SPLIT
+    else:
+        alone = program < WHOLE
+        beyond = tl.maximum(program - WHOLE, 0)
+        tile = tl.where(alone, program, WHOLE + beyond // SPLIT)
+        return tile, tl.where(alone, 0, beyond % SPLIT), tl.where(alone, 1, SPLIT)
 
 
 @triton.jit
@@ -53,6 +65,7 @@ def contraction(
     GROUP: tl.constexpr,
     SLICES: tl.constexpr,
     SPLIT: tl.constexpr = 1,
+    WHOLE: tl.constexpr = 0,
     workspace=None,
     counters=None,
 ):
@@ -76,16 +89,17 @@ def contraction(
     [SLICES, BLOCK_K, BLOCK_N].
 
     SPLIT: so many programs that follow each other share a tile, each with its part of the steps, and the last one to
-    finish adds up what they found and calls the epilogue. workspace: memory for SPLIT [BLOCK_M, BLOCK_N] ACCUMULATORs
-    of each tile; counters: an int32 of each tile, 0 before and after.
+    finish adds up what they found and calls the epilogue. But the first WHOLE tiles have one program each: those that
+    keep all multiprocessors busy, where the rest would not (a simple form of Stream-K, see `partial_sums`).
+    workspace: memory for SPLIT [BLOCK_M, BLOCK_N] ACCUMULATORs of each shared tile; counters: an int32 of each, 0
+    before and after.
     """
     if SPLIT == 1:
         first = 0
         last = steps
     else:
-        part = program % SPLIT
-        program = program // SPLIT
-        share = (steps + SPLIT - 1) // SPLIT
+        program, part, parts = part_of_program(program, SPLIT, WHOLE)
+        share = (steps + parts - 1) // parts
         first = part * share
         last = tl.minimum(first + share, steps)
     batch, m, n = tile_of_program(program, (rows + BLOCK_M - 1) // BLOCK_M, (columns + BLOCK_N - 1) // BLOCK_N, GROUP)
@@ -110,7 +124,10 @@ def contraction(
         left = LEFT(batch, own_r, block, left_state, arguments, BLOCK_M, BLOCK_K)
         right = RIGHT(batch, own_c, block, right_state, arguments, BLOCK_K, BLOCK_N)
         if PARTIAL == ACCUMULATOR:
-            sums = tl.dot(left, right, sums, input_precision=PRECISION, out_dtype=ACCUMULATOR)
+            EXACT: tl.constexpr = BLOCK_K if left.dtype.is_fp8() else None  # Hopper's own sums of those have 14 bits
+            sums = tl.dot(
+                left, right, sums, input_precision=PRECISION, out_dtype=ACCUMULATOR, max_num_imprecise_acc=EXACT
+            )
         else:
             sums += tl.dot(left, right, input_precision=PRECISION, out_dtype=PARTIAL).to(ACCUMULATOR)
     if SLICES > 1:
@@ -120,8 +137,16 @@ def contraction(
         # wait for wgmma, and then runs these one at a time in the whole loop (its advice C7514).
         if tl.program_id(1) == 0:
             EPILOGUE(sums, batch, r, c, ahead, arguments, BLOCK_M, BLOCK_N)
-    else:
-        parts = workspace + program.to(tl.int64) * (SPLIT * BLOCK_M * BLOCK_N)
-        kept(sums, parts + part * (BLOCK_M * BLOCK_N), None, BLOCK_M, BLOCK_N)
+    elif WHOLE == 0:
+        place = workspace + program.to(tl.int64) * (SPLIT * BLOCK_M * BLOCK_N)
+        kept(sums, place + part * (BLOCK_M * BLOCK_N), None, BLOCK_M, BLOCK_N)
         if comes_last(counters + program, SPLIT):
-            EPILOGUE(summed(parts, SPLIT, BLOCK_M, BLOCK_N), batch, r, c, ahead, arguments, BLOCK_M, BLOCK_N)
+            EPILOGUE(summed(place, SPLIT, BLOCK_M, BLOCK_N), batch, r, c, ahead, arguments, BLOCK_M, BLOCK_N)
+    elif program < WHOLE:
+        EPILOGUE(sums, batch, r, c, ahead, arguments, BLOCK_M, BLOCK_N)
+    else:
+        shared = program - WHOLE
+        place = workspace + shared.to(tl.int64) * (SPLIT * BLOCK_M * BLOCK_N)
+        kept(sums, place + part * (BLOCK_M * BLOCK_N), None, BLOCK_M, BLOCK_N)
+        if comes_last(counters + shared, SPLIT):
+            EPILOGUE(summed(place, SPLIT, BLOCK_M, BLOCK_N), batch, r, c, ahead, arguments, BLOCK_M, BLOCK_N)

@@ -77,6 +77,17 @@ class DeviceArray:
         """What a kernel may reach of it."""
         return Span(self.memory.address + self.offset, self.extent, self.dtype.itemsize)
 
+    def overlaps(self, other: DeviceArray) -> bool:
+        """True if the ranges of memory from first to last element have bytes in common."""
+        first, second = self.range, other.range
+        return first[0] < second[1] and second[0] < first[1]
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """The addresses from the first element to behind the last."""
+        span = self.span
+        return span.address, span.address + span.nbytes
+
     def reshaped(self, shape: tuple[int, ...]) -> DeviceArray:
         """The same row-major memory under another shape of as many elements."""
         strides = _row_strides(shape, self.dtype)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fusible.runtime.devices.product import TorchProduct
 from fusible.runtime.native.program import NativeCode
 
 __all__ = ["DeviceCode", "DeviceImage", "DeviceKernel", "TensorBlock", "TensorMap"]
@@ -33,9 +34,9 @@ class TensorBlock:
     block: tuple[int, ...]
 
     def sizes(self, nbytes: int, itemsize: int) -> tuple[int, ...]:
-        """The shape in memory of `nbytes` from the pointer on."""
+        """The shape in memory of `nbytes` from the pointer on, in which the last row need not be whole."""
         first, *others = self.shape
-        return (first or (nbytes // itemsize - self.offset) // self.strides[0], *others)
+        return (first or -(-(nbytes // itemsize - self.offset) // self.strides[0]), *others)
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> TensorBlock:
@@ -72,9 +73,13 @@ class DeviceKernel:
     types, in Triton's spelling, of pointers and then numbers. constants: what is fixed when it is built.
     divisibility: of an argument's address or value, where more than 1 is known. workspace: bytes of a program in memory
     that its stream has for it. Where there are any, two more pointers follow those of buffers: this memory, not
-    initialised, and an int32 of each program, which the kernel finds at 0 and leaves at 0. fixed: bytes of arguments
-    that are constants of the model, so that they can be fetched before the kernel's turn has come.
-    tensors: of which the text makes descriptors, each on a line of its own at the head of the function.
+    initialised, and an int32 of each program, which the kernel finds at 0 and leaves at 0. alone: so many programs come
+    first that have neither. fixed: bytes of arguments that are constants of the model, so that they can be fetched
+    before the kernel's turn has come. tensors: of which the text makes descriptors, each on a line of its own at the
+    head of the function.
+
+    product: a product of matrices that torch computes first; `source` is then what is launched behind it, perhaps
+    nothing (""), and `arguments` are its arguments, the product's own result among them.
 
     Of the kernel lowered to C: scratch_bytes: what each thread needs for tiles. sites: in checking mode, the operations
     that findings name by number, as people should read them.
@@ -89,10 +94,12 @@ class DeviceKernel:
     warps: int = 4
     stages: int = 1
     workspace: int = 0
+    alone: int = 0
     fixed: Mapping[str, int] = field(default_factory=dict)
     tensors: tuple[TensorBlock, ...] = ()
     scratch_bytes: int = 0
     sites: tuple[str, ...] = ()
+    product: TorchProduct | None = None
 
     @property
     def own_pointers(self) -> int:
@@ -104,7 +111,9 @@ class DeviceKernel:
         """What `asdict` and JSON made of one."""
         arguments = tuple((name, type_) for name, type_ in data["arguments"])
         tensors = tuple(map(TensorBlock.from_json, data.get("tensors", ())))
-        return DeviceKernel(**{**data, "arguments": arguments, "tensors": tensors, "sites": tuple(data["sites"])})
+        product = None if data.get("product") is None else TorchProduct.from_json(data["product"])
+        own = {"arguments": arguments, "tensors": tensors, "sites": tuple(data["sites"]), "product": product}
+        return DeviceKernel(**{**data, **own})
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,4 +153,9 @@ class DeviceCode:
     def sources(self) -> dict[str, str]:
         """The text of every kernel by file name: in Triton, and in C where it was lowered."""
         lowered = {} if self.host is None else dict(self.host.sources)
-        return {f"{kernel.name}.triton.py": kernel.source for kernel in self.kernels} | lowered
+        return {f"{kernel.name}.triton.py": kernel.source for kernel in self.built} | lowered
+
+    @property
+    def built(self) -> tuple[DeviceKernel, ...]:
+        """The kernels that there is something to build of: not those that are a call of torch alone."""
+        return tuple(kernel for kernel in self.kernels if kernel.source)

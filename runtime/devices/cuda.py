@@ -22,6 +22,7 @@ from fusible.runtime.devices.code import DeviceImage, DeviceKernel
 from fusible.runtime.devices.cuda_driver import CudaDriver
 from fusible.runtime.devices.device import (
     ALIGNMENT,
+    NOT_IN_PLACE,
     Device,
     Event,
     Graph,
@@ -33,6 +34,8 @@ from fusible.runtime.devices.device import (
     Stream,
     Workspace,
 )
+from fusible.runtime.devices.product import TorchProduct
+from fusible.runtime.devices.torch_product import TorchProductLaunch
 
 __all__ = ["CudaDevice", "CudaStream", "Gpu", "find_gpu", "open_gpu"]
 
@@ -149,7 +152,9 @@ class CudaDevice(Device):
         free, total = self.torch.cuda.mem_get_info(self.gpu.index)
         return MemoryInfo(int(total), int(free))
 
-    def import_array(self, given: object, stream: Stream) -> tuple[Memory, np.dtype, tuple[int, ...]] | None:
+    def import_array(
+        self, given: object, stream: Stream, *, copies: bool = True
+    ) -> tuple[Memory, np.dtype, tuple[int, ...]] | None:
         """See Device. The work that makes the array is waited for in the stream, as DLPack says."""
         assert isinstance(stream, CudaStream)
         tensor = self._awaited(given, stream) if isinstance(given, self.torch.Tensor) else None
@@ -157,9 +162,12 @@ class CudaDevice(Device):
             return None
         if tensor is None:
             with self.torch.cuda.stream(stream.handle):
-                tensor = self.torch.from_dlpack(given).contiguous()
+                own = self.torch.from_dlpack(given)
+                tensor = own.contiguous()
                 if tensor.data_ptr() % ALIGNMENT:
                     tensor = tensor.clone()
+                if not copies and tensor.data_ptr() != own.data_ptr():
+                    raise DeviceError(NOT_IN_PLACE)
         dtype = self._dtypes.get(tensor.dtype)
         if dtype is None:
             raise DeviceError(f"arrays of {tensor.dtype} cannot be taken over; convert it")
@@ -207,6 +215,15 @@ class _CudaLaunch(Prepared):
     def launch(self) -> None:
         """See Prepared."""
         self._launch.run(self._parameters)
+
+
+class _Bytes:
+    """Memory of the GPU as torch takes it over: CUDA array interface, version 2 (numba.pydata.org)."""
+
+    def __init__(self, span: Span) -> None:
+        self.__cuda_array_interface__ = {
+            "shape": (span.nbytes,), "typestr": "|u1", "data": (span.address, False), "version": 2, "strides": None,
+        }  # fmt: skip
 
 
 class _CudaGraph(Graph):
@@ -321,6 +338,12 @@ class CudaStream(Stream):
             yield self.driver.tensor_map(each, span.address + tensor.offset * each.itemsize, shape)
             yield from map(ctypes.c_int32, shape)
             yield from map(ctypes.c_int64, tensor.strides)
+
+    def prepare_product(self, product: TorchProduct, spans: Sequence[Span], where: str) -> Prepared:
+        """See Stream: cuBLAS, in this stream."""
+        torch = self.device.torch
+        buffers = [torch.as_tensor(_Bytes(span), device=self._place) for span in spans]
+        return TorchProductLaunch(torch, product, buffers, lambda: torch.cuda.stream(self.handle), where)
 
     def capture(self, launches: Sequence[Prepared]) -> Graph:
         """See Stream."""

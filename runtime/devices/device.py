@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from fusible.runtime.devices.code import DeviceKernel
+from fusible.runtime.devices.product import TorchProduct
 
 __all__ = [
     "ALIGNMENT",
+    "NOT_IN_PLACE",
     "Device",
     "Event",
     "Graph",
@@ -35,6 +37,8 @@ _PARTIAL = np.dtype(np.float32)
 
 ALIGNMENT = 16
 """Kernels may assume that every buffer begins at a multiple of so many bytes."""
+
+NOT_IN_PLACE = f"a bound output is written in place: it must be row-major and begin at a multiple of {ALIGNMENT} bytes"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,7 +157,8 @@ class Stream(ABC):
         """
         if not kernel.workspace:
             return Workspace((), ())
-        wanted = kernel.workspace * programs, _COUNTER.itemsize * programs
+        sharing = programs - kernel.alone
+        wanted = kernel.workspace * sharing, _COUNTER.itemsize * sharing
         if self._workspace is None or any(m.nbytes < n for m, n in zip(self._workspace, wanted, strict=True)):
             held = (0, 0) if self._workspace is None else tuple(m.nbytes for m in self._workspace)
             partials, counters = (self.allocate(max(n, had)) for n, had in zip(wanted, held, strict=True))
@@ -162,6 +167,13 @@ class Stream(ABC):
         itemsizes = _PARTIAL.itemsize, _COUNTER.itemsize
         spans = (Span(m.address, n, i) for m, n, i in zip(self._workspace, wanted, itemsizes, strict=True))
         return Workspace(tuple(spans), self._workspace)
+
+    @abstractmethod
+    def prepare_product(self, product: TorchProduct, spans: Sequence[Span], where: str) -> Prepared:
+        """Settle a product by torch. spans: the memory of its matrices.
+
+        Raises DeviceError if torch is not there.
+        """
 
     @abstractmethod
     def capture(self, launches: Sequence[Prepared]) -> Graph:
@@ -211,11 +223,14 @@ class Device(ABC):
         """How much there is."""
 
     @abstractmethod
-    def import_array(self, given: object, stream: Stream) -> tuple[Memory, np.dtype, tuple[int, ...]] | None:
+    def import_array(
+        self, given: object, stream: Stream, *, copies: bool = True
+    ) -> tuple[Memory, np.dtype, tuple[int, ...]] | None:
         """An array that lies on this device, by DLPack and with no copy; None if it lies elsewhere.
 
         given: an object with `__dlpack_device__`. Returns its memory, element type and shape; an array that is not
-        row-major is copied on the device. Raises DeviceError for element types that cannot be taken over.
+        row-major or not aligned is copied on the device. copies: whether it may be. Raises DeviceError if it may not,
+        and for element types that cannot be taken over.
         """
 
     @abstractmethod

@@ -104,6 +104,6 @@ def still_view(step: Call, plan: Plan, known: Mapping[int, DeviceArray], env: Ma
 def copied_result(name: str, result: Any, bound: np.ndarray) -> np.ndarray:
     """An output in the array that it is bound to. Raises SignatureError for another shape."""
     if bound.shape != np.shape(result):
-        raise SignatureError(name, f"a bound output of shape {np.shape(result)}", f"shape {bound.shape}")
+        raise SignatureError(name, f"shape {np.shape(result)}", f"shape {bound.shape}", "output")
     np.copyto(bound, result)
     return bound

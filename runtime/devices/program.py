@@ -7,14 +7,17 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from fusible.errors import DeviceError, ExecutionError
 from fusible.runtime.devices.architectures import OLDEST, chosen_image, cuda_target
 from fusible.runtime.devices.array import DeviceArray, row_major
-from fusible.runtime.devices.code import DeviceCode, DeviceImage
-from fusible.runtime.devices.device import Device, LoadedKernel, Prepared, Span, Stream
+from fusible.runtime.devices.code import DeviceCode, DeviceImage, DeviceKernel
+from fusible.runtime.devices.device import Device, LoadedKernel, Memory, Prepared, Span, Stream
+from fusible.runtime.devices.product import TorchProduct
+from fusible.runtime.devices.torch_product import InOrder
 from fusible.runtime.devices.triton_cpu import TritonCpu, build_host_library
 from fusible.runtime.native.loading import load_library
 
@@ -47,6 +50,7 @@ class DeviceProgram:
         self._device: Device | None = None
         self._loaded: dict[str, LoadedKernel] = {}
         self._constants: dict[int, DeviceArray] = {}
+        self._scratch: WeakKeyDictionary[Stream, Memory] = WeakKeyDictionary()
         self._lock = threading.Lock()
 
     @property
@@ -72,8 +76,11 @@ class DeviceProgram:
         self, stream: Stream, name: str, programs: int, spans: Sequence[Span], numbers: Sequence[int], where: str
     ) -> Prepared:
         """Settle a launch. Raises ExecutionError for arguments that do not fit; `where` names the step there."""
-        arguments = self._kernels[name].arguments
-        pointers = len(spans) + self._kernels[name].own_pointers
+        kernel = self._kernels[name]
+        if kernel.product is not None:
+            return self._with_product(stream, kernel, kernel.product, programs, spans, where)
+        arguments = kernel.arguments
+        pointers = len(spans) + kernel.own_pointers
         if len(arguments) != pointers + len(numbers):
             listed = ", ".join(f"{n}: {t}" for n, t in arguments)
             got = f"{len(spans)} buffers and {len(numbers)} numbers"
@@ -83,6 +90,34 @@ class DeviceProgram:
                 why = f"{argument} is {number}, which its type {type_} cannot hold: these shapes are too large for it"
                 raise ExecutionError(where, f"kernel {name}: {why}")
         return stream.prepare(self._load(name), programs, spans, numbers, where)
+
+    def _with_product(
+        self,
+        stream: Stream,
+        kernel: DeviceKernel,
+        product: TorchProduct,
+        programs: int,
+        spans: Sequence[Span],
+        where: str,
+    ) -> Prepared:
+        """A product by torch, and the kernel behind it if there is one."""
+        memory, places = None, list(spans)
+        if product.scratch:
+            memory = self._scratch_of(stream, product.scratch)
+            places.insert(product.result.argument, Span(memory.address, product.scratch, 1))
+        used = [places[matrix.argument] for matrix in product.matrices]
+        launches = [stream.prepare_product(product, used, where)]
+        if kernel.source:
+            launches.append(stream.prepare(self._load(kernel.name), programs, places, [], where))
+        return InOrder(launches, memory)
+
+    def _scratch_of(self, stream: Stream, nbytes: int) -> Memory:
+        """Memory of a stream that its products share: they never run at once."""
+        with self._lock:
+            found = self._scratch.get(stream)
+            if found is None or found.nbytes < nbytes:
+                found = self._scratch[stream] = stream.allocate(nbytes)
+            return found
 
     def _load(self, name: str) -> LoadedKernel:
         device = self.device
@@ -131,7 +166,7 @@ def open_host_library(
 ) -> DeviceProgram:
     """Open the library that was built of the kernels lowered to C. checked: as for `load_library`."""
     device = TritonCpu(load_library(library, checked=checked), threads=threads, checked=code.checked)
-    for kernel in code.kernels:
+    for kernel in code.built:
         device.load(kernel)
     return DeviceProgram(code, TritonCpu.target, lambda: device, threads=threads, library=library)
 

@@ -27,7 +27,7 @@ from fusible.runtime.devices.frames import (
 from fusible.runtime.devices.program import DeviceProgram
 from fusible.runtime.devices.residence import Residence, is_same_memory, residence
 from fusible.runtime.devices.segments import DeviceSegment, device_segments, single_segment
-from fusible.runtime.devices.straight import Straight, StraightRuns, shapes_of, steady_arrays, straight
+from fusible.runtime.devices.straight import Straight, StraightRuns, in_place, shapes_of, straight
 from fusible.runtime.dims import evaluate_dim
 from fusible.runtime.memory import Placement, aligned_bytes
 from fusible.runtime.plan import Alloc, Call, Copy, If, Launch, Loop, Plan, PlanValue, Step
@@ -115,6 +115,7 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
 
     def _run_named(self, inputs: Mapping[str, Any] | None, *, keeps_results: bool) -> dict[str, Any]:
         arguments = self._arguments(inputs)
+        self._check_apart(arguments)
         self._keeps_results = keeps_results
         self._held = frozenset(id(a.memory) for a in arguments if isinstance(a, DeviceArray))
         results = self._run_main(arguments)
@@ -164,35 +165,18 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
         results = made or [o.over(self._device, m) for o, m in zip(known.outputs, fresh, strict=True)]
         if graph is None:
             wander = known.layout.graphs[known.segment.first] >= _MOST_GRAPHS
-            return self._in_place(known, arguments, results) if wander else None
+            if not wander:
+                return None
+            return in_place(known, arguments, results, self._device, self._stream, self._capture_once)
         return results
 
-    def _in_place(self, known: Straight, arguments: Sequence[Any], results: list[Any]) -> list[Any]:
-        """A run for arrays whose addresses keep changing: copied to and from others that stay, which have a graph.
-
-        A copy on the device takes microseconds, and so does each launch that a graph saves.
-        """
-        steady = known.steady
-        if steady is None:
-            steady = known.steady = steady_arrays(known, arguments, self._device, self._stream)
-        replaced = list(arguments)
-        for (position, _), array in zip(known.inputs, steady.inputs, strict=True):
-            given, replaced[position] = arguments[position], array
-            if isinstance(given, DeviceArray):
-                given.copy_to(array, self._stream)
-            else:
-                array.upload(given, self._stream)
-        graph = known.graph([a.memory.address for a in (*steady.inputs, *steady.outputs)])
-        if graph is not None:
-            graph.replay()
-        else:
-            self._graphs = _MOST_GRAPHS + 1
-            outputs = {o.value: array for o, array in zip(known.outputs, steady.outputs, strict=True)}
-            self._run_generally(replaced, outputs)
+    def _capture_once(self, arguments: list[Any], on_device: Mapping[int, DeviceArray]) -> None:
+        """A run whose arrays lie where they always will, so that it has a graph beyond those of wandering ones."""
+        self._graphs = _MOST_GRAPHS + 1
+        try:
+            self._run_generally(arguments, on_device)
+        finally:
             self._graphs = _MOST_GRAPHS
-        for array, result in zip(steady.outputs, results, strict=True):
-            array.copy_to(result, self._stream)
-        return results
 
     def _run_generally(self, arguments: list[Any], on_device: Mapping[int, DeviceArray]) -> list[Any]:
         try:
@@ -213,8 +197,8 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
         """True for an array that a session on this device made, of whatever executable."""
         return isinstance(value, DeviceArray) and value.device.name == self._device.name
 
-    def _imported(self, name: str, value: Any) -> DeviceArray:
-        found = self._device.import_array(value, self._stream)
+    def _imported(self, name: str, value: Any, *, copies: bool = True) -> DeviceArray:
+        found = self._device.import_array(value, self._stream, copies=copies)
         if found is None:
             expected = f"a NumPy array, or an array on {self._device.name}"
             raise SignatureError(name, expected, f"a {type(value).__name__} that lies elsewhere")
@@ -224,10 +208,18 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
     def _checked_output(self, spec: TensorSpec, array: Any) -> Any:
         if isinstance(array, np.ndarray):
             return super()._checked_output(spec, array)
-        found = array if self._is_here(array) else self._imported(spec.name, array)
+        found = array if self._is_here(array) else self._imported(spec.name, array, copies=False)
         if found.dtype != spec.dtype or not found.contiguous:
-            raise SignatureError(spec.name, f"a row-major array of {spec.dtype}", repr(array)[:60])
+            raise SignatureError(spec.name, f"a row-major array of {spec.dtype}", repr(array)[:60], "output")
         return found
+
+    def _range(self, array: Any) -> tuple[int, int]:
+        """On the device; the host's arrays are written when nothing reads them any more."""
+        return array.range if isinstance(array, DeviceArray) else (0, 0)
+
+    def _shares(self, bound: Any, other: Any) -> bool:
+        """True for ranges of device memory that overlap; the host's are written when nothing reads them any more."""
+        return isinstance(bound, DeviceArray) and isinstance(other, DeviceArray) and bound.overlaps(other)
 
     # Memory
 
@@ -486,7 +478,7 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
         if bound is None or result is bound:
             return result
         if bound.shape != np.shape(result):
-            raise SignatureError(value.name, f"a bound output of shape {np.shape(result)}", f"shape {bound.shape}")
+            raise SignatureError(value.name, f"shape {np.shape(result)}", f"shape {bound.shape}", "output")
         if isinstance(result, DeviceArray):
             result.copy_to(bound, self._stream)
         else:

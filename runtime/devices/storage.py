@@ -29,7 +29,8 @@ def device_facts(program: DeviceProgram) -> dict[str, Any]:
     kernels = []
     for kernel in code.kernels:
         facts = {f.name: getattr(kernel, f.name) for f in fields(kernel)}
-        kernels.append({**facts, "source": texts[kernel.source], "tensors": [asdict(t) for t in kernel.tensors]})
+        facts |= {"source": texts[kernel.source], "tensors": [asdict(t) for t in kernel.tensors]}
+        kernels.append({**facts, "product": None if kernel.product is None else asdict(kernel.product)})
     return {
         "target": program.target,
         "threads": program.threads,

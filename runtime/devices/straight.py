@@ -7,7 +7,7 @@ that was captured for them; all else is the same as in the last run with these s
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from fusible.runtime.plan import Launch, Plan, PlanValue
 from fusible.runtime.plan_session import MAX_LAYOUTS
 from fusible.runtime.signature import DTYPES
 
-__all__ = ["Output", "Shapes", "Steady", "Straight", "StraightRuns", "shapes_of", "steady_arrays", "straight"]
+__all__ = ["Output", "Shapes", "Steady", "Straight", "StraightRuns", "in_place", "shapes_of", "straight"]
 
 Shapes = tuple[tuple[int, ...], ...]
 """The shapes of all arguments of a run."""
@@ -145,12 +145,46 @@ def straight(plan: Plan, segments: Mapping[int, DeviceSegment], layout: DeviceLa
     return Straight(layout, segment, inputs, outputs, sizes, tuple(places[value] for value in moving))
 
 
-def steady_arrays(known: Straight, arguments: Sequence[Any], device: Device, stream: Stream) -> Steady:
+def in_place(
+    known: Straight,
+    arguments: Sequence[Any],
+    results: list[Any],
+    device: Device,
+    stream: Stream,
+    capture: Callable[[list[Any], Mapping[int, DeviceArray]], None],
+) -> list[Any]:
+    """A run for arrays whose addresses keep changing: copied to and from others that stay, which have a graph.
+
+    A copy on the device takes microseconds, and so does each launch that a graph saves. capture: runs with arguments
+    and outputs (by value) that stay, until there is a graph for them.
+    """
+    if known.steady is None:
+        known.steady = _steady_arrays(known, arguments, results, device, stream)
+    steady, replaced = known.steady, list(arguments)
+    for (position, _), array in zip(known.inputs, steady.inputs, strict=True):
+        given, replaced[position] = arguments[position], array
+        if isinstance(given, DeviceArray):
+            given.copy_to(array, stream)
+        else:
+            array.upload(given, stream)
+    graph = known.graph([a.memory.address for a in (*steady.inputs, *steady.outputs)])
+    if graph is not None:
+        graph.replay()
+    else:
+        capture(replaced, {o.value: array for o, array in zip(known.outputs, steady.outputs, strict=True)})
+    for array, result in zip(steady.outputs, results, strict=True):
+        array.copy_to(result, stream)
+    return results
+
+
+def _steady_arrays(
+    known: Straight, arguments: Sequence[Any], results: Sequence[DeviceArray], device: Device, stream: Stream
+) -> Steady:
     """Memory for a run's inputs and outputs."""
     given = [arguments[position] for position, _ in known.inputs]
     memories = stream.allocate_all([*(a.nbytes for a in given), *(o.nbytes for o in known.outputs)])
-    inputs = [row_major(device, m, a.dtype, a.shape) for m, a in zip(memories, given, strict=False)]
-    outputs = [o.over(device, m) for m, o in zip(memories[len(given) :], known.outputs, strict=True)]
+    arrays = [row_major(device, m, a.dtype, a.shape) for m, a in zip(memories, [*given, *results], strict=True)]
+    inputs, outputs = arrays[: len(given)], arrays[len(given) :]
     return Steady(inputs, outputs)
 
 

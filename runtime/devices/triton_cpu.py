@@ -18,6 +18,7 @@ from fusible.errors import DeviceError, ExecutionError
 from fusible.runtime.devices.code import DeviceCode, DeviceKernel
 from fusible.runtime.devices.device import (
     ALIGNMENT,
+    NOT_IN_PLACE,
     Device,
     Event,
     Graph,
@@ -29,6 +30,8 @@ from fusible.runtime.devices.device import (
     Stream,
 )
 from fusible.runtime.devices.findings import FIELDS, describe_findings
+from fusible.runtime.devices.product import TorchProduct
+from fusible.runtime.devices.torch_product import product_on_cpu
 from fusible.runtime.memory import aligned_bytes
 from fusible.runtime.native.pool import Pool
 
@@ -194,10 +197,10 @@ class _Block:
 
     def __init__(self, device: TritonCpu, array: np.ndarray) -> None:
         self.device, self.array = device, array
-        device.used += array.nbytes
+        device.blocks[id(self)] = array.nbytes
 
     def __del__(self) -> None:
-        self.device.used -= self.array.nbytes
+        self.device.blocks.pop(id(self), None)
 
 
 class CpuStream(Stream):
@@ -257,6 +260,10 @@ class CpuStream(Stream):
             held=workspace.memory,
         )
 
+    def prepare_product(self, product: TorchProduct, spans: Sequence[Span], where: str) -> Prepared:
+        """See Stream: torch's product on the CPU."""
+        return product_on_cpu(product, spans, where)
+
     def capture(self, launches: Sequence[Prepared]) -> Graph:
         """See Stream."""
         return _Recorded(launches)
@@ -283,13 +290,18 @@ class TritonCpu(Device):
         """Take the library of the kernels; workers start with the first launch."""
         self.name = "triton-cpu"
         self.library, self.threads, self.checked = library, threads, checked
-        self.used = 0
+        self.blocks: dict[int, int] = {}  # bytes of each; threads, and the collector within one, count with no lock
         self._limit = limit
         self._pool: Pool | None = None
         library.pool_create.argtypes = [ctypes.c_int, ctypes.POINTER(ctypes.c_int)]
         library.pool_create.restype = ctypes.c_void_p
         library.pool_destroy.argtypes = [ctypes.c_void_p]
         library.pool_destroy.restype = None
+
+    @property
+    def used(self) -> int:
+        """The bytes that are allocated."""
+        return sum(list(self.blocks.values()))
 
     @property
     def pool(self) -> Pool:
@@ -326,12 +338,16 @@ class TritonCpu(Device):
         page, pages = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_PHYS_PAGES")
         return MemoryInfo(page * pages, max(0, page * pages - self.used))
 
-    def import_array(self, given: object, stream: Stream) -> tuple[Memory, np.dtype, tuple[int, ...]] | None:
+    def import_array(
+        self, given: object, stream: Stream, *, copies: bool = True
+    ) -> tuple[Memory, np.dtype, tuple[int, ...]] | None:
         """See Device."""
         if given.__dlpack_device__()[0] != _DLPACK_CPU:  # type: ignore[attr-defined]
             return None
         array = np.from_dlpack(given)  # type: ignore[arg-type]
         if not array.flags.c_contiguous or array.ctypes.data % ALIGNMENT:
+            if not copies:
+                raise DeviceError(NOT_IN_PLACE)
             memory = stream.allocate(array.nbytes)
             stream.upload(memory, 0, np.ascontiguousarray(array))
             return memory, array.dtype, array.shape

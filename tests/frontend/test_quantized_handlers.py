@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from fusible.compiler.ir.types import DType, TensorType
-from fusible.errors import InvalidModel
+from fusible.errors import InvalidModel, UnsupportedOp
 from tests.frontend.imported import evaluated, expected, imported, model_of
 
 CONTRIB = {"com.microsoft": 1}
@@ -122,3 +122,37 @@ def test_kernel_shape_must_fit() -> None:
     inputs = {"x": np.ones((1, 1, 5, 5), np.uint8), "w": np.ones((1, 1, 2, 2), np.uint8)}
     with pytest.raises(InvalidModel, match="kernel_shape"):
         imported(model_of([node], inputs, ["y"]))
+
+
+def n_bits(bits: int, *, zeros: bool, terms: int = 20, block: int = 16, **more: np.ndarray) -> tuple[Any, Any]:
+    """What both systems make of a MatMulNBits; `more`: further inputs by their place."""
+    blocks = -(-terms // block)
+    constants = {
+        "b": RANDOM.integers(0, 256, (5, blocks, block * bits // 8)).astype(np.uint8),
+        "s": RANDOM.uniform(0.01, 0.03, (5, blocks)).astype(np.float32),
+        "z": RANDOM.integers(0, 256, (5, -(-blocks * bits // 8))).astype(np.uint8),
+        **more,
+    }
+    names = ["x", "b", "s", "z" if zeros else "", "", "bias"]
+    attributes = {"N": 5, "K": terms, "bits": bits, "block_size": block}
+    node = helper.make_node("MatMulNBits", names, ["y"], domain="com.microsoft", **attributes)
+    inputs = {"x": RANDOM.standard_normal((3, terms)).astype(np.float32)}
+    constants["bias"] = CONSTANTS["bias"]
+    model = model_of([node], inputs, ["y"], {n: a for n, a in constants.items() if n in names}, domains=CONTRIB)
+    return evaluated(model, inputs), expected(model, inputs)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("zeros", [True, False])
+@pytest.mark.parametrize("terms", [32, 20])
+def test_weights_of_few_bits(bits: int, zeros: bool, terms: int) -> None:
+    (got,), (reference,) = n_bits(bits, zeros=zeros, terms=terms)
+    assert got.std() > 0.1
+    np.testing.assert_allclose(got, reference, rtol=1e-4, atol=1e-4)
+
+
+def test_weights_that_do_not_fit_their_sizes() -> None:
+    with pytest.raises(InvalidModel, match="a weight of 80 bytes was expected, got 40"):
+        n_bits(4, zeros=False, b=np.zeros((5, 1, 8), np.uint8))
+    with pytest.raises(UnsupportedOp, match="weights of 2 bits; those of 4 and 8 bits are known"):
+        n_bits(2, zeros=False)

@@ -25,7 +25,7 @@ COMPILE = partial(program._compiled, "triton-cpu")
 def test_every_function_of_the_layer() -> None:
     rows = list(layer_rows(COMPILE))
     assert {row.result for row in rows} == {Result.OK}, rows
-    assert len(rows) == 11 and rows[-1].section == "speed" and "us in a graph of" in rows[-1].detail
+    assert len(rows) == 12 and rows[-1].section == "speed" and "us in a graph of" in rows[-1].detail
 
 
 def test_a_layer_that_copies_to_the_wrong_place_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +43,8 @@ def test_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "CASES", CASES[:1])
     monkeypatch.setattr(sessions, "_TOLERANCE", {"fp32": 1e-4})
     rows = list(sessions.session_rows(COMPILE, partial(program._compiled, "numpy")))
-    assert [row.what for row in rows] == ["x * sigmoid(x) + b, fp32", "threads", "arrays stay on the device"]
+    whats = ["x * sigmoid(x) + b, fp32", "threads", "sums that programs share, the same bits"]
+    assert [row.what for row in rows] == [*whats, "arrays stay on the device"]
     assert {row.result for row in rows} == {Result.OK}, rows
 
 

@@ -192,7 +192,7 @@ def test_what_is_no_expression_says_why() -> None:
     ):
         node = add_op(op, given)
         assert isinstance(node.op.definition(node), Opaque)
-    for source, target in ((np.float32, DType.F8E5M2), (ml_dtypes.int4, DType.F32), (object, DType.F32)):
+    for source, target in ((np.float32, DType.F8E5M2FNUZ), (np.float32, DType.I4), (object, DType.F32)):
         node = add_op("cast", [np.zeros(2).astype(source)], dtype=target)
         assert isinstance(node.op.definition(node), Opaque)
 

@@ -96,6 +96,13 @@ def test_qlinear_matmul() -> None:
     check_definition("qlinear_matmul", [*operands, np.array([100], np.uint8)], [(0, 0)])
 
 
+@pytest.mark.parametrize("dtype", [ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2])
+def test_qlinear_matmul_of_float8(dtype: type) -> None:
+    a, b = (np.random.default_rng(k).standard_normal(s).astype(dtype) for k, s in enumerate([(2, 3, 4), (4, 5)]))
+    rows, zero, scale = np.linspace(0.1, 0.2, 3, dtype=np.float32), np.zeros((), dtype), np.array(0.02, np.float32)
+    check_definition("qlinear_matmul", [a, rows, np.ones(3, dtype), b, scale, zero, scale, zero], [(0, 0)])
+
+
 @pytest.mark.parametrize(
     ("image", "kernel", "attrs"),
     [

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fusible.compiler.ir.graph import Graph, Value
+from fusible.compiler.ir.types import DType
 from fusible.passes.ledger import Kind
 from fusible.passes.merge_siblings import MergeSiblings
 from tests.passes.rewriting import apply, graph_of
@@ -20,8 +21,17 @@ def _projected(g: Graph, x: Value, size: int, form: str) -> Value:
     b = g.constant(RNG.standard_normal(size).astype(np.float32))
     if form == "gemm":
         return g.add("gemm", x, g.constant(np.ascontiguousarray(w.T)), b, transB=True)
+    if form in ("packed", "blocks"):
+        return g.add("matmul", x, _dequantised(g, size, 4 if form == "blocks" else 0))
     product = g.add("matmul", x, g.constant(w))
     return product if form == "plain" else g.add("add", b, product)
+
+
+def _dequantised(g: Graph, size: int, block: int) -> Value:
+    codes = g.constant(RNG.integers(-8, 8, (12, size)).astype(DType.I4.numpy))
+    scales = g.constant(RNG.uniform(0.01, 0.02, (3, size) if block else size).astype(np.float32))
+    axis = 0 if block else 1
+    return g.add("dequantize_linear", codes, scales, output_dtype=DType.F32, axis=axis, block_size=block)
 
 
 def _attention(forms: tuple[str, str, str], size: int = 8) -> Callable[[Graph, Value], Value]:
@@ -37,6 +47,7 @@ def _attention(forms: tuple[str, str, str], size: int = 8) -> Callable[[Graph, V
 
 
 FORMS = [("plain",) * 3, ("added", "plain", "added"), ("gemm",) * 3, ("gemm", "plain", "gemm")]
+FORMS += [("packed",) * 3, ("blocks",) * 3]
 
 
 @pytest.mark.parametrize("forms", FORMS)
@@ -45,6 +56,11 @@ def test_queries_keys_and_values(forms: tuple[str, str, str]) -> None:
     assert ops.count("slice") == 3 and ops.count("gemm") == 0
     assert ops.count("matmul") == 3  # the one product, scores, result
     assert len(context.ledger.select(Kind.FUSED)) == 1
+
+
+def test_weights_that_are_stored_otherwise_are_not_put_together() -> None:
+    ops, _ = apply(MergeSiblings(), graph_of(_attention(("packed", "blocks", "packed")), (2, 7, 12)))
+    assert ops.count("slice") == 2 and ops.count("matmul") == 4
 
 
 def test_what_something_else_reads_stays() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fusible.runtime import memory
-from fusible.runtime.memory import ALIGNMENT, least_peak, overlaps, place
+from fusible.runtime.memory import ALIGNMENT, are_apart, least_peak, overlaps, place
 
 _BUFFERS = st.lists(
     st.tuples(st.integers(0, 5000), st.integers(0, 30), st.integers(0, 10)).map(lambda t: (t[0], (t[1], t[1] + t[2]))),
@@ -67,3 +67,16 @@ def test_long_lives_go_before_large_ones_where_that_is_better() -> None:
         assert placement.peak <= min(way.peak for way in ways)
         gained += placement.peak < min(way.peak for way in ways)
     assert gained > 5
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), max_size=5),
+    st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), max_size=5),
+)
+def test_ranges_that_are_written_are_apart_from_all_others(
+    read: list[tuple[int, int]], written: list[tuple[int, int]]
+) -> None:
+    bytes_of = [set(range(*each)) for each in written]
+    others = [set(range(*each)) for each in read]
+    meet = any(one & two for n, one in enumerate(bytes_of) for two in [*others, *bytes_of[n + 1 :]])
+    assert are_apart(read, written) is not meet

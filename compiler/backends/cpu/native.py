@@ -84,6 +84,7 @@ def _printed(
     """The kernel of one region or, if there is none, of two or three with images between them."""
     try:
         built = build_region(nodes, outputs, inputs=inputs, home=home_of(nodes, outputs), inline_scalars=True)
+        _check_stores(built.region)
         region = storage.region(built.region, built.inputs, built.outputs)
         known = [n for n, v in enumerate(built.inputs) if v in constants]
         # A block is no reason to give up a kernel for loops.
@@ -116,6 +117,7 @@ def _printed_chain(
         raise NotPrintable("its convolutions have more between them than one image each")
     buffers, steps = list(built.group.buffers), []
     for step in built.group.steps:
+        _check_stores(step.region)
         region = storage.region(step.region, [values[n] for n in step.inputs], [values[n] for n in step.outputs])
         steps.append(replace(step, region=region))
         numbers = (*step.inputs, *step.outputs)
@@ -124,6 +126,12 @@ def _printed_chain(
     group = Group(built.group.inputs, built.group.outputs, tuple(buffers), tuple(steps))
     kernel = print_group(group, [n for n, v in enumerate(built.inputs) if v in constants], machine)
     return Built(group.steps[-1].region, built.inputs, built.outputs), kernel
+
+
+def _check_stores(region: Region) -> None:
+    """Raise NotPrintable for a result that is stored piece by piece: kernels have vectors along one axis of it."""
+    if len(region.stores) > len(region.outputs):
+        raise NotPrintable("it stores the pieces of a result one by one")
 
 
 def chain_parts(nodes: Sequence[Node], outputs: Sequence[Value]) -> list[list[Node]]:

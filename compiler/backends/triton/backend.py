@@ -7,7 +7,7 @@ Nodes whose kernels are equal but for the numbers that a launch hands over share
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -37,6 +37,7 @@ from fusible.compiler.region.reorder import Order
 from fusible.compiler.region.tensors import buffer_of
 from fusible.compiler.tuning import TuningLock
 from fusible.errors import KernelBuildError
+from fusible.passes.ledger import Entry, Kind
 from fusible.runtime.devices.code import DeviceKernel
 from fusible.runtime.devices.residence import SAME_MEMORY
 
@@ -61,7 +62,7 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
         self.kernels: dict[str, DeviceKernel] = {}
         self.chosen: dict[str, Chosen] = {}
         self._names: dict[str, str] = {}
-        self._packed: dict[tuple[int, Order], np.ndarray] = {}
+        self._packed: dict[tuple[int, Order | None, int | None], np.ndarray] = {}
 
     def emit(self, node: Node, name: str) -> Emitted:
         """A launch of a Triton kernel, by the node's region or a template for its op, or else a NumPy call."""
@@ -129,8 +130,10 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
         return Built(Region((), *buffers, (), ()), inputs, outputs), kernel
 
     def language(self, kernel: str) -> str:
-        """Triton or NumPy."""
-        return "triton" if kernel in self.kernels else "numpy"
+        """Triton, NumPy, or torch, which multiplies in the place of a kernel or before one."""
+        if kernel not in self.kernels:
+            return "numpy"
+        return "triton" if self.kernels[kernel].product is None else "torch"
 
     def kernel_facts(self, kernel: str) -> dict[str, object]:
         """The language; of kernels with configurations also which it is, and how it was chosen."""
@@ -156,15 +159,24 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
         inputs = tuple(formal.get(v, v) for v in built.inputs)
         rule = kernel.rule
         dims = (rule.grid, *(a.dim for a in rule.arguments if a.dim is not None))
-        constants = {n: self._stored(inputs[n], order) for n, order in kernel.repacked.items()}
-        if self.target.startswith("cuda:") and can_overlap(self.gpu):
-            kernel = replace(kernel, fixed=_fixed(rule, inputs))
+        constants = {n: self._stored(inputs[n], kernel, n) for n in sorted({*kernel.repacked, *kernel.packed})}
         results = dict(zip(node.subgraphs[0].outputs, node.outputs, strict=True)) if node.op.name == "fused" else {}
         stored = {f"x{n}": v for n, v in enumerate(inputs)}
         stored |= {f"y{n}": results.get(v, v) for n, v in enumerate(built.outputs)}
+        if self._fetches_ahead(built, kernel):
+            kernel = replace(
+                kernel, fixed=_fixed(rule, stored, {f"x{n}": made.nbytes for n, made in constants.items()})
+            )
         name = self._named(self._aligned(kernel, stored), word_of(node))
+        if kernel.product is not None and kernel.chosen is not None:
+            self.entries.append(_by_torch(node, self.tuning, kernel.chosen))
         inplace = overwritable(built.region)
         return Emitted(name, "", True, dims, inplace, native=True, inputs=inputs, constants=constants)
+
+    def _fetches_ahead(self, built: Built, kernel: PrintedKernel) -> bool:
+        """True for products, which read all of their constants; of tables others may want a few rows."""
+        overlaps = self.target.startswith("cuda:") and can_overlap(self.gpu)
+        return overlaps and bool(built.region.contractions) and kernel.product is None
 
     def _wants_whole(self, node: Node) -> str | None:
         """Views by another shape are the operand's own memory; templates of ops know of no gaps."""
@@ -200,13 +212,13 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
                 arguments[number] = replace(argument, divisibility=known)
         return replace(kernel, rule=replace(kernel.rule, arguments=tuple(arguments)))
 
-    def _stored(self, operand: Value | None, order: Order) -> np.ndarray:
-        """A constant in the order of dimensions in which a kernel reads it; made once for each order."""
+    def _stored(self, operand: Value | None, kernel: PrintedKernel, number: int) -> np.ndarray:
+        """A constant as a kernel reads it, in another order of dimensions or packed; made once for each such form."""
         assert operand is not None and operand.constant is not None
-        key = id(operand.constant), order
+        key = id(operand.constant), kernel.repacked.get(number), kernel.packed.get(number)
         if key not in self._packed:
             self._keep.append(operand.constant)
-            self._packed[key] = np.ascontiguousarray(operand.constant.array.transpose(order))
+            self._packed[key] = kernel.stored(number, operand.constant.array)
         return self._packed[key]
 
     def _named(self, kernel: PrintedKernel, word: str) -> str:
@@ -221,13 +233,14 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
         return self._names[key]
 
 
-def _fixed(rule: LaunchRule, inputs: Sequence[Value | None]) -> dict[str, int]:
-    """The bytes of a launch's constants by the names of the kernel's arguments, the small ones left out."""
-    found = {
-        argument.name: value.constant.array.nbytes
-        for argument, value in zip(rule.arguments, inputs, strict=False)
-        if value is not None and value.constant is not None
-    }
+def _fixed(rule: LaunchRule, stored: Mapping[str, Value | None], anew: Mapping[str, int]) -> dict[str, int]:
+    """The bytes of a launch's constants by the names of the kernel's arguments, the small ones left out.
+
+    anew: the bytes of those that are stored for the kernel.
+    """
+    values = {argument.name: stored.get(argument.name) for argument in rule.arguments}
+    known = {n: v.constant.array.nbytes for n, v in values.items() if v is not None and v.constant is not None}
+    found = {name: anew.get(name, nbytes) for name, nbytes in known.items()}
     return {name: nbytes for name, nbytes in found.items() if nbytes >= _WORTH_FETCHING}
 
 
@@ -239,3 +252,11 @@ def _alignment(block: Block, order: Order | None, value: Value) -> int:
     offset = flat_offset(corner, whole) * value.type.dtype.numpy.itemsize
     numbers = [offset] if isinstance(offset, int) else [number for _, number in offset.terms]
     return math.gcd(_ALIGNMENT, *numbers)
+
+
+def _by_torch(node: Node, tuning: Tuning, chosen: Chosen) -> Entry:
+    """The ledger's line for a product that torch computes."""
+    measured = tuning.lock.entries[chosen.key]
+    took = "" if measured.seconds is None else f", {measured.seconds * 1e6:.2f} us with all that follows"
+    reason = f"the fastest of {measured.tried} that were measured on {measured.device or 'a device'} is torch's{took}"
+    return Entry(Kind.FIRED, "tuning", "library-product", tuple(node.origin), reason)

@@ -8,8 +8,10 @@ from dataclasses import replace
 from fusible.compiler.backends.cpu.nest import Access
 from fusible.compiler.backends.triton.combine import combine_function, combine_name
 from fusible.compiler.backends.triton.launch import AccessFact
+from fusible.compiler.backends.triton.narrow import FLOAT8_TEMPLATE, FOUR_BITS, float8_calls, to_four_bits
 from fusible.compiler.backends.triton.print_dim import MODULO, DimPrinter
 from fusible.compiler.backends.triton.print_expr import Code, carried, full, literal_text, print_expr, rounded
+from fusible.compiler.backends.triton.template_import import template_import
 from fusible.compiler.backends.triton.tile import ELEMENT_TYPES, Tile
 from fusible.compiler.ir.symbols import Dim, SymInt, bounds_of
 from fusible.compiler.ir.types import DType
@@ -31,6 +33,8 @@ def widened(text: str, dtype: DType) -> Code:
     """A loaded value, in the type that it is computed in."""
     if dtype.is_small_float:
         return Code(f"{text}.to(tl.float32)", DType.F32, None, dtype)
+    if dtype in FOUR_BITS:
+        return Code(to_four_bits(text, dtype), FOUR_BITS[dtype])
     return Code(text, dtype)
 
 
@@ -128,6 +132,8 @@ class Body:
             self.functions.setdefault("libdevice", "")
         if "modulo(" in text:
             self.functions.setdefault("modulo", MODULO)
+        for name in float8_calls(text):
+            self.functions.setdefault(name, template_import(FLOAT8_TEMPLATE, [name]))
 
     def define(self, value: int, code: Code, spread: Spread) -> None:
         """Give a value its name; numbers stand where they are read."""
@@ -187,6 +193,8 @@ class Body:
         offset, place = self._place(access, conditions, spread)
         masks = [*self._masks(place), *conditions]
         text = full(code.value, dtype) if code.value is not None else code.text
+        if dtype is DType.I4:  # as NumPy has it: the upper half of the byte is no sign
+            text = f"({text} & 15)"
         arguments = [f"y{store.buffer} + {offset}", text]
         if masks:
             arguments.append(f"mask={' & '.join(masks)}")

@@ -35,7 +35,7 @@ from fusible.runtime.devices.code import DeviceKernel
 from fusible.runtime.native.cache import CACHE_BYTES, FileCache
 from fusible.runtime.native.machine import usable_threads
 
-__all__ = ["Form", "build_kernels", "printed_kernel"]
+__all__ = ["Form", "build_kernels", "printed_kernel", "sent_kernel"]
 
 _FOLDER = Path(__file__).parent
 _IMPORT = re.compile(r"^from fusible\.compiler\.backends\.triton\.(\w+) import", re.MULTILINE)
@@ -82,7 +82,7 @@ def printed_kernel(kernel: DeviceKernel) -> PrintedKernel:
 
 def _key(kernel: DeviceKernel, gpu: GpuTarget, form: Form) -> str:
     fixed = kernel.fixed if form is Form.IMAGE and can_overlap(gpu) else {}
-    known = asdict(replace(kernel, name="", fixed=fixed, scratch_bytes=0, sites=()))
+    known = asdict(replace(kernel, name="", fixed=fixed, scratch_bytes=0, sites=(), product=None))
     return _digest(json.dumps([known, gpu.target, form.value, *_versions(form)], sort_keys=True))
 
 
@@ -182,12 +182,17 @@ def _build_apart(kernels: Sequence[DeviceKernel], gpu: GpuTarget, form: Form, ca
             raise KernelBuildError(last.source, command, f"the process ended with {process.returncode}: {problem}")
 
 
+def sent_kernel(fields: Mapping[str, Any]) -> DeviceKernel:
+    """A kernel that came as JSON, as far as it is to be built."""
+    return DeviceKernel.from_json({**fields, "product": None})
+
+
 def _worker(jobs: Mapping[str, Any]) -> None:
     files, gpu, form = FileCache(Path(jobs["cache"]), CACHE_BYTES), gpu_target(jobs["gpu"]), Form(jobs["form"])
     for number, fields in enumerate(jobs["kernels"]):
         sys.stdout.write(f"{number}\n")
         sys.stdout.flush()
-        kernel = DeviceKernel.from_json(fields)
+        kernel = sent_kernel(fields)
         with suppress(FusibleError):  # who asked for it builds it again, and so learns of the error
             _make(files, kernel, gpu, form)
 

@@ -21,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fusible.compiler.backends.triton.build_kernels import Form, build_kernels
+from fusible.compiler.backends.triton.build_kernels import Form, build_kernels, sent_kernel
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget, gpu_target
 from fusible.errors import FusibleError, KernelBuildError
 from fusible.runtime.devices.code import DeviceKernel
@@ -50,6 +50,10 @@ class BuildPool:
         The future raises KernelBuildError if Triton refuses the kernel or its process dies, and what `then` raises.
         """
         return self._executor.submit(self._job, kernel, then)
+
+    def call(self, function: Callable[[DeviceKernel], T], kernel: DeviceKernel) -> Future[T]:
+        """Do with a kernel what needs no building, in its turn."""
+        return self._executor.submit(function, kernel)
 
     def _job(self, kernel: DeviceKernel, then: Callable[[DeviceKernel], T]) -> T:
         worker = getattr(self._own, "worker", None)
@@ -143,9 +147,8 @@ def _serve() -> None:
 
 
 def _built(fields: dict[str, Any], gpu: GpuTarget, form: Form, cache: Path) -> str:
-    kernel = DeviceKernel.from_json(fields)
     try:
-        build_kernels([kernel], gpu, form, cache)
+        build_kernels([sent_kernel(fields)], gpu, form, cache)
     except FusibleError as error:
         return str(error) or type(error).__name__
     return ""

@@ -21,6 +21,7 @@ from fusible.compiler.region.digits import divisors_of, with_digits
 from fusible.compiler.region.phases import with_phases
 from fusible.compiler.region.region import Contract, Load, Reduce, Region, Scan, operands_of
 from fusible.compiler.region.reorder import Order, reordered
+from fusible.compiler.region.scales import FLOATS8
 
 __all__ = ["Contraction", "Unsuited", "axes_of", "contraction_of", "stages_of", "sum_orders"]
 
@@ -37,7 +38,8 @@ class Contraction:
     """tile: of the result, whose region has its symbols renamed, digits taken apart and `repacked` inputs reordered.
 
     symbols: what the new names stand for. position: of the contraction among the stages. left, right: the values it
-    multiplies, as `kind`; sums are held as `accumulator`. depth: its axes, the slowest first.
+    multiplies, as `kind`; sums are held as `accumulator`. depth: its axes, the slowest first. half: one more that has
+    two indices, both taken in each step, if there is a packed operand.
     """
 
     tile: Tile
@@ -50,6 +52,7 @@ class Contraction:
     batch: tuple[int, ...]
     depth: tuple[int, ...]
     repacked: Mapping[int, Order]
+    half: int | None = None
 
     @property
     def region(self) -> Region:
@@ -70,10 +73,13 @@ class _Roles:
     right: tuple[int, ...]
 
 
-def contraction_of(region: Region, constants: Collection[int] = (), *, depth_last: bool = False) -> Contraction:
+def contraction_of(
+    region: Region, constants: Collection[int] = (), *, depth_last: bool = False, half: int | None = None
+) -> Contraction:
     """The contraction of a region that has one.
 
     constants: inputs that may be stored in another order. depth_last: matrix units read the right operand by depth.
+    half: the axis that says in which half of a byte an element is.
     Raises Unsuited where it is no product of tiles, NotPrintable for other reasons.
     """
     check_element_types(region)
@@ -103,9 +109,9 @@ def contraction_of(region: Region, constants: Collection[int] = (), *, depth_las
     inside = (*roles.batch, *roles.left, *roles.right)
     rows = tuple(a for a in nest.outer if a in roles.left or a not in inside)
     tile = tile_over(nest, rows, roles.right)
-    depth = tuple(a for a in nest.folded if nest.extents[a] not in (None, 1))
+    depth = tuple(a for a in nest.folded if nest.extents[a] not in (None, 1) and a != half)
     accumulator = DType.I32 if contract.dtype is DType.I32 else DType.F32
-    return Contraction(tile, symbols, position, left, right, kind, accumulator, roles.batch, depth, repacked)
+    return Contraction(tile, symbols, position, left, right, kind, accumulator, roles.batch, depth, repacked, half)
 
 
 def _kind(region: Region, contract: Contract) -> DType:
@@ -115,6 +121,8 @@ def _kind(region: Region, contract: Contract) -> DType:
     exact = exact_kind(region, contract.args) if contract.dtype is DType.I32 else None
     if exact is not None:
         return exact
+    if len(kinds) == 1 and kinds <= FLOATS8 and contract.dtype is DType.F32:
+        return kinds.pop()
     if not kinds <= _FLOATS or contract.dtype not in _FLOATS:
         raise Unsuited(f"products of {' and '.join(k.value for k in operands)} as {contract.dtype.value} are no tiles'")
     return kinds.pop() if len(kinds) == 1 else DType.F32
@@ -224,13 +232,32 @@ def _depth_order(region: Region, position: int, left: int, right: int, constants
 
 
 def _repacked(
-    region: Region, value: int, depth: tuple[int, ...], constants: Collection[int], depth_last: bool
+    region: Region,
+    value: int,
+    depth: tuple[int, ...],
+    constants: Collection[int],
+    depth_last: bool,
+    along: bool | None = None,
 ) -> dict[int, Order]:
-    """The order in which the constant that an operand is made of should be stored, if it is one that may be."""
-    reading = [s for s in _loads(region, value) if any(axes_of(c) & set(depth) for c in s.map.components)]
-    if len(reading) != 1 or reading[0].buffer not in constants:
+    """The orders in which the constants of an operand should be stored: weights, and scales of blocks of terms.
+
+    Scales differ among blocks, but not along the last axis of the depth. along: whether their blocks are adjacent; None
+    for columns, which is what a tile reads.
+    """
+    loads = [s for s in _loads(region, value) if any(axes_of(c) & set(depth) for c in s.map.components)]
+    weights = [s for s in loads if any(axes_of(c) & set(depth[-1:]) for c in s.map.components)]
+    found = _order(region, weights[0], depth, constants, depth_last) if len(weights) == 1 else {}
+    for scale in (s for s in loads if s not in weights):
+        found |= _order(region, scale, depth, constants, along)
+    return found
+
+
+def _order(
+    region: Region, load: Load, depth: tuple[int, ...], constants: Collection[int], depth_last: bool | None
+) -> dict[int, Order]:
+    """The order in which a constant should be stored. depth_last: None for columns adjacent, whatever fits."""
+    if load.buffer not in constants:
         return {}
-    load = reading[0]
     others = [s for s in region.stages if isinstance(s, Load) and s is not load and s.buffer == load.buffer]
     if others or operands_of(load):
         return {}
@@ -240,13 +267,16 @@ def _repacked(
         summed = axes_of(component) & set(depth)
         if not summed:
             outer.append(dimension)
-        elif len(summed) == 1:
-            inner.append((depth.index(summed.pop()), dimension))
+        elif len(summed) == 1 or axes_of(component) <= set(depth):  # digits of one axis
+            inner.append((min(depth.index(a) for a in summed), dimension))
         else:
             return {}
     by_depth = [dimension for _, dimension in sorted(inner)]
     shape, item = region.inputs[load.buffer].shape, region.inputs[load.buffer].dtype.numpy.itemsize
-    if depth_last or (_is_narrow(shape, outer, item) and not _is_narrow(shape, by_depth, item)):
+    narrow = _is_narrow(shape, by_depth, item)
+    if depth_last is None:
+        return {load.buffer: (*by_depth, *outer)}
+    if depth_last or (not narrow and (item == 1 or _is_narrow(shape, outer, item))):  # so matrix units read bytes
         return {load.buffer: (*outer, *by_depth)}
     return {load.buffer: (*by_depth, *outer)}
 
@@ -263,7 +293,7 @@ def sum_orders(region: Region, constants: Collection[int]) -> dict[int, Order]:
     for value, other in (contract.args[:2], contract.args[1::-1]) if len(contract.args) == 2 else ():
         depth = _depth_order(region, position, other, value, constants)
         along = any(coefficient(_offset(region, s), a) == 1 for s in _loads(region, other) for a in depth)
-        found |= _repacked(region, value, depth, constants, along)
+        found |= _repacked(region, value, depth, constants, along, along)
     return {n: order for n, order in found.items() if order != tuple(range(len(order)))}
 
 

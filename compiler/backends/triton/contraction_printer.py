@@ -22,6 +22,7 @@ from fusible.compiler.backends.triton.launch import (
     LaunchRule,
     workspace_arguments,
 )
+from fusible.compiler.backends.triton.narrow import BITCASTS
 from fusible.compiler.backends.triton.print_expr import Code, carried, full, rounded
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.schedule_contraction import ContractionSchedule, Sizes, steps_of
@@ -29,7 +30,7 @@ from fusible.compiler.backends.triton.template_import import template_import
 from fusible.compiler.backends.triton.tensor_maps import tensor_line
 from fusible.compiler.backends.triton.tile import ELEMENT_TYPES, Tile
 from fusible.compiler.ir.symbol_values import substitute
-from fusible.compiler.ir.symbols import Dim, floordiv, modulo
+from fusible.compiler.ir.symbols import Dim, ceildiv, floordiv, modulo, product
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.region import Contract, Load, operands_of
 from fusible.compiler.region.text import region_text
@@ -37,7 +38,7 @@ from fusible.compiler.region.text import region_text
 __all__ = ["print_product", "sizes_of"]
 
 _ASSIGNED = re.compile(r"^\s*(\w+) = ")
-_TEMPLATE = "contraction"
+_TEMPLATE, _TEMPLATE_OF_HALVES = "contraction", "halves"
 _HELD = 32  # elements of a tile of the result that each thread may keep beside its sums
 
 
@@ -71,9 +72,12 @@ _RIGHT = _Side("right", "right_columns", "c", (True, False))
 
 class _Printer:
     def __init__(self, contraction: Contraction, schedule: ContractionSchedule, precision: str, name: str) -> None:
-        self.contraction, self.schedule, self.precision, self.name = contraction, schedule, precision, name
+        self.contraction, self.precision, self.name = contraction, precision, name
         self.tile, self.region = contraction.tile, contraction.region
+        self.template = _TEMPLATE if contraction.half is None else _TEMPLATE_OF_HALVES
         self.sizes = sizes_of(contraction)
+        alone = _alone(self.sizes, schedule)
+        self.alone, self.schedule = (0, replace(schedule, split=1)) if alone is None else (alone, schedule)
         split = len(contraction.depth) - schedule.together
         self.outer, self.inner = contraction.depth[:split], contraction.depth[split:]
         self.masks = tuple(
@@ -84,12 +88,15 @@ class _Printer:
                 (schedule.block_k, contraction.points(self.inner)),
             )
         )
+        self.whole = not (self.outer and self.masks[2])  # blocks of the depth follow each other through all its axes
         self.bodies: list[Body] = []
         self.operands: dict[str, str] = {}
         self.blocks = self._tensor_blocks()
         inner, outer = steps_of(self.sizes, schedule)
         if schedule.slices > 1 and modulo(inner * outer, schedule.slices) != 0:
             raise NotPrintable(f"the {inner * outer} blocks of its depth are no {schedule.slices} equal slices")
+        if schedule.slices > 1 and contraction.half is not None:
+            raise NotPrintable("a product in halves has no slices")
         self.before = "None, " if schedule.slices > 1 else ""  # the first dimension of positions and blocks
         self.shape = f"[{f'{schedule.slices}, ' if schedule.slices > 1 else ''}ROWS, COLUMNS]"
 
@@ -106,23 +113,26 @@ class _Printer:
         constants = {
             "BLOCK_M": self.schedule.block_m, "BLOCK_N": self.schedule.block_n, "BLOCK_K": self.schedule.block_k,
             "GROUP": self.schedule.group, "SLICES": self.schedule.slices, "SPLIT": self.schedule.split,
+            "WHOLE": self.alone,
         }  # fmt: skip
         parameters = ", ".join([*(a.name for a in arguments), *(f"{c}: tl.constexpr" for c in constants)])
-        lines = f"{described}    {_TEMPLATE}(\n        ({names}),\n{call}    )\n"
+        lines = f"{described}    {self.template}(\n        ({names}),\n{call}    )\n"
         kernel = f"@triton.jit\ndef {self.name}({parameters}):\n{lines}"
         facts = tuple(dict.fromkeys(fact for body in self.bodies for fact in body.facts))
         sizes = self.schedule.warps, self.schedule.stages
         rule = LaunchRule(
             self.name, arguments, constants, facts, self._blocks(), *sizes, self._workspace(), tensors, self.operands,
+            self.alone,
         )  # fmt: skip
-        return PrintedKernel(self._source([*texts, kernel]), rule, self.contraction.repacked)
+        source, contraction = self._source([*texts, kernel]), self.contraction
+        return PrintedKernel(source, rule, contraction.repacked, multiplied=contraction.kind)
 
     def _source(self, texts: Sequence[str]) -> str:
         functions = {k: v for body in self.bodies for k, v in {**body.dims.functions, **body.functions}.items()}
         imports = ["import triton", "import triton.language as tl"]
         if functions.pop("libdevice", None) is not None:
             imports.append("from triton.language.extra import libdevice")
-        imports += ["", template_import(_TEMPLATE, [_TEMPLATE])]
+        imports += ["", template_import(self.template, [self.template])]
         head = ['"""One kernel, printed from this region:', "", region_text(self.region), '"""', "", *imports]
         return "\n".join(["\n".join(head), "", "", "\n\n".join([*functions.values(), *texts])])
 
@@ -158,7 +168,7 @@ class _Printer:
         accumulator = self.contraction.accumulator
         partial = DType.F32 if self.contraction.kind.is_float else accumulator
         types = [f"tl.{ELEMENT_TYPES[dtype]}" for dtype in (partial, accumulator)]
-        tiles = ["BLOCK_M", "BLOCK_N", "BLOCK_K", "GROUP", "SLICES", "SPLIT"]
+        tiles = ["BLOCK_M", "BLOCK_N", "BLOCK_K", "GROUP", "SLICES", "SPLIT", "WHOLE"]
         own = list(WORKSPACE) if self.schedule.split > 1 else []
         lines = [numbers, hooks, [*types, f'"{self.precision}"'], [*tiles, *own]]
         return "".join(f"        {', '.join(line)},\n" for line in lines)
@@ -178,13 +188,13 @@ class _Printer:
             return
         stages = stages_of(self.region, [value])
         moving = self._moving(stages)
-        row = {} if self.masks[2] else one_row(self.tile.nest, moving, self.contraction.depth)
+        row = one_row(self.tile.nest, moving, self.contraction.depth) if self.whole else {}
         inner = self.contraction.depth[-1:] if row else self.inner
         rows, columns = (self.tile.rows, inner) if side is _LEFT else (inner, self.tile.columns)
         own_mask = self.masks[0] if side is _LEFT else self.masks[1]
         masks = (own_mask, self.masks[2]) if side is _LEFT else (self.masks[2], own_mask)
         tile = self.tile.over(rows, columns)
-        body = self._body(replace(tile, names=tile.names | row), masks)
+        body = self._body(tile.named(row), masks)
         body.fills = True
         self._own_positions(body, side)
         if not row:
@@ -207,8 +217,9 @@ class _Printer:
             "\n".join([*before, f"    return {packed}", ""]),
         )
         unpacked = f"    {names}{',' if len(state) == 1 else ''} = state"
+        step = "step" if self.contraction.half is None else "step, PART: tl.constexpr"
         yield (
-            f"@triton.jit\ndef {side.name}(batch, {side.position}, step, state, arguments, {sizes}):",
+            f"@triton.jit\ndef {side.name}(batch, {side.position}, {step}, state, arguments, {sizes}):",
             "\n".join([unpacked, *body.lines, ""]),
         )
 
@@ -218,17 +229,19 @@ class _Printer:
         One alone by pointers would keep all of a step's waits and fences.
         """
         s, contraction = self.schedule, self.contraction
-        if not s.bulk or s.slices > 1:
+        if not s.bulk or s.slices > 1 or contraction.half is not None:
             self.operands |= dict.fromkeys((_LEFT.name, _RIGHT.name), "by pointers, as the schedule has it")
             return {}
-        whole = not (self.outer and self.masks[2])
         found = {
-            side.name: tensor_block(contraction, value, own, name, (size, s.block_k), whole=whole)
+            side.name: tensor_block(contraction, value, own, name, (size, s.block_k), whole=self.whole)
             for side, value, own, name, size in (
                 (_LEFT, contraction.left, self.tile.rows, "d0", s.block_m),
                 (_RIGHT, contraction.right, self.tile.columns, "d1", s.block_n),
             )
         }
+        if contraction.kind.numpy.itemsize == 1:  # matrix units read bytes by depth alone
+            short = "its neighbours lie along its own rows or columns"
+            found = {n: b if isinstance(b, str) or b.depth_last else short for n, b in found.items()}
         blocks = {side: block for side, block in found.items() if isinstance(block, Block)}
         for side, block in found.items():
             why = "the other one is none to describe" if isinstance(block, Block) else block
@@ -252,10 +265,12 @@ class _Printer:
         depth = f"step * {'COLUMNS' if side is _LEFT else 'ROWS'}"
         own = "first.to(tl.int32)" if self.tile.wide else "first"
         places = f"{own}, {depth}" if block.depth_last else f"{depth}, {own}"
+        kind = self.contraction.kind
+        cast = f".to(tl.{BITCASTS[kind]}, bitcast=True)" if kind in BITCASTS else ""
         turned = "" if block.depth_last == (side is _LEFT) else ".T"
         yield (
             f"@triton.jit\ndef {side.name}(batch, {side.position}, step, state, arguments, {sizes}):",
-            f"    first, = state\n    return {block.tensor.name}.load([{places}]){turned}\n",
+            f"    first, = state\n    return {block.tensor.name}.load([{places}]){turned}{cast}\n",
         )
 
     def _own_positions(self, body: Body, side: _Side) -> None:
@@ -290,6 +305,9 @@ class _Printer:
         lanes = f"tl.arange(0, {block})[{self.before}{'None, :' if side is _LEFT else ':, None'}]"
         step = "step.to(tl.int64)" if self.tile.wide else "step"
         place, start = step, f"{step} * {block} + "
+        if self.contraction.half is not None:
+            body.line(f"half = tl.full((), PART, tl.{'int64' if self.tile.wide else 'int32'})")
+            body.axes((self.contraction.half,), "half")
         if outer != 1 and inner != 1:
             place, start = f"{step} // {body.dim(inner)}", f"{step} % {body.dim(inner)} * {block} + "
         elif inner == 1:
@@ -305,13 +323,14 @@ class _Printer:
 
     def _moving(self, stages: Sequence[int]) -> set[int]:
         """The stages that differ along the depth."""
-        depth = set(self.contraction.depth)
+        depth = {*self.contraction.depth, *([] if self.contraction.half is None else [self.contraction.half])}
         nest = self.tile.nest
         return {n for n in stages if nest.spaces[self.region.first_values[n]] & depth}
 
     def _block(self, body: Body, value: int, side: _Side) -> str:
         """The text of an operand's block: of its kind, of full size, zero behind the last term."""
         kind, code = self.contraction.kind, body.values[value]
+        zero = "0" if kind.is_integer or kind in BITCASTS else "0.0"
         if code.value is not None:
             text = full(code.value, kind, self.shape)
         else:
@@ -320,8 +339,8 @@ class _Printer:
                 text = f"tl.broadcast_to({text}, {self.shape})"
         if self.masks[2] and not self._is_zero_behind(body, value):
             mask = "in_columns" if side is _LEFT else "in_rows"
-            text = f"tl.where({mask}, {text}, {'0' if kind.is_integer else '0.0'})"
-        return text
+            text = f"tl.where({mask}, {text}, {zero})"
+        return f"{text}.to(tl.{BITCASTS[kind]}, bitcast=True)" if kind in BITCASTS else text
 
     def _is_zero_behind(self, body: Body, value: int) -> bool:
         """True if a value is loaded, and behind the last term zero is."""
@@ -390,7 +409,25 @@ class _Printer:
         if not isinstance(stage, Load) or operands_of(stage):
             return False
         held = self.schedule.block_m * self.schedule.block_n // (self.schedule.warps * 32)
-        return self.tile.varies(value) != (True, True) or (self.schedule.split == 1 and held <= _HELD)
+        return self.tile.varies(value) != (True, True) or (self._is_mostly_whole() and held <= _HELD)
+
+    def _is_mostly_whole(self) -> bool:
+        """True if most tiles, or all, have one program each."""
+        return self.schedule.split == 1 or self.alone > 0
+
+
+def _alone(sizes: Sizes, schedule: ContractionSchedule) -> int | None:
+    """How many tiles have one program though others are shared; None if all have."""
+    if schedule.split == 1 or not schedule.wave:
+        return 0
+    tiles = product(
+        ceildiv(points, block)
+        for points, block in ((sizes.batch, 1), (sizes.rows, schedule.block_m), (sizes.columns, schedule.block_n))
+    )
+    if not isinstance(tiles, int):
+        raise NotPrintable("which of its tiles fill whole waves is known only in a run")
+    alone = tiles // schedule.wave * schedule.wave
+    return alone if alone < tiles else None
 
 
 def _divides(block: int, points: Dim) -> bool:

@@ -9,12 +9,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
+from types import MappingProxyType
 from typing import Generic, TypeVar
 
 from fusible.compiler.backends.triton.attention import attention_in, print_attention
 from fusible.compiler.backends.triton.contraction import Contraction
 from fusible.compiler.backends.triton.contraction_printer import print_product, sizes_of
+from fusible.compiler.backends.triton.dequantised import whole_depth
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
+from fusible.compiler.backends.triton.library_product import is_large, print_library_product
 from fusible.compiler.backends.triton.printer import PrintedKernel, print_region
 from fusible.compiler.backends.triton.schedule import Form, Schedule, schedule
 from fusible.compiler.backends.triton.schedule_attention import AttentionSchedule, schedule_attention
@@ -29,6 +32,7 @@ from fusible.compiler.region.reorder import Order
 from fusible.compiler.tuning import Config
 
 __all__ = [
+    "LIBRARY",
     "AnyDesign",
     "AnySchedule",
     "AttentionDesign",
@@ -39,11 +43,15 @@ __all__ = [
     "configured",
 ]
 
+LIBRARY: Config = MappingProxyType({"library": "torch"})
+"""The configuration of what torch multiplies."""
+
 AnySchedule = Schedule | ContractionSchedule | AttentionSchedule
 S = TypeVar("S", Schedule, ContractionSchedule, AttentionSchedule)
 
 _POWERS = frozenset({"rows", "columns", "keys", "block_m", "block_n", "block_k", "warps", "slices"})
 _MOST = {"warps": 32, "stages": 8, "split": 64}
+_FEWEST = {"wave": 0}
 _SIDES = frozenset({"block_m", "block_n", "block_k", "keys"})  # of products of tiles
 _LEAST_SIDE = 16
 _MOST_POINTS = 2**20  # of a tile, which is Triton's own limit
@@ -88,12 +96,13 @@ class Design(ABC, Generic[S]):
 class RegionDesign(Design[Schedule]):
     """A region without contractions, which are sums where there were any.
 
-    repacked: as of the kernel.
+    repacked, packed: as of the kernel.
     """
 
     region: Region
     target: GpuTarget
     repacked: Mapping[int, Order] = field(default_factory=dict)
+    packed: Mapping[int, int] = field(default_factory=dict)
     kind = "region"
 
     def static(self) -> Schedule:
@@ -106,29 +115,53 @@ class RegionDesign(Design[Schedule]):
 
     def printed(self, schedule: Schedule) -> PrintedKernel:
         """See Design."""
-        return replace(print_region(self.region, schedule), repacked=self.repacked)
+        return replace(print_region(self.region, schedule), repacked=self.repacked, packed=self.packed)
 
 
 @dataclass(frozen=True)
 class ProductDesign(Design[ContractionSchedule]):
-    """A contraction by the template for products. precision: `ieee` or `tf32`, of products of f32."""
+    """A contraction by a template for products. precision: `ieee` or `tf32`, of products of f32.
+
+    packed: as of the kernel.
+    """
 
     contraction: Contraction
     target: GpuTarget
     precision: str
+    packed: Mapping[int, int] = field(default_factory=dict)
     kind = "product"
 
     def static(self) -> ContractionSchedule:
         """See Design."""
-        return schedule_contraction(sizes_of(self.contraction), self.contraction.kind, self.precision, self.target)
+        sizes, kind = sizes_of(self.contraction), self.contraction.kind
+        return self._own(schedule_contraction(sizes, kind, self.precision, self.target))
 
     def candidates(self) -> list[ContractionSchedule]:
         """See Design."""
-        return contraction_candidates(sizes_of(self.contraction), self.contraction.kind, self.precision, self.target)
+        sizes, kind = sizes_of(self.contraction), self.contraction.kind
+        found = contraction_candidates(sizes, kind, self.precision, self.target)
+        return list(dict.fromkeys(map(self._own, found)))
 
     def printed(self, schedule: ContractionSchedule) -> PrintedKernel:
         """See Design."""
-        return print_product(self.contraction, schedule, self.precision)
+        return replace(print_product(self.contraction, schedule, self.precision), packed=self.packed)
+
+    def _own(self, schedule: ContractionSchedule) -> ContractionSchedule:
+        """The schedule, or of a product in halves what its template takes."""
+        return schedule if self.contraction.half is None else whole_depth(schedule)
+
+    def configs(self) -> list[Config]:
+        """See Design: torch competes for large products."""
+        static, *others = super().configs()
+        return [static, *([LIBRARY] if is_large(self.contraction) else []), *others]
+
+    def by_config(self, config: Config) -> PrintedKernel:
+        """See Design."""
+        if "library" not in config:
+            return super().by_config(config)
+        if config != LIBRARY:
+            raise ValueError(f"the only library there is is {dict(LIBRARY)}")
+        return print_library_product(self.contraction, self.target, self.precision)
 
 
 @dataclass(frozen=True)
@@ -190,10 +223,11 @@ def configured(static: S, config: Config) -> S:
 
 def _check(name: str, value: object) -> None:
     """Raise ValueError for a number that no kernel can have."""
-    if not isinstance(value, int) or isinstance(value, bool) or name == "across":
+    if not isinstance(value, int) or isinstance(value, bool) or name == "across" or (name, value) == ("wave", 0):
         return
-    if value < 1 or value > _MOST.get(name, _MOST_POINTS):
-        raise ValueError(f"{name} is {value}, no number from 1 to {_MOST.get(name, _MOST_POINTS)}")
+    least = _FEWEST.get(name, 1)
+    if value < least or value > _MOST.get(name, _MOST_POINTS):
+        raise ValueError(f"{name} is {value}, no number from {least} to {_MOST.get(name, _MOST_POINTS)}")
     if name in _POWERS and value & (value - 1):
         raise ValueError(f"{name} is {value}, no power of two")
     if name in _SIDES and value < _LEAST_SIDE:

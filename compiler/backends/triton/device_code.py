@@ -43,7 +43,9 @@ def device_kernel(name: str, kernel: PrintedKernel) -> DeviceKernel:
         stages=rule.stages,
         tensors=rule.tensors,
         workspace=rule.workspace,
+        alone=rule.alone,
         fixed=dict(kernel.fixed),
+        product=kernel.product,
     )
 
 
@@ -59,23 +61,27 @@ def host_code(kernels: Sequence[DeviceKernel], gpu: GpuTarget, cache_dir: Path, 
 
     sources = {TILE_HEADER.name: TILE_HEADER.read_text(encoding="utf-8")}
     wrappers, made = ["struct launch;", '#define EXPORT __attribute__((visibility("default")))'], []
-    built = build_kernels(kernels, gpu, Form.CHECKED if checked else Form.C, cache_dir)
-    for kernel, (key, found) in zip(kernels, built, strict=True):
+    texts = [kernel for kernel in kernels if kernel.source]
+    built = build_kernels(texts, gpu, Form.CHECKED if checked else Form.C, cache_dir)
+    for kernel, (key, found) in zip(texts, built, strict=True):
         symbol = f"triton_{key[:16]}"
         sources[f"{symbol}.c"] = found["source"].replace(LAUNCH_SYMBOL, symbol)
         wrappers.append(f"void {symbol}(const struct launch *launch);")
         wrappers.append(f"EXPORT void {kernel.name}(const struct launch *launch) {{ {symbol}(launch); }}")
         made.append(replace(kernel, scratch_bytes=int(found["scratch_bytes"]), sites=tuple(found["sites"])))
     sources[_NAMES] = "\n".join([*wrappers, ""])
-    host = NativeCode(sources, tuple(kernel.name for kernel in kernels))
-    return DeviceCode(tuple(made), host=host, checked=checked, builder=BUILDER)
+    host = NativeCode(sources, tuple(kernel.name for kernel in texts))
+    lowered = {kernel.name: kernel for kernel in made}
+    all_of_them = tuple(lowered.get(kernel.name, kernel) for kernel in kernels)
+    return DeviceCode(all_of_them, host=host, checked=checked, builder=BUILDER)
 
 
 def gpu_code(kernels: Sequence[DeviceKernel], gpu: GpuTarget, cache_dir: Path) -> DeviceCode:
     """The kernels of a plan built for a GPU. Raises as `host_code`."""
-    built = build_kernels(kernels, gpu, Form.IMAGE, cache_dir)
-    images = {kernel.name: _image(found) for kernel, (_, found) in zip(kernels, built, strict=True)}
-    for kernel in kernels:
+    texts = [kernel for kernel in kernels if kernel.source]
+    built = build_kernels(texts, gpu, Form.IMAGE, cache_dir)
+    images = {kernel.name: _image(found) for kernel, (_, found) in zip(texts, built, strict=True)}
+    for kernel in texts:
         if (asked := images[kernel.name].shared) > gpu.shared_per_block:
             why = f"it needs {asked} bytes of shared memory, of which a {gpu.name} has {gpu.shared_per_block} a block: "
             raise KernelBuildError(
@@ -126,8 +132,9 @@ def with_targets(code: DeviceCode, targets: Sequence[str], cache_dir: Path) -> D
 
 def static_reports(kernels: Sequence[DeviceKernel], gpu: GpuTarget, cache_dir: Path) -> dict[str, StaticReport]:
     """What the code of kernels shows, by their names; built if need be. Raises as `host_code`."""
-    built = build_kernels(kernels, gpu, Form.IMAGE, cache_dir)
-    return {k.name: StaticReport.from_json(found["report"]) for k, (_, found) in zip(kernels, built, strict=True)}
+    texts = [kernel for kernel in kernels if kernel.source]
+    built = build_kernels(texts, gpu, Form.IMAGE, cache_dir)
+    return {k.name: StaticReport.from_json(found["report"]) for k, (_, found) in zip(texts, built, strict=True)}
 
 
 def _image(found: Mapping[str, Any]) -> DeviceImage:

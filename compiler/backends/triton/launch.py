@@ -28,9 +28,13 @@ POINTER_TYPES = {
     DType.U32: "*u32",
     DType.U16: "*u16",
     DType.U8: "*u8",
+    DType.I4: "*i8",
+    DType.U4: "*u8",
+    DType.F8E4M3FN: "*u8",
+    DType.F8E5M2: "*u8",
     DType.BOOL: "*i1",
 }
-"""The types of arguments that point to elements."""
+"""The types of arguments that point to elements. Those of 4 bits take a byte each, 8-bit floats are read as bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class LaunchRule:
 
     workspace: bytes that each program has in memory of the stream. Where there are any, `WORKSPACE` names two pointers
     that follow those of buffers: to this memory, and to an int32 of each program, 0 before and after a launch.
+    alone: so many programs come first that have none, each in the place of as many as the last of `blocks` says.
     tensors: those of which the kernel's text makes descriptors. operands: how each operand of a product is fetched.
     """
 
@@ -84,11 +89,13 @@ class LaunchRule:
     workspace: int = 0
     tensors: tuple[TensorBlock, ...] = ()
     operands: Mapping[str, str] = field(default_factory=dict)
+    alone: int = 0
 
     @property
     def grid(self) -> Dim:
         """The number of programs, in one dimension. Nothing is launched for 0."""
-        return product(ceildiv(points, block) for points, block in self.blocks)
+        programs = product(ceildiv(points, block) for points, block in self.blocks)
+        return programs - self.alone * (self.blocks[-1][0] - 1) if self.alone else programs
 
     def programs(self, env: Mapping[str, int]) -> int:
         """The number of programs for values of the shape symbols."""

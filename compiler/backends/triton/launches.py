@@ -8,7 +8,7 @@ kernel wrote is still in the cache if all that this kernel moves fits into half 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget, MatrixType
@@ -47,6 +47,8 @@ _KINDS = {
     DType.BF16: MatrixType.BF16,
     DType.I8: MatrixType.INT8,
     DType.U8: MatrixType.INT8,
+    DType.F8E4M3FN: MatrixType.FP8,
+    DType.F8E5M2: MatrixType.FP8,
 }
 
 
@@ -113,7 +115,7 @@ def launch_work(
     rule = printed.rule
     env = _least(cost.flops, cost.bytes, rule.grid, *built.region.extents, *_sizes(built.region))
     formal = dict(zip(node.subgraphs[0].inputs, node.inputs, strict=True)) if node.op.name == "fused" else {}
-    read = _read(built.region, env)
+    read = _read(built.region, env, printed.packed)
     written = sum(_buffer_bytes(buffer, env) for buffer in built.region.outputs)
     nbytes = float(min(_number(cost.bytes, env), sum(read) + written))
     operands = [formal.get(v, v) for v in built.inputs]
@@ -122,7 +124,7 @@ def launch_work(
     work = LaunchWork(kernel, rule, rule.programs(env), operations, nbytes, min(nbytes, float(constants)))
     match len(built.region.contractions):
         case 1 if "BLOCK_M" in rule.constants:
-            return _by_tiles(work, built.region, env, precision)
+            return _by_tiles(work, built.region, env, precision, printed.multiplied)
         case 2 if "KEYS" in rule.constants:
             return replace(work, fused=_attention(work, built.region, env, precision))
         case 0 if node.op.name in RECURRENT:
@@ -130,19 +132,24 @@ def launch_work(
     return work
 
 
-def _by_tiles(work: LaunchWork, region: Region, env: Mapping[str, int], precision: str) -> LaunchWork:
-    """The same launch with the sizes and the tile of its contraction."""
+def _by_tiles(
+    work: LaunchWork, region: Region, env: Mapping[str, int], precision: str, multiplied: DType | None
+) -> LaunchWork:
+    """The same launch with the sizes and the tile of its contraction. multiplied: in which type, if that is known."""
     contract, rule = region.stages[region.contractions[0]], work.rule
     assert isinstance(contract, Contract)
-    kind, size = _operands(contract, region, precision)
+    operand = region.dtypes[contract.args[0]] if multiplied is None else multiplied
+    kind, size = _operands(operand, precision)
     batch, rows, columns = (_number(points, env) for points, _ in rule.blocks[:3])
     terms = _number(product(region.extents[a] for a in contract.axes), env)
-    once = float((terms + rows) * columns * size)
+    weight = min(float(size), work.weights / max(terms * columns * batch, 1)) if work.weights else float(size)
+    once = float((terms * weight + rows * size) * columns)
     read = max(work.bytes / max(batch, 1) - once, 0.0)  # with what the epilogue reads
     m, n, k = (rule.constants[name] for name in ("BLOCK_M", "BLOCK_N", "BLOCK_K"))
-    made = Product(rows, columns, terms, batch, size, kind, read=read)
+    made = Product(rows, columns, terms, batch, size, kind, read=read, weight=weight)
     step = k * rule.constants["SLICES"]  # terms of one step of a program
-    tile = Tile(m, n, step, rule.stages, rule.warps, rule.constants["SPLIT"])
+    split = 1 if rule.alone else rule.constants["SPLIT"]  # a shared tail is little: counted as if it were not shared
+    tile = Tile(m, n, step, rule.stages, rule.warps, split)
     return replace(work, product=made, tile=tile)
 
 
@@ -150,7 +157,7 @@ def _attention(work: LaunchWork, region: Region, env: Mapping[str, int], precisi
     """What the programs of attention do: each goes through all keys and values of its head."""
     first, second = (region.stages[position] for position in region.contractions)
     assert isinstance(first, Contract) and isinstance(second, Contract)
-    kind, item = _operands(second, region, precision)
+    kind, item = _operands(region.dtypes[second.args[0]], precision)
     size, keys = (_number(product(region.extents[a] for a in c.axes), env) for c in (first, second))
     queries, rows = _number(work.rule.blocks[0][0], env), work.rule.constants["ROWS"]
     split = work.rule.constants["SPLIT"]
@@ -173,9 +180,8 @@ def _recurrent(work: LaunchWork, node: Node, env: Mapping[str, int]) -> LaunchWo
     return replace(work, rounds=steps, again=float(once * work.programs))
 
 
-def _operands(contract: Contract, region: Region, precision: str) -> tuple[MatrixType | None, int]:
+def _operands(operand: DType, precision: str) -> tuple[MatrixType | None, int]:
     """What matrix units are given (None: vector units multiply), and the bytes of an element."""
-    operand = region.dtypes[contract.args[0]]
     kind = _KINDS.get(operand, MatrixType.TF32 if precision == "tf32" and operand is DType.F32 else None)
     return kind, operand.numpy.itemsize
 
@@ -244,14 +250,18 @@ def _number(dim: Dim, env: Mapping[str, int]) -> int:
     return int(evaluate(dim, env))
 
 
-def _read(region: Region, env: Mapping[str, int]) -> list[int]:
-    """Bytes of each input: all of it, or as much as there are loads; of a table only rows that are asked for."""
+def _read(region: Region, env: Mapping[str, int], packed: Collection[int]) -> list[int]:
+    """Bytes of each input: all of it, or as much as there are loads; of a table only rows that are asked for.
+
+    packed: inputs with two elements in a byte.
+    """
     if not region.stages:  # the kernel of a template
         return [_buffer_bytes(buffer, env) for buffer in region.inputs]
     points = _number(product(region.extents), env)
     loads = Counter(stage.buffer for stage in region.stages if isinstance(stage, Load))
     return [
         min(_buffer_bytes(buffer, env), loads[number] * points * buffer.dtype.numpy.itemsize)
+        // (2 if number in packed else 1)
         for number, buffer in enumerate(region.inputs)
     ]
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.backends.triton.launch import POINTER_TYPES, Argument
+from fusible.compiler.backends.triton.narrow import FOUR_BITS
 from fusible.compiler.backends.triton.template_import import template_import
 from fusible.compiler.backends.triton.tile import exceeds_32_bits
 from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.ir.types import TensorType
+from fusible.compiler.region.scales import FLOATS8
 
 __all__ = ["NodeKernel", "kernel_source", "tensor_of"]
 
@@ -21,7 +23,7 @@ def tensor_of(value: Value) -> TensorType:
     type_ = value.type
     if not isinstance(type_, TensorType) or type_.shape is None:
         raise NotPrintable("the rank of an operand is not known")
-    if type_.dtype not in POINTER_TYPES:
+    if type_.dtype not in POINTER_TYPES or type_.dtype in (*FOUR_BITS, *FLOATS8):
         raise NotPrintable(f"it has an operand of {type_.dtype.value}")
     return type_
 

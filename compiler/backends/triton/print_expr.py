@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fusible.compiler.backends.cpu.nest import NotPrintable
+from fusible.compiler.backends.triton.narrow import FOUR_BITS, from_float8, to_float8, to_four_bits
 from fusible.compiler.backends.triton.tile import ELEMENT_TYPES
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.expr import Apply, Arg, Convert, Expr, Literal, arguments, interpret
+from fusible.compiler.region.scales import FLOATS8
 
 __all__ = ["Code", "carried", "full", "literal_text", "print_expr", "rounded"]
 
@@ -52,13 +54,15 @@ _LIBRARY = {
 
 def carried(dtype: DType) -> DType:
     """The type that values of an element type are carried in."""
-    return DType.F32 if dtype.is_small_float else dtype
+    return DType.F32 if dtype.is_small_float else FOUR_BITS.get(dtype, dtype)
 
 
 def literal_text(value: float | int | bool, dtype: DType) -> str:
     """A number of an element type, as a plain literal. Raises NotPrintable if the type has no such number."""
     if dtype is DType.BOOL:
         return str(bool(value))
+    if dtype in FLOATS8:
+        return str(int(np.asarray(value, dtype.numpy).view(np.uint8)))
     if not dtype.is_float:
         text = str(int(value))
     else:
@@ -82,7 +86,13 @@ def rounded(code: Code, dtype: DType) -> Code:
         with np.errstate(all="ignore"):
             value = np.asarray(code.value, code.dtype.numpy).astype(dtype.numpy).astype(carried(dtype).numpy).item()
         return Code(literal_text(value, carried(dtype)), carried(dtype), value)
+    if code.dtype in FLOATS8 and dtype is not code.dtype:
+        code = Code(from_float8(code.text, code.dtype), DType.F32)
     text = code.text
+    if dtype in FLOATS8:
+        return code if dtype is code.dtype else Code(to_float8(rounded(code, DType.F32).text, dtype), dtype)
+    if dtype in FOUR_BITS:
+        return Code(to_four_bits(rounded(code, FOUR_BITS[dtype]).text, dtype), FOUR_BITS[dtype])
     if dtype is DType.BOOL:
         return code if code.dtype is DType.BOOL else Code(f"({text} != 0)", DType.BOOL)
     if dtype in (code.dtype, code.held):
@@ -133,8 +143,12 @@ def _operands(function: str, args: tuple[Expr, ...], values: Mapping[int, Code],
 
 def _applied(function: str, args: list[Code]) -> Code:
     own = args[-1].dtype
+    if own in FLOATS8 and function != "select":
+        raise NotPrintable(f"{function} of {own.value} is not printed")
     texts = [_operand(code) for code in args]
     if function == "select":
+        if args[0].value is not None:
+            return args[1] if args[0].value else args[2]
         if args[1].is_literal and args[2].is_literal:
             texts[1] = full(args[1].value or 0, own)
         return Code(f"tl.where({_tensor(args[0])}, {texts[1]}, {texts[2]})", own)

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.backends.triton.contraction import Contraction, Unsuited, contraction_of, stages_of, sum_orders
 from fusible.compiler.backends.triton.contraction_printer import sizes_of
+from fusible.compiler.backends.triton.dequantised import as_stored
 from fusible.compiler.backends.triton.designs import (
     AnyDesign,
     AttentionDesign,
     ProductDesign,
     RegionDesign,
 )
+from fusible.compiler.backends.triton.dynamic_quantisation import print_dynamic_quantisation
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.recurrent import RECURRENT, print_recurrent
 from fusible.compiler.backends.triton.resize import print_resize
 from fusible.compiler.backends.triton.scatter import SCATTERS, print_scatter
-from fusible.compiler.backends.triton.schedule_contraction import Sizes
+from fusible.compiler.backends.triton.schedule_contraction import ContractionSchedule, Sizes
 from fusible.compiler.backends.triton.top_k import print_top_k
 from fusible.compiler.ir.definition import Opaque
 from fusible.compiler.ir.graph import Node, Value
@@ -27,12 +30,16 @@ from fusible.compiler.ir.types import DType
 from fusible.compiler.region.region import Contract, Load, Region
 from fusible.compiler.region.reorder import Order, reordered
 from fusible.compiler.region.sums import contractions_as_sums
+from fusible.compiler.region.unroll import unrolled
+from fusible.compiler.region.unrolled_axis import unrolled_axis
 
 __all__ = ["design_of", "print_kernel", "print_node"]
 
+_DYNAMIC = "dynamic_quantize_linear"
 _FEWEST = 8  # rows, columns or terms for which a tile is worth its while
 _MANY = 64  # of the others, so that fewer rows or columns than that, but not one, still are worth it
 _READ_AGAIN = 64  # how often a sum may read each element of its operands
+_WINDOW = 9  # points of a window that may be folded in front of a product
 _FEW_TERMS = 2**18  # fewer may be summed up in any way
 
 
@@ -57,12 +64,17 @@ def design_of(
         return AttentionDesign(region, target, precision)
     if len(region.contractions) > 1:
         raise NotPrintable("it contains several contractions")
+    region, half, packed = as_stored(region, constants, target)
+    windows = region if half is not None else unrolled(region, _WINDOW)
     try:
-        contraction = contraction_of(region, constants, depth_last=precision == "tf32")
+        contraction = contraction_of(windows, constants, depth_last=precision == "tf32", half=half)
         _check_worth(contraction, constants)
     except Unsuited as unsuited:
-        return _summed(region, target, constants, unsuited)
-    return ProductDesign(contraction, target, precision)
+        return replace(_summed(region, target, constants, unsuited, half), packed=packed)
+    design = ProductDesign(contraction, target, precision, packed)
+    if windows is not region:
+        _check_windows(contraction, design.static())
+    return design
 
 
 def print_node(node: Node, target: GpuTarget, orders: Mapping[Value, Order] | None = None) -> PrintedKernel | None:
@@ -74,13 +86,26 @@ def print_node(node: Node, target: GpuTarget, orders: Mapping[Value, Order] | No
     stored = orders or {}
     if node.op.name == "resize" and isinstance(node.op.definition(node), Opaque):  # others are views: regions
         return print_resize(node, stored)
-    if node.op.name not in ("top_k", *SCATTERS, *RECURRENT):
+    if node.op.name not in ("top_k", _DYNAMIC, *SCATTERS, *RECURRENT):
         return None
     if any(v in stored for v in (*node.inputs, *node.outputs) if v is not None):
         raise NotPrintable("an operand is stored with its channels last")
+    if node.op.name == _DYNAMIC:
+        return print_dynamic_quantisation(node)
     if node.op.name in SCATTERS:
         return print_scatter(node)
     return print_top_k(node) if node.op.name == "top_k" else print_recurrent(node, target)
+
+
+def _check_windows(contraction: Contraction, schedule: ContractionSchedule) -> None:
+    """Raise NotPrintable if windows in front of a product would be folded again for other columns or rows of it."""
+    sizes, region = sizes_of(contraction), contraction.region
+    folded = {v for v in (contraction.left, contraction.right) if len(stages_of(region, (v,), -1)) > 1}
+    again = [
+        (sizes.columns, schedule.block_n) if v == contraction.left else (sizes.rows, schedule.block_m) for v in folded
+    ]
+    if not all(isinstance(points, int) and points <= block for points, block in again):
+        raise NotPrintable("the windows in front of its product would be folded again for every block of it")
 
 
 def _check_worth(contraction: Contraction, constants: Collection[int]) -> None:
@@ -108,7 +133,9 @@ def _lies_by_columns(contraction: Contraction, constants: Collection[int]) -> bo
     return bool(loads) and all(tile.step(a, tile.columns[-1]) == 1 and a.buffer not in constants for a in loads)
 
 
-def _summed(region: Region, target: GpuTarget, constants: Collection[int], why: Unsuited) -> RegionDesign:
+def _summed(
+    region: Region, target: GpuTarget, constants: Collection[int], why: Unsuited, half: int | None = None
+) -> RegionDesign:
     """The contraction as a sum, if that does not read its operands all too often. Raises NotPrintable."""
     (position,) = region.contractions
     contract = region.stages[position]
@@ -120,6 +147,8 @@ def _summed(region: Region, target: GpuTarget, constants: Collection[int], why: 
         raise NotPrintable(f"{why}, and as a sum it would read each element {terms // max(read, 1)} times")
     orders = sum_orders(region, constants)
     summed = contractions_as_sums(reordered(region, orders, {}))
+    if half is not None:
+        summed = unrolled_axis(summed, half)
     return RegionDesign(summed, target, orders)
 
 

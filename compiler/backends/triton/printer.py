@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.backends.triton.anonymous import anonymous
 from fusible.compiler.backends.triton.body import Body, Spread, shape_text
@@ -28,10 +30,12 @@ from fusible.compiler.ir.symbol_values import substitute
 from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.combiners import COMBINERS, start_value
+from fusible.compiler.region.halves import packed_in_halves
 from fusible.compiler.region.region import Reduce, Region, Scan
 from fusible.compiler.region.reorder import Order
 from fusible.compiler.region.text import region_text
 from fusible.compiler.tuning import Config, Source
+from fusible.runtime.devices.product import TorchProduct
 
 __all__ = ["Chosen", "PrintedKernel", "print_region"]
 
@@ -54,14 +58,27 @@ class PrintedKernel:
     """The text of a file that defines one kernel, and how it is launched.
 
     repacked: the inputs, constants all, that the kernel reads in another order of dimensions than the region has them.
+    packed: those with two elements in a byte, and the dimension along which they lie (`region/halves.py`); what order
+    they are in is said of the bytes. multiplied: what a product of tiles multiplies, None for other kernels.
     chosen: among which configurations; None where there is no choice, or nobody asked. fixed: as `DeviceKernel` has it.
+    product: what torch computes before; `source` and `rule` are then of the kernel that computes the rest, "" if
+    nothing is left.
     """
 
     source: str
     rule: LaunchRule
     repacked: Mapping[int, Order] = field(default_factory=dict)
+    packed: Mapping[int, int] = field(default_factory=dict)
+    multiplied: DType | None = None
     chosen: Chosen | None = None
     fixed: Mapping[str, int] = field(default_factory=dict)
+    product: TorchProduct | None = None
+
+    def stored(self, number: int, constant: np.ndarray) -> np.ndarray:
+        """The content of an input, a constant, as the kernel reads it."""
+        if number in self.packed:
+            constant = packed_in_halves(constant, self.packed[number])
+        return np.ascontiguousarray(constant.transpose(self.repacked.get(number, tuple(range(constant.ndim)))))
 
 
 def print_region(region: Region, schedule: Schedule, name: str = "kernel") -> PrintedKernel:

@@ -123,6 +123,7 @@ class Product:
 
     cached: bytes of operands and result together that the level 2 cache holds before, or keeps.
     read: bytes of the first operand of one product, where they are fewer than m * k (a convolution's windows overlap).
+    weight: bytes of an element of the second one, where it is stored in fewer than `size`.
     """
 
     m: int
@@ -133,6 +134,12 @@ class Product:
     kind: MatrixType | None = MatrixType.FP16
     cached: float = 0.0
     read: float | None = None
+    weight: float | None = None
+
+    @property
+    def stored(self) -> float:
+        """Bytes of an element of the second operand."""
+        return self.size if self.weight is None else self.weight
 
     @property
     def operations(self) -> float:
@@ -143,7 +150,7 @@ class Product:
     def bytes(self) -> float:
         """Operands and result once."""
         first = self.m * self.k * self.size if self.read is None else self.read
-        return self.batch * (first + (self.k + self.m) * self.n * self.size)
+        return self.batch * (first + (self.k * self.stored + self.m * self.size) * self.n)
 
 
 TILES = (
@@ -214,7 +221,7 @@ def predict_product(gpu: GpuTarget, product: Product, tile: Tile, rates: Reached
     blocks = occupancy(
         gpu.sm, tile.warps * gpu.warp, min(sums + 48, gpu.sm.thread_registers), tile.shared(product.size)
     ).blocks
-    fetched = programs * steps * tile.k * (tile.m + tile.n) * product.size
+    fetched = programs * steps * tile.k * (tile.m * product.size + tile.n * product.stored)
     stored = programs * tile.m * tile.n * (product.size if tile.split == 1 else 2 * _SUM)  # of parts: there and back
     padded = 2.0 * programs * tile.m * tile.n * steps * tile.k
     memory = max(product.bytes - product.cached, 0.0) + _again(gpu, product, tile)
@@ -259,13 +266,13 @@ def _again(gpu: GpuTarget, product: Product, tile: Tile) -> float:
 
     A wave of w programs in groups reads about 2 sqrt(w) panels; what all waves read beyond the operands comes again.
     """
-    once = product.batch * (product.m + product.n) * product.k * product.size
+    once = product.batch * (product.m * product.size + product.n * product.stored) * product.k
     if once <= gpu.l2:
         return 0.0
     rows, columns = -(-product.m // tile.m), -(-product.n // tile.n)
     wave = min(rows * columns, gpu.multiprocessors)
     side = math.sqrt(wave)
-    panels = (side * tile.m + side * tile.n) * product.k * product.size
+    panels = side * (tile.m * product.size + tile.n * product.stored) * product.k
     waves = rows * columns * product.batch / wave
     return max(waves * panels - once, 0.0)
 

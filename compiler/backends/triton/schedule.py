@@ -16,8 +16,8 @@ from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.passes import Passes
 from fusible.compiler.backends.triton.schedule_sums import shared_columns, split_of
 from fusible.compiler.backends.triton.tile import Tile, tile_of
-from fusible.compiler.ir.symbols import Dim
-from fusible.compiler.region.region import Reduce, Region, operands_of
+from fusible.compiler.ir.symbols import Dim, product
+from fusible.compiler.region.region import Load, Reduce, Region, operands_of
 
 __all__ = ["Form", "Schedule", "schedule"]
 
@@ -29,6 +29,7 @@ _TILE = 1024  # points of a tile of short rows
 _LONGEST_ROW = 16384  # columns of a persistent tile, whatever the registers
 _RUN, _CLOSE = 32, 4  # neighbours that count, and how far apart they may be
 _WINDOW = 64  # columns that are gone through one by one
+_EACH = 8  # elements a thread
 _READ_AGAIN = 4  # rows of a program that read the same vector
 _ACROSS = 256  # columns of a persistent tile whose rows are neighbours
 
@@ -136,6 +137,8 @@ def _points(tile: Tile, target: GpuTarget, vector: int) -> Schedule:
 def _along(tile: Tile, target: GpuTarget, vector: int) -> Schedule:
     """Neighbours are columns: threads share a row."""
     columns = _power(tile.column_points)
+    each = _ACCESS_BYTES if _folds_bytes(tile) else _EACH
+    vector = max(vector, each) if each > _EACH else vector
     if columns is None or columns > _longest(tile, target):
         warps = 8
         longest = warps * target.warp * vector
@@ -144,10 +147,22 @@ def _along(tile: Tile, target: GpuTarget, vector: int) -> Schedule:
         return Schedule(Form.LOOPED, 1, columns, warps, 3, vector, split=split)
     if columns * _READ_AGAIN >= _TILE and _reads_again(tile):
         rows = _filling(tile, target, max(1, min(_READ_AGAIN, _LONGEST_ROW // columns)), 1)
-        return Schedule(Form.PERSISTENT, rows, columns, _warps(columns, target), 1, vector)
+        return Schedule(Form.PERSISTENT, rows, columns, _warps(columns, target, each), 1, vector)
     rows = max(1, _TILE // columns)
     rows = _filling(tile, target, rows, 1)
-    return Schedule(Form.PERSISTENT, rows, columns, _warps(rows * columns, target), 1, vector)
+    return Schedule(Form.PERSISTENT, rows, columns, _warps(rows * columns, target, each), 1, vector)
+
+
+def _folds_bytes(tile: Tile) -> bool:
+    """True if most of what is read are bytes, adjacent along the columns: a product of a vector and stored weights."""
+    inputs = tile.region.inputs
+    sizes = {n: product(b.shape) for n, b in enumerate(inputs)}
+    largest = max(sizes, key=lambda n: size if isinstance(size := sizes[n], int) else 0, default=None)
+    if largest is None or inputs[largest].dtype.numpy.itemsize != 1 or not tile.columns:
+        return False
+    last = tile.columns[-1]
+    loads = [n for n, s in enumerate(tile.region.stages) if isinstance(s, Load) and s.buffer == largest]
+    return [tile.step(tile.nest.loads[n], last) for n in loads] == [1]
 
 
 def _reads_again(tile: Tile) -> bool:
@@ -226,6 +241,6 @@ def _power(points: Dim) -> int | None:
     return 1 << (max(points, 1) - 1).bit_length() if isinstance(points, int) else None
 
 
-def _warps(elements: int, target: GpuTarget) -> int:
-    """Eight elements a thread, from 1 to 16 warps."""
-    return max(1, min(_MOST_WARPS, elements // (8 * target.warp)))
+def _warps(elements: int, target: GpuTarget, each: int = _EACH) -> int:
+    """So many elements a thread, from 1 to 16 warps."""
+    return max(1, min(_MOST_WARPS, elements // (each * target.warp)))

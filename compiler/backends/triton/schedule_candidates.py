@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import zip_longest
+from math import prod
 from typing import TypeVar
 
 from fusible.compiler.backends.attention import Attention
@@ -36,6 +37,8 @@ S = TypeVar("S")
 _BEST = 4  # tiles, as the model has them, that are tried in two ways
 _MANY_WARPS = 8
 _MOST_STAGES = 5
+_RESIDENT = 4  # programs of a multiprocessor that share tiles, at most
+_PART_STEPS = 2  # of the depth, of each program that shares a tile
 _MOST_WARPS = 16
 _LEAST = 16  # rows, columns and depth of a product of tiles
 _MOST_POINTS = 16384  # of a tile of a region
@@ -71,12 +74,13 @@ def _neighbours(chosen: ContractionSchedule, matrix: bool, bulk: bool) -> Iterat
     if chosen.slices == 1:
         yield replace(chosen, split=chosen.split * 2)
         yield replace(chosen, split=max(1, chosen.split // 2))
-        yield replace(chosen, split=1 if chosen.split > 1 else 4)
+        yield replace(chosen, split=1 if chosen.split > 1 else 4, wave=0)
     yield replace(chosen, stages=chosen.stages + 1)
     yield replace(chosen, block_k=chosen.block_k * 2, stages=max(2, chosen.stages - 1))
     yield replace(chosen, stages=chosen.stages - 1 if matrix else 1)
     if chosen.slices > 1:
-        yield replace(chosen, slices=1, warps=chosen.warps // chosen.slices)
+        whole = replace(chosen, slices=1, warps=chosen.warps // chosen.slices)
+        yield from (whole, replace(whole, split=chosen.split * 2))
     yield replace(chosen, block_k=chosen.block_k // 2, stages=chosen.stages + 1)
     yield replace(chosen, group=1)
 
@@ -85,9 +89,10 @@ def _fits_product(s: ContractionSchedule, sizes: Sizes, kind: DType, matrix: boo
     """True if programs may be expected to have the memory and the registers that they need."""
     inner, outer = steps_of(sizes, s)
     steps = inner * outer
-    if s.slices > 1 and not (isinstance(steps, int) and steps % s.slices == 0):
+    parts = s.slices * s.split
+    if parts > 1 and not (isinstance(steps, int) and steps % s.slices == 0 and steps >= _PART_STEPS * parts):
         return False
-    if s.split > 1 and not (isinstance(steps, int) and steps >= 2 * s.split):
+    if s.split > 1 and _programs(s, sizes) > _RESIDENT * target.multiprocessors:  # each has memory for its part
         return False
     if not (1 <= s.warps <= _MANY_WARPS and 1 <= s.stages <= _MOST_STAGES and s.block_k >= _LEAST):
         return False
@@ -97,21 +102,32 @@ def _fits_product(s: ContractionSchedule, sizes: Sizes, kind: DType, matrix: boo
     return shared <= target.shared_per_block and sums <= _MOST_SUMS * s.warps * target.warp
 
 
+def _programs(s: ContractionSchedule, sizes: Sizes) -> int:
+    """The programs of a product; unknown sizes count as many."""
+    blocks = ((sizes.batch, 1), (sizes.rows, s.block_m), (sizes.columns, s.block_n))
+    return prod(-(-points // block) if isinstance(points, int) else 1 << 20 for points, block in blocks) * s.split
+
+
 def attention_candidates(
     attention: Attention, dtype: DType, target: GpuTarget, precision: str = "ieee"
 ) -> list[AttentionSchedule]:
     """Schedules of attention; arguments as for `schedule_attention`."""
     chosen = schedule_attention(attention, dtype, target, precision)
     found = [chosen]
+    if chosen.split > 1:  # others have programs enough
+        found += [replace(chosen, split=split) for split in (chosen.split * 2, chosen.split // 2, 1)]
     for rows in (chosen.rows, chosen.rows // 2, chosen.rows * 2):
         for keys in (chosen.keys, chosen.keys // 2, chosen.keys * 2):
             found.append(replace(chosen, rows=rows, keys=keys))
-    found += [replace(s, warps=warps) for s in found[:4] for warps in (chosen.warps * 2, chosen.warps // 2)]
-    found += [replace(s, stages=stages) for s in found[:4] for stages in (chosen.stages + 1, chosen.stages - 1)]
+    found += [replace(s, warps=warps) for s in found[:5] for warps in (chosen.warps * 2, chosen.warps // 2)]
+    found += [replace(s, stages=stages) for s in found[:5] for stages in (chosen.stages + 1, chosen.stages - 1)]
     return _different(s for s in found if s is chosen or _fits_attention(s, attention, dtype, target))
 
 
 def _fits_attention(s: AttentionSchedule, attention: Attention, dtype: DType, target: GpuTarget) -> bool:
+    keys = attention.region.extents[attention.key]
+    if s.split > 1 and not (isinstance(keys, int) and keys >= s.split * s.keys and s.split <= _MOST_SPLIT):
+        return False
     if not (_LEAST <= s.rows <= 128 and _LEAST <= s.keys <= 128 and 4 <= s.warps <= 8 and 1 <= s.stages <= 3):
         return False
     return shared_bytes(s, attention, dtype) <= target.shared_per_block

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget, MatrixType
+from fusible.compiler.backends.triton.overlap import can_overlap
 from fusible.compiler.backends.triton.roofline import (
     Bound,
     Product,
@@ -45,12 +46,14 @@ _GROUP = 8
 _MOST_STAGES = 4
 _ALONE_STAGES = 5  # of programs that are alone on their multiprocessors: nothing else hides what they wait for
 _SLICED_WARPS = 8  # warps of a program whose depth is sliced, at most
-_FEW_STEPS = 8  # steps that are not worth slicing, nor a wait at their beginning
+_FEW_STEPS = 8  # steps that are not worth slicing
+_BULK_STEPS = 24  # of a program, from which on descriptors pay: with 12 they cost 0.4 us more (measured on an H200)
 _SPLITS = (2, 3, 4, 6, 8, 12, 16)
 _SPLIT_WARPS = 4  # of a program that has only a part of the depth, at least: fewer keep too few loads in flight
 _PART_STEPS = 4  # of a part, at least: fewer fill no pipeline
 _RESIDENT = 2  # programs of a multiprocessor that share tiles, at most
 _SUM = 4  # bytes of a sum
+_LARGE = 128 * 128  # elements of a tile that a multiprocessor has one of at a time
 _BARRIER = 8  # bytes of shared memory
 _LINE = 128  # bytes that neighbours are fetched in; a row of a block that is shorter wastes some (assumed: the root)
 _GAIN = 0.95  # of the predicted time of whole sums, which split ones must stay below: predictions err
@@ -80,7 +83,8 @@ class ContractionSchedule:
     together: so many of the last axes of the depth are gone through as one; the others stay the same within a step.
     group: tiles of rows that are visited together. slices: blocks of the depth that a step multiplies side by side.
     split: programs that share a tile, each with its part of the steps. bulk: operands that are plain matrices are
-    fetched by descriptors, which is the tensor memory accelerator's work.
+    fetched by descriptors, which is the tensor memory accelerator's work. wave: where programs share tiles, those in
+    whole waves of so many tiles have one program each; 0: all are shared.
     """
 
     block_m: int
@@ -93,6 +97,7 @@ class ContractionSchedule:
     slices: int = 1
     split: int = 1
     bulk: bool = False
+    wave: int = 0
 
 
 def schedule_contraction(
@@ -115,7 +120,8 @@ def schedule_contraction(
     slices = _slices(whole, sizes, _programs(whole, sizes), matrix, target)
     whole = replace(whole, warps=warps * slices, slices=slices)
     whole = replace(whole, stages=_stages(whole, sizes, kind, matrix, target))
-    made = _split(whole, sizes, kind, matrix, target, tiles) or whole
+    unit = _KINDS.get(kind, MatrixType.INT8) if matrix else None
+    made = _split(whole, sizes, kind, unit, target, tiles) or _with_shared_tail(whole, sizes, kind, unit, target)
     return replace(made, bulk=matrix and slices == 1 and reads_shared_memory(target) and _is_long(sizes, made))
 
 
@@ -123,7 +129,7 @@ def _split(
     whole: ContractionSchedule,
     sizes: Sizes,
     kind: DType,
-    matrix: bool,
+    unit: MatrixType | None,
     target: GpuTarget,
     tiles: Sequence[tuple[int, int, int]],
 ) -> ContractionSchedule | None:
@@ -135,13 +141,14 @@ def _split(
     if not all(isinstance(d, int) for d in known) or _programs(whole, sizes) > target.multiprocessors:
         return None
     batch, m, n, k = (_estimate(d) for d in known)
-    unit = _KINDS.get(kind, MatrixType.INT8) if matrix else None
     product_of = Product(m, n, k, batch, kind.numpy.itemsize, unit)
 
     def seconds(s: ContractionSchedule) -> float:
         tile = Tile(s.block_m, s.block_n, s.block_k * s.slices, s.stages, s.warps, s.split)
         made = predict_product(target, product_of, tile)
-        busy = busy_seconds(target, made, _programs(s, sizes) * s.split)
+        busy = max(time for bound, time in made.times.items() if bound is not Bound.LATENCY)
+        if not can_overlap(target):  # else weights are brought into the cache before the kernel's turn has come
+            busy = busy_seconds(target, made, _programs(s, sizes) * s.split)
         used = math.sqrt(min(1.0, s.block_n * product_of.size / _LINE))
         joined = joining_seconds(target, s.split, s.block_m * s.block_n * _SUM)
         return made.times[Bound.LATENCY] + busy / used + joined
@@ -156,9 +163,39 @@ def _split(
             if warps >= _SPLIT_WARPS and steps >= split * _PART_STEPS
             if programs * split <= _RESIDENT * target.multiprocessors
         ]
-        found += [replace(each, stages=_stages(each, sizes, kind, matrix, target)) for each in parted]
+        found += [replace(each, stages=_stages(each, sizes, kind, unit is not None, target)) for each in parted]
     best = min(found, key=seconds, default=None)
     return best if best is not None and seconds(best) < _GAIN * seconds(whole) else None
+
+
+def _with_shared_tail(
+    whole: ContractionSchedule, sizes: Sizes, kind: DType, unit: MatrixType | None, target: GpuTarget
+) -> ContractionSchedule:
+    """The schedule, by which programs share the tiles behind the last whole wave, if that is predicted to be faster.
+
+    These few tiles would take as long as a wave that keeps all multiprocessors busy. Small tiles are several to a
+    multiprocessor, and hide it.
+    """
+    known, wave = (sizes.batch, sizes.rows, sizes.columns, sizes.depth), target.multiprocessors
+    if not all(isinstance(d, int) for d in known) or whole.block_m * whole.block_n < _LARGE:
+        return whole
+    waves, left = divmod(_programs(whole, sizes), wave)
+    steps = _estimate(product(steps_of(sizes, whole)))
+    splits = [split for split in _SPLITS if left * split <= wave and steps >= split * _PART_STEPS]
+    if not waves or not left or not splits:
+        return whole
+    batch, m, n, k = (_estimate(d) for d in known)
+    tile = Tile(whole.block_m, whole.block_n, whole.block_k, whole.stages, whole.warps)
+    found = predict_product(target, Product(m, n, k, batch, kind.numpy.itemsize, unit), tile)
+    units = max(time for bound, time in found.times.items() if bound not in (Bound.LATENCY, Bound.MEMORY))
+
+    def seconds(split: int) -> float:
+        busy = max(found.times[Bound.MEMORY], units * (waves + 1 / split) / (waves + 1))
+        joined = joining_seconds(target, split, whole.block_m * whole.block_n * _SUM)
+        return found.times[Bound.LATENCY] + busy + joined
+
+    best = min(splits, key=seconds)
+    return replace(whole, split=best, wave=wave) if seconds(best) < _GAIN * seconds(1) else whole
 
 
 def _programs(made: ContractionSchedule, sizes: Sizes) -> int:
@@ -212,7 +249,7 @@ def _is_long(sizes: Sizes, made: ContractionSchedule) -> bool:
     """True if a program has steps enough to make up for what its first descriptor takes to arrive."""
     inner, outer = steps_of(sizes, made)
     steps = inner * outer
-    return isinstance(steps, int) and steps >= _FEW_STEPS * made.split
+    return isinstance(steps, int) and steps >= _BULK_STEPS * (1 if made.wave else made.split)
 
 
 def reads_shared_memory(target: GpuTarget) -> bool:

@@ -19,8 +19,8 @@ from fusible.runtime.devices.code import TensorBlock, TensorMap
 __all__ = ["has_tensor_memory", "maps_of", "tensor_line", "tensor_types", "with_parameters", "wrong_parameters"]
 
 _SINCE = 90
-_KINDS = {"fp16": 6, "bf16": 9, "fp32": 7, "i8": 0}  # CUtensorMapDataType; signed bytes are copied as others
-_ITEMSIZES = {"fp16": 2, "bf16": 2, "fp32": 4, "i8": 1}
+_KINDS = {"fp16": 6, "bf16": 9, "fp32": 7, "i8": 0, "u8": 0}  # CUtensorMapDataType; signed bytes are copied as others
+_ITEMSIZES = {"fp16": 2, "bf16": 2, "fp32": 4, "i8": 1, "u8": 1}
 _PARAMETER = re.compile(r"\.param \.(?:align 64 \.)?(\w+)[^,\n]*")
 
 

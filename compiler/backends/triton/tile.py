@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from fusible.compiler.backends.cpu.c_dims import coefficient
@@ -28,10 +28,15 @@ ELEMENT_TYPES = {
     DType.U32: "uint32",
     DType.U16: "uint16",
     DType.U8: "uint8",
+    DType.I4: "int8",
+    DType.U4: "uint8",
+    DType.F8E4M3FN: "uint8",
+    DType.F8E5M2: "uint8",
     DType.BOOL: "int1",
 }
-"""What the language calls the element types that kernels take."""
+"""What the language calls the element types that kernels take; of 4-bit integers and 8-bit floats, their bytes."""
 
+_BYTES_ALONE = frozenset({DType.I4, DType.U4, DType.F8E4M3FN, DType.F8E5M2})
 _NARROW = 2**31 - 2**17  # positions that fit 32 bits with a block behind the last
 
 
@@ -76,6 +81,10 @@ class Tile:
         """The tile of the same nest with other axes as its rows and columns."""
         points = _points(self.nest, rows), _points(self.nest, columns)
         return replace(self, rows=rows, columns=columns, row_points=points[0], column_points=points[1])
+
+    def named(self, names: Mapping[str, Dim]) -> Tile:
+        """The tile that knows more of its axes; what it found by what it knew before, it forgets."""
+        return replace(self, names=self.names | dict(names), _known={})
 
     @property
     def scans(self) -> bool:
@@ -137,6 +146,9 @@ def check_element_types(region: Region) -> None:
     for dtype in region.dtypes:
         if dtype not in ELEMENT_TYPES:
             raise NotPrintable(f"it computes in {dtype.value}")
+    for stage in region.stages:
+        if isinstance(stage, (Reduce, Scan)) and _BYTES_ALONE.intersection(stage.dtypes):
+            raise NotPrintable(f"it folds numbers of type {stage.dtypes[0].value}")
 
 
 def tile_over(nest: Nest, outer: tuple[int, ...], folded: tuple[int, ...]) -> Tile:

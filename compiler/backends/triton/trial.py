@@ -19,7 +19,7 @@ from fusible.runtime.devices.timing import time_launch
 __all__ = ["Trial", "sizes_for"]
 
 _PERIOD = 1_048_573  # of random operands: a prime, so that no two rows of a matrix are equal
-_COMPARED = 2_000_003  # elements of a result, at most: spread evenly, at a distance that is odd
+_COMPARED = 500_009  # elements of a result, at most: spread evenly, at a distance that is odd
 _POISON = 0xFF  # NaN in every float
 _LEAST, _MOST, _SECONDS = 5, 40, 0.3  # samples of a launch
 
@@ -37,7 +37,7 @@ class Trial:
     """Operands of a kernel, and the result of the static choice, with which others are compared."""
 
     def __init__(self, region: Region, rule: LaunchRule, first: Built, flushed: int, precision: str) -> None:
-        """Put random operands on the device of a kernel. flushed: bytes to write between launches.
+        """Put random operands on the device of a kernel. flushed: bytes to write between launches, 0 for none.
 
         Raises ExecutionError (out of memory), DeviceError.
         """
@@ -46,7 +46,7 @@ class Trial:
         self._terms = terms_of(region, self._env)
         with first.program.device.active():
             stream = first.program.device.stream()
-            self._flush = stream.allocate(flushed)
+            self._flush = stream.allocate(flushed) if flushed else None
             self._inputs = [(b, self._random(stream, b, n)) for n, b in enumerate(region.inputs)]
             self._outputs = [(b, stream.allocate(max(1, self._bytes(b)))) for b in region.outputs]
             stream.synchronise()

@@ -148,11 +148,14 @@ def _worth_building(task: Task, design: AnyDesign, gpu: GpuTarget) -> list[tuple
     candidates = [_candidate(n, task, printed, gpu, None) for n, (_, printed) in enumerate(found)]
     kept, _ = prune(candidates, gpu, _SLOWER)
     # In the order of the schedules: predictions do not tell apart what differs in warps or stages alone.
-    return [found[n] for n in sorted({0, *(c.schedule for c in kept)})][:_BUILT]
+    always = {0, *(n for n, (_, printed) in enumerate(found) if printed.product is not None)}
+    return [found[n] for n in sorted(always | {c.schedule for c in kept})][:_BUILT]
 
 
 def _candidate(number: int, task: Task, printed: PrintedKernel, gpu: GpuTarget, built: Built | None) -> Candidate[int]:
     report = None if built is None else built.report
+    if printed.product is not None:  # nothing is known of a library: it is tried in any case
+        return Candidate(number, task.printed.rule.warps * gpu.warp, task.seconds)
     seconds = predict_launch(task.work(printed), gpu, warm=task.warm, report=report).seconds
     return Candidate(number, printed.rule.warps * gpu.warp, seconds, report)
 
@@ -194,7 +197,8 @@ def _worth_timing(race: _Race, gpu: GpuTarget) -> list[_Entrant]:
     built = [entrant for entrant in race.entrants if entrant.built is not None]
     candidates = [_candidate(n, race.task, e.printed, gpu, e.built) for n, e in enumerate(built)]
     kept, _ = prune(candidates, gpu, _SLOWER_BUILT, _TIMED)
-    return [built[n] for n in dict.fromkeys([0, *(c.schedule for c in kept)])]
+    always = [0, *(n for n, entrant in enumerate(built) if entrant.printed.product is not None)]
+    return [built[n] for n in dict.fromkeys([*always, *(c.schedule for c in kept)])]
 
 
 def _outcome(race: _Race, timed: Sequence[tuple[float, Config]]) -> Outcome:

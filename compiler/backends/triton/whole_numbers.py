@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fusible.compiler.ir.opset.quantization import QUANTISED_INTEGERS
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.expr import Apply, Arg, Convert, Expr, Literal
 from fusible.compiler.region.region import Load, Map, Region
@@ -47,15 +48,19 @@ def _range_of(region: Region, value: int) -> _Interval | None:
             found = _of_expr(region, expr)
         case Load(_, map_) if map_.bounds:
             found = _of_type(dtype)
-    limits = np.iinfo(dtype.numpy)
-    if found is not None and limits.min <= found[0] and found[1] <= limits.max:
+    least, greatest = _limits(dtype)
+    if found is not None and least <= found[0] and found[1] <= greatest:
         return found
     return _of_type(dtype)
 
 
 def _of_type(dtype: DType) -> _Interval | None:
-    if dtype.numpy.itemsize > 2:
-        return None
+    return None if dtype.numpy.itemsize > 2 else _limits(dtype)
+
+
+def _limits(dtype: DType) -> _Interval:
+    if dtype in QUANTISED_INTEGERS:  # NumPy does not know those of 4 bits
+        return QUANTISED_INTEGERS[dtype]
     limits = np.iinfo(dtype.numpy)
     return int(limits.min), int(limits.max)
 
@@ -67,8 +72,13 @@ def _of_expr(region: Region, expr: Expr) -> _Interval | None:
         case Literal(value) if isinstance(value, int):
             return int(value), int(value)
         case Convert(arg, dtype) if dtype.is_integer:
-            found, limits = _of_expr(region, arg), np.iinfo(dtype.numpy)
-            return found if found is not None and limits.min <= found[0] and found[1] <= limits.max else None
+            found, (least, greatest) = _of_expr(region, arg), _limits(dtype)
+            return found if found is not None and least <= found[0] and found[1] <= greatest else None
+        case Apply("select", (_, a, b)):
+            first, second = _of_expr(region, a), _of_expr(region, b)
+            if first is None or second is None:
+                return None
+            return min(first[0], second[0]), max(first[1], second[1])
         case Apply("add" | "sub" as function, (a, b)):
             first, second = _of_expr(region, a), _of_expr(region, b)
             if first is None or second is None:

@@ -37,42 +37,45 @@ class Built:
 
 @dataclass(frozen=True, slots=True)
 class Workbench:
-    """A device of this machine and the processes that build for it.
-
-    flushed: bytes that are written between two launches, so that operands come from memory.
-    """
+    """A device of this machine and the processes that build for it. warm: operands stay in the device's cache."""
 
     target: str
     gpu: GpuTarget
     cache_dir: Path
     pool: BuildPool
+    warm: bool = False
 
     @property
     def flushed(self) -> int:
-        """Bytes that are written between two launches; on a GPU that also hides how long the host takes for one."""
-        return _CPU_CACHE if self.target == TRITON_CPU else max(256 << 20, 2 * self.gpu.l2)
+        """Bytes that are written between two launches: more than the cache holds, or none."""
+        if self.warm:
+            return 0
+        return _CPU_CACHE if self.target == TRITON_CPU else 2 * self.gpu.l2
 
     def build(self, kernel: DeviceKernel) -> Future[Built]:
         """A kernel, when it is built. The future raises KernelBuildError, LoweringError, DeviceError."""
-        return self.pool.submit(kernel, self._opened)
+        return self.pool.submit(kernel, self._opened) if kernel.source else self.pool.call(self._opened, kernel)
 
     def _opened(self, kernel: DeviceKernel) -> Built:
         if self.target == TRITON_CPU:
             code = host_code([kernel], self.gpu, self.cache_dir)
             return Built(kernel, open_device_program(code, TRITON_CPU, cache_dir=self.cache_dir))
         code = gpu_code([kernel], self.gpu, self.cache_dir)
-        report = static_reports([kernel], self.gpu, self.cache_dir)[kernel.name]
+        report = static_reports([kernel], self.gpu, self.cache_dir).get(kernel.name)
         return Built(kernel, open_device_program(code, self.target, cache_dir=self.cache_dir), report)
 
 
 @contextmanager
-def workbench(target: str, gpu: GpuTarget, cache_dir: Path) -> Iterator[Workbench]:
-    """A workbench; one thread is left for timing. Raises DeviceError if this machine lacks the target's device."""
+def workbench(target: str, gpu: GpuTarget, cache_dir: Path, *, warm: bool = False) -> Iterator[Workbench]:
+    """A workbench; one thread is left for timing. warm: as it has it.
+
+    Raises DeviceError if this machine lacks the target's device.
+    """
     device_name(target)
     form = Form.C if target == TRITON_CPU else Form.IMAGE
     pool = BuildPool(gpu, form, cache_dir, max(1, usable_threads() - 1))
     try:
-        yield Workbench(target, gpu, cache_dir, pool)
+        yield Workbench(target, gpu, cache_dir, pool, warm)
     finally:
         pool.close()
 

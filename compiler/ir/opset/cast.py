@@ -9,7 +9,7 @@ from fusible.compiler.ir.graph import Node
 from fusible.compiler.ir.ops import OPS, Infer, Op
 from fusible.compiler.ir.propagation import cast_content
 from fusible.compiler.ir.types import DType, TensorType
-from fusible.compiler.region.expr import Arg, Convert
+from fusible.compiler.region.expr import Arg, Convert, Expr, apply
 
 __all__ = ["BitCastAttrs", "CastAttrs"]
 
@@ -18,6 +18,7 @@ _PLAIN = frozenset(
     {DType.F64, DType.F32, DType.F16, DType.BF16, DType.BOOL}
     | {DType.I64, DType.I32, DType.I16, DType.I8, DType.U64, DType.U32, DType.U16, DType.U8}
 )
+_FLOATS8 = {DType.F8E4M3FN: 448.0, DType.F8E5M2: 57344.0}  # and the largest number of each
 _WIDTHS = {DType.BOOL: 8, DType.I4: 4, DType.U4: 4, DType.F4E2M1: 4, DType.I2: 2, DType.U2: 2}
 _ROUND_MODES = ("up", "down", "nearest")
 
@@ -50,9 +51,15 @@ def _cast_definition(node: Node) -> Definition:
     value = node.inputs[0]
     assert value is not None and isinstance(value.type, TensorType)
     source, target = value.type.dtype, node.attrs.dtype
-    if source not in _PLAIN or target not in _PLAIN:
+    if source not in (*_PLAIN, *_FLOATS8, DType.I4, DType.U4) or target not in (*_PLAIN, *_FLOATS8):
         return Opaque(f"the conversion of {source.value} to {target.value} is none of C's")
-    return Elementwise(Convert(Arg(0), target))
+    if source is target or target not in _FLOATS8:
+        wide = source in _FLOATS8 and source is not target
+        return Elementwise(Convert(Convert(Arg(0), DType.F32) if wide else Arg(0), target))
+    number: Expr = Convert(Arg(0), DType.F32)
+    if node.attrs.saturate:
+        number = apply("min", apply("max", number, -_FLOATS8[target]), _FLOATS8[target])
+    return Elementwise(Convert(number, target))
 
 
 def _bit_cast(ctx: Infer) -> TensorType:

@@ -10,7 +10,7 @@ import numpy as np
 from fusible.compiler.ir.definition import Composite, Definition, Elementwise, Opaque, same
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.ops import OPS, Infer, Op
-from fusible.compiler.ir.symbols import ceildiv
+from fusible.compiler.ir.symbols import Dim, ceildiv
 from fusible.compiler.ir.types import DType, Shape, TensorType
 from fusible.compiler.region.expr import Arg, Convert, Expr, Literal, apply
 
@@ -158,13 +158,25 @@ def _spread_parameter(g: Graph, node: Node, parameter: Value) -> Value:
     shape, attrs = x.type.shape, node.attrs
     axis = attrs.axis % len(shape) if len(shape) > 1 else 0
     if attrs.block_size:
-        extent = shape[axis]
-        assert isinstance(extent, int)
-        blocks = np.arange(extent, dtype=np.int64) // attrs.block_size
-        return g.add("gather", parameter, g.constant(blocks), axis=axis)
+        return _repeated(g, parameter, axis, attrs.block_size, shape[axis])
     if _is_single(own.shape):
         return g.add("reshape", parameter, shape=())
     return g.add("reshape", parameter, shape=tuple(d if k == axis else 1 for k, d in enumerate(shape)))
+
+
+def _repeated(g: Graph, parameter: Value, axis: int, times: int, extent: Dim) -> Value:
+    """A parameter whose elements along an axis stand for `times` neighbours each, of which there are `extent`.
+
+    By views alone, so that kernels find an element by a division and read nothing to know where it lies.
+    """
+    assert isinstance(parameter.type, TensorType) and parameter.type.shape is not None and isinstance(extent, int)
+    before, blocks, behind = (parameter.type.shape[:axis], parameter.type.shape[axis], parameter.type.shape[axis + 1 :])
+    split = g.add("reshape", parameter, shape=(*before, blocks, 1, *behind))
+    spread = g.add("expand", split, shape=(*before, blocks, times, *behind))
+    whole = g.add("reshape", spread, shape=(*before, blocks * times, *behind))
+    if blocks * times == extent:
+        return whole
+    return g.add("slice", whole, starts=(0,), ends=(extent,), axes=(axis,), steps=(1,))
 
 
 def _quantize_expression(node: Node) -> Expr:
@@ -219,13 +231,16 @@ def _dynamic_quantize_linear(ctx: Infer) -> list[TensorType]:
 
 
 def _dynamic_quantize_graph(node: Node) -> Graph:
-    """scale = (max - min) / 255, or 1; zero point = -min / scale, rounded; then a quantisation. NaN is not foreseen."""
-    g, type_ = Graph(node.op.name), node.inputs[0]
-    assert type_ is not None
-    x = g.input(type_.type, "x")
+    """scale = (max - min) / 255, or 1; zero point = -min / scale, rounded; then a quantisation. NaN is not foreseen.
+
+    The least and the greatest elements of parts of x, where they are operands, are read in place of x for its range.
+    """
+    g = Graph(node.op.name)
+    formal = [g.input(v.type, name) for v, name in zip(node.inputs, ("x", "lows", "highs"), strict=False) if v]
+    x, lows, highs = (formal[0], *formal[1:]) if len(formal) == 3 else (formal[0],) * 3
     zero, one, last = (g.constant(np.asarray(n, np.float32)) for n in (0, 1, 255))
-    low = g.add("min", g.add("reduce_min", x, axes=None, keepdims=False), zero)
-    high = g.add("max", g.add("reduce_max", x, axes=None, keepdims=False), zero)
+    low = g.add("min", g.add("reduce_min", lows, axes=None, keepdims=False), zero)
+    high = g.add("max", g.add("reduce_max", highs, axes=None, keepdims=False), zero)
     step = g.add("div", g.add("sub", high, low), last)
     scale = g.add("where", g.add("equal", step, zero), one, step)
     level = g.add("round", g.add("clip", g.add("div", g.add("neg", low), scale), zero, last))
@@ -261,6 +276,7 @@ OPS.register(
         _dynamic_quantize_linear,
         same(Composite(_dynamic_quantize_graph)),
         "quantization:dynamic_quantize_linear",
+        inputs=(1, 3),
         outputs=3,
     )
 )

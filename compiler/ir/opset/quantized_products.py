@@ -115,11 +115,10 @@ def _qlinear_matmul_definition(node: Node) -> Definition:
     types = [v.type for v in node.inputs if v is not None and isinstance(v.type, TensorType)]
     if any(t.rank is None for t in types):
         return Opaque("the rank of an operand is not known")
-    if types[0].dtype not in QUANTISED_INTEGERS or types[3].dtype not in QUANTISED_INTEGERS:
-        return Opaque("float8 matrices are multiplied in float32")
     if types[6].elements != 1 or types[7].elements != 1:
         return Opaque("the result has a scale for each row")
-    return Composite(_qlinear_matmul_graph)
+    whole = [t.dtype in QUANTISED_INTEGERS for t in (types[0], types[3])]
+    return Composite(_qlinear_matmul_graph if all(whole) else _qlinear_float8_graph)
 
 
 def _qlinear_matmul_graph(node: Node) -> Graph:
@@ -127,6 +126,20 @@ def _qlinear_matmul_graph(node: Node) -> Graph:
     assert a is not None and b is not None and a_scale is not None and b_scale is not None
     assert a_zero is not None and b_zero is not None and y_scale is not None and y_zero is not None
     total = g.add("matmul_integer", a, b, a_zero, b_zero)
+    g.set_outputs([requantised(g, total, _by_rows(g, a_scale, a), b_scale, y_scale, y_zero)], ["y"])
+    return g
+
+
+def _qlinear_float8_graph(node: Node) -> Graph:
+    """The product in float32 of matrices of which one at least holds 8-bit floats."""
+    g, (a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero) = formal_graph(node, "aszbtzyz")
+    assert a is not None and b is not None and a_scale is not None and b_scale is not None
+    assert a_zero is not None and b_zero is not None and y_scale is not None and y_zero is not None
+    left, right = (
+        g.add("sub", *(g.add("cast", v, dtype=DType.F32) for v in (x, _scalar(g, zero))))
+        for x, zero in ((a, _by_rows(g, a_zero, a)), (b, b_zero))
+    )
+    total = g.add("matmul", left, right)
     g.set_outputs([requantised(g, total, _by_rows(g, a_scale, a), b_scale, y_scale, y_zero)], ["y"])
     return g
 

@@ -312,6 +312,11 @@ def runs() -> Iterator[tuple[str, Callable[[], object]]]:
                     f"{name} {np.dtype(dtype)}, {split} parts",
                     lambda made=made, about=about, tile=tile: check(made.region, **about, tile=tile),
                 )
+            tile = ContractionSchedule(16, 16, 32, 1, 2, 1, 2, split=2, wave=2)
+            yield (
+                f"{name} {np.dtype(dtype)}, a shared tail",
+                lambda made=made, about=about, tile=tile: check(made.region, **about, tile=tile),
+            )
             if (tile := sliced(made)) is not None:
                 yield (
                     f"{name} {np.dtype(dtype)}, {tile.slices} slices",

@@ -66,7 +66,7 @@ def ran(
     shapes = [tuple(int(evaluate(d, env)) for d in b.shape) for b in region.outputs]
     outputs = [poisoned(s, b.dtype.numpy) for s, b in zip(shapes, region.outputs, strict=True)]
     stored = [
-        np.ascontiguousarray(x.transpose(kernel.repacked[n])) if n in kernel.repacked else x.copy()
+        as_bytes(kernel.stored(n, x) if n in kernel.repacked or n in kernel.packed else x.copy())
         for n, x in enumerate(inputs)
     ]
     names = [a.name for a in kernel.rule.arguments]
@@ -78,6 +78,13 @@ def ran(
         built((programs,), *(arrays[name] if name in arrays else numbers[name] for name in names), pool=pool)
     assert not any(shared[WORKSPACE[1]]) if shared else True, "a counter is left that is not 0"
     return outputs
+
+
+def as_bytes(array: np.ndarray) -> np.ndarray:
+    """4-bit integers and 8-bit floats as the bytes that kernels read."""
+    if array.dtype.isbuiltin == 1 or array.dtype.itemsize > 1:
+        return array
+    return array.view(np.int8 if array.dtype == DType.I4.numpy else np.uint8)
 
 
 def check(

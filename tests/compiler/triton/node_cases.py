@@ -184,3 +184,30 @@ def scatter_of_a_cache(random: np.random.Generator) -> NodeCase:
 
     x, updates = (random.standard_normal((n, 300)).astype(np.float32) for n in (10, 3))
     return NodeCase("scatter_nd", [x, np.asarray([[4], [-1], [4]]), updates], 1, scatter_nd, {10: "capacity"})
+
+
+def _quantised(x: np.ndarray, parts: bool, named: dict[int, str] | None = None) -> NodeCase:
+    from fusible.kernels.numpy.quantization import dynamic_quantize_linear
+
+    arrays = [x, x.min(-1), x.max(-1)] if parts else [x]
+    return NodeCase("dynamic_quantize_linear", arrays, 3, dynamic_quantize_linear, named)
+
+
+@node
+def dynamic_quantisation(random: np.random.Generator) -> NodeCase:
+    return _quantised(random.normal(0.3, 1, (3, 3001)).astype(np.float32), False)
+
+
+@node
+def dynamic_quantisation_of_zeros(random: np.random.Generator) -> NodeCase:
+    return _quantised(np.zeros((3, 5), np.float32), False)
+
+
+@node
+def dynamic_quantisation_by_rows(random: np.random.Generator) -> NodeCase:
+    return _quantised(random.normal(-2, 1, (1300, 7)).astype(np.float32), True, {1300: "rows"})
+
+
+@node
+def dynamic_quantisation_of_positive_rows(random: np.random.Generator) -> NodeCase:
+    return _quantised(random.uniform(5, 9, (40, 31)).astype(np.float32), True)

@@ -96,7 +96,8 @@ def test_matrices_may_have_rows_that_a_run_decides() -> None:
     kernel = check(region, terms=72, env={"b": 3}, tile=tile)
     left, right = kernel.rule.tensors
     assert (left.shape, right.shape) == ((0, 72), (72, 40)) and "[(s0 * 11), 72], [72, 1]" in kernel.source
-    assert left.sizes(3 * 11 * 72 * 2, 2) == (33, 72) and right.sizes(72 * 40 * 2, 2) == (72, 40)
+    assert left.sizes(3 * 11 * 72 * 2, 2) == (33, 72) == left.sizes(3 * 11 * 72 * 2 - 40, 2)  # the last row ends early
+    assert right.sizes(72 * 40 * 2, 2) == (72, 40)
     unbounded = parse_region(ROWS, {"b": Symbol("b", 1)})
     rule = print_product(contraction_of(unbounded), tile, "ieee").rule
     assert rule.operands["left"] == "by pointers: its sizes may exceed 32 bits"
@@ -127,6 +128,18 @@ def test_parts_of_a_sum_are_added_in_one_order_whoever_comes_last() -> None:
     assert all(np.array_equal(first[0], other[0]) for other in others)
 
 
+@pytest.mark.parametrize(("wave", "alone"), [(8, 16), (10, 20), (7, None), (32, 0)])
+def test_tiles_in_whole_waves_are_not_shared(wave: int, alone: int | None) -> None:
+    """Where all tiles lie in whole waves, or none does, too; 21 tiles of odd sizes."""
+    m = Model()
+    made = m.case(m("relu", m("add", m("matmul", m.x(37, 90), m.w(90, 100)), m.x(37, 100))))
+    tile = ContractionSchedule(16, 16, 16, 1, 2, 1, 2, split=3, wave=wave)
+    kernel = check(made.region, terms=90, constants=made.constants, inputs=made.inputs, tile=tile)
+    shares = alone is not None
+    assert kernel.rule.alone == (alone or 0) and bool(kernel.rule.workspace) == shares
+    assert kernel.rule.programs({}) == ((alone or 0) + 3 * (21 - (alone or 0)) if shares else 21)
+
+
 def test_a_schedule_splits_a_long_sum_of_few_tiles() -> None:
     m = Model(np.float16)
     made = m.case(m("matmul", m.x(9, 2048), m.w(2048, 257)))
@@ -139,7 +152,7 @@ def test_a_part_beside_its_place_is_found() -> None:
     made = m.case(m("matmul", m.x(16, 64), m.w(64, 16)))
     tile = ContractionSchedule(16, 16, 16, 1, 2, 1, 2, split=4)
     kernel = print_product(contraction_of(made.region, made.constants), tile, "ieee")
-    wrong = replace(kernel, source=kernel.source.replace("SPLIT, workspace", "SPLIT, workspace + 1"))
+    wrong = replace(kernel, source=kernel.source.replace("WHOLE, workspace", "WHOLE, workspace + 1"))
     assert wrong.source != kernel.source
     with pytest.raises(fusible.ExecutionError, match="writes element 1024 of 'workspace', which has 1024"):
         ran(wrong, made.region, made.inputs, {})

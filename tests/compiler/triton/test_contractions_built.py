@@ -71,13 +71,13 @@ def test_products_are_not_made_to_wait_for_each_other() -> None:
 
 def test_hopper_is_given_descriptors_by_the_host() -> None:
     m = Model(np.float16)
-    made = m.case(m("relu", m("add", m("matmul", m.x(300, 1024), m.w(1024, 512)), m.w(512))))
+    made = m.case(m("relu", m("add", m("matmul", m.x(1200, 2048), m.w(2048, 1024)), m.w(1024))))
     kernel = print_kernel(made.region, gpu_target("h100"), made.constants)
     assert dict(kernel.rule.operands) == {"left": "by descriptor", "right": "by descriptor"}
     hopper, ampere = (build(kernel, gpu_target(gpu)) for gpu in ("h100", "a100"))
     assert hopper.report.bulk_loads and hopper.scratch == (0, 0) and not hopper.report.serialised
     assert [(m.tensor.argument, m.tensor.shape, m.kind, m.itemsize) for m in hopper.maps] == [
-        ("x0", (300, 1024), 6, 2), ("x1", (1024, 512), 6, 2),
+        ("x0", (1200, 2048), 6, 2), ("x1", (2048, 1024), 6, 2),
     ]  # fmt: skip
     assert all(m.swizzle == 3 and m.box[-1] * m.itemsize == 128 for m in hopper.maps)  # as wgmma reads them
     assert ampere.maps == () and not ampere.report.bulk_loads and 128 in ampere.report.loads

@@ -7,7 +7,10 @@ import pytest
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from tests.compiler.triton.node_cases import node_case
 
-SAMPLE = ("top_k_with_ties_and_nan", "resize_linear_aligned_half", "resize_of_unknown_length")
+SAMPLE = (
+    "top_k_with_ties_and_nan", "resize_linear_aligned_half", "resize_of_unknown_length", "dynamic_quantisation",
+    "dynamic_quantisation_by_rows",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SAMPLE)

@@ -17,7 +17,7 @@ REFUSED = {
     + "  v1: f32 = contract over i2 of v0, v0\n  store y0[i0, i1] = v1",
     "its reductions run over different axes": HEAD.format("f32", "f32[4]")
     + "  v1: f32 = reduce sum over i2 of v0\n  v2: f32 = reduce max over i1 of v1\n  store y0[i0] = v2",
-    "a buffer holds f8e5m2": HEAD.format("f8e5m2", "f8e5m2[4, 300, 6]") + "  store y0[i0, i1, i2] = v0",
+    "a buffer holds f8e5m2fnuz": HEAD.format("f8e5m2fnuz", "f8e5m2fnuz[4, 300, 6]") + "  store y0[i0, i1, i2] = v0",
     "pow of integers is not printed": HEAD.format("i32", "i32[4, 300, 6]")
     + "  v1: i32 = pow(v0, 2)\n  store y0[i0, i1, i2] = v1",
     "lt of truth values is not printed": HEAD.format("bool", "bool[4, 300, 6]")

@@ -93,6 +93,17 @@ def test_programs_share_no_tiles_where_that_gains_nothing() -> None:
     assert schedule_contraction(Sizes(1, 16, 512, (N,)), DType.F16, "ieee", H100).split == 1
 
 
+def test_tiles_behind_the_last_whole_wave_are_shared() -> None:
+    tail = made(6304, 768, 3072)
+    tiles = -(-6304 // tail.block_m) * 768 // tail.block_n
+    left = tiles % H100.multiprocessors
+    assert tail.wave == H100.multiprocessors < tiles and tail.split > 1
+    assert left * tail.split <= H100.multiprocessors  # all at once
+    assert made(4096, 4096, 4096).wave == 0  # the last wave is nearly full
+    assert made(512, 512, 512).wave == 0  # there is none
+    assert schedule_contraction(Sizes(1, N, 768, (3072,)), DType.F16, "ieee", H100).wave == 0
+
+
 def test_slower_joining_splits_less(monkeypatch: pytest.MonkeyPatch) -> None:
     """The decision is the roofline's: were it costly to learn who comes last, nothing would be split."""
     monkeypatch.setattr(

@@ -17,6 +17,7 @@ def workspace_of(rule: LaunchRule, programs: int) -> dict[str, np.ndarray]:
     if not rule.workspace:
         return {}
     memory, counters = WORKSPACE
+    programs -= rule.alone
     dtype = next(_TYPES[a.type] for a in rule.arguments if a.name == memory)
     partials = poisoned((rule.workspace * programs // dtype.itemsize,), dtype)
     return {memory: partials, counters: np.zeros(programs, np.int32)}

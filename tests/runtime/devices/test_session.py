@@ -210,8 +210,27 @@ def test_bound_inputs_and_outputs() -> None:
         session.bind(inputs={"nope": x})
     with pytest.raises(fusible.SignatureError, match="writeable"):
         session.bind(outputs={"y": np.empty(3, np.int32)})
-    with pytest.raises(fusible.SignatureError, match="shape"):
+    with pytest.raises(fusible.SignatureError, match=r"^output 'y': expected shape \(65,\), got shape \(64,\)"):
         session.run({"x": numbers(65)})
+
+
+def test_an_output_over_an_input_is_refused() -> None:
+    session = session_of(plans.chain())
+    given = session.run_on_device({"x": numbers(64)})["y"]
+    session.bind(outputs={"y": given})
+    with pytest.raises(fusible.SignatureError, match=r"output 'y': .*memory of its own.*overlaps the input 'x'"):
+        session.run({"x": given})
+    session.run({"x": numbers(64)})
+    host = numbers(64)
+    session.bind(outputs={"y": host})  # written when the run is over
+    assert np.array_equal(session.run({"x": host})["y"], 3 * numbers(64))
+
+
+def test_a_bound_output_is_written_in_place_or_refused() -> None:
+    session = session_of(plans.chain())
+    apart = np.frombuffer(bytearray(4 * 130), np.float32)
+    with pytest.raises(fusible.DeviceError, match="must be row-major and begin at a multiple of 16"):
+        session.bind(outputs={"y": _Foreign(apart[:128:2])})
 
 
 def test_state_stays_on_the_device() -> None:

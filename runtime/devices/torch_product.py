@@ -1,0 +1,106 @@
+"""Products of matrices by torch, over memory of a device: cuBLAS on a GPU, torch's own library on the CPU.
+
+A step of this kind is one call in the session's stream, so that graphs capture it as they do kernels; a kernel that
+computes what follows the product may be launched behind it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+from fusible.errors import DeviceError, ExecutionError
+from fusible.runtime.devices.device import Memory, Prepared, Span
+from fusible.runtime.devices.product import Matrix, TorchProduct
+
+__all__ = ["InOrder", "TorchProductLaunch", "product_on_cpu"]
+
+
+class TorchProductLaunch(Prepared):
+    """The call with its operands settled."""
+
+    def __init__(
+        self,
+        torch: Any,
+        product: TorchProduct,
+        buffers: Sequence[Any],
+        entered: Callable[[], AbstractContextManager[Any]],
+        where: str,
+    ) -> None:
+        """Take torch, for each of the product's matrices a tensor of bytes, and what makes the stream torch's.
+
+        where: the step, for errors.
+        """
+        self._torch, self._entered, self._product, self._where = torch, entered, product, where
+        m, n, k = product.rows, product.columns, product.depth
+        sizes = ((m, k), (k, n), (m, n), (m, n))
+        left, right, self._result, *added = (
+            _strided(torch, product, matrix, size, tensor)
+            for matrix, size, tensor in zip(product.matrices, sizes, buffers, strict=False)
+        )
+        alone = product.batch == 1
+        self._operands = (*added, left, right)
+        if added:
+            self._multiply = torch.addmm if alone else torch.baddbmm
+        else:
+            self._multiply = torch.mm if alone else torch.bmm
+
+    def launch(self) -> None:
+        """See Prepared."""
+        with self._entered(), _precision(self._torch, self._product):
+            try:
+                self._multiply(*self._operands, out=self._result)
+            except RuntimeError as error:  # of cuBLAS, or of memory that it wants
+                raise ExecutionError(self._where, f"torch's product failed: {error}") from error
+
+
+def product_on_cpu(product: TorchProduct, spans: Sequence[Span], where: str) -> TorchProductLaunch:
+    """The call over memory of the process. where: the step, for errors. Raises DeviceError if torch is not there."""
+    try:
+        import torch  # noqa: PLC0415 - optional, and slow to import
+    except ImportError as error:
+        raise DeviceError(f"{where} is a product by torch, which is not there: pip install torch") from error
+    bytes_at = [(ctypes.c_uint8 * span.nbytes).from_address(span.address) for span in spans]
+    buffers = [torch.frombuffer(found, dtype=torch.uint8) for found in bytes_at]
+    return TorchProductLaunch(torch, product, buffers, nullcontext, where)
+
+
+@contextmanager
+def _precision(torch: Any, product: TorchProduct) -> Iterator[None]:
+    """How cuBLAS reads float32 operands is a setting of the process: it is as this product needs it for one call."""
+    if product.dtype != "float32":
+        yield
+        return
+    settings = torch.backends.cuda.matmul
+    name: str = "fp32_precision"
+    wanted: str | bool = "tf32" if product.tf32 else "ieee"
+    if not hasattr(settings, name):  # before torch 2.9; since then the two must not be mixed
+        name, wanted = "allow_tf32", product.tf32
+    before = getattr(settings, name)
+    setattr(settings, name, wanted)
+    try:
+        yield
+    finally:
+        setattr(settings, name, before)
+
+
+def _strided(torch: Any, product: TorchProduct, matrix: Matrix, size: tuple[int, int], tensor: Any) -> Any:
+    whole = tensor.view(getattr(torch, product.dtype))
+    if product.batch == 1:
+        return whole.as_strided(size, (matrix.rows, matrix.columns), matrix.offset)
+    return whole.as_strided((product.batch, *size), (matrix.batch, matrix.rows, matrix.columns), matrix.offset)
+
+
+class InOrder(Prepared):
+    """Launches one after the other, with memory that only they use."""
+
+    def __init__(self, launches: Sequence[Prepared], memory: Memory | None) -> None:
+        """Take launches and memory that must stay."""
+        self._launches, self._memory = tuple(launches), memory
+
+    def launch(self) -> None:
+        """See Prepared."""
+        for launch in self._launches:
+            launch.launch()

@@ -1,0 +1,94 @@
+"""4 and 8 bits in Triton kernels: a sample of models in checking mode, of builds, and conversions of 8-bit floats.
+
+`python -m tests.compiler.triton.low_precision` has all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+import fusible
+from fusible.compiler.backends.triton.gpu_targets import gpu_target
+from fusible.compiler.backends.triton.print_kernel import print_kernel
+from fusible.compiler.ir.types import DType
+from tests.compiler.triton.contractions import ran
+from tests.compiler.triton.low_precision import BUILDS, check, compiled, wrong_with
+from tests.compiler.triton.test_casts import F8E4M3, F8E5M2, assert_same, near_ties
+from tests.region.quantised import arrays_for, product
+
+SAMPLE = (
+    "uint4_in_blocks", "int4_by_a_vector", "float8_operands", "uint8_operands", "dynamically_quantised_by_rows",
+    "int4_for_brain_floats",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_a_model_is_few_kernels_and_right(name: str) -> None:
+    check(name)
+
+
+def test_weights_stay_packed_and_the_ledger_says_so() -> None:
+    exe, _, _ = compiled("uint4_in_blocks")
+    (entry,) = (r for r in exe.report.refusals if r["rule"] == "packed-weights")
+    assert entry["reason"] == "kernels read 5328 bytes of packed weights in place of 18432 dequantised ones"
+    assert entry["saved"]["bytes"] == 18432 - 5328
+    assert max(c.nbytes for c in exe.constants) == 128 * 72 // 2
+
+
+def test_a_weight_that_no_kernel_unpacks_is_folded() -> None:
+    """Where nothing may be fused, the product reads a constant as before."""
+    exe, _, _ = compiled("uint4_in_blocks", options=fusible.Options(exactness=fusible.passes.Exactness.EXACT))
+    assert len(exe.report.kernels) == 1
+    assert max(c.nbytes for c in exe.constants) == 128 * 72 * 2
+
+
+def test_what_another_target_cannot_multiply_is_converted() -> None:
+    alone, _, _ = compiled("quantised_product_of_float8")
+    both, made, _ = compiled("quantised_product_of_float8", fusible.Options(also=("cuda:sm_80",)))
+    assert ["float8e4nv" in "".join(exe.sources.values()) for exe in (alone, both)] == [True, False]
+    (first,), (second,) = (exe.run(made.inputs).values() for exe in (alone, both))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_a_wrong_half_is_noticed() -> None:
+    region = product(DType.F16, DType.I4, (9, 64, 40), real=DType.F16, zeros=(False, True)).region
+    kernel = print_kernel(region, gpu_target("h100"), [1, 2, 3])
+    assert kernel.packed == {1: 0}
+    inputs = arrays_for(region)
+    stored = [kernel.stored(n, x) if n in kernel.packed else x for n, x in enumerate(inputs)]
+    assert stored[1].nbytes * 2 == inputs[1].nbytes
+    right = ran(kernel, region, inputs, {})[0].astype(np.float64)
+    wrong = ran(replace(kernel, source=kernel.source.replace(">> ", "<< ")), region, inputs, {})
+    assert np.abs(wrong[0].astype(np.float64) - right).max() > 1
+
+
+@pytest.mark.parametrize(("name", "target"), [("e4m3", "cuda:sm_89"), ("int4_by_channel", "cuda:sm_80")])
+def test_matrix_units_multiply(name: str, target: str) -> None:
+    assert wrong_with(replace(BUILDS[name], sizes=(BUILDS[name].sizes[0] // 4, 256, 64)), target) == ""
+
+
+@pytest.mark.parametrize("saturate", [True, False])
+@pytest.mark.parametrize(("dtype", "number"), [(F8E4M3, TensorProto.FLOAT8E4M3FN), (F8E5M2, TensorProto.FLOAT8E5M2)])
+def test_casts_round_as_ml_dtypes_rounds(dtype: np.dtype, number: int, saturate: bool) -> None:
+    x = near_ties(dtype)
+    nodes = [
+        helper.make_node("Cast", ["x"], ["q"], to=number, saturate=int(saturate)),
+        helper.make_node("Cast", ["q"], ["y"], to=TensorProto.FLOAT),
+    ]
+    given = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"])]
+    results = [helper.make_tensor_value_info(n, t, ["n"]) for n, t in (("q", number), ("y", TensorProto.FLOAT))]
+    graph = helper.make_graph(nodes, "casts", given, results)
+    model: onnx.ModelProto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    exe = fusible.compile(model, target="triton-cpu", options=fusible.Options(verify="kernels"))
+    assert not exe.report.host
+    found = exe.run({"x": x})
+    limit = np.float32(448 if dtype == F8E4M3 else 57344)
+    expected = np.clip(x, -limit, limit) if saturate else x
+    with np.errstate(all="ignore"):
+        assert_same(found["q"], expected.astype(dtype))
+    np.testing.assert_array_equal(found["y"], found["q"].astype(np.float32))
