@@ -30,6 +30,7 @@ from fusible.passes.recompose import recompose
 from fusible.passes.shape_convolutions import shape_convolutions
 from fusible.passes.simplify_shapes import SimplifyShapes
 from fusible.passes.split_slices import SplitSlices
+from fusible.passes.widen_pixels import widen_pixels
 
 __all__ = ["pipeline"]
 
@@ -85,7 +86,7 @@ def _fusing(target: str) -> list[Pass]:
     forms: list[Pass] = [RangeByRows(), ExpandResults(), centre_zero_points, FoldConstants()]
     forms += [shape_convolutions(short_lines=False), MergeSiblings(), SplitSlices()]
     # Weights stayed packed for kernels that unpack them; what found no such kernel is folded then.
-    return [*forms, ConvertPrecision(), DeadCode(), *groups, FoldConstants(grouped=True), DeadCode()]
+    return [*forms, ConvertPrecision(), widen_pixels, DeadCode(), *groups, FoldConstants(grouped=True), DeadCode()]
 
 
 def _lowering(target: str) -> list[Pass]:

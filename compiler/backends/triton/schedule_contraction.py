@@ -291,7 +291,7 @@ def _padded(terms: int, least: int, most: int) -> tuple[int, int]:
     """The block for which the terms with what fills the last block cost least, and their number then."""
     blocks = [least << n for n in range((most // least).bit_length())]
     cost = {b: -(-terms // b) * b * (1 + 8 / b) for b in blocks}
-    block = min(blocks, key=lambda b: (cost[b], b))
+    block = min(blocks, key=lambda b: (cost[b], -b))  # of equals the one with fewer steps
     return block, -(-terms // block) * block
 
 
