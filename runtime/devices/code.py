@@ -75,8 +75,8 @@ class DeviceKernel:
     that its stream has for it. Where there are any, two more pointers follow those of buffers: this memory, not
     initialised, and an int32 of each program, which the kernel finds at 0 and leaves at 0. alone: so many programs come
     first that have neither. fixed: bytes of arguments that are constants of the model, so that they can be fetched
-    before the kernel's turn has come. tensors: of which the text makes descriptors, each on a line of its own at the
-    head of the function.
+    before the kernel's turn has come. serial: it begins when its predecessor has ended. tensors: of which the text
+    makes descriptors, each on a line of its own at the head of the function.
 
     product: a product of matrices that torch computes first; `source` is then what is launched behind it, perhaps
     nothing (""), and `arguments` are its arguments, the product's own result among them.
@@ -96,6 +96,7 @@ class DeviceKernel:
     workspace: int = 0
     alone: int = 0
     fixed: Mapping[str, int] = field(default_factory=dict)
+    serial: bool = False
     tensors: tuple[TensorBlock, ...] = ()
     scratch_bytes: int = 0
     sites: tuple[str, ...] = ()

@@ -63,7 +63,8 @@ def build(kernel: PrintedKernel, target: GpuTarget) -> BuiltKernel:
 
     wanted = GPUTarget(target.backend, target.architecture, target.warp)
     options = {"num_warps": kernel.rule.warps, "num_stages": kernel.rule.stages}
-    overlaps, described = can_overlap(target), has_tensor_memory(target) and bool(kernel.rule.tensors)
+    overlaps = can_overlap(target) and not kernel.serial
+    described = has_tensor_memory(target) and bool(kernel.rule.tensors)
     source_of = _source(kernel, waits=overlaps, described=described)
     with source_of as (source, folder), _own_cache(folder), _assembler_log() as log:
         try:

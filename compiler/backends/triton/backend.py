@@ -164,9 +164,8 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
         stored = {f"x{n}": v for n, v in enumerate(inputs)}
         stored |= {f"y{n}": results.get(v, v) for n, v in enumerate(built.outputs)}
         if self._fetches_ahead(built, kernel):
-            kernel = replace(
-                kernel, fixed=_fixed(rule, stored, {f"x{n}": made.nbytes for n, made in constants.items()})
-            )
+            anew = {f"x{n}": made.nbytes for n, made in constants.items()}
+            kernel = replace(kernel, fixed=_fixed(rule, stored, anew))
         name = self._named(self._aligned(kernel, stored), word_of(node))
         if kernel.product is not None and kernel.chosen is not None:
             self.entries.append(_by_torch(node, self.tuning, kernel.chosen))
@@ -176,7 +175,7 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
     def _fetches_ahead(self, built: Built, kernel: PrintedKernel) -> bool:
         """True for products, which read all of their constants; of tables others may want a few rows."""
         overlaps = self.target.startswith("cuda:") and can_overlap(self.gpu)
-        return overlaps and bool(built.region.contractions) and kernel.product is None
+        return overlaps and bool(built.region.contractions) and kernel.product is None and not kernel.serial
 
     def _wants_whole(self, node: Node) -> str | None:
         """Views by another shape are the operand's own memory; templates of ops know of no gaps."""

@@ -77,12 +77,13 @@ def printed_kernel(kernel: DeviceKernel) -> PrintedKernel:
     arguments = tuple(Argument(n, t, None, kernel.divisibility.get(n, 1)) for n, t in kernel.arguments)
     constants, sizes = dict(kernel.constants), (kernel.warps, kernel.stages)
     rule = LaunchRule(kernel.entry, arguments, constants, (), (), *sizes, tensors=kernel.tensors)
-    return PrintedKernel(kernel.source, rule, fixed=kernel.fixed)
+    return PrintedKernel(kernel.source, rule, fixed=kernel.fixed, serial=kernel.serial)
 
 
 def _key(kernel: DeviceKernel, gpu: GpuTarget, form: Form) -> str:
-    fixed = kernel.fixed if form is Form.IMAGE and can_overlap(gpu) else {}
-    known = asdict(replace(kernel, name="", fixed=fixed, scratch_bytes=0, sites=(), product=None))
+    overlaps = form is Form.IMAGE and can_overlap(gpu)
+    fixed, serial = (kernel.fixed, kernel.serial) if overlaps else ({}, False)
+    known = asdict(replace(kernel, name="", fixed=fixed, serial=serial, scratch_bytes=0, sites=(), product=None))
     return _digest(json.dumps([known, gpu.target, form.value, *_versions(form)], sort_keys=True))
 
 

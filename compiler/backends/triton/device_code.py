@@ -45,6 +45,7 @@ def device_kernel(name: str, kernel: PrintedKernel) -> DeviceKernel:
         workspace=rule.workspace,
         alone=rule.alone,
         fixed=dict(kernel.fixed),
+        serial=kernel.serial,
         product=kernel.product,
     )
 

@@ -44,6 +44,15 @@ def test_constants_of_some_size_are_known_to_kernels_whose_launches_overlap() ->
         assert device is not None and [dict(kernel.fixed) for kernel in device.code.kernels] == fixed
 
 
+@pytest.mark.parametrize(("precision", "serial"), [("fp16", False), ("tf32", False), ("fp32", True)])
+def test_products_without_matrix_units_are_launched_one_after_the_other(precision: str, serial: bool) -> None:
+    options = fusible.Options(precision=precision)  # type: ignore[arg-type]
+    device = fusible.compile(matmul(64, 128, 96), target="cuda:sm_90", options=options).device
+    assert device is not None
+    (image,), (kernel,) = device.code.images["cuda:sm_90"].values(), device.code.kernels
+    assert (image.overlaps, kernel.serial) == (not serial, serial)
+
+
 def test_other_gpus_get_code_of_the_same_sources(tmp_path: Path) -> None:
     model = models.make([helper.make_node("Abs", ["x"], ["y"])], [models.value("x", FLOAT, [3, 24])], ["y"])
     exe = fusible.compile(model, target="triton-cpu", options=fusible.Options(cache_dir=tmp_path))
