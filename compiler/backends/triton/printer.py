@@ -60,9 +60,9 @@ class PrintedKernel:
     repacked: the inputs, constants all, that the kernel reads in another order of dimensions than the region has them.
     packed: those with two elements in a byte, and the dimension along which they lie (`region/halves.py`); what order
     they are in is said of the bytes. multiplied: what a product of tiles multiplies, None for other kernels.
-    chosen: among which configurations; None where there is no choice, or nobody asked. fixed, serial: as `DeviceKernel`.
-    product: what torch computes before; `source` and `rule` are then of the kernel that computes the rest, "" if
-    nothing is left.
+    chosen: among which configurations; None where there is no choice, or nobody asked. fixed, serial: as
+    `DeviceKernel` has them. product: what torch computes before; `source` and `rule` are then of the kernel that computes the
+    rest, "" if nothing is left.
     """
 
     source: str
