@@ -61,8 +61,8 @@ class PrintedKernel:
     packed: those with two elements in a byte, and the dimension along which they lie (`region/halves.py`); what order
     they are in is said of the bytes. multiplied: what a product of tiles multiplies, None for other kernels.
     chosen: among which configurations; None where there is no choice, or nobody asked. fixed, serial: as
-    `DeviceKernel` has them. product: what torch computes before; `source` and `rule` are then of the kernel that computes the
-    rest, "" if nothing is left.
+    `DeviceKernel` has them. product: what torch computes before; `source` and `rule` are then of the kernel that
+    computes the rest, "" if nothing is left.
     """
 
     source: str
