@@ -31,6 +31,7 @@ from fusible.compiler.api import import_graph
 from fusible.compiler.backends.triton.backend import TritonBackend
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget, gpu_target
 from fusible.compiler.backends.triton.launches import LaunchWork, launch_work, predict_launch, weights_stay
+from fusible.compiler.backends.triton.overlap import can_overlap
 from fusible.compiler.backends.triton.roofline import model_seconds, roofline_seconds
 from fusible.compiler.costs import Costs
 from fusible.compiler.frontend.signature import ShapeRequest
@@ -153,6 +154,7 @@ def predicted(graph: Graph, gpu: GpuTarget, options: Options, name: str, batch: 
     share: dict[str, float] = {}
     for prediction in made:
         share[prediction.bound.value] = share.get(prediction.bound.value, 0.0) + prediction.seconds
+    overlaps = can_overlap(gpu) and options.precision != "fp32"  # see `PrintedKernel.serial`
     least = sum(roofline_seconds(gpu, work.operations or 0.0, work.bytes, work.kind) for work in works)
     return Predicted(
         name,
@@ -161,7 +163,7 @@ def predicted(graph: Graph, gpu: GpuTarget, options: Options, name: str, batch: 
         options.precision,
         len(works),
         host,
-        round(1e3 * model_seconds(seconds, graph=True), 4),
+        round(1e3 * model_seconds(seconds, graph=True, overlaps=overlaps), 4),
         round(1e3 * model_seconds(seconds, graph=False), 4),
         round(1e3 * least, 4),
         max(share, key=lambda bound: share[bound], default=""),

@@ -20,6 +20,7 @@ from typing import Any
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget, MatrixType
 from fusible.compiler.backends.triton.launch import AccessFact, LaunchRule
 from fusible.compiler.backends.triton.occupancy import Occupancy, occupancy
+from fusible.compiler.backends.triton.overlap import can_overlap
 from fusible.compiler.backends.triton.roofline import (
     Bound,
     Prediction,
@@ -235,6 +236,7 @@ def gpu_section(gpu: GpuTarget, launches: Sequence[KernelReport], host: Sequence
     The predicted latency is that of the launches alone: what the host computes between them is not in it.
     """
     seconds = [launch.seconds for launch in launches]
+    overlaps = can_overlap(gpu) and any(launch.matrix for launch in launches)  # others are mostly serial
     findings = Counter(
         (finding.kind.value, "exception" if finding.reason else "defect")
         for launch in launches
@@ -246,7 +248,7 @@ def gpu_section(gpu: GpuTarget, launches: Sequence[KernelReport], host: Sequence
         "note": "times are predictions of a model, nothing was measured",
         "launches": len(launches),
         "predicted_us": {
-            "graph": _micro(model_seconds(seconds, graph=True)),
+            "graph": _micro(model_seconds(seconds, graph=True, overlaps=overlaps)),
             "launches": _micro(model_seconds(seconds, graph=False)),
             "kernels": _micro(sum(seconds)),
             "roofline": _micro(sum(launch.roofline for launch in launches)),

@@ -62,14 +62,20 @@ class Reached:
 class Launching:
     """What launches cost, in seconds. host: of the thread that launches, for each kernel, where no graph replays.
 
-    gap: between two kernels that the device has both. graph: of replaying a graph, once. All are assumed: NVIDIA's
+    gap: between two kernels that the device has both. graph: of replaying a graph, once. These are assumed: NVIDIA's
     "Getting Started with CUDA Graphs" has 3.8 us for kernels of 2.9 us launched one after the other from C, and 3.4 us
     out of a graph; a session in Python takes longer for a launch than C does.
+
+    hidden: what of a kernel's start lies behind its predecessor where launches overlap, and its weights wait in the
+    cache. least: what the smallest kernel of a graph takes then. Both were measured on an H200 (docs/gpu_measured.md):
+    the mean over five models, and launches of 1000 elements.
     """
 
     host: float = 10e-6
     gap: float = 0.8e-6
     graph: float = 5.0e-6
+    hidden: float = 2.7e-6
+    least: float = 0.7e-6
 
 
 LAUNCH = Launching()
@@ -277,13 +283,17 @@ def _again(gpu: GpuTarget, product: Product, tile: Tile) -> float:
     return max(waves * panels - once, 0.0)
 
 
-def model_seconds(kernels: Iterable[float], *, graph: bool, launching: Launching = LAUNCH) -> float:
+def model_seconds(
+    kernels: Iterable[float], *, graph: bool, overlaps: bool = False, launching: Launching = LAUNCH
+) -> float:
     """The latency of a model from its kernels' times: replayed as one graph, or launched one by one.
 
-    Launched one by one, a kernel cannot start before the host has come to it, and the device does not wait for others.
+    overlaps: kernels of a graph are launched while their predecessors end (`overlap.py`). Launched one by one, a kernel
+    cannot start before the host has come to it, and the device does not wait for others.
     """
     if graph:
-        return launching.graph + sum(seconds + launching.gap for seconds in kernels)
+        hidden, least = (launching.hidden, launching.least) if overlaps else (0.0, 0.0)
+        return launching.graph + sum(max(least, seconds + launching.gap - hidden) for seconds in kernels)
     host = device = 0.0
     for seconds in kernels:
         host += launching.host

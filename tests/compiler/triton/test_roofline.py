@@ -136,6 +136,8 @@ def test_graphs_pay_off_where_kernels_are_short() -> None:
     assert model_seconds(short, graph=False, launching=costs) == pytest.approx(503e-6)  # the host decides
     assert model_seconds(long, graph=False, launching=costs) == pytest.approx(5105e-6)  # the device does
     assert model_seconds([], graph=False) == 0
+    few = Launching(graph=5e-6, gap=1e-6, hidden=2e-6, least=0.5e-6)
+    assert model_seconds([4e-6, 1e-6], graph=True, overlaps=True, launching=few) == pytest.approx(8.5e-6)
 
 
 def test_each_gpu_says_what_it_reaches() -> None:
