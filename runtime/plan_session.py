@@ -342,7 +342,7 @@ class PlanSession(ABC, Generic[FrameT, LayoutT, SegmentT]):
         return env
 
     def _layout(self, frame: FrameT, env: dict[str, int]) -> LayoutT:
-        key = tuple(sorted(env.items()))
+        key = layout_key(env)
         found: LayoutT | None = frame.layouts.get(key)
         if found is None:
             found = self._make_layout(frame, env, self.placement(frame.plan, env))
@@ -440,6 +440,11 @@ class PlanSession(ABC, Generic[FrameT, LayoutT, SegmentT]):
         value = plan.values[step.outputs[step.carried + number]]
         rest = (value.shape or (0,))[1:]
         return np.empty((0, *(d if isinstance(d, int) else env.get(str(d), 0) for d in rest)), DTYPES[value.dtype])
+
+
+def layout_key(env: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    """By what a frame knows its layouts: the values of all symbols."""
+    return tuple(sorted(env.items()))
 
 
 def where_of(step: Launch | Call) -> str:

@@ -171,3 +171,13 @@ def _row_strides(shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, ...]:
         strides.append(step)
         step *= extent
     return tuple(reversed(strides))
+
+
+def device_range(array: Any) -> tuple[int, int]:
+    """The addresses of an array on a device; (0, 0) for the host's, which are written when nothing reads them."""
+    return array.range if isinstance(array, DeviceArray) else (0, 0)
+
+
+def overlap_on_device(bound: Any, other: Any) -> bool:
+    """True for ranges of device memory that overlap."""
+    return isinstance(bound, DeviceArray) and isinstance(other, DeviceArray) and bound.overlaps(other)

@@ -10,7 +10,7 @@ import ctypes
 import os
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from fusible.errors import DeviceError, ExecutionError
+from fusible.errors import DeviceError, ExecutionError, FusibleError
 from fusible.runtime.devices.code import DeviceImage, DeviceKernel
 from fusible.runtime.devices.cuda_driver import CudaDriver
 from fusible.runtime.devices.device import (
@@ -195,9 +195,6 @@ class CudaDevice(Device):
             return None
         if not tensor.is_contiguous() or tensor.is_neg() or tensor.data_ptr() % ALIGNMENT:
             return None
-        current = self.torch.cuda.current_stream(self.gpu.index)
-        if not current.query():  # else all its work is done
-            stream.handle.wait_stream(current)
         return tensor.detach()
 
     def export_array(self, memory: Memory, offset: int, dtype: np.dtype, shape: tuple[int, ...]) -> Any:
@@ -249,17 +246,29 @@ class _CudaGraph(Graph):
         torch = stream.device.torch
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.stream(stream.handle):
-            self._graph.capture_begin(capture_error_mode="thread_local")
             try:
-                for launch in launches:
-                    launch.launch()
-            finally:
+                self._graph.capture_begin(capture_error_mode="thread_local")
+                self._record()
+            except RuntimeError as error:
+                raise ExecutionError("a graph", f"{len(launches)} launches could not be captured: {error}") from error
+
+    def _record(self) -> None:
+        try:
+            for launch in self._launches:
+                launch.launch()
+        except FusibleError:
+            with suppress(RuntimeError):  # of a capture that is broken already; what broke it is told
                 self._graph.capture_end()
+            raise
+        self._graph.capture_end()
 
     def replay(self) -> None:
         """See Graph."""
-        with self._stream.device.torch.cuda.stream(self._stream.handle):
-            self._graph.replay()
+        try:
+            with self._stream.device.torch.cuda.stream(self._stream.handle):
+                self._graph.replay()
+        except RuntimeError as error:
+            raise ExecutionError("a graph", f"{len(self._launches)} launches failed: {error}") from error
 
 
 class _CudaEvent(Event):
@@ -367,6 +376,12 @@ class CudaStream(Stream):
     def event(self) -> Event:
         """See Stream."""
         return _CudaEvent(self)
+
+    def await_caller(self) -> None:
+        """See Stream: of torch's streams the current one is the caller's."""
+        current = self.device.torch.cuda.current_stream(self.device.gpu.index)
+        if not current.query():  # else all its work is done
+            self.handle.wait_stream(current)
 
     def hold(self) -> None:
         """See Stream: torch has a kernel that does nothing for so many cycles."""

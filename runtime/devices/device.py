@@ -183,6 +183,9 @@ class Stream(ABC):
     def event(self) -> Event:
         """The present end of the queue."""
 
+    def await_caller(self) -> None:  # noqa: B027 - where everything is done at once there is nothing to wait for
+        """Let all that follows come after the work that the calling thread has given the device by other libraries."""
+
     def hold(self) -> None:  # noqa: B027 - most devices need none
         """Keep the device at work for long enough that a few calls can queue up: between events then only work counts.
 

@@ -16,7 +16,7 @@ from fusible.runtime.devices.residence import Residence, is_same_memory
 from fusible.runtime.devices.segments import DeviceSegment
 from fusible.runtime.dims import symbols_of
 from fusible.runtime.plan import Call, Plan
-from fusible.runtime.plan_session import Frame, Layout
+from fusible.runtime.plan_session import MAX_LAYOUTS, Frame, Layout
 from fusible.runtime.views import shape_of
 
 __all__ = ["Capture", "DeviceFrame", "DeviceLayout", "Record", "RunValues", "copied_result", "still_view"]
@@ -89,6 +89,12 @@ class DeviceFrame(Frame[DeviceLayout]):
     results: dict[tuple[int, tuple[int, ...]], list[DeviceArray]] = field(default_factory=dict)
     residence: Residence | None = None
     segments: Mapping[int, DeviceSegment] | None = None
+
+    def forget_results(self, number: int) -> None:
+        """Make room for an output's memory under another shape: it is kept for the last shapes only."""
+        known = [key for key in self.results if key[0] == number]
+        for key in known[: len(known) - MAX_LAYOUTS + 1]:
+            del self.results[key]
 
 
 def still_view(step: Call, plan: Plan, known: Mapping[int, DeviceArray], env: Mapping[str, int]) -> DeviceArray | None:

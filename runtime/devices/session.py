@@ -7,13 +7,14 @@ same code does so for every device; `residence.py` decides what never needs to t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fusible.errors import ExecutionError, LimitExceeded, SignatureError
-from fusible.runtime.devices.array import DeviceArray, device_view, row_major
+from fusible.runtime.devices.array import DeviceArray, device_range, device_view, overlap_on_device, row_major
 from fusible.runtime.devices.device import Memory, Prepared
 from fusible.runtime.devices.frames import (
     Capture,
@@ -31,7 +32,7 @@ from fusible.runtime.devices.straight import Straight, StraightRuns, in_place, s
 from fusible.runtime.dims import evaluate_dim
 from fusible.runtime.memory import Placement, aligned_bytes
 from fusible.runtime.plan import Alloc, Call, Copy, If, Launch, Loop, Plan, PlanValue, Step
-from fusible.runtime.plan_session import PlanSession, where_of
+from fusible.runtime.plan_session import PlanSession, layout_key, where_of
 from fusible.runtime.session import owned, poison
 from fusible.runtime.signature import DTYPES, TensorSpec, check_input
 from fusible.runtime.views import arena_view, shape_of
@@ -53,6 +54,8 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
     """
 
     _arrays = (np.ndarray, DeviceArray)
+    _range = staticmethod(device_range)
+    _shares = staticmethod(overlap_on_device)
 
     def __init__(self, executable: Executable) -> None:
         super().__init__(executable, DeviceFrame(executable.plan))
@@ -76,28 +79,45 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
         Outputs are NumPy arrays that the caller owns; bound ones are the bound arrays, wherever they are. Raises
         SignatureError, BoundsError, LimitExceeded, ExecutionError, DeviceError.
         """
-        with self._device.active():
+        with self._working():
             named = self._run_named(inputs, keeps_results=True)
-            found = {name: self._given_back(name, result) for name, result in named.items()}
-            self._stream.synchronise()
+            found = {n: self._given_back(n, r if n in self._bound_outputs else self._host(r)) for n, r in named.items()}
+            self._advance(named)
         return found
 
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        """Between what the caller has under way on the device, which is waited for, and the end of all that is done."""
+        with self._device.active():
+            self._stream.await_caller()
+            try:
+                yield
+            finally:  # a failed run may still write what is bound
+                self._stream.synchronise()
+
     def _given_back(self, name: str, result: Any) -> Any:
-        """An output as `run` returns it."""
+        """An output, or what it is bound to."""
         bound = self._bound_outputs.get(name)
         if isinstance(bound, np.ndarray):
             return copied_result(name, self._host(result), bound)
-        return self._host(result) if bound is None else self._given_outputs[name]
+        return result if bound is None else self._given_outputs[name]
+
+    def _advance(self, named: Mapping[str, Any]) -> None:
+        """Outputs that are state become inputs of the next run."""
+        for present, past in self._state.items():
+            self._bound_inputs[past] = named[present]
+            self._bound_outputs.pop(present, None)
 
     def run_on_device(self, inputs: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Run once and leave the outputs where they are: arrays on the device (`__dlpack__`), owned by the caller.
 
-        What the host computed is a NumPy array. Inputs and errors as for `run`.
+        What the host computed is a NumPy array. Inputs, bound outputs and errors as for `run`.
         """
-        with self._device.active():
+        with self._working():
             named = self._run_named(inputs, keeps_results=False)
-            self._stream.synchronise()
-        return named
+            found = {name: self._given_back(name, result) for name, result in named.items()}
+            self._advance(named)
+        return found
 
     def bind(
         self,
@@ -109,7 +129,7 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
 
         State never leaves the device.
         """
-        with self._device.active():
+        with self._working():
             super().bind(inputs, outputs, state)
         self._given_outputs |= dict(outputs or {})
 
@@ -119,11 +139,7 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
         self._keeps_results = keeps_results
         self._held = frozenset(id(a.memory) for a in arguments if isinstance(a, DeviceArray))
         results = self._run_main(arguments)
-        named = {spec.name: value for spec, value in zip(self._executable.outputs, results, strict=True)}
-        for present, past in self._state.items():
-            self._bound_inputs[past] = named[present]
-            self._bound_outputs.pop(present, None)
-        return named
+        return {spec.name: value for spec, value in zip(self._executable.outputs, results, strict=True)}
 
     def _run_main(self, arguments: list[Any]) -> list[Any]:
         bound = {
@@ -132,13 +148,14 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
         }
         on_device = {number: array for number, array in bound.items() if isinstance(array, DeviceArray)}
         shapes = shapes_of(arguments) if self._observer is None and not self._poison else None
-        known = self._straight.of(shapes, self._frame.arena)
+        known = self._straight.of(shapes, self._frame.layouts)
         if known is not None and (results := self._replayed(known, arguments, on_device)) is not None:
             return results
         results = self._run_generally(arguments, on_device)
         if shapes is not None and known is None:
-            layout = self._layout(self._frame, self._frame.bound[(shapes,)])
-            self._straight.settle(shapes, straight(self._frame.plan, self._segments(self._frame), layout))
+            env = self._frame.bound[(shapes,)]
+            found = straight(self._frame.plan, self._segments(self._frame), self._layout(self._frame, env))
+            self._straight.settle(shapes, layout_key(env), found)
         return results
 
     def _replayed(
@@ -212,20 +229,13 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
             raise SignatureError(spec.name, f"a row-major array of {spec.dtype}", repr(array)[:60], "output")
         return found
 
-    def _range(self, array: Any) -> tuple[int, int]:
-        """On the device; the host's arrays are written when nothing reads them any more."""
-        return array.range if isinstance(array, DeviceArray) else (0, 0)
-
-    def _shares(self, bound: Any, other: Any) -> bool:
-        """True for ranges of device memory that overlap; the host's are written when nothing reads them any more."""
-        return isinstance(bound, DeviceArray) and isinstance(other, DeviceArray) and bound.overlaps(other)
-
     # Memory
 
     def _make_layout(self, frame: DeviceFrame, env: dict[str, int], placement: Placement) -> DeviceLayout:
         homes = self._residence(frame)
         if frame.arena is None or placement.peak > frame.arena.nbytes:
             frame.layouts.clear()
+            self._straight.clear()
             frame.arena = None  # before the new one, so that both need not fit
             frame.arena = self._stream.allocate(placement.peak)
             if homes.host_arena:
@@ -279,6 +289,8 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
 
         There are two where one is an input of the present run: state goes to and fro between them.
         """
+        if (number, shape) not in frame.results:
+            frame.forget_results(number)
         pool = frame.results.setdefault((number, shape), [])
         for array in pool:
             if id(array.memory) not in self._held:

@@ -99,20 +99,25 @@ class StraightRuns:
     """What a session knows of its runs, by the shapes of their arguments."""
 
     def __init__(self) -> None:
-        self._known: dict[Shapes, Straight] = {}
+        self._known: dict[Shapes, tuple[object, Straight]] = {}
 
-    def of(self, shapes: Shapes | None, arena: Memory | None) -> Straight | None:
-        """How a run goes with these shapes, if it is settled, and `arena` is still where it has its memory."""
-        found = None if shapes is None else self._known.get(shapes)
-        return found if found is not None and found.layout.arena is arena else None
+    def of(self, shapes: Shapes | None, layouts: Mapping[Any, DeviceLayout]) -> Straight | None:
+        """How a run goes with these shapes, if that is settled and its layout still one of the session's."""
+        key, found = (None, None) if shapes is None else self._known.get(shapes, (None, None))
+        return found if found is not None and layouts.get(key) is found.layout else None
 
-    def settle(self, shapes: Shapes, found: Straight | None) -> None:
-        """Remember what was found in a run that ended well."""
+    def settle(self, shapes: Shapes, key: object, found: Straight | None) -> None:
+        """Remember what was found in a run that ended well. key: of its layout."""
         if found is None:
             return
-        if shapes not in self._known and len(self._known) >= MAX_LAYOUTS:
+        self._known.pop(shapes, None)
+        if len(self._known) >= MAX_LAYOUTS:
             self._known.pop(next(iter(self._known)))
-        self._known[shapes] = found
+        self._known[shapes] = key, found
+
+    def clear(self) -> None:
+        """Forget all, and with it the memory that graphs work in."""
+        self._known.clear()
 
 
 def shapes_of(arguments: Sequence[Any]) -> Shapes | None:

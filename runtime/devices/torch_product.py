@@ -7,6 +7,7 @@ computes what follows the product may be launched behind it.
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -67,23 +68,34 @@ def product_on_cpu(product: TorchProduct, spans: Sequence[Span], where: str) -> 
     return TorchProductLaunch(torch, product, buffers, nullcontext, where)
 
 
+_SETTINGS = threading.Lock()  # they are the process's: sessions of other threads must not see what one call needs
+_SHORT_SUMS = (
+    "allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction", "allow_fp16_accumulation",
+)  # fmt: skip
+
+
 @contextmanager
 def _precision(torch: Any, product: TorchProduct) -> Iterator[None]:
-    """How cuBLAS reads float32 operands is a setting of the process: it is as this product needs it for one call."""
-    if product.dtype != "float32":
-        yield
-        return
+    """How cuBLAS reads float32 operands and adds up are settings of the process; for one call they are the product's.
+
+    Code of the caller's that multiplies in another thread meanwhile is not kept from seeing them.
+    """
     settings = torch.backends.cuda.matmul
-    name: str = "fp32_precision"
-    wanted: str | bool = "tf32" if product.tf32 else "ieee"
-    if not hasattr(settings, name):  # before torch 2.9; since then the two must not be mixed
-        name, wanted = "allow_tf32", product.tf32
-    before = getattr(settings, name)
-    setattr(settings, name, wanted)
-    try:
-        yield
-    finally:
-        setattr(settings, name, before)
+    wanted: dict[str, str | bool] = {name: False for name in _SHORT_SUMS if hasattr(settings, name)}
+    if product.dtype == "float32" and hasattr(settings, "fp32_precision"):
+        wanted["fp32_precision"] = "tf32" if product.tf32 else "ieee"
+    elif product.dtype == "float32":  # before torch 2.9; since then the two must not be mixed
+        wanted["allow_tf32"] = product.tf32
+    with _SETTINGS:
+        before = {name: getattr(settings, name) for name in wanted}
+        changed = {name: value for name, value in wanted.items() if before[name] != value}
+        for name, value in changed.items():
+            setattr(settings, name, value)
+        try:
+            yield
+        finally:
+            for name in changed:
+                setattr(settings, name, before[name])
 
 
 def _strided(torch: Any, product: TorchProduct, matrix: Matrix, size: tuple[int, int], tensor: Any) -> Any:

@@ -11,6 +11,7 @@ from fusible.errors import SignatureError
 from fusible.runtime.devices.session import DeviceSession
 from fusible.runtime.executable import Executable
 from tests.runtime.devices import plans
+from tests.runtime.devices.counting import counting_program
 from tests.runtime.devices.test_session import numbers, session_of
 
 
@@ -106,3 +107,26 @@ def test_poison_and_profiles_go_the_long_way(long_runs: list[int]) -> None:
     assert session.profile({"x": x}, repeat=2)
     assert len(long_runs) == 3
     assert np.array_equal(session.run({"x": x})["y"], 3 * x) and len(long_runs) == 3
+
+
+def test_memory_of_shapes_that_are_over_is_given_back() -> None:
+    program, device = counting_program()
+    session = session_of(plans.chain(program))
+    for n in range(20, 980, 20):  # each needs a larger arena than all before
+        x = numbers(n)
+        for _ in range(3):
+            assert np.array_equal(session.run({"x": x})["y"], 3 * x)
+    assert len(session._frame.layouts) == len(session._straight._known) == 1
+    assert len(session._frame.results) <= 16
+    held = sum(array.nbytes for pool in session._frame.results.values() for array in pool)
+    assert device.used <= held + 4 * 4 * 1000 + 64 * 100  # outputs; arena, staging, alignment
+
+
+def test_an_output_that_is_state_is_also_what_it_is_bound_to() -> None:
+    session, out, wanted = session_of(plans.chain()), np.zeros(20, np.float32), numbers(20)
+    session.bind(inputs={"x": wanted}, outputs={"y": out}, state={"y": "x"})
+    assert session.run()["y"] is out and np.array_equal(out, 3 * wanted)
+    assert np.array_equal(session.run()["y"], 3 * (3 * wanted))
+    left, bound = session_of(plans.chain()), np.zeros(20, np.float32)
+    left.bind(outputs={"y": bound})
+    assert left.run_on_device({"x": wanted})["y"] is bound and np.array_equal(bound, 3 * wanted)
