@@ -23,7 +23,7 @@ from tests.region.quantised import arrays_for, product
 
 SAMPLE = (
     "uint4_in_blocks", "int4_by_a_vector", "float8_operands", "uint8_operands", "dynamically_quantised_by_rows",
-    "int4_for_brain_floats",
+    "int4_for_brain_floats", "int4_by_halves_of_a_window",
 )  # fmt: skip
 
 
