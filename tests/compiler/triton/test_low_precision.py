@@ -40,6 +40,11 @@ def test_weights_stay_packed_and_the_ledger_says_so() -> None:
     assert max(c.nbytes for c in exe.constants) == 128 * 72 // 2
 
 
+def test_weights_stay_packed_in_fp16() -> None:
+    exe, _, _ = compiled("int4_gemm_with_a_bias", fusible.Options(precision="fp16"))
+    assert len(exe.report.kernels) == 1 and max(c.nbytes for c in exe.constants) == 40 * 128 // 2
+
+
 def test_a_weight_that_no_kernel_unpacks_is_folded() -> None:
     """Where nothing may be fused, the product reads a constant as before."""
     exe, _, _ = compiled("uint4_in_blocks", options=fusible.Options(exactness=fusible.passes.Exactness.EXACT))
