@@ -1,9 +1,10 @@
 """Compute in a smaller floating-point type:  f(x)  ->  cast(f(cast(x))), with casts only at the borders.
 
-Weights are converted once; numbers too large for the type become its largest. Inputs and outputs of the model keep
-their types, and so do ops that are not defined by expressions over tensors, ops whose results easily leave the range of
-16 bits or lose what matters in them (powers, exponentials, long sums), and the bodies of branches and loops. Inside a
-kernel everything is computed in fp32 and rounded where the type says so; products of matrices are summed in fp32.
+Weights are converted once, quantised ones stay so and are dequantised to the smaller type; numbers too large for the
+type become its largest. Inputs and outputs of the model keep their types, and so do ops that are not defined by
+expressions over tensors, ops whose results easily leave the range of 16 bits or lose what matters in them (powers,
+exponentials, long sums), and the bodies of branches and loops. Inside a kernel everything is computed in fp32 and
+rounded where the type says so; products of matrices are summed in fp32.
 """
 
 from __future__ import annotations
@@ -55,9 +56,31 @@ class _Converter:
             if any(_is_float(v) for v in node.inputs) and _stays(node) is None and self.context.take():
                 done += self._converted(node)
         if done:
+            self._dequantise_to_narrow()
             reason = f"{done} nodes compute in {self.dtype.value}"
             self.context.ledger.add(Entry(Kind.FIRED, name, "", (), reason))
         return done
+
+    def _dequantise_to_narrow(self) -> None:
+        """cast(dequantize_linear(q))  ->  dequantize_linear(q) in the smaller type, which rounds the same product.
+
+        Kernels unpack what they read for themselves, but not through a cast: the weight would be stored dequantised.
+        """
+        for node in list(self.graph):
+            if node.op.name != "dequantize_linear" or not _is_float(node.output) or node.output in self.graph.outputs:
+                continue
+            casts = node.output.users
+            if not casts or not all(self._narrows(n) for n in casts):
+                continue
+            attrs = {name: getattr(node.attrs, name) for name in node.op.attribute_names}
+            with self.graph.inserting_before(node, node.origin):
+                made = self.graph.add_node(node.op, list(node.inputs), {**attrs, "output_dtype": self.dtype})
+            for cast in casts:
+                self.graph.replace(cast, made.outputs)
+            self.graph.erase(node)
+
+    def _narrows(self, node: Node) -> bool:
+        return node.op.name == "cast" and node.attrs.dtype is self.dtype and node.graph is self.graph
 
     def _converted(self, node: Node) -> bool:
         """Put a node that computes in the smaller type in the place of another; False if its op does not allow it."""

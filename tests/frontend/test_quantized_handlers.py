@@ -154,5 +154,10 @@ def test_weights_of_few_bits(bits: int, zeros: bool, terms: int) -> None:
 def test_weights_that_do_not_fit_their_sizes() -> None:
     with pytest.raises(InvalidModel, match="a weight of 80 bytes was expected, got 40"):
         n_bits(4, zeros=False, b=np.zeros((5, 1, 8), np.uint8))
+    for size in (4, 6, 10):
+        with pytest.raises(InvalidModel, match=f"zero points of 5 x 1 bytes were expected, got {size}"):
+            n_bits(4, zeros=True, z=np.zeros(size, np.uint8))
+    with pytest.raises(InvalidModel, match="whole bytes, got block_size 1 with elements of 4 bits"):
+        n_bits(4, zeros=False, terms=21, block=1, b=np.zeros(52, np.uint8))
     with pytest.raises(UnsupportedOp, match="weights of 2 bits; those of 4 and 8 bits are known"):
         n_bits(2, zeros=False)

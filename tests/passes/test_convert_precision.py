@@ -63,6 +63,33 @@ def test_what_leaves_the_range_stays() -> None:
     assert ops(graph) == ["cast", "neg", "cast", "exp", "cast", "relu", "cast"]
 
 
+def dequantised(graph: Graph, *shape: int) -> Value:
+    """A weight, of more elements than are followed one by one."""
+    codes, scale = graph.constant(np.arange(2000).reshape(shape).astype(np.int8)), graph.constant(np.float32(0.1))
+    return graph.add("dequantize_linear", codes, scale, output_dtype=DType.F32)
+
+
+def test_weights_are_dequantised_to_the_smaller_type() -> None:
+    def build(graph: Graph, x: Value) -> Value:
+        return graph.add("matmul", x, graph.add("transpose", dequantised(graph, 500, 4), perm=(1, 0)))
+
+    graph, _ = converted(build)
+    assert sorted(ops(graph)) == ["cast", "cast", "dequantize_linear", "matmul", "transpose"]
+    (type_,) = (node.output.type for node in graph if node.op.name == "dequantize_linear")
+    assert isinstance(type_, TensorType) and type_.dtype is DType.F16
+
+
+def test_weights_that_are_read_in_fp32_too_are_cast() -> None:
+    def build(graph: Graph, x: Value) -> Value:
+        weight = dequantised(graph, 4, 500)
+        return graph.add("add", graph.add("matmul", x, weight), graph.add("reduce_sum", weight, axes=(0,)))
+
+    graph, _ = converted(build)
+    (node,) = (node for node in graph if node.op.name == "dequantize_linear")
+    assert isinstance(node.output.type, TensorType) and node.output.type.dtype is DType.F32
+    assert sorted(user.op.name for user in node.output.users) == ["cast", "reduce_sum"]
+
+
 def test_large_constants_stay_finite() -> None:
     def build(graph: Graph, x: Value) -> Value:
         return graph.add("min", x, graph.constant(np.asarray([np.inf, 1e30, 7e4, 1], np.float32)))

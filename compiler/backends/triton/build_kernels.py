@@ -26,7 +26,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fusible.compiler.backends.triton.gpu_targets import GpuTarget, gpu_target
+from fusible.compiler.backends.triton.gpu_targets import GpuTarget, Multiprocessor
 from fusible.compiler.backends.triton.launch import Argument, LaunchRule
 from fusible.compiler.backends.triton.overlap import can_overlap
 from fusible.compiler.backends.triton.printer import PrintedKernel
@@ -35,7 +35,7 @@ from fusible.runtime.devices.code import DeviceKernel
 from fusible.runtime.native.cache import CACHE_BYTES, FileCache
 from fusible.runtime.native.machine import usable_threads
 
-__all__ = ["Form", "build_kernels", "printed_kernel", "sent_kernel"]
+__all__ = ["Form", "build_kernels", "printed_kernel", "sent_gpu", "sent_kernel"]
 
 _FOLDER = Path(__file__).parent
 _IMPORT = re.compile(r"^from fusible\.compiler\.backends\.triton\.(\w+) import", re.MULTILINE)
@@ -165,7 +165,7 @@ def _build_apart(kernels: Sequence[DeviceKernel], gpu: GpuTarget, form: Form, ca
     running = []
     for worker in range(workers):
         share = kernels[worker::workers]
-        jobs = {"kernels": [asdict(k) for k in share], "gpu": gpu.target, "form": form.value, "cache": str(cache_dir)}
+        jobs = {"kernels": [asdict(k) for k in share], "gpu": asdict(gpu), "form": form.value, "cache": str(cache_dir)}
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
         )
@@ -188,8 +188,13 @@ def sent_kernel(fields: Mapping[str, Any]) -> DeviceKernel:
     return DeviceKernel.from_json({**fields, "product": None})
 
 
+def sent_gpu(fields: Mapping[str, Any]) -> GpuTarget:
+    """A GPU that came as JSON: it may be one that no name stands for."""
+    return GpuTarget(**{**fields, "sm": Multiprocessor(**fields["sm"])})
+
+
 def _worker(jobs: Mapping[str, Any]) -> None:
-    files, gpu, form = FileCache(Path(jobs["cache"]), CACHE_BYTES), gpu_target(jobs["gpu"]), Form(jobs["form"])
+    files, gpu, form = FileCache(Path(jobs["cache"]), CACHE_BYTES), sent_gpu(jobs["gpu"]), Form(jobs["form"])
     for number, fields in enumerate(jobs["kernels"]):
         sys.stdout.write(f"{number}\n")
         sys.stdout.flush()

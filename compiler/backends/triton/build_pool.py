@@ -21,8 +21,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fusible.compiler.backends.triton.build_kernels import Form, build_kernels, sent_kernel
-from fusible.compiler.backends.triton.gpu_targets import GpuTarget, gpu_target
+from fusible.compiler.backends.triton.build_kernels import Form, build_kernels, sent_gpu, sent_kernel
+from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.errors import FusibleError, KernelBuildError
 from fusible.runtime.devices.code import DeviceKernel
 
@@ -68,7 +68,7 @@ class BuildPool:
         with self._lock:
             if self._closed:
                 raise KernelBuildError("", ["triton"], "the pool of building processes was closed")
-            worker = _Worker({"gpu": self._gpu.target, "form": self._form.value, "cache": str(self._cache)})
+            worker = _Worker({"gpu": asdict(self._gpu), "form": self._form.value, "cache": str(self._cache)})
             self._all.append(worker)
             return worker
 
@@ -88,7 +88,7 @@ class BuildPool:
 class _Worker:
     """One process."""
 
-    def __init__(self, settings: Mapping[str, str]) -> None:
+    def __init__(self, settings: Mapping[str, Any]) -> None:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
         self._process = subprocess.Popen(
@@ -139,7 +139,7 @@ def _serve() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     settings = json.loads(sys.stdin.readline())
-    gpu, form, cache = gpu_target(settings["gpu"]), Form(settings["form"]), Path(settings["cache"])
+    gpu, form, cache = sent_gpu(settings["gpu"]), Form(settings["form"]), Path(settings["cache"])
     for line in sys.stdin:
         problem = _built(json.loads(line), gpu, form, cache)
         answers.write(json.dumps(problem) + "\n")

@@ -51,9 +51,9 @@ def one_row(nest: Nest, moving: Collection[int], depth: Sequence[int]) -> dict[s
 def window_bits(body: Body, name: str, access: Access, outer: Sequence[int], inner: Sequence[int], own: str) -> bool:
     """Print the conditions of a load, by rows or columns, for each index along the outer axes of a depth: as bits.
 
-    Bit n of the variable `name` is for the n-th index, the last axis running fastest. inner: the other axes of the
-    depth. own: the name of another condition that must hold, or "". Returns False, and prints nothing, if there are no
-    such conditions or they are not of that form.
+    Bit n of the variable `name` is for the n-th index, the last axis running fastest. inner: the other axes that the
+    loop goes through, that of halves too. own: the name of another condition that must hold, or "". Returns False, and
+    prints nothing, if there are no such conditions or they are not of that form.
     """
     bounds = _by_axis(access, outer, inner)
     extents = [body.tile.nest.extents[a] for a in outer]

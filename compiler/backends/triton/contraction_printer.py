@@ -290,9 +290,11 @@ class _Printer:
         own, body.depth_mask = ("in_rows", "in_columns") if side is _LEFT else ("in_columns", "in_rows")
         needed = body.masks[0 if side is _LEFT else 1]
         place = "place.to(tl.int32)" if self.tile.wide else "place"
+        half = self.contraction.half
+        varying = self.inner if half is None else (*self.inner, half)
         for position in sorted(moving):
             access, name = self.tile.nest.loads.get(position), f"taps{position}"
-            if access and window_bits(body, name, access, self.outer, self.inner, own if needed else ""):
+            if access and window_bits(body, name, access, self.outer, varying, own if needed else ""):
                 body.settled[position] = f"((({name} >> {place}) & 1) != 0)"
 
     def _depth_positions(self, body: Body, side: _Side, row: bool) -> None:

@@ -110,7 +110,7 @@ def build_for(code: DeviceCode, target: str, cache_dir: Path) -> DeviceCode:
 
 def _with_fewer_stages(kernels: Sequence[DeviceKernel], gpu: GpuTarget, cache_dir: Path) -> list[DeviceKernel]:
     """The kernels, those that need too much shared memory with as many stages as leave enough; or one."""
-    found, waiting = {kernel.name: kernel for kernel in kernels}, list(kernels)
+    found, waiting = {kernel.name: kernel for kernel in kernels}, [kernel for kernel in kernels if kernel.source]
     while waiting:
         built = build_kernels(waiting, gpu, Form.IMAGE, cache_dir)
         large = [k for k, (_, entry) in zip(waiting, built, strict=True) if entry["shared"] > gpu.shared_per_block]

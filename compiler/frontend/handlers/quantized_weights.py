@@ -28,6 +28,8 @@ def matmul_n_bits(c: NodeContext) -> Value:
         c.unsupported("it has g_idx, an order of the rows of its weight")
     if block_size < 1 or n < 1 or k < 1:
         c.invalid(f"N, K and block_size must be positive, got {n}, {k} and {block_size}")
+    if block_size * bits % 8:
+        c.invalid(f"a block must be whole bytes, got block_size {block_size} with elements of {bits} bits")
     blocks = -(-k // block_size)
     packed = _constant(c, 1, "its weight")
     if packed.dtype != np.uint8 or packed.size != n * blocks * block_size * bits // 8:
@@ -37,9 +39,10 @@ def matmul_n_bits(c: NodeContext) -> Value:
     if zero_points is not None and zero_points.dtype != np.uint8:
         c.unsupported("its zero points are floats")
     if zero_points is not None:
-        zero_points = _codes(zero_points.reshape(n, -1), bits)[:, :blocks]
-        if zero_points.shape != (n, blocks):
-            c.invalid(f"{n} x {blocks} zero points were expected")
+        row = -(-blocks * bits // 8)
+        if zero_points.size != n * row:
+            c.invalid(f"zero points of {n} x {row} bytes were expected, got {zero_points.size}")
+        zero_points = _codes(zero_points.reshape(n, row), bits)[:, :blocks]
     weight, zero = _stored(codes, zero_points, bits)
     scale = c.add("reshape", c.required(2), shape=(n, blocks))
     dequantised = c.add(

@@ -192,6 +192,15 @@ def n_bits() -> tuple[Quantised, str]:
     return m, m("MatMulNBits", *inputs, domain="com.microsoft", N=40, K=96, bits=4, block_size=32)
 
 
+@model
+def int4_by_halves_of_a_window() -> tuple[Quantised, str]:
+    """Channels are odd in number: the bytes' halves are neighbours in a window, of which padding has parts."""
+    m = Quantised(65 * 16, "halves(", steps=2)
+    kernel = m.c(m.random.normal(0, 0.5, (65, 3, 3, 3)))
+    x = m("Relu", m("Conv", m.x(1, 3, 6, 6), kernel, pads=[1] * 4))
+    return m, m("Conv", x, m.weight((32, 65, 4, 4), I4, np.float32, 0, zeros=False), pads=[1] * 4)
+
+
 def _quantised(dtype: object, zero: int, *, zeros: bool = False) -> tuple[Quantised, str]:
     """Both operands and the result are quantised."""
     kind = np.dtype(dtype)  # type: ignore[call-overload]

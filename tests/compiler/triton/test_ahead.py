@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,8 +58,12 @@ def test_other_gpus_get_code_of_the_same_sources(tmp_path: Path) -> None:
     model = models.make([helper.make_node("Abs", ["x"], ["y"])], [models.value("x", FLOAT, [3, 24])], ["y"])
     exe = fusible.compile(model, target="triton-cpu", options=fusible.Options(cache_dir=tmp_path))
     assert exe.device is not None
+    (kernel,) = exe.device.code.kernels
+    code = replace(exe.device.code, kernels=(replace(kernel, name="k001_by_torch", source=""), kernel))
     for target in ("cuda:sm_86", "cuda:sm_100"):
-        (image,) = build_for(exe.device.code, target, tmp_path).images[target].values()
+        found = build_for(code, target, tmp_path)
+        (image,) = found.images[target].values()
+        assert found.kernels == code.kernels
         assert image.data.startswith(b"\x7fELF")
     with pytest.raises(fusible.DeviceError, match="cannot be built for cuda:sm_70: known are cuda:sm_100"):
         build_for(exe.device.code, "cuda:sm_70", tmp_path)

@@ -25,7 +25,7 @@ from tests.tolerance import assert_close
 
 SAMPLE = (
     "uint4_in_blocks", "int4_by_a_vector", "float8_operands", "uint8_operands", "dynamically_quantised_by_rows",
-    "int4_for_brain_floats",
+    "int4_for_brain_floats", "int4_by_halves_of_a_window",
 )  # fmt: skip
 
 
@@ -40,6 +40,11 @@ def test_weights_stay_packed_and_the_ledger_says_so() -> None:
     assert entry["reason"] == "kernels read 5328 bytes of packed weights in place of 18432 dequantised ones"
     assert entry["saved"]["bytes"] == 18432 - 5328
     assert max(c.nbytes for c in exe.constants) == 128 * 72 // 2
+
+
+def test_weights_stay_packed_in_fp16() -> None:
+    exe, _, _ = compiled("int4_gemm_with_a_bias", fusible.Options(precision="fp16"))
+    assert len(exe.report.kernels) == 1 and max(c.nbytes for c in exe.constants) == 40 * 128 // 2
 
 
 def test_a_weight_that_no_kernel_unpacks_is_folded() -> None:

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 
 import fusible
 from fusible.compiler.backends.triton import aot, backend, build_kernels
+from fusible.compiler.backends.triton.build_pool import BuildPool
 from fusible.compiler.backends.triton.gpu_targets import gpu_target
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.regions import kernel_of
@@ -162,9 +163,19 @@ def test_many_kernels_are_built_by_other_processes(tmp_path: Path, monkeypatch: 
         kernels.append(DeviceKernel(f"k{number}", "scale", source, (("x", "*fp32"),), {}))
     monkeypatch.setattr(build_kernels, "usable_threads", lambda: 2)
     monkeypatch.setattr(build_kernels, "_make", None)  # this process makes nothing
-    made = build_kernels.build_kernels(kernels, gpu_target("h100"), build_kernels.Form.C, tmp_path)
+    gpu = replace(gpu_target("cuda:sm_89"), target="cuda:sm_86")  # of those that `build_for` alone can name
+    made = build_kernels.build_kernels(kernels, gpu, build_kernels.Form.C, tmp_path)
     for number, (_, entry) in enumerate(made):
         assert f"INT32_C({number + 2})" in entry["source"] or str(number + 2) in entry["source"]
+
+
+def test_a_pool_builds_for_a_gpu_that_has_no_name(tmp_path: Path) -> None:
+    kernel = DeviceKernel("k0", "scale", SOURCE.replace("FACTOR", "7"), (("x", "*fp32"),), {})
+    pool = BuildPool(replace(gpu_target("cuda:sm_89"), target="cuda:sm_86"), build_kernels.Form.C, tmp_path, 1)
+    try:
+        assert pool.submit(kernel, lambda built: built).result() == kernel
+    finally:
+        pool.close()
 
 
 def test_a_kernel_that_triton_refuses_is_named_whoever_builds_it(
