@@ -14,8 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import fusible
-from fusible.compiler import lower
-from fusible.compiler.backends.triton import tune_kernels
+from fusible.compiler.backends.triton import device_code, tune_kernels
 from fusible.compiler.backends.triton.device_code import device_kernel
 from fusible.compiler.backends.triton.gpu_targets import gpu_target
 from fusible.compiler.backends.triton.print_kernel import print_kernel
@@ -139,7 +138,7 @@ def test_what_triton_refuses_names_the_entry(tmp_path: Path, monkeypatch: pytest
     def refuse(kernels: Sequence[DeviceKernel], *_: object, **__: object) -> NoReturn:
         raise KernelBuildError(kernels[0].source, ["triton"], "too large")
 
-    monkeypatch.setattr(lower, "host_code", refuse)
+    monkeypatch.setattr(device_code, "host_code", refuse)
     with pytest.raises(UsageError, match=r"for the kernel k000_add that cannot be: (?s:.*)too large"):
         compiled(small(), lock)
     with pytest.raises(KernelBuildError):
