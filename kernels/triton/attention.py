@@ -20,8 +20,6 @@ import triton.language as tl
 
 from fusible.kernels.triton.partial_sums import comes_last, kept, recalled
 
-LOG2_E = tl.constexpr(1.4426950408889634)
-"""Largest scores are kept as powers of two: exp(s - top) = 2 ** (s log2(e) - top log2(e)), one operation a score."""
 NAN_IF_EMPTY = tl.constexpr(0)
 """A query whose scores are all -infinity gives NaN, as a softmax does."""
 ZERO_IF_EMPTY = tl.constexpr(1)
@@ -29,8 +27,8 @@ ZERO_IF_EMPTY = tl.constexpr(1)
 ZERO_IF_NAN = tl.constexpr(2)
 """It gives zeros, and so does a query with a score that is not a number."""
 LOG2_E = tl.constexpr(1.4426950408889634)
-"""exp(x) is exp2(x * LOG2_E), which GPUs compute: with the largest score kept so scaled, a weight is one multiply-add
-and that function, where `tl.exp` also takes care of results below 2^-126."""
+"""exp(x) is exp2(x * LOG2_E), which GPUs compute, where `tl.exp` also takes care of results below 2^-126. Differences
+are scaled and not scores: masks of the least float would become -infinity, and a row of them a row without keys."""
 
 
 @triton.jit
@@ -82,10 +80,10 @@ def attend(q, q_row, q_column, k, k_row, k_column, v, v_row, v_column, first, qu
         scores = SCORE(scores, ahead, r, c[None, :], in_rows, in_keys[None, :], extra)
         if not KEYS_FIT:
             scores = tl.where(in_keys[None, :], scores, -float("inf"))
-        new_top = tl.maximum(top, tl.max(scores, 1, keep_dims=True) * LOG2_E)
+        new_top = tl.maximum(top, tl.max(scores, 1, keep_dims=True))
         base = tl.where(new_top == -float("inf"), 0.0, new_top)  # nothing was seen yet: weights of 0, and not of NaN
-        weights = tl.exp2(scores * LOG2_E - base)
-        shrink = tl.exp2(top - base)
+        weights = tl.exp2((scores - base) * LOG2_E)
+        shrink = tl.exp2((top - base) * LOG2_E)
         total = total * shrink + tl.sum(weights, 1, keep_dims=True)
         values = load_block(
             v + c[:, None] * v_row + column * v_column, in_keys[:, None], in_values, KEYS_FIT, DV == BLOCK_DV
@@ -115,8 +113,8 @@ def joined(workspace, in_rows, SPLIT: tl.constexpr, ROWS: tl.constexpr, BLOCK_DV
         own_top = recalled(place + ROWS * BLOCK_DV, in_rows, -float("inf"), ROWS, 1)
         new_top = tl.maximum(top, own_top)
         base = tl.where(new_top == -float("inf"), 0.0, new_top)  # nobody saw a key yet
-        shrink = tl.exp2(top - base)
-        weight = tl.exp2(own_top - base)
+        shrink = tl.exp2((top - base) * LOG2_E)
+        weight = tl.exp2((own_top - base) * LOG2_E)
         total = total * shrink + weight * recalled(place + ROWS * (BLOCK_DV + 1), in_rows, 0.0, ROWS, 1)
         sums = sums * shrink + weight * recalled(place, in_rows, 0.0, ROWS, BLOCK_DV)
         top = new_top

@@ -42,15 +42,16 @@ def halves(
     GROUP: tl.constexpr,
     SLICES: tl.constexpr,
     SPLIT: tl.constexpr = 1,
+    WHOLE: tl.constexpr = 0,
     workspace=None,
     counters=None,
 ):
     """One program: the tile [BLOCK_M, BLOCK_N] of one batch. Stores are the epilogue's.
 
     Arguments and hooks are those of `contraction`; LEFT and RIGHT take the half, 0 or 1, as `PART` behind the step.
-    steps: through half of the depth. SLICES is 1.
+    steps: through half of the depth. SLICES is 1, WHOLE 0.
     """
-    tl.static_assert(SLICES == 1)
+    tl.static_assert(SLICES == 1 and WHOLE == 0)
     if SPLIT == 1:
         first = 0
         last = steps

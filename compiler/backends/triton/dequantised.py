@@ -63,4 +63,5 @@ def whole_depth(schedule: ContractionSchedule) -> ContractionSchedule:
     stages = max(2, schedule.stages - 1)
     rows = schedule.block_m // 2 if schedule.block_m * schedule.block_n > _LARGEST_TILE else schedule.block_m
     warps = schedule.warps // schedule.slices
-    return replace(schedule, slices=1, warps=warps, stages=stages, block_m=rows, bulk=False)
+    split = 1 if schedule.wave else schedule.split  # this template has no tail that is shared
+    return replace(schedule, slices=1, warps=warps, stages=stages, block_m=rows, bulk=False, split=split, wave=0)

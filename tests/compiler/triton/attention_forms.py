@@ -91,6 +91,16 @@ def additive_mask_of_a_batch(m: _Maker) -> Value:
 
 
 @form
+def masked_by_the_least_float(m: _Maker) -> Value:
+    """As exporters mask: a query that attends nothing takes the mean of all values; others take nothing masked."""
+    mask = np.where(m.random.random((1, 1, 20, 40)) < 0.4, np.finfo(np.float32).min, 0).astype(np.float32)
+    mask[..., 7, :] = np.finfo(np.float32).min
+    q, k, v = m.x(1, 2, 20, 16), m.x(1, 2, 40, 16), m.x(1, 2, 40, 16)
+    scores = m("mul", m("matmul", q, m("transpose", k, perm=(0, 1, 3, 2))), m.c(0.25))
+    return m("matmul", m("softmax", m("add", scores, m.given(mask))), v)
+
+
+@form
 def unguarded(m: _Maker) -> Value:
     """As exporters write it in float16, with roundings; a query that attends nothing gives NaN."""
     q, k, v = (m.x(2, 6, n, d, dtype=np.float16) for n, d in ((21, 64), (48, 64), (48, 32)))

@@ -20,7 +20,7 @@ from tests.compiler.triton.attention_forms import cached, check_attention, in_pa
 from tests.region.fusion_cases import _Maker
 
 H100 = gpu_target("h100")
-SAMPLE = ("bool_mask", "unguarded", "guarded_by_nan_with_epilogue", "one_query")
+SAMPLE = ("bool_mask", "masked_by_the_least_float", "unguarded", "guarded_by_nan_with_epilogue", "one_query")
 
 
 @pytest.mark.parametrize("name", SAMPLE)
@@ -37,7 +37,7 @@ def test_lengths_may_be_known_only_when_it_runs() -> None:
         check_attention(one, print_kernel(one.region, H100))
 
 
-@pytest.mark.parametrize("name", ["window_of_nine_keys", "bool_mask", "one_query"])
+@pytest.mark.parametrize("name", ["window_of_nine_keys", "masked_by_the_least_float", "bool_mask", "one_query"])
 def test_programs_share_keys(name: str) -> None:
     """More parts than there are steps, too; of a query that attends nothing, no part has anything."""
     one = made(name)

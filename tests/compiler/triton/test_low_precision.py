@@ -17,11 +17,13 @@ import fusible
 from fusible.compiler.backends.triton.gpu_targets import gpu_target
 from fusible.compiler.backends.triton.print_kernel import print_kernel
 from fusible.compiler.ir.types import DType
+from fusible.compiler.region.evaluate import run_region
 from fusible.compiler.tune import tune
 from tests.compiler.triton.contractions import ran
 from tests.compiler.triton.low_precision import BUILDS, check, compiled, wrong_with
 from tests.compiler.triton.test_casts import F8E4M3, F8E5M2, assert_same, near_ties
 from tests.region.quantised import arrays_for, product
+from tests.tolerance import assert_close
 
 SAMPLE = (
     "uint4_in_blocks", "int4_by_a_vector", "float8_operands", "uint8_operands", "dynamically_quantised_by_rows",
@@ -62,6 +64,20 @@ def test_what_another_target_cannot_multiply_is_converted(tmp_path: Path) -> Non
         report = tune(model, "triton-cpu", tmp_path / "lock.json", options=chosen, budget=1e-9)
         assert {outcome.task.chosen.key for outcome in report.outcomes} == wanted
     assert keys[0] != keys[1]
+
+
+@pytest.mark.parametrize("sizes", [(24, 4096, 64), (3000, 512, 700)])
+def test_programs_share_sums_of_halves(sizes: tuple[int, int, int]) -> None:
+    """Long sums of few tiles; and what a tail that is shared would be for, which this template has not."""
+    m, k, n = sizes
+    region = product(DType.F16, DType.I4, (m, k, n), real=DType.F16, zeros=(False, True)).region
+    kernel = print_kernel(region, gpu_target("h100"), [1, 2, 3])
+    assert kernel.packed == {1: 0} and (kernel.rule.constants["SPLIT"] > 1) is (m == 24)
+    assert not kernel.rule.alone
+    if m == 24:
+        inputs = arrays_for(region)
+        (wanted,), (got,) = run_region(region, inputs), ran(kernel, region, inputs, {})
+        assert_close(got, wanted, accumulation=k)
 
 
 def test_a_wrong_half_is_noticed() -> None:
