@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -19,7 +18,7 @@ from fusible.compiler.lower import check_sizes, lower
 from fusible.compiler.options import Options
 from fusible.compiler.pipeline import pipeline
 from fusible.compiler.run_passes import run_passes
-from fusible.compiler.targets import GPU_TARGETS, TRITON_CPU, check_target, resolve_target, triton_gpu
+from fusible.compiler.targets import GPU_TARGETS, TRITON_CPU, check_target, printed_gpu, resolve_target, triton_gpu
 from fusible.compiler.tuning import TuningLock
 from fusible.errors import UsageError
 from fusible.passes.exactness import Exactness
@@ -29,7 +28,6 @@ from fusible.runtime.collection import collection_put_off
 from fusible.runtime.executable import Executable
 
 if TYPE_CHECKING:
-    from fusible.compiler.backends.triton.gpu_targets import GpuTarget
     from fusible.compiler.backends.triton.tuned import Tuning
 
 __all__ = ["Model", "compile", "compile_with", "import_graph"]
@@ -95,26 +93,18 @@ def compile_with(
 
 
 def _backend(target: str, options: Options) -> NumpyBackend:
-    gpu = triton_gpu(target)
+    gpu = printed_gpu(target, options.also)
     if gpu is not None:
         # Modules for Triton kernels take as long to import as the rest of the compiler: other targets do without.
         from fusible.compiler.backends.triton.backend import TritonBackend  # noqa: PLC0415
 
-        return TritonBackend(target, _common(gpu, options), options.products, _tuning(target, options))
+        return TritonBackend(target, gpu, options.products, _tuning(target, options))
     if target == "cpu":
         from fusible.compiler.backends.cpu.backend import CpuBackend  # noqa: PLC0415 - large, and only for this target
 
         exact = options.exactness is Exactness.EXACT
         return CpuBackend(options.threads, exact=exact, bf16=options.precision == "bf16")
     return NumpyBackend()
-
-
-def _common(gpu: GpuTarget, options: Options) -> GpuTarget:
-    """The GPU that kernels are printed for: without units for 8-bit floats, if a target in `Options.also` has none."""
-    from fusible.compiler.backends.triton.dequantised import multiplies_floats8  # noqa: PLC0415 - see `_backend`
-
-    others = [triton_gpu(other) for other in options.also]
-    return replace(gpu, fp8=None) if any(o is not None and not multiplies_floats8(o) for o in others) else gpu
 
 
 def _tuning(target: str, options: Options) -> Tuning | None:

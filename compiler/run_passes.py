@@ -15,7 +15,7 @@ from fusible.compiler.ir.graph import Graph
 from fusible.compiler.ir.types import DType
 from fusible.compiler.options import Options
 from fusible.compiler.outcome import Outcome
-from fusible.compiler.targets import triton_gpu
+from fusible.compiler.targets import printed_gpu
 from fusible.passes.base import PassContext
 from fusible.passes.exactness import Exactness
 from fusible.passes.instruments import Instrument, Timing, Verify
@@ -65,7 +65,7 @@ def run_passes(
 
 def _printable(target: str, options: Options) -> dict[str, object]:
     """What kernels of a target can be printed for, if passes shall ask, and whether they unpack what they read."""
-    gpu = triton_gpu(target)
+    gpu = printed_gpu(target, options.also)
     if gpu is not None:
         from fusible.compiler.backends.triton.regions import triton_refusal  # noqa: PLC0415 - other targets do without
 

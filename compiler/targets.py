@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fusible.compiler.backends.triton.gpu_targets import GPUS, GpuTarget, gpu_target
@@ -13,7 +15,7 @@ from fusible.runtime.devices.architectures import chosen_image
 from fusible.runtime.devices.cuda import find_gpu
 from fusible.runtime.native.compiler import find_compiler
 
-__all__ = ["GPU_TARGETS", "TARGETS", "TRITON_CPU", "check_target", "resolve_target", "triton_gpu"]
+__all__ = ["GPU_TARGETS", "TARGETS", "TRITON_CPU", "check_target", "printed_gpu", "resolve_target", "triton_gpu"]
 
 TRITON_CPU = "triton-cpu"
 """The target that runs Triton kernels as C."""
@@ -84,6 +86,21 @@ def triton_gpu(target: str) -> GpuTarget | None:
     if target == TRITON_CPU:
         return gpu_target(_LOWERED_FROM)
     return gpu_target(target) if target in GPU_TARGETS else None
+
+
+def printed_gpu(target: str, also: Sequence[str]) -> GpuTarget | None:
+    """The GPU that kernels of a target are printed for; None for targets without Triton kernels.
+
+    also: more targets that are to run them. If one has no matrix units for 8-bit floats, the kernels do without.
+    """
+    gpu = triton_gpu(target)
+    others = [other for other in map(triton_gpu, also) if other is not None]
+    if gpu is None or not others:
+        return gpu
+    # It comes with the modules for Triton kernels, which take as long to import as the rest of the compiler.
+    from fusible.compiler.backends.triton.dequantised import multiplies_floats8  # noqa: PLC0415
+
+    return gpu if all(map(multiplies_floats8, others)) else replace(gpu, fp8=None)
 
 
 def check_target(target: str) -> None:

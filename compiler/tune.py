@@ -22,7 +22,7 @@ from fusible.compiler.options import Options
 from fusible.compiler.pipeline import pipeline
 from fusible.compiler.planner import Planned
 from fusible.compiler.run_passes import run_passes
-from fusible.compiler.targets import check_target, triton_gpu
+from fusible.compiler.targets import check_target, printed_gpu
 from fusible.compiler.tuning import Source, TuningLock
 from fusible.errors import UsageError
 from fusible.runtime.native.cache import default_cache_dir
@@ -80,14 +80,14 @@ def tune(
     upper bound, or their least where there is none. Raises UsageError, DeviceError, and for the model what `compile`
     raises.
     """
-    gpu = triton_gpu(target)
+    settings = replace(options or Options(), tuning=None)
+    gpu = printed_gpu(target, settings.also)
     if gpu is None:
         raise UsageError(f"there are no Triton kernels to tune for the target {target!r}")
     if budget <= 0:
         raise UsageError(f"the budget must be positive, got {budget} s")
     check_target(target)
     name, path = device_name(target), Path(lockfile)
-    settings = replace(options or Options(), tuning=None)
     lock = TuningLock.read(path)
     backend = TritonBackend(target, gpu, settings.products)
     graph, planned = _planned(model, target, shapes, settings, backend)

@@ -1,12 +1,14 @@
 """Dynamic quantisation of large tensors in two kernels:
 
-    dynamic_quantize(x)  ->  dynamic_quantize(x, reduce_min(x, -1), reduce_max(x, -1))
+    dynamic_quantize(x)  ->  dynamic_quantize(x, reduce_min(x, -1), reduce_max(x, -1))        (NaN is 0 in these)
 
 One program finds the range of a small tensor and quantises it, in one launch. Of a large one many programs find the
 extremes of rows, and the quantisation goes through these; so it does where the size is known only in a run.
 """
 
 from __future__ import annotations
+
+import numpy as np
 
 from fusible.compiler.ir.graph import Graph, Value
 from fusible.compiler.ir.types import TensorType
@@ -49,8 +51,12 @@ class RangeByRows(GraphPass):
 
 
 def _extremes(graph: Graph, x: Value) -> tuple[Value, ...]:
-    """The least and the greatest element of each row, by one `fused` node."""
+    """The least and the greatest element of each row, by one `fused` node.
+
+    NaN counts as 0, which every range holds: it takes no part in the range, and the rest of its row does.
+    """
     inner = Graph("fused", graph.symbols)
     formal = inner.input(x.type, x.name)
-    inner.set_outputs([inner.add(f"reduce_{e}", formal, axes=(-1,), keepdims=False) for e in ("min", "max")])
+    numbers = inner.add("where", inner.add("is_nan", formal), inner.constant(np.asarray(0, np.float32)), formal)
+    inner.set_outputs([inner.add(f"reduce_{e}", numbers, axes=(-1,), keepdims=False) for e in ("min", "max")])
     return graph.add_node("fused", [x], {}, outputs=2, subgraphs=[inner]).outputs

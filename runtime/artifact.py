@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["VERSION", "load_artifact", "save_artifact"]
 
 MAGIC = b"FUSIBLE\n"
-VERSION = 4
+VERSION = 5
 ALIGNMENT = 64
 _PREFIX = struct.Struct("<8sIQ")
 _NO_HASH = "0" * 64

@@ -88,7 +88,8 @@ def centred_product(node: Any) -> Any:
         if isinstance(weight, Reject):
             return weight
         sums = weight.astype(np.int32).sum(axis=-2, dtype=np.int32)
-        sums = sums[..., None, :] if sums.ndim > 1 else sums
+        if sums.ndim > 1 and not _is_vector(a):  # one vector has no rows to repeat the sums for
+            sums = sums[..., None, :]
         centre = None if offset == 0 else graph.constant(np.asarray(offset, np.uint8))
         total = graph.add("matmul_integer", a, graph.constant(weight, b.name), centre, None)
         shift = graph.constant(np.asarray(offset, np.int32))
@@ -117,6 +118,10 @@ def _centred_weight(b: Value, b_zero: Value | None) -> np.ndarray | Reject:
 def _dtype(value: Value) -> DType:
     assert isinstance(value.type, TensorType)
     return value.type.dtype
+
+
+def _is_vector(value: Value) -> bool:
+    return isinstance(value.type, TensorType) and value.type.rank == 1
 
 
 def _is_zero(value: Value | None) -> bool:

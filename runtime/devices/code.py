@@ -8,13 +8,16 @@ workspace if the kernel has one, then the numbers, in this order.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+from fusible.runtime.devices.facts import Facts, damaged
 from fusible.runtime.devices.product import TorchProduct
 from fusible.runtime.native.program import NativeCode
 
 __all__ = ["DeviceCode", "DeviceImage", "DeviceKernel", "TensorBlock", "TensorMap"]
+
+_LEAST_CONSTANT = -(1 << 63)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +43,15 @@ class TensorBlock:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> TensorBlock:
-        """What `asdict` and JSON made of one."""
-        lists = {key: tuple(data[key]) for key in ("shape", "strides", "block")}
-        return TensorBlock(**{**data, **lists})
+        """What `asdict` and JSON made of one. Raises ArtifactError."""
+        facts = Facts.of("a descriptor", data)
+        facts.only([f.name for f in fields(TensorBlock)])
+        rank = len(facts.items("shape"))
+        shape, strides = facts.numbers("shape", rank), facts.numbers("strides", rank, 1)
+        if rank == 0 or 0 in shape[1:] or strides[-1] != 1:
+            raise damaged("a descriptor", f"its shape is {shape} and its strides are {strides}")
+        block = facts.numbers("block", rank, 1)
+        return TensorBlock(facts.text("name"), facts.text("argument"), facts.number("offset"), shape, strides, block)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +70,12 @@ class TensorMap:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> TensorMap:
-        """What `asdict` and JSON made of one."""
-        return TensorMap(**{**data, "tensor": TensorBlock.from_json(data["tensor"]), "box": tuple(data["box"])})
+        """What `asdict` and JSON made of one. Raises ArtifactError."""
+        facts = Facts.of("a descriptor of an image", data)
+        facts.only([f.name for f in fields(TensorMap)])
+        tensor = TensorBlock.from_json(facts.get("tensor"))
+        box = facts.numbers("box", len(tensor.shape), 1)
+        return TensorMap(tensor, box, facts.number("kind"), facts.number("swizzle"), facts.number("itemsize", 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +122,43 @@ class DeviceKernel:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> DeviceKernel:
-        """What `asdict` and JSON made of one."""
-        arguments = tuple((name, type_) for name, type_ in data["arguments"])
-        tensors = tuple(map(TensorBlock.from_json, data.get("tensors", ())))
-        product = None if data.get("product") is None else TorchProduct.from_json(data["product"])
-        own = {"arguments": arguments, "tensors": tensors, "sites": tuple(data["sites"]), "product": product}
-        return DeviceKernel(**{**data, **own})
+        """What `asdict` and JSON made of one. Raises ArtifactError."""
+        facts = Facts.of("a kernel", data)
+        facts = Facts(f"the kernel {facts.text('name')!r}", data)
+        facts.only([f.name for f in fields(DeviceKernel)])
+        arguments = tuple(_argument(facts, each) for each in facts.items("arguments"))
+        names = [name for name, _ in arguments]
+        workspace = facts.number("workspace")
+        buffers = sum(type_.startswith("*") for _, type_ in arguments) - (2 if workspace else 0)
+        tensors = tuple(map(TensorBlock.from_json, facts.items("tensors")))
+        if unknown := [t.argument for t in tensors if t.argument not in names[: max(buffers, 0)]]:
+            raise damaged(facts.what, f"a descriptor is of {unknown[0]!r}, which is no buffer of it")
+        product = facts.get("product")
+        constants = Facts.of(f"constants of {facts.what}", facts.get("constants"))
+        return DeviceKernel(
+            name=facts.text("name"),
+            entry=facts.text("entry"),
+            source=facts.text("source"),
+            arguments=arguments,
+            constants={name: constants.number(name, _LEAST_CONSTANT) for name in constants.fields},
+            divisibility=facts.numbers_of("divisibility", names, 1),
+            warps=facts.number("warps", 1),
+            stages=facts.number("stages"),
+            workspace=workspace,
+            alone=facts.number("alone"),
+            fixed=facts.numbers_of("fixed", names),
+            serial=facts.flag("serial"),
+            tensors=tensors,
+            scratch_bytes=facts.number("scratch_bytes"),
+            sites=facts.texts("sites"),
+            product=None if product is None else TorchProduct.from_json(product, buffers),
+        )
+
+
+def _argument(facts: Facts, data: Any) -> tuple[str, str]:
+    if not isinstance(data, (list, tuple)) or len(data) != 2 or not all(isinstance(each, str) for each in data):
+        raise damaged(facts.what, "an argument is no name with a type")
+    return data[0], data[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +177,19 @@ class DeviceImage:
     scratch: tuple[int, int] = (0, 0)
     overlaps: bool = False
     maps: tuple[TensorMap, ...] = ()
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any], code: bytes, kernel: DeviceKernel) -> DeviceImage:
+        """What `asdict` and JSON made of one, but for its data. kernel: what it was built of. Raises ArtifactError."""
+        facts = Facts.of(f"an image of the kernel {kernel.name!r}", data)
+        facts.only([f.name for f in fields(DeviceImage)])
+        device, profile = facts.numbers("scratch", 2)
+        maps = tuple(map(TensorMap.from_json, facts.items("maps")))
+        names = [name for name, type_ in kernel.arguments if type_.startswith("*")]
+        if unknown := [m.tensor.argument for m in maps if m.tensor.argument not in names]:
+            raise damaged(facts.what, f"a descriptor is of {unknown[0]!r}, which is no buffer of the kernel")
+        threads, shared = facts.number("threads", 1), facts.number("shared")
+        return DeviceImage(facts.text("symbol"), code, threads, shared, (device, profile), facts.flag("overlaps"), maps)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
+
+from fusible.runtime.devices.facts import Facts
 
 __all__ = ["Matrix", "TorchProduct"]
 
@@ -21,6 +23,14 @@ class Matrix:
     batch: int
     rows: int
     columns: int
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any], buffers: int) -> Matrix:
+        """What `asdict` and JSON made of one. buffers: how many arguments it may be in. Raises ArtifactError."""
+        facts = Facts.of("a matrix of a product", data)
+        facts.only([f.name for f in fields(Matrix)])
+        steps = (facts.number(name) for name in ("offset", "batch", "rows", "columns"))
+        return Matrix(facts.position("argument", buffers), *steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +60,12 @@ class TorchProduct:
         return (self.left, self.right, self.result, *([] if self.added is None else [self.added]))
 
     @staticmethod
-    def from_json(data: Mapping[str, Any]) -> TorchProduct:
-        """What `asdict` and JSON made of one."""
-        named = {name: data.get(name) for name in ("left", "right", "result", "added")}
-        return TorchProduct(**{**data, **{name: Matrix(**of) for name, of in named.items() if of is not None}})
+    def from_json(data: Mapping[str, Any], buffers: int) -> TorchProduct:
+        """What `asdict` and JSON made of one. buffers: how many of the kernel's arguments are. Raises ArtifactError."""
+        facts = Facts.of("a product", data)
+        facts.only([f.name for f in fields(TorchProduct)])
+        left, right, result = (Matrix.from_json(facts.get(name), buffers) for name in ("left", "right", "result"))
+        added = None if facts.get("added") is None else Matrix.from_json(facts.get("added"), buffers)
+        batch, rows, columns, depth = (facts.number(name, 1) for name in ("batch", "rows", "columns", "depth"))
+        dtype, tf32, scratch = facts.text("dtype"), facts.flag("tf32"), facts.number("scratch")
+        return TorchProduct(dtype, batch, rows, columns, depth, left, right, result, tf32, scratch, added)

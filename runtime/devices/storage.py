@@ -5,13 +5,13 @@ Texts that several kernels share are stored once, and so are images. Equal code 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from fusible.errors import ArtifactError
-from fusible.runtime.devices.code import DeviceCode, DeviceImage, DeviceKernel, TensorMap
+from fusible.runtime.devices.code import DeviceCode, DeviceImage, DeviceKernel
+from fusible.runtime.devices.facts import Facts, damaged
 from fusible.runtime.devices.program import DeviceProgram, open_device_program, open_host_library
 from fusible.runtime.devices.triton_cpu import TritonCpu
 from fusible.runtime.native.library_bytes import cached_library
@@ -99,22 +99,28 @@ def open_stored(
     return open_device_program(code, target, threads=threads, cache_dir=cache_dir)
 
 
-def _code(facts: Mapping[str, Any], sources: Mapping[str, Any], images: memoryview) -> DeviceCode:
-    kernels = tuple(_kernel(kernel, sources["triton"]) for kernel in facts["kernels"])
-    host = None if facts["host"] is None else NativeCode(sources["host"], tuple(facts["host"]))
-    made = {t: {n: _image(i, images) for n, i in found.items()} for t, found in facts["images"].items()}
-    return DeviceCode(kernels, made, host, facts["checked"], facts["builder"])
+def _code(data: Mapping[str, Any], sources: Mapping[str, Any], images: memoryview) -> DeviceCode:
+    facts, texts = Facts.of("device code", data), Facts.of("sources of kernels", sources)
+    kernels = tuple(_kernel(each, texts.texts("triton")) for each in facts.items("kernels"))
+    host = None if facts.get("host") is None else NativeCode(sources["host"], facts.texts("host"))
+    named = {kernel.name: kernel for kernel in kernels}
+    made = {}
+    for target, found in Facts.of("images", facts.get("images")).fields.items():
+        of_target = Facts.of(f"code for {target}", found)
+        of_target.only(list(named))
+        made[target] = {name: _image(of_target.get(name), images, named[name]) for name in of_target.fields}
+    return DeviceCode(kernels, made, host, facts.flag("checked"), facts.text("builder"))
 
 
-def _kernel(facts: Mapping[str, Any], texts: list[str]) -> DeviceKernel:
-    return DeviceKernel.from_json({**facts, "source": texts[facts["source"]]})
+def _kernel(data: Any, texts: Sequence[str]) -> DeviceKernel:
+    facts = Facts.of("a kernel", data)
+    return DeviceKernel.from_json({**facts.fields, "source": texts[facts.position("source", len(texts))]})
 
 
-def _image(facts: Mapping[str, Any], images: memoryview) -> DeviceImage:
-    known = dict(facts)
-    start, nbytes = int(known.pop("offset")), int(known.pop("nbytes"))
-    if start < 0 or start + nbytes > len(images):
-        raise ArtifactError("an image lies outside its section: the artifact is damaged")
-    device, profile = known["scratch"]
-    data, maps = bytes(images[start : start + nbytes]), tuple(map(TensorMap.from_json, known.get("maps", ())))
-    return DeviceImage(**{**known, "data": data, "scratch": (device, profile), "maps": maps})
+def _image(data: Any, images: memoryview, kernel: DeviceKernel) -> DeviceImage:
+    facts = Facts.of(f"an image of the kernel {kernel.name!r}", data)
+    start, nbytes = facts.number("offset"), facts.number("nbytes")
+    if start + nbytes > len(images):
+        raise damaged(facts.what, "it lies outside its section")
+    known = {key: value for key, value in facts.fields.items() if key not in ("offset", "nbytes")}
+    return DeviceImage.from_json(known, bytes(images[start : start + nbytes]), kernel)

@@ -50,6 +50,17 @@ def test_products_of_bytes(
     assert bool(context.ledger.select(Kind.FIRED)) == fires
 
 
+@pytest.mark.parametrize("rows", [(), (4,), (3, 4)])
+def test_products_with_a_batch_of_matrices(rows: tuple[int, ...]) -> None:
+    def build(g: Graph, x: Value) -> Value:
+        a, zero = quantised(g, x, DType.U8, 37)
+        matrices = g.constant(RANDOM.integers(-128, 128, (3, 6, 5)).astype(np.int8))
+        return g.add("cast", g.add("matmul_integer", a, matrices, zero), dtype=DType.F32)
+
+    ops, _ = apply(centre_zero_points, graph_of(build, (*rows, 6)))
+    assert "add" in ops
+
+
 def test_a_quantised_product_is_its_definition() -> None:
     def build(g: Graph, x: Value) -> Value:
         a, zero = quantised(g, x, DType.U8, 90)

@@ -6,7 +6,7 @@ from fusible.compiler.backends.triton.launch import AccessFact, LaunchRule
 from fusible.compiler.backends.triton.node_kernel import NodeKernel, kernel_source, tensor_of
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.ir.graph import Node
-from fusible.compiler.ir.symbols import product
+from fusible.compiler.ir.symbols import maximum, product
 
 __all__ = ["print_dynamic_quantisation"]
 
@@ -41,7 +41,8 @@ def print_dynamic_quantisation(node: Node, name: str = "kernel") -> PrintedKerne
         AccessFact(n, tensor_of(v).dtype, n[0] == "y", 0 if n in ("y1", "y2") else 1, n not in ("y1", "y2"))
         for n, v in named
     )
-    blocks = ((1, 1),) if whole else ((sizes["size"], _BLOCK),)
+    # Of an empty tensor too there are a scale and a zero point to store.
+    blocks = ((1, 1),) if whole else ((maximum(sizes["size"], 1), _BLOCK),)
     return PrintedKernel(
         source, LaunchRule(name, arguments, constants, facts, blocks, _WHOLE_WARPS if whole else _WARPS, 1)
     )

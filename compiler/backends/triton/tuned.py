@@ -2,7 +2,8 @@
 
 The key of a kernel says all that decides how fast a configuration is, and nothing that differs between processes,
 machines or models: what kind of kernel it is, the target, how products are multiplied, and the digest of the region's
-text, in which sizes and element types stand, with its shape symbols renamed and their bounds.
+text, in which sizes and element types stand, with its shape symbols renamed and their bounds. Where 8-bit floats occur
+it says also if matrix units shall not multiply them, as other targets of the same kernels may lack such units.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from dataclasses import dataclass, replace
 
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.backends.triton.anonymous import anonymous
+from fusible.compiler.backends.triton.dequantised import multiplies_floats8
 from fusible.compiler.backends.triton.designs import AnyDesign
 from fusible.compiler.backends.triton.printer import Chosen, PrintedKernel
 from fusible.compiler.ir.graph import Node
 from fusible.compiler.ir.symbols import bounds_of
+from fusible.compiler.ir.types import DType
 from fusible.compiler.region.region import Region
 from fusible.compiler.region.text import region_text
 from fusible.compiler.tuning import Config, Source, TuningLock
@@ -26,13 +29,22 @@ from fusible.errors import UsageError
 __all__ = ["Tuning", "kernel_key"]
 
 _DIGITS = 24
+_FLOATS8 = frozenset({DType.F8E4M3FN, DType.F8E5M2})
 
 
-def kernel_key(kind: str, region: Region, constants: Collection[int], precision: str, target: str) -> str:
-    """The key of a kernel in lockfiles. constants: the inputs whose content is known."""
+def kernel_key(
+    kind: str, region: Region, constants: Collection[int], precision: str, target: str, *, floats8: bool = True
+) -> str:
+    """The key of a kernel in lockfiles.
+
+    constants: the inputs whose content is known. floats8: matrix units of what it is printed for multiply 8-bit floats.
+    """
     renamed, symbols = anonymous(region)
     bounds = [(name, *bounds_of(dim)) for name, dim in symbols.items()]
-    text = json.dumps([region_text(renamed), bounds, sorted(constants)])
+    facts = [region_text(renamed), bounds, sorted(constants)]
+    if not floats8 and any(buffer.dtype in _FLOATS8 for buffer in region.inputs):
+        facts.append("8-bit floats are converted")
+    text = json.dumps(facts)
     return f"{target} {kind} {precision} {hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]}"
 
 
@@ -49,7 +61,8 @@ class Tuning:
         self, design: AnyDesign, region: Region, constants: Sequence[int], nodes: Sequence[Node]
     ) -> PrintedKernel:
         """The kernel of some nodes, whose region it is. Raises NotPrintable, UsageError for what cannot be built so."""
-        key = kernel_key(design.kind, region, constants, self.precision, self.target)
+        floats8 = multiplies_floats8(design.target)
+        key = kernel_key(design.kind, region, constants, self.precision, self.target, floats8=floats8)
         known = self.lock.entries.get(key)
         if known is None:
             config, source, printed = design.static_config(), Source.STATIC, design.by_static()

@@ -209,5 +209,10 @@ def dynamic_quantisation_by_rows(random: np.random.Generator) -> NodeCase:
 
 
 @node
+def dynamic_quantisation_of_no_rows(random: np.random.Generator) -> NodeCase:
+    return _quantised(np.zeros((0, 7), np.float32), True, {0: "rows"})
+
+
+@node
 def dynamic_quantisation_of_positive_rows(random: np.random.Generator) -> NodeCase:
     return _quantised(random.uniform(5, 9, (40, 31)).astype(np.float32), True)

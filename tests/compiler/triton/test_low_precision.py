@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -17,6 +18,7 @@ from fusible.compiler.backends.triton.gpu_targets import gpu_target
 from fusible.compiler.backends.triton.print_kernel import print_kernel
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.evaluate import run_region
+from fusible.compiler.tune import tune
 from tests.compiler.triton.contractions import ran
 from tests.compiler.triton.low_precision import BUILDS, check, compiled, wrong_with
 from tests.compiler.triton.test_casts import F8E4M3, F8E5M2, assert_same, near_ties
@@ -54,12 +56,19 @@ def test_a_weight_that_no_kernel_unpacks_is_folded() -> None:
     assert max(c.nbytes for c in exe.constants) == 128 * 72 * 2
 
 
-def test_what_another_target_cannot_multiply_is_converted() -> None:
+def test_what_another_target_cannot_multiply_is_converted(tmp_path: Path) -> None:
     alone, _, _ = compiled("quantised_product_of_float8")
-    both, made, _ = compiled("quantised_product_of_float8", fusible.Options(also=("cuda:sm_80",)))
+    options = fusible.Options(also=("cuda:sm_80",))
+    both, made, model = compiled("quantised_product_of_float8", options)
     assert ["float8e4nv" in "".join(exe.sources.values()) for exe in (alone, both)] == [True, False]
     (first,), (second,) = (exe.run(made.inputs).values() for exe in (alone, both))
     np.testing.assert_array_equal(first, second)
+    # Tuning finds what compilation looks up, and neither takes the kernels of the one for those of the other.
+    keys = [{row["key"] for row in exe.report.kernels} for exe in (alone, both)]
+    for chosen, wanted in ((fusible.Options(), keys[0]), (options, keys[1])):
+        report = tune(model, "triton-cpu", tmp_path / "lock.json", options=chosen, budget=1e-9)
+        assert {outcome.task.chosen.key for outcome in report.outcomes} == wanted
+    assert keys[0] != keys[1]
 
 
 @pytest.mark.parametrize("sizes", [(24, 4096, 64), (3000, 512, 700)])
