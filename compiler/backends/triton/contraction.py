@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fusible.compiler.backends.cpu.c_dims import coefficient, flat_offset
 from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of
 from fusible.compiler.backends.triton.anonymous import anonymous
+from fusible.compiler.backends.triton.f32_products import IEEE, TF32, TF32X3, multiplied_as
 from fusible.compiler.backends.triton.tile import Tile, check_element_types, tile_over
 from fusible.compiler.backends.triton.whole_numbers import exact_kind
 from fusible.compiler.ir.symbol_values import symbols_of
@@ -39,7 +40,8 @@ class Contraction:
 
     symbols: what the new names stand for. position: of the contraction among the stages. left, right: the values it
     multiplies, as `kind`; sums are held as `accumulator`. depth: its axes, the slowest first. half: one more that has
-    two indices, both taken in each step, if there is a packed operand.
+    two indices, both taken in each step, if there is a packed operand. precision: how f32 is multiplied
+    (`f32_products`).
     """
 
     tile: Tile
@@ -53,6 +55,7 @@ class Contraction:
     depth: tuple[int, ...]
     repacked: Mapping[int, Order]
     half: int | None = None
+    precision: str = IEEE
 
     @property
     def region(self) -> Region:
@@ -74,12 +77,13 @@ class _Roles:
 
 
 def contraction_of(
-    region: Region, constants: Collection[int] = (), *, depth_last: bool = False, half: int | None = None
+    region: Region, constants: Collection[int] = (), *, precision: str = IEEE, half: int | None = None
 ) -> Contraction:
     """The contraction of a region that has one.
 
-    constants: inputs that may be stored in another order. depth_last: matrix units read the right operand by depth.
-    half: the axis that says in which half of a byte an element is.
+    constants: inputs that may be stored in another order. precision: how f32 is multiplied where it is worth it; the
+    right operand of matrix units that read tf32 lies by depth. half: the axis that says in which half of a byte an
+    element is.
     Raises Unsuited where it is no product of tiles, NotPrintable for other reasons.
     """
     check_element_types(region)
@@ -99,19 +103,19 @@ def contraction_of(
         left, right = right, left
         roles = _Roles(roles.batch, roles.right, roles.left)
     depth = _depth_order(region, position, left, right, constants)
+    precision = multiplied_as(precision, kind, _sides(nest, roles, depth))
     repacked = {
         **_repacked(region, left, depth, constants, True),
-        **_repacked(region, right, depth, constants, depth_last),
+        **_repacked(region, right, depth, constants, precision in (TF32, TF32X3)),
     }
     repacked = {n: order for n, order in repacked.items() if order != tuple(range(len(order)))}
     nest = nest_of(reordered(region, repacked, {}), contraction=position, depths=depth)
     roles = _roles(nest, left, right)
-    inside = (*roles.batch, *roles.left, *roles.right)
-    rows = tuple(a for a in nest.outer if a in roles.left or a not in inside)
-    tile = tile_over(nest, rows, roles.right)
+    tile = tile_over(nest, _rows(nest, roles), roles.right)
     depth = tuple(a for a in nest.folded if nest.extents[a] not in (None, 1) and a != half)
     accumulator = DType.I32 if contract.dtype is DType.I32 else DType.F32
-    return Contraction(tile, symbols, position, left, right, kind, accumulator, roles.batch, depth, repacked, half)
+    operands = left, right, kind, accumulator
+    return Contraction(tile, symbols, position, *operands, roles.batch, depth, repacked, half, precision)
 
 
 def _kind(region: Region, contract: Contract) -> DType:
@@ -195,6 +199,21 @@ def _roles(nest: Nest, left: int, right: int) -> _Roles:
         tuple(a for a in many if a in first and a not in second),
         tuple(a for a in many if a in second and a not in first),
     )
+
+
+def _rows(nest: Nest, roles: _Roles) -> tuple[int, ...]:
+    """The axes of rows: those of the left operand, and those of neither."""
+    inside = (*roles.batch, *roles.left, *roles.right)
+    return tuple(a for a in nest.outer if a in roles.left or a not in inside)
+
+
+def _sides(nest: Nest, roles: _Roles, depth: Sequence[int]) -> tuple[Dim, Dim, Dim]:
+    """The rows, columns and terms."""
+
+    def points(axes: Sequence[int]) -> Dim:
+        return product(extent for a in axes if (extent := nest.extents[a]) is not None)
+
+    return points(_rows(nest, roles)), points(roles.right), points(depth)
 
 
 def _last(nest: Nest, roles: _Roles) -> int:
