@@ -106,7 +106,7 @@ def contraction_of(
     precision = multiplied_as(precision, kind, _sides(nest, roles, depth))
     repacked = {
         **_repacked(region, left, depth, constants, True),
-        **_repacked(region, right, depth, constants, precision in (TF32, TF32X3)),
+        **_repacked(region, right, depth, constants, precision == TF32, splits=precision == TF32X3),
     }
     repacked = {n: order for n, order in repacked.items() if order != tuple(range(len(order)))}
     nest = nest_of(reordered(region, repacked, {}), contraction=position, depths=depth)
@@ -257,24 +257,35 @@ def _repacked(
     constants: Collection[int],
     depth_last: bool,
     along: bool | None = None,
+    *,
+    splits: bool = False,
 ) -> dict[int, Order]:
     """The orders in which the constants of an operand should be stored: weights, and scales of blocks of terms.
 
-    Scales differ among blocks, but not along the last axis of the depth. along: whether their blocks are adjacent; None
-    for columns, which is what a tile reads.
+    splits: matrix units read both parts of f32 by depth, but they come through registers, so that whole accesses count
+    for more. Scales differ among blocks, but not along the last axis of the depth. along: whether their blocks are
+    adjacent; None for columns, which is what a tile reads.
     """
     loads = [s for s in _loads(region, value) if any(axes_of(c) & set(depth) for c in s.map.components)]
     weights = [s for s in loads if any(axes_of(c) & set(depth[-1:]) for c in s.map.components)]
-    found = _order(region, weights[0], depth, constants, depth_last) if len(weights) == 1 else {}
+    found = _order(region, weights[0], depth, constants, depth_last, splits) if len(weights) == 1 else {}
     for scale in (s for s in loads if s not in weights):
         found |= _order(region, scale, depth, constants, along)
     return found
 
 
 def _order(
-    region: Region, load: Load, depth: tuple[int, ...], constants: Collection[int], depth_last: bool | None
+    region: Region,
+    load: Load,
+    depth: tuple[int, ...],
+    constants: Collection[int],
+    depth_last: bool | None,
+    splits: bool = False,
 ) -> dict[int, Order]:
-    """The order in which a constant should be stored. depth_last: None for columns adjacent, whatever fits."""
+    """The order in which a constant should be stored. depth_last: None for columns adjacent, whatever fits.
+
+    splits: as of `_repacked`.
+    """
     if load.buffer not in constants:
         return {}
     others = [s for s in region.stages if isinstance(s, Load) and s is not load and s.buffer == load.buffer]
@@ -295,7 +306,8 @@ def _order(
     narrow = _is_narrow(shape, by_depth, item)
     if depth_last is None:
         return {load.buffer: (*by_depth, *outer)}
-    if depth_last or (not narrow and (item == 1 or _is_narrow(shape, outer, item))):  # so matrix units read bytes
+    last = depth_last or (not narrow and (item == 1 or _is_narrow(shape, outer, item)))  # so matrix units read bytes
+    if last or (splits and (not narrow or _is_narrow(shape, outer, item))):
         return {load.buffer: (*outer, *by_depth)}
     return {load.buffer: (*by_depth, *outer)}
 

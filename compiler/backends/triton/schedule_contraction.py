@@ -120,7 +120,7 @@ def schedule_contraction(
     """
     unit = matrix_unit(kind, precision, target)
     matrix = unit is not None
-    block_k, together = _block_k(sizes.depths, kind, unit)
+    block_k, together = _block_k(sizes.depths, kind, unit, target)
     tiles = tiles or _tiles(_estimate(sizes.rows), _estimate(sizes.columns), unit, target)
     rows, columns, warps = min(tiles, key=lambda tile: _time(tile, sizes, target))
     whole = ContractionSchedule(rows, columns, block_k, together, _GROUP, warps, 2)
@@ -281,7 +281,7 @@ def _tiles(m: int, n: int, unit: MatrixType | None, target: GpuTarget) -> list[t
     return fitting
 
 
-def _block_k(depths: Sequence[Dim], kind: DType, unit: MatrixType | None) -> tuple[int, int]:
+def _block_k(depths: Sequence[Dim], kind: DType, unit: MatrixType | None, target: GpuTarget) -> tuple[int, int]:
     """Terms of a step, and how many axes of the depth they go through.
 
     The last axis alone where blocks of it are not much larger than it is: then all else is the same within a step.
@@ -289,6 +289,8 @@ def _block_k(depths: Sequence[Dim], kind: DType, unit: MatrixType | None) -> tup
     item = kind.numpy.itemsize
     least = 32 if item == 1 else 16
     most = 16 if unit is None else 128 // item if item < 4 else 32
+    if unit is MatrixType.TF32X3 and not reads_shared_memory(target):
+        most = 16  # both parts of both operands are in registers
     last = _estimate(depths[-1]) if depths else 1
     whole = _estimate(product(depths))
     block, padded = _padded(last, least, most)

@@ -74,6 +74,16 @@ def test_weights_of_split_products_lie_by_depth() -> None:
     )
 
 
+def test_weights_whose_rows_by_depth_are_odd_keep_whole_accesses_by_column() -> None:
+    def order(columns: int) -> dict[int, tuple[int, ...]]:
+        m = Model(np.float32)
+        made = m.case(m.conv(m.x(1, 3, 32, 32), m.w(columns, 3, 7, 7), pads=3, strides=2), last=True)
+        return dict(print_kernel(made.region, H100, made.constants, precision=TF32X3).repacked)
+
+    assert order(64) == {1: (2, 3, 1, 0)}  # 147 terms, 64 columns
+    assert order(63) == {1: (0, 2, 3, 1)}  # neither
+
+
 def test_keys_of_lockfiles_tell_split_products_apart() -> None:
     def key(made: Case, precision: str) -> str:
         design = design_of(made.region, H100, made.constants, precision=precision)
@@ -98,9 +108,10 @@ def test_tiles_leave_registers_for_both_parts_of_operands() -> None:
     assert chosen(4096, 4096, 4096) == (128, 128, 8, 3, 1)  # measured: 82 TFLOP/s on an H200
     assert chosen(128, 768, 768) == (64, 64, 4, 4, 4)
     assert chosen(128, 768, 3072)[4] > 1 and chosen(128, 3072, 768)[4] > 1
-    for gpu, most in ((H100, 128 * 128), (A100, 128 * 64)):
-        tiles = tiles_of(Sizes(1, 4096, 4096, (4096,)), DType.F32, TF32X3, gpu)
-        assert max(rows * columns for rows, columns, _ in tiles) == most
+    large = Sizes(1, 4096, 4096, (4096,))
+    for gpu, most, terms in ((H100, 128 * 128, 32), (A100, 128 * 64, 16)):
+        assert max(rows * columns for rows, columns, _ in tiles_of(large, DType.F32, TF32X3, gpu)) == most
+        assert schedule_contraction(large, DType.F32, TF32X3, gpu).block_k == terms
 
 
 def test_parts_of_the_right_operand_need_shared_memory_on_hopper() -> None:
