@@ -152,7 +152,9 @@ def table_text(outcomes: Sequence[Judged]) -> str:
     heads = ["kernel", "cases", "worst error", *(t.partition(":")[2] for t in TARGETS), "element types"]
     lines = [heads]
     for name, row in rows(outcomes).items():
-        lines.append([name, f"{row.cases}", f"{row.error:.2f}", *map(str, row.built.values()), ", ".join(sorted(row.types))])
+        lines.append(
+            [name, f"{row.cases}", f"{row.error:.2f}", *map(str, row.built.values()), ", ".join(sorted(row.types))]
+        )
     widths = [max(len(line[n]) for line in lines) for n in range(len(heads) - 1)]
     return "\n".join("  ".join([*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[-1]]) for line in lines)
 

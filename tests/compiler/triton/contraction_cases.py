@@ -324,21 +324,21 @@ def runs() -> Iterator[tuple[str, Run]]:
             made, kind = make(Model(dtype)), np.dtype(dtype)
             yield f"{name} {kind}", Run(made, terms)
             if name not in SUMS:
-                yield from ((f"{name} {kind}, {how}", Run(made, terms, tile)) for how, tile in _tiles(made, kind))
+                yield from ((f"{name} {kind}, {how}", Run(made, terms, tile)) for how, tile in _tiles(made))
     symbols = {name: Symbol(name) for name in "bnk"}
     for kind in ("f32", "f16", "bf16"):
         region = parse_region(DYNAMIC.replace(": f32[", f": {kind}["), symbols)
         yield f"sizes that are symbols {kind}", Run(Case(region, (), ()), 70, env={"b": 3, "n": 13, "k": 70})
 
 
-def _tiles(made: Case, dtype: np.dtype) -> Iterator[tuple[str, ContractionSchedule]]:
+def _tiles(made: Case) -> Iterator[tuple[str, ContractionSchedule]]:
     """Ways to go through the depth."""
     depths = len(tiles(made).depths)
+    least = 16 if all(b.dtype.numpy.itemsize > 1 for b in made.region.inputs) else 32  # terms of a matrix instruction
     for together in range(1, depths + 1):
         yield f"{together} of {depths} axes together", ContractionSchedule(16, 16, 32, together, 2, 1, 2)
     for split in (2, 3):
-        depth = 16 if dtype.itemsize > 1 else 32
-        yield f"{split} parts", ContractionSchedule(16, 16, depth, 1, 2, 1, 2, split=split)
+        yield f"{split} parts", ContractionSchedule(16, 16, least, 1, 2, 1, 2, split=split)
     yield "a shared tail", ContractionSchedule(16, 16, 32, 1, 2, 1, 2, split=2, wave=2)
     if (tile := sliced(made)) is not None:
         yield f"{tile.slices} slices", tile
