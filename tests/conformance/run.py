@@ -16,6 +16,10 @@ import numpy as np
 import fusible
 from tests.conformance.cases import Case, Value
 
+_TWO_HALF_STEPS = 2.0**-9
+"""What kernels for matrix units may differ by, relative, in fp16. onnx rounds between the operations of what it expects,
+and is itself up to 1.4 steps from float64 (Attention); such kernels are nearer to it, but not correctly rounded."""
+
 
 class CaseTimeout(BaseException):
     """A case took too long. No `Exception`, so that nothing between here and the case turns it into another error."""
@@ -71,7 +75,9 @@ def _check(case: Case, target: str, verify: bool) -> int:
         if len(results) != len(expected):
             raise WrongResult(f"{len(expected)} outputs were expected, got {len(results)}")
         for (name, got), wanted in zip(results.items(), expected, strict=True):
-            problem = difference(wanted, got, case.rtol, case.atol, numbers=not case.random)
+            half = target == "triton-cpu" and isinstance(wanted, np.ndarray) and wanted.dtype == np.float16
+            rtol = max(case.rtol, _TWO_HALF_STEPS) if half else case.rtol
+            problem = difference(wanted, got, rtol, case.atol, numbers=not case.random)
             if problem:
                 raise WrongResult(f"output {name!r}: {problem}")
     return len(executable.report.host)

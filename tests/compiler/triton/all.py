@@ -152,9 +152,8 @@ def table_text(outcomes: Sequence[Judged]) -> str:
     heads = ["kernel", "cases", "worst error", *(t.partition(":")[2] for t in TARGETS), "element types"]
     lines = [heads]
     for name, row in rows(outcomes).items():
-        lines.append(
-            [name, f"{row.cases}", f"{row.error:.2f}", *map(str, row.built.values()), ", ".join(sorted(row.types))]
-        )
+        counts = map(str, row.built.values())
+        lines.append([name, f"{row.cases}", f"{row.error:.2f}", *counts, ", ".join(sorted(row.types))])
     widths = [max(len(line[n]) for line in lines) for n in range(len(heads) - 1)]
     return "\n".join("  ".join([*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[-1]]) for line in lines)
 
@@ -169,15 +168,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = [name for name in proofs() if all(word in name for word in options.words)]
     chosen = names[:: max(1, len(names) // options.sample)][: options.sample] if options.sample else names
     start, outcomes = time.monotonic(), []
-    with TemporaryDirectory() as folder, fast_compiler(Path(folder), "-O1", lowered=True):
-        with ProcessPoolExecutor(options.workers) as pool:
-            for waiting in as_completed([pool.submit(judged, name) for name in chosen]):
-                one = waiting.result()
-                outcomes.append(one)
-                if one.wrong:
-                    told("\n    ".join([f"WRONG {one.name}", *one.wrong]))
-                if len(outcomes) % 20 == 0:
-                    told(f"{len(outcomes)} of {len(chosen)} cases, {time.monotonic() - start:.0f} s")
+    with (
+        TemporaryDirectory() as folder,
+        fast_compiler(Path(folder), "-O1", lowered=True),
+        ProcessPoolExecutor(options.workers) as pool,
+    ):
+        for waiting in as_completed([pool.submit(judged, name) for name in chosen]):
+            one = waiting.result()
+            outcomes.append(one)
+            if one.wrong:
+                told("\n    ".join([f"WRONG {one.name}", *one.wrong]))
+            if len(outcomes) % 20 == 0:
+                told(f"{len(outcomes)} of {len(chosen)} cases, {time.monotonic() - start:.0f} s")
     return _summary(outcomes, whole=len(chosen) == len(proofs()))
 
 

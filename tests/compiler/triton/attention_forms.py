@@ -160,7 +160,8 @@ def gqa_softcap_of_brain_floats(m: _Maker) -> Value:
 def one_query_of_brain_floats(m: _Maker) -> Value:
     """A step of decoding: heads that share keys, and a mask of those that are there."""
     q, k, v = (m.x(3, h, n, 64, dtype=ml_dtypes.bfloat16) for h, n in ((4, 1), (2, 77), (2, 77)))
-    return m("attention", q, k, v, m.given(np.arange(77)[None, None, None] < np.asarray([77, 5, 40])[:, None, None, None]))
+    lengths = np.asarray([77, 5, 40])[:, None, None, None]
+    return m("attention", q, k, v, m.given(np.arange(77) < lengths))
 
 
 @form
