@@ -4,7 +4,7 @@ images, and what calls the library on the same operands.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
@@ -37,7 +37,7 @@ class Kernel:
 
 
 def _model(
-    nodes: list[onnx.NodeProto], inputs: dict[str, tuple[int, ...]], constants: dict[str, np.ndarray]
+    nodes: list[onnx.NodeProto], inputs: Mapping[str, tuple[int, ...]], constants: Mapping[str, np.ndarray]
 ) -> onnx.ModelProto:
     given = [helper.make_tensor_value_info(name, TensorProto.FLOAT16, shape) for name, shape in inputs.items()]
     known = [numpy_helper.from_array(array, name) for name, array in constants.items()]
