@@ -26,6 +26,7 @@ from fusible.compiler.backends.triton.overlap import can_overlap
 from fusible.compiler.backends.triton.print_kernel import print_node
 from fusible.compiler.backends.triton.printer import Chosen, PrintedKernel
 from fusible.compiler.backends.triton.regions import IEEE, kernel_of
+from fusible.compiler.backends.triton.sized import sized_for
 from fusible.compiler.backends.triton.tuned import Tuning
 from fusible.compiler.ir.facts import replacement_kernel
 from fusible.compiler.ir.graph import Node, Value
@@ -40,6 +41,8 @@ from fusible.errors import KernelBuildError
 from fusible.passes.ledger import Entry, Kind
 from fusible.runtime.devices.code import DeviceKernel
 from fusible.runtime.devices.residence import SAME_MEMORY
+from fusible.runtime.dims import symbols_of
+from fusible.runtime.plan import Plan
 
 __all__ = ["TritonBackend"]
 
@@ -141,6 +144,20 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
         if chosen is None:
             return found
         return {**found, "configuration": dict(chosen.config), "chosen": str(chosen.source), "key": chosen.key}
+
+    def by_buckets(self, plan: Plan) -> list[str]:
+        """Let kernels read their sizes from memory where a plan can run by buckets; notes on how graphs are captured.
+
+        Once all kernels are emitted, before they are built.
+        """
+        self.kernels, reason = sized_for(plan, self.kernels)
+        symbols = {s for n in plan.inputs for d in plan.values[n].shape or () for s in symbols_of(d)}
+        if not symbols:
+            return []
+        if reason:
+            return [f"graphs are captured for exact sizes: {reason}"]
+        ranges = ", ".join(f"{s} {plan.bounds[s][0]} to {plan.bounds[s][1]}" for s in sorted(symbols))
+        return [f"graphs are captured for buckets of sizes, which end at powers of two: {ranges}"]
 
     @contextmanager
     def explained(self) -> Iterator[None]:
