@@ -31,6 +31,8 @@ __all__ = [
     "still_view",
 ]
 
+_SHOWN = 6  # sizes in a line of the log
+
 
 @dataclass(frozen=True, slots=True)
 class Capture:
@@ -57,7 +59,9 @@ class Capture:
             why = f" ({self.exact})" if self.exact else ""
             return f"{what}, for {_sizes(self.symbols) or 'all runs'}{why}"
         ranges = ", ".join(f"{name} {low} to {high}" for name, (low, high) in self.bucket.items())
-        return f"{what}, for {ranges}; used for {'; '.join(map(_sizes, self.used))}"
+        shown = "; ".join(map(_sizes, self.used[:_SHOWN]))
+        more = f" and {len(self.used) - _SHOWN} more" if len(self.used) > _SHOWN else ""
+        return f"{what}, for {ranges}; used for {shown}{more}"
 
 
 def _sizes(symbols: Mapping[str, int]) -> str:

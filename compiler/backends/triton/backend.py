@@ -20,6 +20,7 @@ from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.backends.joining import JoiningBackend
 from fusible.compiler.backends.numpy import writes_buffers
 from fusible.compiler.backends.triton.device_code import device_kernel
+from fusible.compiler.backends.triton.extents import EXTENTS
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.launch import LaunchRule
 from fusible.compiler.backends.triton.overlap import can_overlap
@@ -115,6 +116,15 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
             any(map(self._is_wanted, u.outputs)) if u.op.view else not self._is_host_step(u) for u in value.users
         )
 
+    def _is_for_host(self, value: Value) -> bool:
+        """True if a step of the host reads a value or a view of it; branches and loops ask there whether to go on."""
+        return any(
+            any(map(self._is_for_host, user.outputs))
+            if user.op.view
+            else user.op.name in ("if", "loop") or self._is_host_step(user)
+            for user in value.users
+        )
+
     def _is_host_step(self, node: Node) -> bool:
         """True for a node that is a call of NumPy; branches and loops are none."""
         return node.op.name not in ("if", "loop") and isinstance(self.kernel_of(node), str)
@@ -125,6 +135,8 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
         Raises NotPrintable.
         """
         assert node.graph is not None
+        if node.op.name == EXTENTS and (self._is_for_host(node.output) or not self._is_wanted(node.output)):
+            raise NotPrintable("the host reads it")
         kernel = print_node(node, self.gpu, self._of_graph(node.graph))
         if kernel is None:
             return None
