@@ -157,18 +157,20 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
             return found
         return {**found, "configuration": dict(chosen.config), "chosen": str(chosen.source), "key": chosen.key}
 
-    def by_buckets(self, plan: Plan) -> list[str]:
+    def by_buckets(self, plan: Plan, display: Mapping[str, str]) -> list[str]:
         """Let kernels read their sizes from memory where a plan can run by buckets; notes on how graphs are captured.
 
-        Once all kernels are emitted, before they are built.
+        Once all kernels are emitted, before they are built. display: how the model spells symbols.
         """
         self.kernels, reason = sized_for(plan, self.kernels)
         symbols = {s for n in plan.inputs for d in plan.values[n].shape or () for s in symbols_of(d)}
         if not symbols:
             return []
         if reason:
+            for symbol in symbols & display.keys():
+                reason = reason.replace(repr(symbol), repr(display[symbol]))
             return [f"graphs are captured for exact sizes: {reason}"]
-        ranges = ", ".join(f"{s} {plan.bounds[s][0]} to {plan.bounds[s][1]}" for s in sorted(symbols))
+        ranges = ", ".join(f"{display.get(s, s)} {plan.bounds[s][0]} to {plan.bounds[s][1]}" for s in sorted(symbols))
         return [f"graphs are captured for buckets of sizes, which end at powers of two: {ranges}"]
 
     @contextmanager
