@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -99,11 +99,16 @@ def _guarded(section: str, rows: object) -> Iterator[Row]:
         yield outcome
 
 
-def _compiled(target: str, model: onnx.ModelProto | Path, precision: str = "fp32") -> Executable:
+def _compiled(
+    target: str,
+    model: onnx.ModelProto | Path,
+    precision: str = "fp32",
+    shapes: Mapping[str, tuple[int, int]] | None = None,
+) -> Executable:
     verify = "kernels" if target == _CPU else "off"
     allow = None if target in ("numpy", _CPU) else True
     options = fusible.Options(precision=precision, verify=verify, allow_host=allow)  # type: ignore[arg-type]
-    return fusible.compile(model, target=target, options=options)
+    return fusible.compile(model, target=target, options=options, shapes=shapes)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def test_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "_TOLERANCE", {"fp32": 1e-4})
     rows = list(sessions.session_rows(COMPILE, partial(program._compiled, "numpy")))
     whats = ["x * sigmoid(x) + b, fp32", "threads", "sums that programs share, the same bits"]
-    assert [row.what for row in rows] == [*whats, "arrays stay on the device"]
+    assert [row.what for row in rows] == [*whats, "a cache that grows, by buckets", "arrays stay on the device"]
     assert {row.result for row in rows} == {Result.OK}, rows
 
 
@@ -58,8 +58,8 @@ def test_wrong_numbers_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     (bias,) = scaled.graph.initializer
     bias.raw_data = (1.05 * np.frombuffer(bias.raw_data, np.float32)).astype(np.float32).tobytes()
 
-    def another(model: onnx.ModelProto, precision: str = "fp32") -> Executable:
-        return COMPILE(scaled if model is CASES[0].model else model, precision)
+    def another(model: onnx.ModelProto, precision: str = "fp32", shapes: object = None) -> Executable:
+        return COMPILE(scaled if model is CASES[0].model else model, precision, shapes)
 
     first, *_ = sessions.session_rows(another, partial(program._compiled, "numpy"))
     assert first.result is Result.FAILED and first.detail.startswith("CheckFailed: error ")
