@@ -341,6 +341,11 @@ class CudaStream(Stream):
         if nbytes:
             self.driver.copy(target.address + target_offset, source.address + source_offset, nbytes, self.number)
 
+    def copy_all(self, copies: Sequence[tuple[Memory, int, Memory, int, int]]) -> None:
+        """See Stream."""
+        ranges = [(t.address + to, s.address + so, nbytes) for t, to, s, so, nbytes in copies if nbytes]
+        self.driver.copy_all(ranges, self.number)
+
     def fill(self, target: Memory, byte: int) -> None:
         """See Stream."""
         if target.nbytes:

@@ -146,6 +146,11 @@ class Stream(ABC):
     def copy(self, target: Memory, target_offset: int, source: Memory, source_offset: int, nbytes: int) -> None:
         """Copy bytes within the device."""
 
+    def copy_all(self, copies: Sequence[tuple[Memory, int, Memory, int, int]]) -> None:
+        """As `copy`, with the arguments of each of several copies."""
+        for copy in copies:
+            self.copy(*copy)
+
     @abstractmethod
     def fill(self, target: Memory, byte: int) -> None:
         """Set every byte."""
