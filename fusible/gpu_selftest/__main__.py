@@ -18,8 +18,9 @@ import fusible
 from fusible.cli.console import print_json, print_line, print_table
 from fusible.compiler.targets import GPU_TARGETS
 from fusible.errors import DeviceError
+from fusible.gpu_selftest.kernels import kernel_rows
 from fusible.gpu_selftest.layer import layer_rows
-from fusible.gpu_selftest.peers import MODELS, kernel_rows, model_rows
+from fusible.gpu_selftest.peers import MODELS, model_rows
 from fusible.gpu_selftest.rows import Result, Row, check
 from fusible.gpu_selftest.sessions import session_rows
 from fusible.runtime.devices.architectures import chosen_image

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["CASES", "Case", "doubled", "growing_cache", "matmul", "shared_sums", "softmax_rows"]
+__all__ = ["CASES", "Case", "doubled", "growing_cache", "matmul", "shared_sums"]
 
 _TYPES = {
     np.dtype(np.float32): TensorProto.FLOAT,
@@ -71,11 +71,6 @@ def doubled(count: int) -> onnx.ModelProto:
 def matmul(m: int, n: int, k: int) -> onnx.ModelProto:
     """y = x @ w, w being constant."""
     return _model([_node("MatMul", "x w", "y")], [_value("x", [m, k])], ["y"], {"w": _weights(k, n)})
-
-
-def softmax_rows(rows: int, columns: int) -> onnx.ModelProto:
-    """y = softmax(x) over columns."""
-    return _model([_node("Softmax", "x", "y", axis=-1)], [_value("x", [rows, columns])], ["y"])
 
 
 def _pointwise() -> Case:

@@ -7,11 +7,13 @@ from functools import partial
 
 import numpy as np
 import onnx
+import onnx.numpy_helper
 import pytest
 
 import fusible
 from fusible.gpu_selftest import __main__ as program
 from fusible.gpu_selftest import sessions
+from fusible.gpu_selftest.kernels import KERNELS, _error
 from fusible.gpu_selftest.layer import layer_rows
 from fusible.gpu_selftest.models import CASES, doubled
 from fusible.gpu_selftest.rows import Result
@@ -83,3 +85,18 @@ def test_the_exit_status_counts_failures(monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setattr(program, "_rows", lambda *given: program._guarded("layer", lambda: rows(*given)))
     assert program.main(["--device", "triton-cpu"]) == 1
     assert "CheckFailed: the model y = x + x has no kernel on this device" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", [7, 12, 17])
+def test_kernels_and_torch_compute_the_same(number: int) -> None:
+    torch = pytest.importorskip("torch")
+    kernel = KERNELS[number]()
+    executable = fusible.compile(kernel.model, target="cpu")
+    given = np.random.default_rng(0)
+    inputs = {s.name: given.standard_normal(tuple(map(int, s.shape or ())), np.float32) for s in executable.inputs}
+    inputs = {name: array.astype(np.float16) for name, array in inputs.items()}
+    known = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in kernel.model.graph.initializer}
+    tensors = [torch.tensor(a) for a in (*inputs.values(), *(known[name] for name in kernel.constants))]
+    theirs = kernel.torch_function(torch, torch.nn.functional, *tensors).float().numpy()
+    assert _error(executable.run(inputs)["y"], theirs) < 1e-2
+    assert _error(executable.run(inputs)["y"] * np.float16(1.1), theirs) > 2e-2

@@ -1,8 +1,8 @@
 """Models of the zoo with bounded sizes on triton-cpu:  python -m tests.compiler.triton.buckets [NAME ...] [--checked]
 
-Runs of many sizes by buckets must give the bits that the same kernels give for exact sizes, whatever lies behind the true
-ones (memory is filled with NaN before each run). gpt2-decode is exported with a cache of any length, which needs torch.
-Exits 1 if a bit differs, or a graph is of exact sizes.
+Runs of many sizes by buckets must give the bits that the same kernels give for exact sizes, whatever lies behind the
+true ones (memory is filled with NaN before each run). gpt2-decode is exported with a cache of any length, which needs
+torch. Exits 1 if a bit differs, or a graph is of exact sizes.
 """
 
 from __future__ import annotations
