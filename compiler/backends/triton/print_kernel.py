@@ -71,7 +71,7 @@ def design_of(
         _check_worth(contraction, constants)
     except Unsuited as unsuited:
         return replace(_summed(region, target, constants, unsuited, half), packed=packed)
-    design = ProductDesign(contraction, target, precision, packed)
+    design = ProductDesign(contraction, target, precision, packed, windows, frozenset(constants))
     if windows is not region:
         _check_windows(contraction, design.static())
     return design
