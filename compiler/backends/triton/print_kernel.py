@@ -18,6 +18,7 @@ from fusible.compiler.backends.triton.designs import (
 from fusible.compiler.backends.triton.dynamic_quantisation import print_dynamic_quantisation
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.printer import PrintedKernel
+from fusible.compiler.backends.triton.quantised_recurrent import QUANTISED_RECURRENT, print_quantised_recurrent
 from fusible.compiler.backends.triton.recurrent import RECURRENT, print_recurrent
 from fusible.compiler.backends.triton.resize import print_resize
 from fusible.compiler.backends.triton.scatter import SCATTERS, print_scatter
@@ -86,7 +87,7 @@ def print_node(node: Node, target: GpuTarget, orders: Mapping[Value, Order] | No
     stored = orders or {}
     if node.op.name == "resize" and isinstance(node.op.definition(node), Opaque):  # others are views: regions
         return print_resize(node, stored)
-    if node.op.name not in ("top_k", _DYNAMIC, *SCATTERS, *RECURRENT):
+    if node.op.name not in ("top_k", _DYNAMIC, QUANTISED_RECURRENT, *SCATTERS, *RECURRENT):
         return None
     if any(v in stored for v in (*node.inputs, *node.outputs) if v is not None):
         raise NotPrintable("an operand is stored with its channels last")
@@ -94,6 +95,8 @@ def print_node(node: Node, target: GpuTarget, orders: Mapping[Value, Order] | No
         return print_dynamic_quantisation(node)
     if node.op.name in SCATTERS:
         return print_scatter(node)
+    if node.op.name == QUANTISED_RECURRENT:
+        return print_quantised_recurrent(node)
     return print_top_k(node) if node.op.name == "top_k" else print_recurrent(node, target)
 
 

@@ -216,3 +216,29 @@ def dynamic_quantisation_of_no_rows(random: np.random.Generator) -> NodeCase:
 @node
 def dynamic_quantisation_of_positive_rows(random: np.random.Generator) -> NodeCase:
     return _quantised(random.uniform(5, 9, (40, 31)).astype(np.float32), True)
+
+
+def _quantised_lstm(random: np.random.Generator, given: str, rows: int, columns: bool, **attrs: Any) -> NodeCase:
+    from fusible.kernels.numpy.recurrent_quantized import dynamic_quantize_lstm
+
+    steps, width, hidden, both = 4, 37, 19, 2 if attrs.get("direction") == "bidirectional" else 1
+    weights = [random.integers(-128, 128, (both, n, 4 * hidden)).astype(np.int8) for n in (width, hidden)]
+    state, line = (both, rows, hidden), (both, 4 * hidden) if columns else (both,)
+    floats = {"bias": (both, 8 * hidden), "h": state, "c": state, "peepholes": (both, 3 * hidden)}
+    found = {n: random.standard_normal(s).astype(np.float32) if n in given else None for n, s in floats.items()}
+    scales = [random.uniform(0.001, 0.004, line).astype(np.float32) for _ in range(2)]
+    zeros = [random.integers(-9, 9, line).astype(np.int8) for _ in range(2)]
+    x = random.normal(0.2, 1, (steps, rows, width)).astype(np.float32)
+    arrays = [x, *weights, found["bias"], None, found["h"], found["c"], found["peepholes"],
+              scales[0], zeros[0], scales[1], zeros[1]]  # fmt: skip
+    return NodeCase("dynamic_quantize_lstm", arrays, 3, dynamic_quantize_lstm, terms=steps * (width + hidden), **attrs)
+
+
+@node
+def quantised_lstm(random: np.random.Generator) -> NodeCase:
+    return _quantised_lstm(random, "bias h c", 2, False, direction="bidirectional")
+
+
+@node
+def quantised_lstm_by_columns(random: np.random.Generator) -> NodeCase:
+    return _quantised_lstm(random, "peepholes", 18, True, direction="reverse", clip=0.8, input_forget=1)

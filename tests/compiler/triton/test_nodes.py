@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.backends.triton.printer import PrintedKernel
-from tests.compiler.triton.node_cases import node_case
+from tests.compiler.triton.node_cases import NodeCase, node_case
 
 SAMPLE = (
     "top_k_with_ties_and_nan", "resize_linear_aligned_half", "resize_of_unknown_length", "dynamic_quantisation",
-    "dynamic_quantisation_by_rows", "dynamic_quantisation_of_no_rows",
+    "dynamic_quantisation_by_rows", "dynamic_quantisation_of_no_rows", "quantised_lstm",
 )  # fmt: skip
 
 
@@ -23,3 +25,19 @@ def test_wrong_kernels_are_noticed() -> None:
     kernel = case.printed()
     with pytest.raises(AssertionError):
         case.check(PrintedKernel(kernel.source.replace("True, BLOCK", "False, BLOCK"), kernel.rule))
+
+
+def test_wrong_weights_of_a_direction_are_noticed() -> None:
+    case = node_case("quantised_lstm")
+    kernel = case.printed()
+    source = kernel.source.replace("r=x2 + direction * (4 * 19 * 19)", "r=x2")
+    assert source != kernel.source
+    with pytest.raises(AssertionError):
+        case.check(PrintedKernel(source, kernel.rule))
+
+
+def test_quantised_layers_of_several_lengths_are_refused() -> None:
+    case = node_case("quantised_lstm")
+    arrays = [*case.arrays[:4], np.asarray([1, 2], np.int32), *case.arrays[5:]]
+    with pytest.raises(NotPrintable, match="lengths of their own"):
+        NodeCase("dynamic_quantize_lstm", arrays, 3, case.meaning, **case.attrs).printed()
