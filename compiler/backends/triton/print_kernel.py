@@ -17,6 +17,7 @@ from fusible.compiler.backends.triton.designs import (
 )
 from fusible.compiler.backends.triton.dynamic_quantisation import print_dynamic_quantisation
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
+from fusible.compiler.backends.triton.grid_sample import GRID_SAMPLE, print_grid_sample
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.quantised_recurrent import QUANTISED_RECURRENT, print_quantised_recurrent
 from fusible.compiler.backends.triton.recurrent import RECURRENT, print_recurrent
@@ -87,6 +88,8 @@ def print_node(node: Node, target: GpuTarget, orders: Mapping[Value, Order] | No
     stored = orders or {}
     if node.op.name == "resize" and isinstance(node.op.definition(node), Opaque):  # others are views: regions
         return print_resize(node, stored)
+    if node.op.name == GRID_SAMPLE:
+        return print_grid_sample(node, stored)
     if node.op.name not in ("top_k", _DYNAMIC, QUANTISED_RECURRENT, *SCATTERS, *RECURRENT):
         return None
     if any(v in stored for v in (*node.inputs, *node.outputs) if v is not None):

@@ -242,3 +242,39 @@ def quantised_lstm(random: np.random.Generator) -> NodeCase:
 @node
 def quantised_lstm_by_columns(random: np.random.Generator) -> NodeCase:
     return _quantised_lstm(random, "peepholes", 18, True, direction="reverse", clip=0.8, input_forget=1)
+
+
+def _grid_sample(x: np.ndarray, grid: np.ndarray, named: dict[int, str] | None = None, **attrs: Any) -> NodeCase:
+    from fusible.kernels.numpy.grid_sampling import grid_sample
+
+    return NodeCase("grid_sample", [x, grid], 1, grid_sample, named, terms=64, **attrs)
+
+
+@node
+def grid_sample_linear(random: np.random.Generator) -> NodeCase:
+    x = random.standard_normal((2, 3, 7, 9)).astype(np.float32)
+    return _grid_sample(x, random.uniform(-1.3, 1.3, (2, 5, 11, 2)).astype(np.float32), {11: "n"})
+
+
+@node
+def grid_sample_cubic_reflected(random: np.random.Generator) -> NodeCase:
+    x, grid = random.standard_normal((1, 2, 6, 5)).astype(np.float32), random.uniform(-3, 3, (1, 8, 9, 2))
+    return _grid_sample(x, grid.astype(np.float32), mode="cubic", padding_mode="reflection")
+
+
+@node
+def grid_sample_cubic_border_half(random: np.random.Generator) -> NodeCase:
+    x, grid = random.standard_normal((1, 2, 6, 5)).astype(np.float16), random.uniform(-2, 2, (1, 8, 9, 2))
+    return _grid_sample(x, grid.astype(np.float16), mode="cubic", padding_mode="border", align_corners=True)
+
+
+@node
+def grid_sample_of_a_volume(random: np.random.Generator) -> NodeCase:
+    x, grid = random.standard_normal((2, 2, 4, 5, 6)).astype(np.float32), random.uniform(-2, 2, (2, 3, 2, 7, 3))
+    return _grid_sample(x, grid.astype(np.float32), padding_mode="reflection", align_corners=True)
+
+
+@node
+def grid_sample_nearest(random: np.random.Generator) -> NodeCase:
+    x, grid = random.integers(-99, 99, (2, 3, 5, 6)), random.uniform(-1.6, 1.6, (2, 4, 7, 2))
+    return _grid_sample(x, grid.astype(np.float32), mode="nearest", padding_mode="border")

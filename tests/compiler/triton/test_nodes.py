@@ -11,7 +11,7 @@ from tests.compiler.triton.node_cases import NodeCase, node_case
 
 SAMPLE = (
     "top_k_with_ties_and_nan", "resize_linear_aligned_half", "resize_of_unknown_length", "dynamic_quantisation",
-    "dynamic_quantisation_by_rows", "dynamic_quantisation_of_no_rows", "quantised_lstm",
+    "dynamic_quantisation_by_rows", "dynamic_quantisation_of_no_rows", "quantised_lstm", "grid_sample_cubic_reflected",
 )  # fmt: skip
 
 
