@@ -14,7 +14,7 @@ from fusible.compiler.ir.symbols import Dim, bounds_of, product
 from fusible.compiler.ir.types import DType, Shape
 from fusible.compiler.region.reorder import Order
 
-__all__ = ["GRID_SAMPLE", "print_grid_sample"]
+__all__ = ["GRID_SAMPLE", "channels_last", "print_grid_sample"]
 
 GRID_SAMPLE = "grid_sample"
 """The op."""
@@ -40,7 +40,7 @@ def print_grid_sample(node: Node, orders: Mapping[Value, Order], name: str = "ke
         raise NotPrintable(f"it interpolates {kind.value} at places in {coordinates.value}")
     if grid in orders:
         raise NotPrintable("its places are not stored row by row")
-    if any(bounds_of(d)[0] < 1 for d in shape[2:]):
+    if any((bounds_of(d)[0] or 0) < 1 for d in shape[2:]):
         raise NotPrintable("its image may have no pixels")
     sizes: dict[str, Dim] = {"batch": shape[0], "channels": shape[1], "depth": shape[2] if rank == 3 else 1}
     sizes |= {"height": shape[-2], "width": shape[-1], "points": points}
@@ -49,7 +49,7 @@ def print_grid_sample(node: Node, orders: Mapping[Value, Order], name: str = "ke
         "grid_sample(",
         f"    {kernel.program()}, x0, x1, y0, {', '.join(kernel.size(n) for n in sizes)},",
         f'    {rank}, {_TAPS[attrs.mode]}, "{attrs.padding_mode}", {attrs.align_corners},',
-        f"    {_is_last(orders.get(image), rank)}, {_is_last(orders.get(result), rank)}, BLOCK,",
+        f"    {channels_last(orders.get(image), rank)}, {channels_last(orders.get(result), rank)}, BLOCK,",
         ")",
     ]
     arguments = kernel.arguments()
@@ -71,8 +71,8 @@ def _shape(value: Value) -> Shape:
     return shape
 
 
-def _is_last(order: Order | None, rank: int) -> bool:
-    """True for channels that are stored last. Raises NotPrintable for other orders."""
+def channels_last(order: Order | None, rank: int) -> bool:
+    """True for channels that are stored last, behind `rank` dimensions. Raises NotPrintable for other orders."""
     if order is None:
         return False
     if order != (0, *range(2, rank + 2), 1):

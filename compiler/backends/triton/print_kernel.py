@@ -22,6 +22,7 @@ from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.quantised_recurrent import QUANTISED_RECURRENT, print_quantised_recurrent
 from fusible.compiler.backends.triton.recurrent import RECURRENT, print_recurrent
 from fusible.compiler.backends.triton.resize import print_resize
+from fusible.compiler.backends.triton.roi_align import ROI_ALIGN, print_roi_align
 from fusible.compiler.backends.triton.scatter import SCATTERS, print_scatter
 from fusible.compiler.backends.triton.schedule_contraction import ContractionSchedule, Sizes
 from fusible.compiler.backends.triton.top_k import print_top_k
@@ -90,6 +91,8 @@ def print_node(node: Node, target: GpuTarget, orders: Mapping[Value, Order] | No
         return print_resize(node, stored)
     if node.op.name == GRID_SAMPLE:
         return print_grid_sample(node, stored)
+    if node.op.name == ROI_ALIGN:
+        return print_roi_align(node, stored)
     if node.op.name not in ("top_k", _DYNAMIC, QUANTISED_RECURRENT, *SCATTERS, *RECURRENT):
         return None
     if any(v in stored for v in (*node.inputs, *node.outputs) if v is not None):

@@ -278,3 +278,24 @@ def grid_sample_of_a_volume(random: np.random.Generator) -> NodeCase:
 def grid_sample_nearest(random: np.random.Generator) -> NodeCase:
     x, grid = random.integers(-99, 99, (2, 3, 5, 6)), random.uniform(-1.6, 1.6, (2, 4, 7, 2))
     return _grid_sample(x, grid.astype(np.float32), mode="nearest", padding_mode="border")
+
+
+def _roi_align(random: np.random.Generator, kind: Any, **attrs: Any) -> NodeCase:
+    from fusible.kernels.numpy.roi import roi_align
+
+    x, corners = random.standard_normal((3, 2, 9, 11)).astype(kind), random.uniform(-2, 18, (13, 2, 2))
+    rois = np.concatenate([corners.min(1), corners.max(1)], 1).astype(np.float32)
+    rois[2] = rois[2, [2, 3, 0, 1]]  # of negative size
+    numbers, sizes = random.integers(0, 3, 13), {"output_height": 3, "output_width": 2}
+    return NodeCase("roi_align", [x, rois, numbers], 1, roi_align, {13: "regions"}, 64, **sizes, **attrs)
+
+
+@node
+def roi_align_of_all_pixels(random: np.random.Generator) -> NodeCase:
+    return _roi_align(random, np.float32, spatial_scale=0.6)
+
+
+@node
+def roi_align_of_the_largest(random: np.random.Generator) -> NodeCase:
+    how = "output_half_pixel"
+    return _roi_align(random, np.float16, sampling_ratio=2, mode="max", coordinate_transformation_mode=how)
