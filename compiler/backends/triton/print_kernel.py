@@ -18,9 +18,12 @@ from fusible.compiler.backends.triton.designs import (
 from fusible.compiler.backends.triton.dynamic_quantisation import print_dynamic_quantisation
 from fusible.compiler.backends.triton.extents import EXTENTS, print_extents
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
+from fusible.compiler.backends.triton.grid_sample import GRID_SAMPLE, print_grid_sample
 from fusible.compiler.backends.triton.printer import PrintedKernel
+from fusible.compiler.backends.triton.quantised_recurrent import QUANTISED_RECURRENT, print_quantised_recurrent
 from fusible.compiler.backends.triton.recurrent import RECURRENT, print_recurrent
 from fusible.compiler.backends.triton.resize import print_resize
+from fusible.compiler.backends.triton.roi_align import ROI_ALIGN, print_roi_align
 from fusible.compiler.backends.triton.scatter import SCATTERS, print_scatter
 from fusible.compiler.backends.triton.schedule_contraction import ContractionSchedule, Sizes
 from fusible.compiler.backends.triton.top_k import print_top_k
@@ -72,7 +75,7 @@ def design_of(
         _check_worth(contraction, constants)
     except Unsuited as unsuited:
         return replace(_summed(region, target, constants, unsuited, half), packed=packed)
-    design = ProductDesign(contraction, target, precision, packed)
+    design = ProductDesign(contraction, target, precision, packed, windows, frozenset(constants))
     if windows is not region:
         _check_windows(contraction, design.static())
     return design
@@ -89,7 +92,11 @@ def print_node(node: Node, target: GpuTarget, orders: Mapping[Value, Order] | No
         return print_resize(node, stored)
     if node.op.name == EXTENTS:
         return print_extents(node)
-    if node.op.name not in ("top_k", _DYNAMIC, *SCATTERS, *RECURRENT):
+    if node.op.name == GRID_SAMPLE:
+        return print_grid_sample(node, stored)
+    if node.op.name == ROI_ALIGN:
+        return print_roi_align(node, stored)
+    if node.op.name not in ("top_k", _DYNAMIC, QUANTISED_RECURRENT, *SCATTERS, *RECURRENT):
         return None
     if any(v in stored for v in (*node.inputs, *node.outputs) if v is not None):
         raise NotPrintable("an operand is stored with its channels last")
@@ -97,6 +104,8 @@ def print_node(node: Node, target: GpuTarget, orders: Mapping[Value, Order] | No
         return print_dynamic_quantisation(node)
     if node.op.name in SCATTERS:
         return print_scatter(node)
+    if node.op.name == QUANTISED_RECURRENT:
+        return print_quantised_recurrent(node)
     return print_top_k(node) if node.op.name == "top_k" else print_recurrent(node, target)
 
 
