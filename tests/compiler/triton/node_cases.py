@@ -299,3 +299,52 @@ def roi_align_of_all_pixels(random: np.random.Generator) -> NodeCase:
 def roi_align_of_the_largest(random: np.random.Generator) -> NodeCase:
     how = "output_half_pixel"
     return _roi_align(random, np.float16, sampling_ratio=2, mode="max", coordinate_transformation_mode=how)
+
+
+# The same ops on other element types
+
+
+@node
+def top_k_of_doubles(random: np.random.Generator) -> NodeCase:
+    return _top_k(random.standard_normal((2, 70)), k=5, largest=False)
+
+
+@node
+def top_k_of_bytes(random: np.random.Generator) -> NodeCase:
+    return _top_k(random.integers(-128, 128, (3, 5, 37)).astype(np.int8), axis=-1, k=7)
+
+
+@node
+def resize_linear_of_brain_floats(random: np.random.Generator) -> NodeCase:
+    x = random.standard_normal((1, 7, 5, 3)).astype(ml_dtypes.bfloat16)
+    return _resize(x, mode="linear", scales=(1.0, 0.7, 2.2, 1.0), coordinate_transformation_mode="asymmetric")
+
+
+@node
+def resize_of_bytes_to_the_nearest(random: np.random.Generator) -> NodeCase:
+    x = random.integers(0, 256, (2, 9, 7)).astype(np.uint8)
+    return _resize(x, scales=(1.0, 0.6, 1.9), nearest_mode="round_prefer_ceil")
+
+
+@node
+def resize_of_halves_to_the_nearest(random: np.random.Generator) -> NodeCase:
+    x = random.standard_normal((3, 5, 11)).astype(np.float16)
+    return _resize(x, scales=(1.0, 2.0, 1.5), nearest_mode="floor", coordinate_transformation_mode="asymmetric")
+
+
+@node
+def scatter_of_brain_floats(random: np.random.Generator) -> NodeCase:
+    from fusible.kernels.numpy.indexing import scatter_elements
+
+    x, updates = (random.standard_normal((n, 7)).astype(ml_dtypes.bfloat16) for n in (5, 9))
+    indices = random.integers(-5, 5, (9, 7))
+    return NodeCase("scatter_elements", [x, indices, updates], 1, scatter_elements, reduction="min")
+
+
+@node
+def scatter_of_bytes_multiplied(random: np.random.Generator) -> NodeCase:
+    from fusible.kernels.numpy.indexing import scatter_nd
+
+    x, updates = (random.integers(0, 5, shape).astype(np.uint8) for shape in ((6, 7), (4, 7)))
+    indices = np.asarray([[1], [-1], [1], [3]])
+    return NodeCase("scatter_nd", [x, indices, updates], 1, scatter_nd, reduction="mul")
