@@ -185,13 +185,16 @@ class _Search:
         readers = [user for user in value.users if user is not node and user not in members]
         if readers and not views:
             return f"the value has {len(readers) + 1} readers"
-        if readers and any(len(n.inputs) > 1 and _is_view(n) for n in drawn):
+        joined = any(len(n.inputs) > 1 and _is_view(n) for n in drawn)
+        if joined and value in self.results:
+            return "it is joined from several values, and made anyway, as an output of the model"
+        if joined and readers:
             return f"it is joined from several values, and each of its {len(readers) + 1} readers would do so again"
         if drawn[-1] is not value.producer:
             return "the producer is inside another group"
         if len(drawn) + len(members) > _LARGEST:
             return f"the group would have more than {_LARGEST} nodes"
-        if views or (self.packed and _is_little(value, node, drawn)):
+        if views or (self.packed and (_is_little(value, node, drawn) or _is_joined_once(node, drawn))):
             return None
         return _repetition(value, node, drawn)
 
@@ -233,6 +236,19 @@ def _is_little(value: Value, node: Node, drawn: Sequence[Node]) -> bool:
         return False
     assert isinstance(value.type, TensorType) and value.type.shape is not None
     return isinstance(definition, Elementwise) and all(d == 1 for d in value.type.shape[:-1])
+
+
+def _is_joined_once(join: Node, drawn: Sequence[Node]) -> bool:
+    """True for a concatenation of what is made element by element that no kernel would make in place.
+
+    Either it copies an operand that is made elsewhere, as a cache of keys is, or one element-wise node reads it, as
+    that of a rotation by halves does. An element of an operand is in the result once.
+    """
+    if join.op.name != "concat" or not all(_is_view(n) or isinstance(n.op.definition(n), Elementwise) for n in drawn):
+        return False
+    readers = join.output.users
+    mapped = len(readers) == 1 and isinstance(readers[0].op.definition(readers[0]), Elementwise)
+    return mapped or any(v is not None and v.producer is None for v in join.inputs)
 
 
 def _repetition(value: Value, node: Node, drawn: Sequence[Node]) -> str | None:

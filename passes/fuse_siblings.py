@@ -1,10 +1,15 @@
 """Compute several results of the same operands in one go:  f(x), g(x)  ->  one `fused` node with two results.
 
 Only groups of views and element-wise nodes with results of one type: they cost little more than to be called. Groups
-that read the same operands cannot depend on each other, so the graph stays without cycles.
+that read the same operands cannot depend on each other, so the graph stays without cycles. Where a launch costs more
+than cases inside a kernel (Triton's), one common operand is enough, as of the caches of keys and values that one
+product extends; then the first group must have no reader in front of the second, or the second read nothing that is
+made behind the first.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from fusible.compiler.ir.definition import Elementwise, View
 from fusible.compiler.ir.graph import Graph, Node, Value
@@ -13,6 +18,7 @@ from fusible.passes.exactness import Exactness
 from fusible.passes.fuse_regions import Printable
 from fusible.passes.fusion import copy_node, graphs_outside_groups
 from fusible.passes.ledger import Cost, Entry, Kind
+from fusible.passes.packed_weights import READS_PACKED
 
 __all__ = ["FuseSiblings"]
 
@@ -35,6 +41,8 @@ class FuseSiblings(GraphPass):
         printable = context.target.get("printable")
         if not callable(printable):
             return 0
+        if context.target.get(READS_PACKED):
+            return self._merge_near(graph, printable, context)
         done = 0
         before: dict[tuple[object, ...], tuple[int, Node]] = {}
         for place, node in enumerate(list(graph)):
@@ -48,10 +56,36 @@ class FuseSiblings(GraphPass):
             before[key] = (place, node) if other is None or merged is None else (other[0], merged)
         return done
 
+    def _merge_near(self, graph: Graph, printable: Printable, context: PassContext) -> int:
+        """Merge each group into the nearest one before it that has an operand of its own and gives the same type."""
+        done = 0
+        recent: list[Node] = []
+        for node in [n for n in graph if _is_light(n)]:
+            place = {n: number for number, n in enumerate(graph)}
+            for other in reversed(recent):
+                far = place[node] - place[other] > _NEAR and not set(node.outputs) <= set(graph.outputs)
+                if far or other.outputs[0].type != node.outputs[0].type or not _shared(other, node):
+                    continue
+                at = _meeting(other, node, place)
+                merged = None if at is None else self._merged(graph, other, node, printable, context, at)
+                if merged is not None:
+                    recent[recent.index(other)] = merged
+                    done += 1
+                    break
+            else:
+                recent.append(node)
+        return done
+
     def _merged(
-        self, graph: Graph, first: Node, second: Node, printable: Printable, context: PassContext
+        self,
+        graph: Graph,
+        first: Node,
+        second: Node,
+        printable: Printable,
+        context: PassContext,
+        at: Node | None = None,
     ) -> Node | None:
-        """One group for both, in the place of the first, or None."""
+        """One group for both, in the place of the first or of the node `at`, or None."""
         origin = tuple(dict.fromkeys((*first.origin, *second.origin)))
         inner, operands = _together(graph, (first, second))
         reason = printable(list(inner), inner.outputs)
@@ -61,14 +95,30 @@ class FuseSiblings(GraphPass):
         if reason is not None or not context.take():
             inner.release()
             return None
-        with graph.inserting_before(first, origin):
+        with graph.inserting_before(at or first, origin):
             fused = graph.add_node("fused", operands, {}, outputs=len(inner.outputs), subgraphs=[inner])
         results = list(fused.outputs)
         for node in (first, second):
             graph.replace(node, [results.pop(0) for _ in node.outputs])
-        chain = f"{len(fused.outputs)} results of the same operands"
+        alike = "the same" if set(first.inputs) == set(second.inputs) else "common"
+        chain = f"{len(fused.outputs)} results of {alike} operands"
         context.ledger.add(Entry(Kind.FUSED, self.name, "", origin, chain, saved=Cost(0, 1)))
         return fused
+
+
+def _shared(first: Node, second: Node) -> bool:
+    """True if two groups have an operand in common that is made in each run."""
+    return any(v is not None and v.constant is None and v in first.inputs for v in second.inputs)
+
+
+def _meeting(first: Node, second: Node, place: Mapping[Node, int]) -> Node | None:
+    """Before which of two groups what both do can stand, or None: all operands are made by then, no result is read."""
+    made = [place.get(v.producer, -1) for v in second.inputs if v is not None and v.producer is not None]
+    if max(made, default=-1) < place[first]:
+        return first
+    read = [place[user] for v in first.outputs for user in v.users if user in place]
+    inside = any(user not in place for v in first.outputs for user in v.users)
+    return second if not inside and min(read, default=place[second] + 1) > place[second] else None
 
 
 def _is_light(node: Node) -> bool:
@@ -85,7 +135,7 @@ def _is_light(node: Node) -> bool:
 def _together(graph: Graph, nodes: tuple[Node, Node]) -> tuple[Graph, list[Value | None]]:
     """A graph that holds what both groups do, results of the first before those of the second, and its operands."""
     made = Graph("fused", graph.symbols)
-    operands: list[Value | None] = list(dict.fromkeys(nodes[0].inputs))
+    operands: list[Value | None] = list(dict.fromkeys(v for node in nodes for v in node.inputs))
     formal = {v: made.input(v.type, v.name) for v in operands if v is not None}
     results: list[Value] = []
     for node in nodes:

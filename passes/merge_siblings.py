@@ -2,7 +2,8 @@
 
 The operand is packed once and the larger product is shared out among threads more evenly; attention reads its slices
 where they lie. Only products whose results reach products of two computed matrices through views and scales are merged:
-any other reader would have to copy its slice.
+any other reader would have to copy its slice. Kernels that read slices in place whatever they compute (Triton's) let
+element-wise nodes and concatenations stand between, as rotary embedding and a cache of keys do.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fusible.compiler.ir.definition import Contraction, View
+from fusible.compiler.ir.definition import Contraction, Elementwise, View
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.types import DType, TensorType
 from fusible.passes.base import GraphPass, PassContext
 from fusible.passes.exactness import Exactness
 from fusible.passes.fusion import graphs_outside_groups, is_scale
 from fusible.passes.ledger import Cost, Entry, Kind
-from fusible.passes.packed_weights import PackedMatrix, joined, packed_matrix
+from fusible.passes.packed_weights import READS_PACKED, PackedMatrix, joined, packed_matrix
 
 __all__ = ["MergeSiblings"]
 
@@ -56,6 +57,7 @@ class MergeSiblings(GraphPass):
 
     def run_one(self, graph: Graph, context: PassContext) -> int:
         """Merge the products of each operand."""
+        anywhere = bool(context.target.get(READS_PACKED))
         found: dict[tuple[Value, tuple[object, ...]], list[_Linear]] = {}
         for node in graph:
             linear = _linear(node)
@@ -63,7 +65,7 @@ class MergeSiblings(GraphPass):
                 found.setdefault((node.inputs[0], linear.kind), []).append(linear)
         done = 0
         for (operand, _), linears in found.items():
-            merged = [linear for linear in linears if _feeds_attention(linear.last.output, graph)]
+            merged = [linear for linear in linears if _feeds_attention(linear.last.output, graph, anywhere)]
             if len(linears) > 1 and len(merged) < len(linears):
                 self._refuse(context, [linear for linear in linears if linear not in merged])
             if len(merged) > 1 and context.take():
@@ -156,8 +158,12 @@ def _row(value: Value | None, size: int) -> np.ndarray | None:
     return value.constant.array.reshape(-1)
 
 
-def _feeds_attention(value: Value, graph: Graph) -> bool:
-    """True if views and scales lead from a value to products of computed matrices only."""
+def _feeds_attention(value: Value, graph: Graph, anywhere: bool) -> bool:
+    """True if views and scales lead from a value to products of computed matrices only.
+
+    anywhere: element-wise nodes, concatenations and rotary embeddings may stand on the way, and results of the model be
+    among what is reached: kernels read slices where they lie.
+    """
     waiting, reached = [value], False
     seen: set[Value] = set()
     while waiting:
@@ -175,11 +181,18 @@ def _feeds_attention(value: Value, graph: Graph) -> bool:
                 if any(v is None or v.constant is not None for v in user.inputs[:2]):
                     return False
                 reached = True
-            elif _is_plain_view(user, definition) or is_scale(user):
+            elif _is_plain_view(user, definition) or is_scale(user) or (anywhere and _is_pointwise(user, definition)):
                 waiting.append(user.output)
+            elif anywhere and user.op.name == "attention":
+                reached = True
             else:
                 return False
     return reached
+
+
+def _is_pointwise(node: Node, definition: object) -> bool:
+    """True for what computes each element of its result from few of its operands', or joins values."""
+    return isinstance(definition, Elementwise | View) or node.op.name == "rotary_embedding"
 
 
 def _is_plain_view(node: Node, definition: object) -> bool:
