@@ -165,7 +165,8 @@ class _Search:
             if producer is None or producer not in self.group or producer in members | found:
                 continue
             if self._is_view(producer):
-                taken = all(self._is_view(n) for n in self.group[producer])
+                # Attention reads its operands by address, in even steps: what is joined is made by a kernel of its own.
+                taken = all(self._is_view(n) and len(n.inputs) == 1 for n in self.group[producer])
             else:
                 alone = all(self._is_view(n) or is_scale(n) for n in self.group[producer])
                 taken = scales and alone and producer.output not in self.results
@@ -194,9 +195,24 @@ class _Search:
             return "the producer is inside another group"
         if len(drawn) + len(members) > _LARGEST:
             return f"the group would have more than {_LARGEST} nodes"
-        if views or (self.packed and (_is_little(value, node, drawn) or _is_joined_once(node, drawn))):
+        if views or (self.packed and (_is_little(value, node, drawn) or self._is_joined_once(node, drawn))):
             return None
         return _repetition(value, node, drawn)
+
+    def _is_joined_once(self, join: Node, drawn: Sequence[Node]) -> bool:
+        """True for a concatenation of what is made element by element where nobody gains by making it in place.
+
+        Either something is to be copied in any case (an operand of the graph's, as a cache of keys is), or each operand
+        would be a launch of its own, or one element-wise node reads it all, as that of a rotation by halves does. An
+        element of an operand is in the result once.
+        """
+        if join.op.name != "concat" or not _is_light(drawn):
+            return False
+        readers = join.output.users
+        if len(readers) == 1 and isinstance(readers[0].op.definition(readers[0]), Elementwise):
+            return True
+        makers = [None if v is None else v.producer for v in join.inputs]
+        return None in makers or all(n in self.group and _is_light(self.group[n]) for n in makers if n is not None)
 
     def _is_free(self, node: Node) -> bool:
         """True for what costs a reader nothing: a view, and where kernels unpack what they read, a dequantisation.
@@ -238,17 +254,9 @@ def _is_little(value: Value, node: Node, drawn: Sequence[Node]) -> bool:
     return isinstance(definition, Elementwise) and all(d == 1 for d in value.type.shape[:-1])
 
 
-def _is_joined_once(join: Node, drawn: Sequence[Node]) -> bool:
-    """True for a concatenation of what is made element by element that no kernel would make in place.
-
-    Either it copies an operand that is made elsewhere, as a cache of keys is, or one element-wise node reads it, as
-    that of a rotation by halves does. An element of an operand is in the result once.
-    """
-    if join.op.name != "concat" or not all(_is_view(n) or isinstance(n.op.definition(n), Elementwise) for n in drawn):
-        return False
-    readers = join.output.users
-    mapped = len(readers) == 1 and isinstance(readers[0].op.definition(readers[0]), Elementwise)
-    return mapped or any(v is not None and v.producer is None for v in join.inputs)
+def _is_light(nodes: Sequence[Node]) -> bool:
+    """True for views and what is computed element by element."""
+    return all(_is_view(n) or isinstance(n.op.definition(n), Elementwise) for n in nodes)
 
 
 def _repetition(value: Value, node: Node, drawn: Sequence[Node]) -> str | None:
