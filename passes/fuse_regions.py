@@ -18,7 +18,7 @@ from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.ir.types import DType, TensorType
 from fusible.passes.base import GraphPass, PassContext
 from fusible.passes.exactness import Exactness
-from fusible.passes.fusion import copy_node, graphs_outside_groups, is_scale, literal_bytes
+from fusible.passes.fusion import copy_node, graphs_outside_groups, is_pointwise, is_scale, literal_bytes
 from fusible.passes.ledger import Cost, Entry, Kind
 from fusible.passes.packed_weights import READS_PACKED
 
@@ -206,13 +206,15 @@ class _Search:
         would be a launch of its own, or one element-wise node reads it all, as that of a rotation by halves does. An
         element of an operand is in the result once.
         """
-        if join.op.name != "concat" or not _is_light(drawn):
+        if join.op.name != "concat" or not all(map(is_pointwise, drawn)):
             return False
         readers = join.output.users
         if len(readers) == 1 and isinstance(readers[0].op.definition(readers[0]), Elementwise):
             return True
         makers = [None if v is None else v.producer for v in join.inputs]
-        return None in makers or all(n in self.group and _is_light(self.group[n]) for n in makers if n is not None)
+        if None in makers:
+            return True
+        return all(n in self.group and all(map(is_pointwise, self.group[n])) for n in makers if n is not None)
 
     def _is_free(self, node: Node) -> bool:
         """True for what costs a reader nothing: a view, and where kernels unpack what they read, a dequantisation.
@@ -252,11 +254,6 @@ def _is_little(value: Value, node: Node, drawn: Sequence[Node]) -> bool:
         return False
     assert isinstance(value.type, TensorType) and value.type.shape is not None
     return isinstance(definition, Elementwise) and all(d == 1 for d in value.type.shape[:-1])
-
-
-def _is_light(nodes: Sequence[Node]) -> bool:
-    """True for views and what is computed element by element."""
-    return all(_is_view(n) or isinstance(n.op.definition(n), Elementwise) for n in nodes)
 
 
 def _repetition(value: Value, node: Node, drawn: Sequence[Node]) -> str | None:

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fusible.compiler.ir.definition import Elementwise, View
+from fusible.compiler.ir.definition import Elementwise
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.types import Shape, TensorType
 from fusible.passes.base import GraphPass, PassContext
 from fusible.passes.exactness import Exactness
 from fusible.passes.fuse_regions import Printable
-from fusible.passes.fusion import copy_node, graphs_outside_groups
+from fusible.passes.fusion import copy_node, graphs_outside_groups, is_pointwise
 from fusible.passes.ledger import Cost, Entry, Kind
 from fusible.passes.packed_weights import READS_PACKED
 
@@ -138,10 +138,7 @@ def _is_light(node: Node) -> bool:
     """True for groups of views and element-wise nodes with results of one type."""
     if node.op.name != "fused" or node.subgraphs[0].name != "fused":
         return False
-    definitions = [inner.op.definition(inner) for inner in node.subgraphs[0]]
-    plain = all(
-        isinstance(d, Elementwise) or (isinstance(d, View) and not any(m.indirect for m in d.maps)) for d in definitions
-    )
+    plain = all(map(is_pointwise, node.subgraphs[0]))
     return plain and len({v.type.shape for v in node.outputs if isinstance(v.type, TensorType)}) == 1
 
 
