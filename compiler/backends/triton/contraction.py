@@ -292,14 +292,14 @@ def sum_orders(region: Region, constants: Collection[int]) -> dict[int, Order]:
 
     The depth is last where the other operand has its neighbours along it (a matrix by a vector), else first.
     """
-    (position,) = region.contractions
-    contract = region.stages[position]
-    assert isinstance(contract, Contract)
     found: dict[int, Order] = {}
-    for value, other in (contract.args[:2], contract.args[1::-1]) if len(contract.args) == 2 else ():
-        depth = _depth_order(region, position, other, value, constants)
-        along = any(coefficient(_offset(region, s), a) == 1 for s in _loads(region, other) for a in depth)
-        found |= _repacked(region, value, depth, constants, along, along)
+    for position in region.contractions:
+        contract = region.stages[position]
+        assert isinstance(contract, Contract)
+        for value, other in (contract.args[:2], contract.args[1::-1]) if len(contract.args) == 2 else ():
+            depth = _depth_order(region, position, other, value, constants)
+            along = any(coefficient(_offset(region, s), a) == 1 for s in _loads(region, other) for a in depth)
+            found |= _repacked(region, value, depth, constants, along, along)
     return {n: order for n, order in found.items() if order != tuple(range(len(order)))}
 
 

@@ -31,6 +31,7 @@ from fusible.compiler.ir.definition import Opaque
 from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.ir.types import DType
+from fusible.compiler.region.paired import are_paired
 from fusible.compiler.region.region import Contract, Load, Region
 from fusible.compiler.region.reorder import Order, reordered
 from fusible.compiler.region.sums import contractions_as_sums
@@ -65,7 +66,8 @@ def design_of(
     if not region.contractions:
         return RegionDesign(region, target)
     if len(region.contractions) == 2:
-        return AttentionDesign(region, target, precision)
+        together = _paired(region, target, constants)
+        return together or AttentionDesign(region, target, precision)
     if len(region.contractions) > 1:
         raise NotPrintable("it contains several contractions")
     region, half, packed = as_stored(region, constants, target)
@@ -162,6 +164,14 @@ def _summed(
     if half is not None:
         summed = unrolled_axis(summed, half)
     return RegionDesign(summed, target, orders)
+
+
+def _paired(region: Region, target: GpuTarget, constants: Collection[int]) -> RegionDesign | None:
+    """Two products of one vector by constants that nothing packs, as sums of one kernel; None for others."""
+    if not are_paired(region) or any(buffer.dtype in (DType.I4, DType.U4) for buffer in region.inputs):
+        return None
+    orders = sum_orders(region, constants)
+    return RegionDesign(contractions_as_sums(reordered(region, orders, {})), target, orders)
 
 
 def _literal(dim: Dim) -> int:
