@@ -16,6 +16,7 @@ from fusible.compiler.backends.triton.kernel_report import Expectation, KernelRe
 from fusible.compiler.backends.triton.launch import LaunchRule
 from fusible.compiler.backends.triton.occupancy import occupancy
 from fusible.compiler.backends.triton.printer import PrintedKernel
+from fusible.compiler.backends.triton.quantised_recurrent import QUANTISED_RECURRENT
 from fusible.compiler.backends.triton.recurrent import RECURRENT
 from fusible.compiler.backends.triton.roofline import (
     Prediction,
@@ -130,7 +131,7 @@ def launch_work(
             return _by_tiles(work, built.region, env, precision, printed.multiplied)
         case 2 if "KEYS" in rule.constants:
             return replace(work, fused=_attention(work, built.region, env, precision))
-        case 0 if node.op.name in RECURRENT:
+        case 0 if node.op.name in (*RECURRENT, QUANTISED_RECURRENT):
             return _recurrent(work, node, env)
     return work
 
