@@ -17,7 +17,7 @@ import fusible
 from tests.conformance.cases import Case, Value
 
 _TWO_HALF_STEPS = 2.0**-9
-"""What kernels for matrix units may differ by, relative, in fp16. onnx rounds between the operations of what it expects,
+"""What kernels for matrix units may differ by in fp16, relative. onnx rounds between the operations of what it expects,
 and is itself up to 1.4 steps from float64 (Attention); such kernels are nearer to it, but not correctly rounded."""
 
 
