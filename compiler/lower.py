@@ -185,7 +185,8 @@ def _needs_torch(executable: Executable) -> list[str]:
     """What whoever runs the executable must know of libraries."""
     code = None if executable.device is None else executable.device.code
     count = 0 if code is None else sum(kernel.product is not None for kernel in code.kernels)
-    return [f"torch must be installed where it runs: {count} of its kernels are products by torch"] if count else []
+    what = f"{count} of its kernels are products or convolutions by torch"
+    return [f"torch must be installed where it runs: {what}"] if count else []
 
 
 def _spec(graph: Graph, value: Value, name: str) -> TensorSpec:

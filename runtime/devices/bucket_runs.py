@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusible.errors import LimitExceeded
-from fusible.runtime.devices.array import DeviceArray, device_view, row_major
+from fusible.runtime.devices.array import DeviceArray, copy_arrays, device_view, row_major
 from fusible.runtime.devices.buckets import (
     BucketPlan,
     Filled,
@@ -273,11 +273,9 @@ class BucketRuns:
             sizes = [self._plan.most_bytes(number, bucket.ranges) for number in self._plan.moving]
             bucket.steady = self._stream.allocate_all(sizes)
         arrays = [row_major(self._device, m, a.dtype, a.shape) for m, a in zip(bucket.steady, given, strict=True)]
-        for array, steady in zip(inputs, arrays, strict=False):
-            array.copy_to(steady, self._stream)
+        copy_arrays(zip(inputs, arrays, strict=False), self._stream)
         self._launch(bucket, tuple(array.span.address for array in arrays), arrays, filled)
-        for steady, array in zip(arrays[len(inputs) :], outputs, strict=True):
-            steady.copy_to(array, self._stream)
+        copy_arrays(zip(arrays[len(inputs) :], outputs, strict=True), self._stream)
 
     def _prepared(self, bucket: _Bucket, arrays: Sequence[DeviceArray]) -> list[Prepared]:
         """All launches, with the programs and the memory of the largest sizes; but for those that never have any."""

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from fusible.runtime.devices.convolution import TorchCall, torch_call_from_json
 from fusible.runtime.devices.facts import Facts, damaged
-from fusible.runtime.devices.product import TorchProduct
 from fusible.runtime.native.program import NativeCode
 
 __all__ = ["SIZES", "DeviceCode", "DeviceImage", "DeviceKernel", "TensorBlock", "TensorMap"]
@@ -94,8 +94,8 @@ class DeviceKernel:
     before the kernel's turn has come. serial: it begins when its predecessor has ended. tensors: of which the text
     makes descriptors, each on a line of its own at the head of the function.
 
-    product: a product of matrices that torch computes first; `source` is then what is launched behind it, perhaps
-    nothing (""), and `arguments` are its arguments, the product's own result among them.
+    product: a product of matrices or a convolution that torch computes first; `source` is then what is launched behind
+    it, perhaps nothing (""), and `arguments` are its arguments, the product's own result among them.
 
     Of the kernel lowered to C: scratch_bytes: what each thread needs for tiles. sites: in checking mode, the operations
     that findings name by number, as people should read them.
@@ -116,7 +116,7 @@ class DeviceKernel:
     tensors: tuple[TensorBlock, ...] = ()
     scratch_bytes: int = 0
     sites: tuple[str, ...] = ()
-    product: TorchProduct | None = None
+    product: TorchCall | None = None
     sizes: tuple[tuple[str, str], ...] | None = None
 
     @property
@@ -165,7 +165,7 @@ class DeviceKernel:
             tensors=tensors,
             scratch_bytes=facts.number("scratch_bytes"),
             sites=facts.texts("sites"),
-            product=None if product is None else TorchProduct.from_json(product, buffers),
+            product=None if product is None else torch_call_from_json(product, buffers),
             sizes=sizes,
         )
 

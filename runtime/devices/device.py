@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fusible.runtime.devices.code import DeviceKernel
-from fusible.runtime.devices.product import TorchProduct
+from fusible.runtime.devices.convolution import TorchCall
 
 __all__ = [
     "ALIGNMENT",
@@ -146,6 +146,11 @@ class Stream(ABC):
     def copy(self, target: Memory, target_offset: int, source: Memory, source_offset: int, nbytes: int) -> None:
         """Copy bytes within the device."""
 
+    def copy_all(self, copies: Sequence[tuple[Memory, int, Memory, int, int]]) -> None:
+        """As `copy`, with the arguments of each of several copies."""
+        for copy in copies:
+            self.copy(*copy)
+
     @abstractmethod
     def fill(self, target: Memory, byte: int) -> None:
         """Set every byte."""
@@ -180,8 +185,8 @@ class Stream(ABC):
         return Workspace(tuple(spans), self._workspace)
 
     @abstractmethod
-    def prepare_product(self, product: TorchProduct, spans: Sequence[Span], where: str) -> Prepared:
-        """Settle a product by torch. spans: the memory of its matrices.
+    def prepare_product(self, product: TorchCall, spans: Sequence[Span], where: str) -> Prepared:
+        """Settle a product or a convolution by torch. spans: the memory of its places.
 
         Raises DeviceError if torch is not there.
         """

@@ -15,8 +15,8 @@ from fusible.errors import DeviceError, ExecutionError
 from fusible.runtime.devices.architectures import OLDEST, chosen_image, cuda_target
 from fusible.runtime.devices.array import DeviceArray, row_major
 from fusible.runtime.devices.code import DeviceCode, DeviceImage, DeviceKernel
+from fusible.runtime.devices.convolution import TorchCall
 from fusible.runtime.devices.device import Device, LoadedKernel, Memory, Prepared, Span, Stream
-from fusible.runtime.devices.product import TorchProduct
 from fusible.runtime.devices.torch_product import InOrder
 from fusible.runtime.devices.triton_cpu import TritonCpu, build_host_library
 from fusible.runtime.native.loading import load_library
@@ -114,17 +114,17 @@ class DeviceProgram:
         self,
         stream: Stream,
         kernel: DeviceKernel,
-        product: TorchProduct,
+        product: TorchCall,
         programs: int,
         spans: Sequence[Span],
         where: str,
     ) -> Prepared:
-        """A product by torch, and the kernel behind it if there is one."""
+        """A product or a convolution by torch, and the kernel behind it if there is one."""
         memory, places = None, list(spans)
         if product.scratch:
             memory = self._scratch_of(stream, product.scratch)
             places.insert(product.result.argument, Span(memory.address, product.scratch, 1))
-        used = [places[matrix.argument] for matrix in product.matrices]
+        used = [places[place.argument] for place in product.places]
         launches = [stream.prepare_product(product, used, where)]
         if kernel.source:
             launches.append(stream.prepare(self._load(kernel.name), programs, places, [], where))

@@ -16,6 +16,7 @@ import numpy as np
 
 from fusible.errors import DeviceError, ExecutionError
 from fusible.runtime.devices.code import DeviceCode, DeviceKernel
+from fusible.runtime.devices.convolution import TorchCall
 from fusible.runtime.devices.device import (
     ALIGNMENT,
     NOT_IN_PLACE,
@@ -30,8 +31,7 @@ from fusible.runtime.devices.device import (
     Stream,
 )
 from fusible.runtime.devices.findings import FIELDS, describe_findings
-from fusible.runtime.devices.product import TorchProduct
-from fusible.runtime.devices.torch_product import product_on_cpu
+from fusible.runtime.devices.torch_calls import torch_on_cpu
 from fusible.runtime.memory import aligned_bytes
 from fusible.runtime.native.pool import Pool
 
@@ -276,9 +276,9 @@ class CpuStream(Stream):
             held=workspace.memory,
         )
 
-    def prepare_product(self, product: TorchProduct, spans: Sequence[Span], where: str) -> Prepared:
-        """See Stream: torch's product on the CPU."""
-        return product_on_cpu(product, spans, where)
+    def prepare_product(self, product: TorchCall, spans: Sequence[Span], where: str) -> Prepared:
+        """See Stream: torch's own library on the CPU."""
+        return torch_on_cpu(product, spans, where)
 
     def capture(self, launches: Sequence[Prepared]) -> Graph:
         """See Stream."""

@@ -27,7 +27,7 @@ COMPILE = partial(program._compiled, "triton-cpu")
 def test_every_function_of_the_layer() -> None:
     rows = list(layer_rows(COMPILE))
     assert {row.result for row in rows} == {Result.OK}, rows
-    assert len(rows) == 12 and rows[-1].section == "speed" and "us in a graph of" in rows[-1].detail
+    assert len(rows) == 13 and rows[-1].section == "speed" and "us in a graph of" in rows[-1].detail
 
 
 def test_a_layer_that_copies_to_the_wrong_place_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

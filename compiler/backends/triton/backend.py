@@ -41,6 +41,7 @@ from fusible.compiler.tuning import TuningLock
 from fusible.errors import KernelBuildError
 from fusible.passes.ledger import Entry, Kind
 from fusible.runtime.devices.code import DeviceKernel
+from fusible.runtime.devices.convolution import TorchCall, TorchConvolution
 from fusible.runtime.devices.residence import SAME_MEMORY
 from fusible.runtime.dims import symbols_of
 from fusible.runtime.plan import Plan
@@ -201,7 +202,7 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
             kernel = replace(kernel, fixed=_fixed(rule, stored, anew))
         name = self._named(self._aligned(kernel, stored), word_of(node))
         if kernel.product is not None and kernel.chosen is not None:
-            self.entries.append(_by_torch(node, self.tuning, kernel.chosen))
+            self.entries.append(_by_torch(node, self.tuning, kernel.chosen, kernel.product))
         inplace = overwritable(built.region)
         return Emitted(name, "", True, dims, inplace, native=True, inputs=inputs, constants=constants)
 
@@ -286,9 +287,12 @@ def _alignment(block: Block, order: Order | None, value: Value) -> int:
     return math.gcd(_ALIGNMENT, *numbers)
 
 
-def _by_torch(node: Node, tuning: Tuning, chosen: Chosen) -> Entry:
-    """The ledger's line for a product that torch computes."""
+def _by_torch(node: Node, tuning: Tuning, chosen: Chosen, call: TorchCall) -> Entry:
+    """The ledger's line for a product or a convolution that torch computes."""
     measured = tuning.lock.entries[chosen.key]
     took = "" if measured.seconds is None else f", {measured.seconds * 1e6:.2f} us with all that follows"
     reason = f"the fastest of {measured.tried} that were measured on {measured.device or 'a device'} is torch's{took}"
-    return Entry(Kind.FIRED, "tuning", "library-product", tuple(node.origin), reason)
+    rule = "library-convolution" if isinstance(call, TorchConvolution) else "library-product"
+    if isinstance(call, TorchConvolution) and call.scratch and call.dtype != "float32":
+        reason += f"; its sums are rounded to {call.dtype} before what follows"
+    return Entry(Kind.FIRED, "tuning", rule, tuple(node.origin), reason)
