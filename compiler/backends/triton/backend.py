@@ -20,7 +20,7 @@ from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.backends.joining import JoiningBackend
 from fusible.compiler.backends.numpy import writes_buffers
 from fusible.compiler.backends.triton.device_code import device_kernel
-from fusible.compiler.backends.triton.extents import EXTENTS
+from fusible.compiler.backends.triton.extents import EXTENTS, sizes_in, sizes_of_inputs
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.launch import LaunchRule
 from fusible.compiler.backends.triton.overlap import can_overlap
@@ -138,6 +138,8 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
         assert node.graph is not None
         if node.op.name == EXTENTS and (self._is_for_host(node.output) or not self._is_wanted(node.output)):
             raise NotPrintable("the host reads it")
+        if node.op.name == EXTENTS and not sizes_in(node) <= sizes_of_inputs(node.graph):
+            raise NotPrintable("it has sizes that a run defines")
         kernel = print_node(node, self.gpu, self._of_graph(node.graph))
         if kernel is None:
             return None

@@ -6,16 +6,31 @@ from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.backends.triton.launch import AccessFact, LaunchRule
 from fusible.compiler.backends.triton.node_kernel import NodeKernel, tensor_of
 from fusible.compiler.backends.triton.printer import PrintedKernel
-from fusible.compiler.ir.graph import Node
+from fusible.compiler.ir.graph import Graph, Node
 from fusible.compiler.ir.opset.symbolic import DimsAttrs
-from fusible.compiler.ir.symbols import Dim
+from fusible.compiler.ir.symbol_values import symbols_of
+from fusible.compiler.ir.symbols import Dim, Symbol
+from fusible.compiler.ir.types import TensorType
 
-__all__ = ["EXTENTS", "print_extents"]
+__all__ = ["EXTENTS", "print_extents", "sizes_in", "sizes_of_inputs"]
 
 EXTENTS = "dims"
 """The op."""
 
 _MOST = 32  # elements
+
+
+def sizes_in(node: Node) -> set[Symbol]:
+    """The symbols that the elements of a `dims` node consist of."""
+    assert isinstance(node.attrs, DimsAttrs)
+    return {symbol for value in node.attrs.values for symbol in symbols_of(value)}
+
+
+def sizes_of_inputs(graph: Graph) -> set[Symbol]:
+    """The symbols that the shapes of a graph's inputs give."""
+    types = [value.type for value in graph.inputs]
+    shapes = [type_.shape or () for type_ in types if isinstance(type_, TensorType)]
+    return {symbol for shape in shapes for dim in shape for symbol in symbols_of(dim)}
 
 
 def print_extents(node: Node, name: str = "kernel") -> PrintedKernel:

@@ -40,7 +40,7 @@ _CASES: dict[str, tuple[Bounds, list[dict[str, int]]]] = {
         {"batch_size": (1, 5), "encoder_sequence_length": (1, 40)},
         [
             {"batch_size": b, "encoder_sequence_length": t}
-            for b, t in ((1, 7), (2, 7), (3, 16), (3, 17), (5, 40), (4, 33), (4, 32), (1, 1), (3, 15))
+            for b, t in ((5, 40), (5, 33), (5, 37), (4, 32), (3, 17), (4, 25), (2, 7), (1, 1), (2, 5), (2, 8))
         ],
     ),
     "mobilenet-v2": ({"batch": (1, 8)}, [{"batch": n} for n in (1, 2, 3, 4, 5, 3)]),
