@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from fusible.errors import DeviceError
+from fusible.errors import DeviceError, SignatureError
 from fusible.runtime.devices.device import Device, Memory, Span, Stream
 from fusible.runtime.dims import evaluate_dim
 from fusible.runtime.plan import PlanValue
 from fusible.runtime.signature import DTYPES
 from fusible.runtime.views import shape_of
 
-__all__ = ["DeviceArray", "Twin", "device_view", "row_major"]
+__all__ = ["DeviceArray", "Twin", "device_view", "imported", "row_major"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,6 +150,16 @@ class DeviceArray:
 def row_major(device: Device, memory: Memory, dtype: np.dtype, shape: tuple[int, ...], offset: int = 0) -> DeviceArray:
     """An array over memory, row-major, that begins `offset` bytes into it."""
     return DeviceArray(device, memory, offset, dtype, shape, _row_strides(shape, dtype))
+
+
+def imported(device: Device, stream: Stream, name: str, value: object, *, copies: bool = True) -> DeviceArray:
+    """An array of the caller's on the device. name: of what it is given for. Raises SignatureError, DeviceError."""
+    found = device.import_array(value, stream, copies=copies)
+    if found is None:
+        expected = f"a NumPy array, or an array on {device.name}"
+        raise SignatureError(name, expected, f"a {type(value).__name__} that lies elsewhere")
+    memory, dtype, shape = found
+    return row_major(device, memory, dtype, shape)
 
 
 def device_view(device: Device, arena: Memory, start: int, value: PlanValue, env: Mapping[str, int]) -> DeviceArray:

@@ -16,6 +16,7 @@ from fusible.compiler.backends.triton.designs import (
     RegionDesign,
 )
 from fusible.compiler.backends.triton.dynamic_quantisation import print_dynamic_quantisation
+from fusible.compiler.backends.triton.extents import EXTENTS, print_extents
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.grid_sample import GRID_SAMPLE, print_grid_sample
 from fusible.compiler.backends.triton.printer import PrintedKernel
@@ -93,6 +94,8 @@ def print_node(node: Node, target: GpuTarget, orders: Mapping[Value, Order] | No
         return print_grid_sample(node, stored)
     if node.op.name == ROI_ALIGN:
         return print_roi_align(node, stored)
+    if node.op.name == EXTENTS:
+        return print_extents(node)
     if node.op.name not in ("top_k", _DYNAMIC, QUANTISED_RECURRENT, *SCATTERS, *RECURRENT):
         return None
     if any(v in stored for v in (*node.inputs, *node.outputs) if v is not None):
