@@ -18,7 +18,15 @@ from fusible.compiler.lower import check_sizes, lower
 from fusible.compiler.options import Options
 from fusible.compiler.pipeline import pipeline
 from fusible.compiler.run_passes import run_passes
-from fusible.compiler.targets import GPU_TARGETS, TRITON_CPU, check_target, printed_gpu, resolve_target, triton_gpu
+from fusible.compiler.targets import (
+    GPU_TARGETS,
+    TRITON_CPU,
+    check_also,
+    check_target,
+    printed_gpu,
+    resolve_target,
+    triton_gpu,
+)
 from fusible.compiler.tuning import TuningLock
 from fusible.errors import UsageError
 from fusible.passes.exactness import Exactness
@@ -128,9 +136,7 @@ def _unavailable(options: Options, target: str) -> list[str]:
         raise UsageError(f"precision {options.precision!r} is for {others}; {does}")
     if options.standalone and target == "numpy":
         raise UsageError("standalone=True needs a target with kernels: every step of the target numpy is Python")
-    unknown = [other for other in options.also if triton_gpu(other) is None]
-    if unknown or (options.also and triton_gpu(target) is None):
-        raise UsageError(f"also={options.also}: {target} and all of these must be targets with Triton kernels")
+    check_also(target, options.also)
     if options.tuning is not None and triton_gpu(target) is None:
         raise UsageError(f"tuning={str(options.tuning)!r} is for targets with Triton kernels, and {target} is none")
     notes = []

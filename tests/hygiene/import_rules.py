@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "kernels/triton": {"triton"},
     "runtime": {"ml_dtypes", "numpy"},
     "runtime/devices/cuda": {"ml_dtypes", "numpy", "torch"},
-    "runtime/devices/torch_product": {"torch"},
+    "runtime/devices/torch_calls": {"torch"},
     "compiler": {"ml_dtypes", "numpy"},
     "compiler/api": {"onnx"},
     "compiler/backends/triton": {"ml_dtypes", "numpy", "triton"},

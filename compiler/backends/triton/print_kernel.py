@@ -98,6 +98,8 @@ def print_node(node: Node, target: GpuTarget, orders: Mapping[Value, Order] | No
         return print_grid_sample(node, stored)
     if node.op.name == ROI_ALIGN:
         return print_roi_align(node, stored)
+    if node.op.name == EXTENTS:
+        return print_extents(node)
     if node.op.name not in ("top_k", _DYNAMIC, QUANTISED_RECURRENT, *SCATTERS, *RECURRENT):
         return None
     if any(v in stored for v in (*node.inputs, *node.outputs) if v is not None):
