@@ -57,6 +57,7 @@ def lower(
     planned = plan_graph(graph, backend, options)
     if _is_triton(backend):
         check_placement(planned.plan, backend.kernels, backend.host, backend.target, options)
+        notes = [*notes, *backend.by_buckets(planned.plan, graph.symbols.display)]
     limits = options.limits
     executable = Executable(
         inputs=tuple(_spec(graph, v, v.name) for v in graph.inputs),

@@ -321,6 +321,16 @@ class CudaStream(Stream):
         self.driver.upload(target.address + offset, source.ctypes.data, source.nbytes, self.number)
         self.synchronise()
 
+    def pinned(self, nbytes: int) -> np.ndarray:
+        """See Stream."""
+        tensor = self.device.torch.empty(max(1, nbytes), dtype=self.device.torch.uint8, pin_memory=True)
+        found: np.ndarray = tensor.numpy()[:nbytes]  # which keeps the tensor
+        return found
+
+    def send(self, target: Memory, source: np.ndarray) -> None:
+        """See Stream."""
+        self.driver.upload(target.address, source.ctypes.data, source.nbytes, self.number)
+
     def download(self, source: Memory, offset: int, target: np.ndarray) -> None:
         """See Stream."""
         self.driver.download(target.ctypes.data, source.address + offset, target.nbytes, self.number)
@@ -330,6 +340,11 @@ class CudaStream(Stream):
         """See Stream."""
         if nbytes:
             self.driver.copy(target.address + target_offset, source.address + source_offset, nbytes, self.number)
+
+    def copy_all(self, copies: Sequence[tuple[Memory, int, Memory, int, int]]) -> None:
+        """See Stream."""
+        ranges = [(t.address + to, s.address + so, nbytes) for t, to, s, so, nbytes in copies if nbytes]
+        self.driver.copy_all(ranges, self.number)
 
     def fill(self, target: Memory, byte: int) -> None:
         """See Stream."""

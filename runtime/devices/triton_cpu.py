@@ -155,6 +155,14 @@ class CpuLaunch(Prepared):
                     self._writers.append(np.zeros(span.nbytes // span.itemsize, np.int32))
                     buffer.writers = self._writers[-1].ctypes.data
 
+    def confine(self, spans: Sequence[Span]) -> None:
+        """See Prepared."""
+        if self._checked:
+            self._spans = (*spans, *self._spans[len(spans) :])
+            for buffer, span in zip(self._buffers, spans, strict=False):
+                assert buffer.base == span.address
+                buffer.bytes = span.nbytes
+
     def launch(self) -> None:
         """Run all programs. Raises ExecutionError for what checking mode found; nothing wrong was read or written."""
         threads = 1 if self._pool is None else self._pool.threads
@@ -224,6 +232,14 @@ class CpuStream(Stream):
     def upload(self, target: Memory, offset: int, source: np.ndarray) -> None:
         """See Stream."""
         _bytes_of(target)[offset : offset + source.nbytes] = source.reshape(-1).view(np.uint8)
+
+    def pinned(self, nbytes: int) -> np.ndarray:
+        """See Stream."""
+        return np.empty(nbytes, np.uint8)
+
+    def send(self, target: Memory, source: np.ndarray) -> None:
+        """See Stream."""
+        self.upload(target, 0, source)
 
     def download(self, source: Memory, offset: int, target: np.ndarray) -> None:
         """See Stream."""

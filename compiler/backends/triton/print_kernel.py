@@ -16,6 +16,7 @@ from fusible.compiler.backends.triton.designs import (
     RegionDesign,
 )
 from fusible.compiler.backends.triton.dynamic_quantisation import print_dynamic_quantisation
+from fusible.compiler.backends.triton.extents import EXTENTS, print_extents
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.recurrent import RECURRENT, print_recurrent
@@ -88,6 +89,8 @@ def print_node(node: Node, target: GpuTarget, orders: Mapping[Value, Order] | No
     stored = orders or {}
     if node.op.name == "resize" and isinstance(node.op.definition(node), Opaque):  # others are views: regions
         return print_resize(node, stored)
+    if node.op.name == EXTENTS:
+        return print_extents(node)
     if node.op.name not in ("top_k", _DYNAMIC, *SCATTERS, *RECURRENT):
         return None
     if any(v in stored for v in (*node.inputs, *node.outputs) if v is not None):
