@@ -38,7 +38,13 @@ class Writer:
         self.inputs: dict[str, np.ndarray] = {}
 
     def __call__(
-        self, op: str, *inputs: str, outputs: int = 1, unnamed: tuple[int, ...] = (), domain: str = "", **attributes: Any
+        self,
+        op: str,
+        *inputs: str,
+        outputs: int = 1,
+        unnamed: tuple[int, ...] = (),
+        domain: str = "",
+        **attributes: Any,
     ) -> Any:
         """Add a node; unnamed: results that nobody reads."""
         names = ["" if n in unnamed else f"v{len(self.nodes)}_{n}" for n in range(outputs)]
