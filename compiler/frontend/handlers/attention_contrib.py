@@ -201,10 +201,10 @@ def _in_buffers(
         mask = c.add("where", seen, bias, never)
     heads = attrs["q_num_heads"]
     y = c.add("attention", _apart(c, q, heads), *caches, mask, **{**attrs, "q_num_heads": None, "kv_num_heads": None})
-    size = exact_div(_shape_of(c, v, 3)[2], attrs["kv_num_heads"])
-    assert size is not None
+    columns = exact_div(_shape_of(c, v, 3)[2], attrs["kv_num_heads"])
+    assert columns is not None  # or taking values apart had failed
     y = c.add("transpose", y, perm=(0, 2, 1, 3))
-    return [c.add("reshape", y, shape=(place.batch, place.length, heads * size)), *caches]
+    return [c.add("reshape", y, shape=(place.batch, place.length, heads * columns)), *caches]
 
 
 def _three(c: NodeContext, heads: int) -> tuple[Value, Value, Value]:

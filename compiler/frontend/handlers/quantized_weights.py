@@ -48,7 +48,7 @@ def matmul_n_bits(c: NodeContext) -> Value:
         zero_points = _codes(zero_points.reshape(n, row), bits)[:, :blocks]
     a = c.required(0)
     if order is not None:
-        codes, a = codes[:, order], c.add("gather", a, c.ints_constant(order), axis=c.known_rank(0) - 1)
+        codes, a = codes[:, order], c.add("gather", a, c.ints_constant(order.tolist()), axis=c.known_rank(0) - 1)
     weight, zero = _stored(codes, zero_points, bits)
     scale = c.add("reshape", c.required(2), shape=(n, blocks))
     dequantised = c.add(
@@ -100,7 +100,7 @@ def _as_floats(
         c.invalid(f"zero points of {n} x {blocks} numbers were expected, got {zero_points.size}")
     zeros = zero_points.reshape(n, blocks).astype(np.float32)[:, groups]
     moved = c.constant((codes.astype(np.float32) - zeros).astype(dtype.numpy))
-    spread = c.add("gather", c.add("reshape", scale, shape=(n, blocks)), c.ints_constant(groups), axis=1)
+    spread = c.add("gather", c.add("reshape", scale, shape=(n, blocks)), c.ints_constant(groups.tolist()), axis=1)
     return _product(c, c.required(0), c.add("mul", moved, spread))
 
 

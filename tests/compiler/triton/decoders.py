@@ -6,12 +6,15 @@
     standard    opset 23: Attention, RMSNormalization, RotaryEmbedding
 
 `python -m tests.compiler.triton.decoders` runs all of them on triton-cpu in checking mode, prefill and decode, against
-ONNX Runtime, and says how many launches each takes. `block(form, new, past)` gives the model of one block between two others' values: hidden states in and out, caches in
+ONNX Runtime, and says how many launches each takes.
+
+`block(form, new, past)` gives the model of one block between two others' values: hidden states in and out, caches in
 and out, and the number of keys that are there.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -38,7 +41,13 @@ class Writer:
         self.inputs: dict[str, np.ndarray] = {}
 
     def __call__(
-        self, op: str, *inputs: str, outputs: int = 1, unnamed: tuple[int, ...] = (), domain: str = "", **attributes: Any
+        self,
+        op: str,
+        *inputs: str,
+        outputs: int = 1,
+        unnamed: tuple[int, ...] = (),
+        domain: str = "",
+        **attributes: Any,
     ) -> Any:
         """Add a node; unnamed: results that nobody reads."""
         names = ["" if n in unnamed else f"v{len(self.nodes)}_{n}" for n in range(outputs)]
@@ -126,7 +135,7 @@ def main() -> None:
     """Print a line for each form and phase."""
     for name in FORMS:
         for phase, new, past in (("decode", 1, 20), ("prefill", 6, 0), ("more", 6, 20)):
-            print(f"{name:10} {phase:8} {launches(name, new, past):3} launches", flush=True)
+            sys.stdout.write(f"{name:10} {phase:8} {launches(name, new, past):3} launches\n")
 
 
 def form(make: Form) -> Form:
