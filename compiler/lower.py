@@ -57,6 +57,7 @@ def lower(
     planned = plan_graph(graph, backend, options)
     if _is_triton(backend):
         check_placement(planned.plan, backend.kernels, backend.host, backend.target, options)
+        notes = [*notes, *backend.by_buckets(planned.plan, graph.symbols.display)]
     limits = options.limits
     executable = Executable(
         inputs=tuple(_spec(graph, v, v.name) for v in graph.inputs),
@@ -185,7 +186,8 @@ def _needs_torch(executable: Executable) -> list[str]:
     """What whoever runs the executable must know of libraries."""
     code = None if executable.device is None else executable.device.code
     count = 0 if code is None else sum(kernel.product is not None for kernel in code.kernels)
-    return [f"torch must be installed where it runs: {count} of its kernels are products by torch"] if count else []
+    what = f"{count} of its kernels are products or convolutions by torch"
+    return [f"torch must be installed where it runs: {what}"] if count else []
 
 
 def _spec(graph: Graph, value: Value, name: str) -> TensorSpec:

@@ -22,6 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "fusible": set(),
     "fusible/cli": {"ml_dtypes", "numpy", "onnx", "onnxruntime", "rich", "typer"},
     "fusible/gpu_selftest": {"numpy", "onnx"},
+    "fusible/gpu_selftest/kernels": {"numpy", "onnx", "torch"},
     "fusible/gpu_selftest/peers": {"numpy", "onnx", "onnxruntime", "torch"},
     "fusible/onnx_backend": {"numpy", "onnx"},
     "kernels": {"ml_dtypes", "numpy"},

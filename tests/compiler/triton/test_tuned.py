@@ -180,9 +180,9 @@ def test_another_result_is_rejected() -> None:
     kernels = [print_kernel(region, H100) for region in regions]
     with workbench("triton-cpu", H100, default_cache_dir(os.environ)) as bench:
         right, wrong = (bench.build(device_kernel("candidate", kernel)).result() for kernel in kernels)
-        trial = Trial(regions[0], kernels[0].rule, right, 1 << 16, "ieee")
-        assert isinstance(trial.seconds(right, kernels[0].rule, None), float)
-        told = trial.seconds(wrong, kernels[1].rule, None)
+        trial = Trial(regions[0], kernels[0], right, 1 << 16, "ieee")
+        assert isinstance(trial.seconds(right, kernels[0], None), float)
+        told = trial.seconds(wrong, kernels[1], None)
         assert isinstance(told, str) and "its result y0 differs from the static choice's" in told
         broken = replace(device_kernel("candidate", kernels[0]), source="def kernel(:")
         with pytest.raises(KernelBuildError):
