@@ -16,6 +16,7 @@ import numpy as np
 
 from fusible.compiler.backends.base import Block, Emitted, word_of
 from fusible.compiler.backends.cpu.c_dims import flat_offset
+from fusible.compiler.backends.cpu.memo import Known
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.backends.joining import JoiningBackend
 from fusible.compiler.backends.numpy import writes_buffers
@@ -55,13 +56,21 @@ _ALIGNMENT = 16  # bytes at whose multiples every buffer begins, at least
 class TritonBackend(JoiningBackend[PrintedKernel]):
     """Emits Triton kernels where it can; collects them, and why other nodes became calls of NumPy."""
 
-    def __init__(self, target: str, gpu: GpuTarget, precision: str = IEEE, tuning: Tuning | None = None) -> None:
+    def __init__(
+        self,
+        target: str,
+        gpu: GpuTarget,
+        precision: str = IEEE,
+        tuning: Tuning | None = None,
+        known: dict[tuple[str, str], Known[PrintedKernel] | str] | None = None,
+    ) -> None:
         """Emit for a target. gpu: what kernels are scheduled for. precision: of products, as `print_kernel` has it.
 
-        tuning: what configurations are looked up in; by default the static model chooses all of them.
+        tuning: what configurations are looked up in; by default the static model chooses all of them. known: kernels
+        that were printed before so, which is added to.
         """
         self.tuning = tuning or Tuning(target, precision, TuningLock())
-        super().__init__(partial(kernel_of, target=gpu, precision=precision, tuning=self.tuning))
+        super().__init__(partial(kernel_of, target=gpu, precision=precision, tuning=self.tuning), known)
         self.target = target
         self.gpu = gpu
         self.kernels: dict[str, DeviceKernel] = {}
