@@ -6,6 +6,7 @@ values v0, ... as in the region. It is a file of its own, whose last function is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -23,7 +24,7 @@ from fusible.compiler.backends.triton.launch import (
 )
 from fusible.compiler.backends.triton.passes import Passes, partial_type
 from fusible.compiler.backends.triton.print_expr import Code, carried, full, literal_text, rounded
-from fusible.compiler.backends.triton.schedule import Form, Schedule
+from fusible.compiler.backends.triton.schedule import UNROLLED, Form, Schedule
 from fusible.compiler.backends.triton.template_import import template_import
 from fusible.compiler.backends.triton.tile import Tile, tile_of
 from fusible.compiler.ir.symbol_values import substitute
@@ -35,11 +36,11 @@ from fusible.compiler.region.region import Reduce, Region, Scan
 from fusible.compiler.region.reorder import Order
 from fusible.compiler.region.text import region_text
 from fusible.compiler.tuning import Config, Source
-from fusible.runtime.devices.product import TorchProduct
+from fusible.runtime.devices.convolution import TorchCall
 
 __all__ = ["Chosen", "PrintedKernel", "print_region"]
 
-_UNROLLED = 16  # passes of at most so many steps are written out by the compiler
+_FEW_AT_ONCE = 4  # steps that are worth being written out within a loop
 _SUMMED = frozenset({DType.F64, DType.F32, DType.I64, DType.I32})  # what the language's own sum leaves in its type
 
 
@@ -74,7 +75,7 @@ class PrintedKernel:
     chosen: Chosen | None = None
     fixed: Mapping[str, int] = field(default_factory=dict)
     serial: bool = False
-    product: TorchProduct | None = None
+    product: TorchCall | None = None
 
     def stored(self, number: int, constant: np.ndarray) -> np.ndarray:
         """The content of an input, a constant, as the kernel reads it."""
@@ -300,6 +301,7 @@ class _Printer:
         for position in stages:
             if isinstance(self.region.stages[position], Scan):
                 self._start_carry(position)
+        outside = self.body.indent
         self._open_loop(bool(scans) and scans[0].reverse)
         for position in stages:
             stage = self.region.stages[position]
@@ -311,7 +313,7 @@ class _Printer:
             self._accumulate(position)
         for number in stores:
             self.body.store(number)
-        self.body.indent -= 1
+        self.body.indent = outside
         if self.partial is not None:
             self._together(reductions)
             return
@@ -350,11 +352,16 @@ class _Printer:
 
     def _open_loop(self, reverse: bool) -> None:
         points, columns = self.tile.column_points, self.schedule.columns
-        steps = -(-points // columns) if isinstance(points, int) else _UNROLLED + 1
+        steps = -(-points // columns) if isinstance(points, int) else UNROLLED + 1
         if self.partial is not None:
             self._open_part(-(-steps // self.schedule.split))
             return
-        loop = "tl.static_range" if steps <= _UNROLLED and not self.tile.scans else "range"
+        if self.schedule.columns == 1 and steps > UNROLLED and not self.tile.scans and isinstance(points, int):
+            group = _groups(self.tile, points)
+            if group is not None:
+                self._open_window(*group)
+                return
+        loop = "tl.static_range" if steps <= UNROLLED and not self.tile.scans else "range"
         count = self.body.dim(points)
         self.body.line(f"for {'back' if reverse else 'start'} in {loop}(0, {count}, COLUMNS):")
         self.body.indent += 1
@@ -362,9 +369,24 @@ class _Printer:
             self.body.line(f"start = ({count} - 1) // COLUMNS * COLUMNS - back")
         self._columns("start + tl.arange(0, COLUMNS)")
 
+    def _open_window(self, axes: int, written: int, points: int) -> None:
+        """A loop over a window's points, whose inner loop, over the last axes, is written out: its loads overlap."""
+        self.body.line(f"for outer in range({points // written}):")
+        self.body.indent += 1
+        self.body.line(f"for inner in tl.static_range({written}):")
+        self.body.indent += 1
+        lane = "tl.arange(0, COLUMNS)"
+        if not axes:
+            self._columns(f"outer * {written} + inner + {lane}")
+            return
+        self.body.line(f"o = (outer + {lane})[None, :]")
+        self.body.line(f"n = (inner + {lane})[None, :]")
+        self.body.axes(self.tile.columns[:-axes], "o")
+        self.body.axes(self.tile.columns[-axes:], "n")
+
     def _open_part(self, steps: int) -> None:
         """The loop over the blocks of one of the programs that share a tile; some may lie behind the last column."""
-        loop = "tl.static_range" if steps <= _UNROLLED else "range"
+        loop = "tl.static_range" if steps <= UNROLLED else "range"
         self.body.line(f"for step in {loop}({steps}):")
         self.body.indent += 1
         self._columns(f"(part * {steps} + step) * COLUMNS + tl.arange(0, COLUMNS)")
@@ -421,6 +443,18 @@ def _check(tile: Tile, schedule: Schedule) -> None:
         raise NotPrintable("its folds cannot be shared by several programs")
     if schedule.split & (schedule.split - 1):
         raise NotPrintable(f"{schedule.split} programs for a fold are no power of two")
+
+
+def _groups(tile: Tile, points: int) -> tuple[int, int, int] | None:
+    """How steps of one column are written out in groups: (last axes that are a group, 0 for a part of a longer one;
+    steps of a group; all steps). None if no group of more than a few steps divides them.
+    """
+    extents = [e for a in tile.columns if isinstance(e := tile.nest.extents[a], int)]
+    for axes in range(1, len(extents)):
+        if _FEW_AT_ONCE <= (written := math.prod(extents[axes:])) <= UNROLLED:
+            return len(extents) - axes, written, points
+    parts = [n for n in range(_FEW_AT_ONCE, UNROLLED + 1) if points % n == 0]
+    return (0, max(parts), points) if parts else None
 
 
 def _is_sum(combiner: str, dtypes: Sequence[DType]) -> bool:

@@ -19,7 +19,10 @@ from fusible.compiler.backends.triton.tile import Tile, tile_of
 from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.region.region import Load, Reduce, Region, operands_of
 
-__all__ = ["Form", "Schedule", "schedule"]
+__all__ = ["UNROLLED", "Form", "Schedule", "schedule"]
+
+UNROLLED = 16
+"""Steps of a loop that the compiler writes out, at most: all loads of a step are then on their way at once."""
 
 _ACCESS_BYTES = 16  # the widest load and store of a thread
 _REGISTER_BYTES = 4
@@ -32,6 +35,8 @@ _WINDOW = 64  # columns that are gone through one by one
 _EACH = 8  # elements a thread
 _READ_AGAIN = 4  # rows of a program that read the same vector
 _ACROSS = 256  # columns of a persistent tile whose rows are neighbours
+_WAITING = 8  # warps of a multiprocessor that go through a large window, at least: each waits for every row of it
+_HALF_WORD = 2  # elements of a thread, at least, where they are fewer so that there are more warps
 
 
 class Form(Enum):
@@ -188,10 +193,20 @@ def _across(tile: Tile, target: GpuTarget, vector: int) -> Schedule:
         rows = max(1, min(rows, 4 * _TILE // columns))
         return Schedule(Form.PERSISTENT, rows, columns, _warps(rows * columns, target), 1, vector)
     if columns is not None and columns <= _WINDOW:  # what threads of a warp read lies side by side
-        held = vector if _reads_vectors(tile, vector) else 1
+        held = _held(tile, target, vector, columns) if _reads_vectors(tile, vector) else 1
         rows = _filling(tile, target, 4 * target.warp * held, target.warp)
         return Schedule(Form.LOOPED, rows, 1, max(1, rows // (target.warp * held)), 3, vector)
     return Schedule(Form.LOOPED, rows, 16, _warps(rows * 16, target), 3, vector)
+
+
+def _held(tile: Tile, target: GpuTarget, vector: int, columns: int) -> int:
+    """Neighbours of a thread. In large windows, whose steps wait for memory again and again, fewer if warps are few."""
+    held, points = vector, tile.row_points
+    if columns <= UNROLLED or not isinstance(points, int):
+        return held
+    while held > _HALF_WORD and points < held * target.warp * _WAITING * target.multiprocessors:
+        held //= 2
+    return held
 
 
 def _reads_vectors(tile: Tile, vector: int) -> bool:

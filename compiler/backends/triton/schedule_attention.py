@@ -1,9 +1,10 @@
 """How attention is spread over programs: a pure function of shapes, element types and what a GPU is.
 
-Queries of a program come in blocks of 128 where matrix units take them, so that each key that is read serves many; the
-block of keys is as large as shared memory allows for the copies that are in flight. Products in float32 proper are made
-by the vector units, whose operands live in registers: small blocks. Where few queries attend many keys, programs share
-the keys of a block of queries, if that is predicted to be faster.
+Queries of a program come in blocks of 128 where matrix units take them, so that each key that is read serves many, or
+of 64 where that leaves fewer multiprocessors idle; the block of keys is as large as shared memory allows for the
+copies that are in flight, and larger where programs are too few to hide what a step waits for. Products in float32
+proper are made by the vector units, whose operands live in registers: small blocks. Where few queries attend many
+keys, programs share the keys of a block of queries, if that is predicted to be faster.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from fusible.compiler.ir.types import DType
 __all__ = ["AttentionSchedule", "schedule_attention", "shared_bytes"]
 
 _LEAST = 16  # rows, columns and depth of a product of tiles
-_FEW_ROWS = 32  # rows of a block that is not worth many operations: keys only pass by
 _SHORT = 512  # keys that are rather read again by other programs than shared out among them
-_FEW_ROWS_KEYS = 128  # of a step of such a block: fewer steps, and what is computed in one still fits registers
-_MOST_STAGES = 3
+_LONG_STEP = 128  # keys of a step where programs are few: fewer steps, and what is computed still fits registers
+_ROOMY = 160 << 10  # bytes of shared memory of a program, from which on such steps have room for what is in flight
+_STAGES = 3  # blocks of keys and values; of two, a copy would only begin when the step before has ended
+_WARPGROUPS = "cuda:sm_90"  # whose instruction takes 64 rows of four warps: each warp has 16, of 64 rows and of 128
+_AGAIN = 1.1  # what halves of blocks cost for reading keys and values twice as often (assumed)
 _UNKNOWN = 2048  # keys that a dynamic extent counts as
 _SPLITS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
 _PART_KEYS = 128  # of a program that shares keys, at least
@@ -63,19 +66,23 @@ def schedule_attention(
         rows, keys, warps = 64, 32, 4
     heads = product(extents[axis] for axis in attention.leading)
     rows = min(rows, most)
-    while rows > 64 and _programs(queries, rows, heads) < target.multiprocessors:
+    if rows > 64 and _rather_halves(rows, queries, heads, target):
         rows //= 2
-    known = extents[attention.key]
-    if dtype is not DType.F32 and isinstance(known, int) and known <= _SHORT:
-        fewer = _fewer_rows(rows, queries, heads, target)
-        if fewer < rows and max(size, width) <= 64:
-            keys = _FEW_ROWS_KEYS
-        rows = fewer
-    if rows < 64:
+    known, narrow = extents[attention.key], dtype is not DType.F32
+    if narrow:
+        fewest = _fewer_rows(rows, queries, heads, target) if isinstance(known, int) and known <= _SHORT else rows
+        few = rows == 64 and _programs(queries, rows, heads) <= 2 * target.multiprocessors
+        roomy = target.shared_per_block >= _ROOMY
+        if max(size, width) <= 64 and (fewest < rows or (few and roomy)):
+            keys = _LONG_STEP
+        rows = fewest
+    if target.target == _WARPGROUPS and narrow:
+        warps = max(4, rows // 16)
+    elif rows < 64:
         warps = min(warps, 4)
     stages = 1
     if target.backend == "cuda":
-        stages = _MOST_STAGES if rows <= _FEW_ROWS and dtype is not DType.F32 else 2
+        stages = _STAGES if dtype is not DType.F32 or precision == "tf32" else 2
     item = dtype.numpy.itemsize
     while keys > _LEAST and _shared(rows, keys, size, width, stages, item) > target.shared_per_block:
         if stages > 1:
@@ -87,6 +94,17 @@ def schedule_attention(
     made = AttentionSchedule(rows, keys, warps, stages)
     kind = _KINDS.get(dtype, MatrixType.TF32 if precision == "tf32" else None)
     return replace(made, split=_split(made, attention, kind, item, target))
+
+
+def _rather_halves(rows: int, queries: Dim, heads: Dim, target: GpuTarget) -> bool:
+    """True if blocks of half as many rows keep multiprocessors busier: by the rows of the one that has the most."""
+    if not isinstance(queries, int) or not isinstance(heads, int):
+        return False
+    whole, halves = (_programs(queries, each, heads) for each in (rows, rows // 2))
+    if whole < target.multiprocessors:
+        return True
+    most = -(-halves // target.multiprocessors)
+    return _AGAIN * most < 2 * -(-whole // target.multiprocessors)
 
 
 def _fewer_rows(rows: int, queries: Dim, heads: Dim, target: GpuTarget) -> int:

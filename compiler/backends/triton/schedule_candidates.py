@@ -129,7 +129,7 @@ def _fits_attention(s: AttentionSchedule, attention: Attention, dtype: DType, ta
     keys = attention.region.extents[attention.key]
     if s.split > 1 and not (isinstance(keys, int) and keys >= s.split * s.keys and s.split <= _MOST_SPLIT):
         return False
-    if not (_LEAST <= s.rows <= 128 and _LEAST <= s.keys <= 128 and 4 <= s.warps <= 8 and 1 <= s.stages <= 3):
+    if not (_LEAST <= s.rows <= 128 and _LEAST <= s.keys <= 128 and 4 <= s.warps <= 8 and 1 <= s.stages <= 4):
         return False
     return shared_bytes(s, attention, dtype) <= target.shared_per_block
 

@@ -82,8 +82,33 @@ def test_few_programs_have_fewer_rows_and_longer_steps() -> None:
     kernel = print_kernel(one.region, H100)
     few, many = kernel.rule, print_kernel(cached(128, 128, 96, 96).region, H100).rule
     assert (few.constants["ROWS"], few.constants["KEYS"], few.programs({})) == (32, 128, 48)
-    assert (many.constants["ROWS"], many.constants["KEYS"], many.programs({})) == (64, 64, 192)
+    assert (many.constants["ROWS"], many.constants["KEYS"], many.programs({})) == (64, 128, 192)
     check_attention(one, kernel)
+
+
+@pytest.mark.parametrize(
+    ("queries", "heads", "rows", "keys"),
+    [
+        (1500, 6, 64, 128),  # 72 blocks of 128 would leave every other multiprocessor idle
+        (1500, 12, 64, 64),  # 144 blocks: some have two, 256 rows, where of 64 they have at most three, 192 rows
+        (197, 384, 128, 64),  # many programs hide each other's waiting
+        (128, 384, 128, 64),
+    ],
+)
+def test_rows_are_chosen_by_how_programs_fill_the_multiprocessors(
+    queries: int, heads: int, rows: int, keys: int
+) -> None:
+    rule = print_kernel(cached(queries, queries, heads, 1).region, H100).rule
+    assert (rule.constants["ROWS"], rule.constants["KEYS"], rule.warps) == (rows, keys, rows // 16)
+    assert rule.stages == 3  # of two, a step would wait for a copy that began when the step before had ended
+
+
+def test_copies_of_the_next_keys_are_under_way_while_a_step_computes() -> None:
+    """Before the loop there are two steps' groups of keys and values, and what a step waits for leaves one out."""
+    found = built(print_kernel(cached(1500, 1500, 6, 6).region, H100), H100)
+    before = found.assembly.partition("wgmma.mma_async")[0]
+    assert before.count("cp.async.commit_group") == 4 and "cp.async.wait_group \t2" in before.replace(" 2", " \t2")
+    assert found.report.spilled == 0 and set(found.report.loads) == {128}
 
 
 def test_what_scores_need_is_loaded_before_their_product() -> None:
