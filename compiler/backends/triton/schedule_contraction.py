@@ -60,6 +60,7 @@ _RESIDENT_SPLIT = 3  # of those that split operands: their steps take long, so t
 _SUM = 4  # bytes of a sum
 _LARGE = 128 * 128  # elements of a tile that a multiprocessor has one of at a time
 _BARRIER = 8  # bytes of shared memory
+_ACCESS = 16  # bytes, at most
 _LINE = 128  # bytes that neighbours are fetched in; a row of a block that is shorter wastes some (assumed: the root)
 _GAIN = 0.95  # of the predicted time of whole sums, which split ones must stay below: predictions err
 _READ_SHARED = ("cuda:sm_90", "cuda:sm_100")  # whose matrix instructions take operands from shared memory
@@ -289,9 +290,9 @@ def _block_k(depths: Sequence[Dim], kind: DType, unit: MatrixType | None, target
     item = kind.numpy.itemsize
     least = 32 if item == 1 else 16
     most = 16 if unit is None else 128 // item if item < 4 else 32
-    if unit is MatrixType.TF32X3 and not reads_shared_memory(target):
-        most = 16  # both parts of both operands are in registers
     last = _estimate(depths[-1]) if depths else 1
+    if unit is MatrixType.TF32X3 and (not reads_shared_memory(target) or last * item % _ACCESS):
+        most = 16  # both parts of both operands are in registers, or an address for each element that is fetched
     whole = _estimate(product(depths))
     block, padded = _padded(last, least, most)
     if len(depths) < 2 or padded * 3 <= last * 4:

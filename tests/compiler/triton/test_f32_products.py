@@ -112,6 +112,8 @@ def test_tiles_leave_registers_for_both_parts_of_operands() -> None:
     for gpu, most, terms in ((H100, 128 * 128, 32), (A100, 128 * 64, 16)):
         assert max(rows * columns for rows, columns, _ in tiles_of(large, DType.F32, TF32X3, gpu)) == most
         assert schedule_contraction(large, DType.F32, TF32X3, gpu).block_k == terms
+    odd = Sizes(1, 1001, 1005, (1003,))  # elements are fetched one by one
+    assert schedule_contraction(odd, DType.F32, TF32X3, H100).block_k == 16
 
 
 def test_parts_of_the_right_operand_need_shared_memory_on_hopper() -> None:
