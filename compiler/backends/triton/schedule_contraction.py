@@ -54,6 +54,9 @@ _PART_STEPS = 4  # of a part, at least: fewer fill no pipeline
 _RESIDENT = 2  # programs of a multiprocessor that share tiles, at most
 _SUM = 4  # bytes of a sum
 _LARGE = 128 * 128  # elements of a tile that a multiprocessor has one of at a time
+_PAIR = (128, 128, 4)  # the tile of which a multiprocessor has two: with eight warps, registers would not suffice
+_PAIR_STEPS = 16  # steps beside which a heavy epilogue takes a good part of a program's time, at most (assumed)
+_PAIRED = "cuda:sm_90"
 _BARRIER = 8  # bytes of shared memory
 _LINE = 128  # bytes that neighbours are fetched in; a row of a block that is shorter wastes some (assumed: the root)
 _GAIN = 0.95  # of the predicted time of whole sums, which split ones must stay below: predictions err
@@ -63,12 +66,16 @@ _KINDS = {DType.F16: MatrixType.FP16, DType.BF16: MatrixType.BF16, DType.F32: Ma
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """batch, rows, columns: their points. depths: the extents of the contracted axes, the slowest first."""
+    """batch, rows, columns: their points. depths: the extents of the contracted axes, the slowest first.
+
+    heavy: what follows a sum takes long, exponentials and the like.
+    """
 
     batch: Dim
     rows: Dim
     columns: Dim
     depths: tuple[Dim, ...]
+    heavy: bool = False
 
     @property
     def depth(self) -> Dim:
@@ -114,7 +121,10 @@ def schedule_contraction(
     """
     matrix = has_matrix_unit(kind, precision, target)
     block_k, together = _block_k(sizes.depths, kind, matrix)
-    tiles = tiles or _tiles(_estimate(sizes.rows), _estimate(sizes.columns), matrix, target)
+    if not tiles:
+        tiles = _tiles(_estimate(sizes.rows), _estimate(sizes.columns), matrix, target)
+        pair = ContractionSchedule(_PAIR[0], _PAIR[1], block_k, together, _GROUP, _PAIR[2], 2)
+        tiles = [_PAIR] if matrix and _in_pairs(pair, sizes, target) else tiles
     rows, columns, warps = min(tiles, key=lambda tile: _time(tile, sizes, target))
     whole = ContractionSchedule(rows, columns, block_k, together, _GROUP, warps, 2)
     slices = _slices(whole, sizes, _programs(whole, sizes), matrix, target)
@@ -123,6 +133,17 @@ def schedule_contraction(
     unit = _KINDS.get(kind, MatrixType.INT8) if matrix else None
     made = _split(whole, sizes, kind, unit, target, tiles) or _with_shared_tail(whole, sizes, kind, unit, target)
     return replace(made, bulk=matrix and slices == 1 and reads_shared_memory(target) and _is_long(sizes, made))
+
+
+def _in_pairs(made: ContractionSchedule, sizes: Sizes, target: GpuTarget) -> bool:
+    """True for tiles of which a multiprocessor is to have two: one multiplies while the other computes the rest.
+
+    That is worth smaller tiles where the rest takes long beside few steps.
+    """
+    steps = product(steps_of(sizes, made))
+    few = isinstance(steps, int) and steps <= _PAIR_STEPS and made.split == 1
+    many = _programs(made, sizes) >= 2 * target.multiprocessors
+    return sizes.heavy and few and many and target.target == _PAIRED and made.block_m * made.block_n == _LARGE
 
 
 def _split(
@@ -178,6 +199,8 @@ def _with_shared_tail(
     """
     known, wave = (sizes.batch, sizes.rows, sizes.columns, sizes.depth), target.multiprocessors
     if not all(isinstance(d, int) for d in known) or whole.block_m * whole.block_n < _LARGE:
+        return whole
+    if _in_pairs(whole, sizes, target):
         return whole
     waves, left = divmod(_programs(whole, sizes), wave)
     steps = _estimate(product(steps_of(sizes, whole)))
@@ -309,7 +332,10 @@ def _stages(made: ContractionSchedule, sizes: Sizes, kind: DType, matrix: bool, 
     step = (made.block_m + made.block_n) * made.block_k * made.slices * kind.numpy.itemsize
     roomy = step * _ALONE_STAGES <= target.shared_per_block
     made = replace(made, stages=_ALONE_STAGES if alone and roomy else _MOST_STAGES)
-    while made.stages > 2 and shared_bytes(made, kind, target) > target.shared_per_block:
+    room = target.shared_per_block
+    if _in_pairs(made, sizes, target):
+        room = target.shared_per_sm // 2 - target.sm.reserved
+    while made.stages > 2 and shared_bytes(made, kind, target) > room:
         made = replace(made, stages=made.stages - 1)
     return made.stages
 
