@@ -57,6 +57,8 @@ _LARGE = 128 * 128  # elements of a tile that a multiprocessor has one of at a t
 _PAIR = (128, 128, 4)  # the tile of which a multiprocessor has two: with eight warps, registers would not suffice
 _PAIR_STEPS = 16  # steps beside which a heavy epilogue takes a good part of a program's time, at most (assumed)
 _PAIRED = "cuda:sm_90"
+_PASSING = (128, 64, 4)  # the tile of products that only pass by: 64 sums a thread leave room for four programs
+_PASSING_STEPS, _PASSING_PROGRAMS = 2, 8  # steps of one, at most; tiles for each multiprocessor, at least
 _BARRIER = 8  # bytes of shared memory
 _LINE = 128  # bytes that neighbours are fetched in; a row of a block that is shorter wastes some (assumed: the root)
 _GAIN = 0.95  # of the predicted time of whole sums, which split ones must stay below: predictions err
@@ -125,6 +127,7 @@ def schedule_contraction(
         tiles = _tiles(_estimate(sizes.rows), _estimate(sizes.columns), matrix, target)
         pair = ContractionSchedule(_PAIR[0], _PAIR[1], block_k, together, _GROUP, _PAIR[2], 2)
         tiles = [_PAIR] if matrix and _in_pairs(pair, sizes, target) else tiles
+        tiles = [_PASSING] if matrix and _only_passes(sizes, kind, block_k, together, target) else tiles
     rows, columns, warps = min(tiles, key=lambda tile: _time(tile, sizes, target))
     whole = ContractionSchedule(rows, columns, block_k, together, _GROUP, warps, 2)
     slices = _slices(whole, sizes, _programs(whole, sizes), matrix, target)
@@ -144,6 +147,23 @@ def _in_pairs(made: ContractionSchedule, sizes: Sizes, target: GpuTarget) -> boo
     few = isinstance(steps, int) and steps <= _PAIR_STEPS and made.split == 1
     many = _programs(made, sizes) >= 2 * target.multiprocessors
     return sizes.heavy and few and many and target.target == _PAIRED and made.block_m * made.block_n == _LARGE
+
+
+def _only_passes(sizes: Sizes, kind: DType, block_k: int, together: int, target: GpuTarget) -> bool:
+    """True for a product of few steps that takes as long as memory does: tiles of which several stand side by side then
+    read and write at any time, where a large one reads, multiplies and writes in turns.
+    """
+    known = (sizes.batch, sizes.rows, sizes.columns, sizes.depth)
+    one = ContractionSchedule(_PASSING[0], _PASSING[1], block_k, together, _GROUP, _PASSING[2], 2)
+    steps, unit = product(steps_of(sizes, one)), _KINDS.get(kind, MatrixType.INT8)
+    peak = target.matrix_peak(unit)
+    if peak is None or target.backend != "cuda" or not isinstance(steps, int) or steps > _PASSING_STEPS:
+        return False
+    if not all(isinstance(d, int) for d in known) or _programs(one, sizes) < _PASSING_PROGRAMS * target.multiprocessors:
+        return False
+    batch, m, n, k = (_estimate(d) for d in known)
+    moved = Product(m, n, k, batch, kind.numpy.itemsize, unit)
+    return moved.bytes / target.bandwidth > moved.operations / peak and n >= _PASSING[1]
 
 
 def _split(
@@ -332,6 +352,8 @@ def _stages(made: ContractionSchedule, sizes: Sizes, kind: DType, matrix: bool, 
     step = (made.block_m + made.block_n) * made.block_k * made.slices * kind.numpy.itemsize
     roomy = step * _ALONE_STAGES <= target.shared_per_block
     made = replace(made, stages=_ALONE_STAGES if alone and roomy else _MOST_STAGES)
+    if steps <= _PASSING_STEPS and _programs(made, sizes) >= _PASSING_PROGRAMS * target.multiprocessors:
+        made = replace(made, stages=steps + 1)  # more would have no use, and leave room for fewer programs
     room = target.shared_per_block
     if _in_pairs(made, sizes, target):
         room = target.shared_per_sm // 2 - target.sm.reserved

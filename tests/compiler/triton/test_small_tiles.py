@@ -1,4 +1,4 @@
-"""Products that are followed by exponentials: a multiprocessor has two of their tiles, if there are few steps."""
+"""Products of few steps, of which a multiprocessor is to have several tiles: exponentials follow, or memory limits."""
 
 from __future__ import annotations
 
@@ -35,6 +35,21 @@ region [i0=6304, i1=3072, i2=768]
   v7: f16 = {after}
   store y0[i0, i1] = v7
 """
+PASSING = """
+region [i0=100352, i1=256, i2=64]
+  in x0: f16[100352, 64]
+  in x1: f16[64, 256]
+  in x2: f16[100352, 256]
+  out y0: f16[100352, 256]
+  v0: f16 = load x0[i0, i2]
+  v1: f16 = load x1[i2, i1]
+  v2: f32 = contract over i2 of v0, v1
+  v3: f16 = f16(v2)
+  v4: f16 = load x2[i0, i1]
+  v5: f16 = add(v3, v4)
+  v6: f16 = max(v5, 0.0)
+  store y0[i0, i1] = v6
+"""
 GELU = "mul(mul(add(erf(mul(v6, 0.7071067811865476)), 1.0), 0.5), v6)"
 
 
@@ -62,6 +77,29 @@ def test_two_tiles_stand_beside_each_other_where_steps_are_few_and_tiles_many() 
     for other in (replace(LARGE, depths=(4096,)), replace(LARGE, rows=512, columns=512)):
         assert made(other) == made(replace(other, heavy=False))
     assert made(LARGE, "a100") == made(replace(LARGE, heavy=False), "a100")
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "depth", "passes"),
+    [
+        (100352, 256, 64, True),  # memory takes three times as long as multiplying
+        (25088, 512, 128, True),
+        (100352, 256, 256, False),  # four steps
+        (100352, 32, 64, False),
+        (3136, 256, 64, False),  # few tiles
+    ],
+)
+def test_products_that_memory_limits_have_small_tiles(rows: int, columns: int, depth: int, passes: bool) -> None:
+    found = made(Sizes(1, rows, columns, (depth,)))
+    assert ((found.block_m, found.block_n, found.warps) == (128, 64, 4) and found.stages == depth // 64 + 1) is passes
+
+
+def test_four_programs_of_a_product_that_passes_by_fit_as_they_are_built() -> None:
+    region = parse_region(PASSING)
+    kernel = print_kernel(region, H100)
+    report = build(kernel, H100).report
+    assert occupancy(H100.sm, 32 * kernel.rule.warps, report.registers, report.shared).blocks >= 4
+    assert report.spilled == 0 and set(report.stores) == {128}
 
 
 def test_two_programs_fit_as_they_are_built() -> None:
