@@ -14,11 +14,21 @@ from fusible.compiler.frontend.convert import import_model
 from fusible.compiler.frontend.load import load_model
 from fusible.compiler.frontend.signature import ShapeRequest
 from fusible.compiler.ir.graph import Graph
-from fusible.compiler.lower import check_sizes, lower
+from fusible.compiler.known_kernels import KnownKernels
+from fusible.compiler.lower import cache_folder, check_sizes, lower
 from fusible.compiler.options import Options
+from fusible.compiler.pass_files import has_entry_points
 from fusible.compiler.pipeline import pipeline
 from fusible.compiler.run_passes import run_passes
-from fusible.compiler.targets import GPU_TARGETS, TRITON_CPU, check_target, printed_gpu, resolve_target, triton_gpu
+from fusible.compiler.targets import (
+    GPU_TARGETS,
+    TRITON_CPU,
+    check_also,
+    check_target,
+    printed_gpu,
+    resolve_target,
+    triton_gpu,
+)
 from fusible.compiler.tuning import TuningLock
 from fusible.errors import UsageError
 from fusible.passes.exactness import Exactness
@@ -88,17 +98,22 @@ def compile_with(
         graph = import_graph(model, shapes=shapes, options=settings)
         check_sizes(graph, settings.limits)  # before a pass computes anything of that size
         selected = passes if passes is not None else pipeline(chosen)
-        outcome = run_passes(selected, graph, settings, chosen, instruments=instruments, limit=limit)
-        return lower(graph, _backend(chosen, settings), settings, outcome, notes=notes)
+        known = KnownKernels()
+        if triton_gpu(chosen) is not None and limit is None and passes is None and not has_entry_points():
+            known = KnownKernels.of(graph, settings, selected, chosen, cache_folder(settings))
+        outcome = run_passes(selected, graph, settings, chosen, instruments=instruments, limit=limit, known=known)
+        lowered = lower(graph, _backend(chosen, settings, known), settings, outcome, notes=notes)
+        known.keep()
+        return lowered
 
 
-def _backend(target: str, options: Options) -> NumpyBackend:
+def _backend(target: str, options: Options, known: KnownKernels) -> NumpyBackend:
     gpu = printed_gpu(target, options.also)
     if gpu is not None:
         # Modules for Triton kernels take as long to import as the rest of the compiler: other targets do without.
         from fusible.compiler.backends.triton.backend import TritonBackend  # noqa: PLC0415
 
-        return TritonBackend(target, gpu, options.products, _tuning(target, options))
+        return TritonBackend(target, gpu, options.products, _tuning(target, options), known.kernels)
     if target == "cpu":
         from fusible.compiler.backends.cpu.backend import CpuBackend  # noqa: PLC0415 - large, and only for this target
 
@@ -128,9 +143,7 @@ def _unavailable(options: Options, target: str) -> list[str]:
         raise UsageError(f"precision {options.precision!r} is for {others}; {does}")
     if options.standalone and target == "numpy":
         raise UsageError("standalone=True needs a target with kernels: every step of the target numpy is Python")
-    unknown = [other for other in options.also if triton_gpu(other) is None]
-    if unknown or (options.also and triton_gpu(target) is None):
-        raise UsageError(f"also={options.also}: {target} and all of these must be targets with Triton kernels")
+    check_also(target, options.also)
     if options.tuning is not None and triton_gpu(target) is None:
         raise UsageError(f"tuning={str(options.tuning)!r} is for targets with Triton kernels, and {target} is none")
     notes = []

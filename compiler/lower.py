@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from fusible.compiler.backends.triton.backend import TritonBackend
     from fusible.runtime.devices.program import DeviceProgram
 
-__all__ = ["lower", "plan_graph", "steps_of_nodes", "sub_plans"]
+__all__ = ["cache_folder", "lower", "plan_graph", "steps_of_nodes", "sub_plans"]
 
 
 _DONE = frozenset({str(Kind.FUSED), str(Kind.FIRED)})
@@ -57,6 +57,7 @@ def lower(
     planned = plan_graph(graph, backend, options)
     if _is_triton(backend):
         check_placement(planned.plan, backend.kernels, backend.host, backend.target, options)
+        notes = [*notes, *backend.by_buckets(planned.plan, graph.symbols.display)]
     limits = options.limits
     executable = Executable(
         inputs=tuple(_spec(graph, v, v.name) for v in graph.inputs),
@@ -112,7 +113,7 @@ def _program(backend: NumpyBackend, options: Options) -> Program | None:
     code = backend.native_code()
     if code is None:
         return None
-    return build_program(code, find_compiler(os.environ), cache_dir=_cache_dir(options), threads=options.threads)
+    return build_program(code, find_compiler(os.environ), cache_dir=cache_folder(options), threads=options.threads)
 
 
 def _is_triton(backend: NumpyBackend) -> TypeGuard[TritonBackend]:
@@ -128,7 +129,7 @@ def _device(backend: TritonBackend, options: Options) -> DeviceProgram | None:
     from fusible.compiler.backends.triton.device_code import gpu_code, host_code, with_targets  # noqa: PLC0415
     from fusible.runtime.devices.program import open_device_program  # noqa: PLC0415 - see `_is_triton`
 
-    kernels, cache_dir = list(backend.kernels.values()), _cache_dir(options)
+    kernels, cache_dir = list(backend.kernels.values()), cache_folder(options)
     if not kernels:
         return None
     with backend.explained():
@@ -147,13 +148,14 @@ def _gpu_report(
     from fusible.compiler.backends.triton.device_code import static_reports  # noqa: PLC0415 - see `_is_triton`
     from fusible.compiler.backends.triton.model_report import model_report  # noqa: PLC0415
 
-    reports = static_reports(list(backend.kernels.values()), backend.gpu, _cache_dir(options))
+    reports = static_reports(list(backend.kernels.values()), backend.gpu, cache_folder(options))
     steps = steps_of_nodes(planned.plan, graph, planned.done)
     host = [f"{', '.join(row['nodes']) or row['op']}: {row['reason']}" for row in report.host]
     return model_report(steps, backend, reports, Costs(), host, options.products)
 
 
-def _cache_dir(options: Options) -> Path:
+def cache_folder(options: Options) -> Path:
+    """The folder of the cache of native code."""
     return default_cache_dir(os.environ) if options.cache_dir is None else Path(options.cache_dir)
 
 
@@ -184,7 +186,8 @@ def _needs_torch(executable: Executable) -> list[str]:
     """What whoever runs the executable must know of libraries."""
     code = None if executable.device is None else executable.device.code
     count = 0 if code is None else sum(kernel.product is not None for kernel in code.kernels)
-    return [f"torch must be installed where it runs: {count} of its kernels are products by torch"] if count else []
+    what = f"{count} of its kernels are products or convolutions by torch"
+    return [f"torch must be installed where it runs: {what}"] if count else []
 
 
 def _spec(graph: Graph, value: Value, name: str) -> TensorSpec:

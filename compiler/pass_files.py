@@ -15,7 +15,7 @@ from typing import Any
 from fusible.errors import UsageError
 from fusible.passes.manager import Pipeline
 
-__all__ = ["GROUP", "load_entry_points", "load_pass_file"]
+__all__ = ["GROUP", "has_entry_points", "load_entry_points", "load_pass_file"]
 
 GROUP = "fusible.passes"
 
@@ -45,6 +45,11 @@ def load_pass_file(path: str | Path, pipeline: Pipeline) -> Pipeline:
     if not callable(register):
         raise UsageError(f"{path} defines no function register(pipeline)")
     return _registered(str(path), register, pipeline)
+
+
+def has_entry_points() -> bool:
+    """True if installed packages have passes for default pipelines."""
+    return bool(entry_points(group=GROUP))
 
 
 def load_entry_points(pipeline: Pipeline, points: Iterable[EntryPoint] | None = None) -> Pipeline:

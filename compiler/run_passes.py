@@ -13,6 +13,7 @@ from fusible.compiler.backends.cpu.native import native_refusal
 from fusible.compiler.backends.cpu.refusals import Refusals
 from fusible.compiler.ir.graph import Graph
 from fusible.compiler.ir.types import DType
+from fusible.compiler.known_kernels import KnownKernels
 from fusible.compiler.options import Options
 from fusible.compiler.outcome import Outcome
 from fusible.compiler.targets import printed_gpu
@@ -37,8 +38,11 @@ def run_passes(
     *,
     instruments: Sequence[Instrument] = (),
     limit: int | None = None,
+    known: KnownKernels | None = None,
 ) -> Outcome:
     """Run the pipeline; `limit` bounds the number of applications (to bisect).
+
+    known: answers about Triton kernels that are there, and are added to.
 
     Raises PassError, VerifyError (the imported graph itself), LimitExceeded("compile_seconds").
     """
@@ -52,7 +56,7 @@ def run_passes(
         compile_seconds=seconds,
         verify="passes" if options.verify == "kernels" else options.verify,
         compare=compare_rewrite,
-        target={"name": target, **_printable(target, options), **_precision(options)},
+        target={"name": target, **_printable(target, options, known or KnownKernels()), **_precision(options)},
         loop_iterations=options.limits.unbounded_iterations,
     )
     timing = Timing()
@@ -63,13 +67,13 @@ def run_passes(
     return _outcome(context.ledger, timing)
 
 
-def _printable(target: str, options: Options) -> dict[str, object]:
+def _printable(target: str, options: Options, known: KnownKernels) -> dict[str, object]:
     """What kernels of a target can be printed for, if passes shall ask, and whether they unpack what they read."""
     gpu = printed_gpu(target, options.also)
     if gpu is not None:
         from fusible.compiler.backends.triton.regions import triton_refusal  # noqa: PLC0415 - other targets do without
 
-        printable = Refusals(partial(triton_refusal, target=gpu, precision=options.products))
+        printable = Refusals(partial(triton_refusal, target=gpu, precision=options.products), known.refusals)
         return {"printable": printable, READS_PACKED: True, "own_kernels": frozenset({"dynamic_quantize_linear"})}
     return {"printable": Refusals(native_refusal)} if target == "cpu" else {}
 

@@ -15,7 +15,9 @@ from fusible.runtime.devices.architectures import chosen_image
 from fusible.runtime.devices.cuda import find_gpu
 from fusible.runtime.native.compiler import find_compiler
 
-__all__ = ["GPU_TARGETS", "TARGETS", "TRITON_CPU", "check_target", "printed_gpu", "resolve_target", "triton_gpu"]
+__all__ = [
+    "GPU_TARGETS", "TARGETS", "TRITON_CPU", "check_also", "check_target", "printed_gpu", "resolve_target", "triton_gpu",
+]  # fmt: skip
 
 TRITON_CPU = "triton-cpu"
 """The target that runs Triton kernels as C."""
@@ -101,6 +103,12 @@ def printed_gpu(target: str, also: Sequence[str]) -> GpuTarget | None:
     from fusible.compiler.backends.triton.dequantised import multiplies_floats8  # noqa: PLC0415
 
     return gpu if all(map(multiplies_floats8, others)) else replace(gpu, fp8=None)
+
+
+def check_also(target: str, also: Sequence[str]) -> None:
+    """Raise UsageError if more targets are asked for that have no Triton kernels, or if the target itself has none."""
+    if also and None in (triton_gpu(target), *map(triton_gpu, also)):
+        raise UsageError(f"also={tuple(also)}: {target} and all of these must be targets with Triton kernels")
 
 
 def check_target(target: str) -> None:

@@ -22,7 +22,7 @@ from fusible.compiler.options import Options
 from fusible.compiler.pipeline import pipeline
 from fusible.compiler.planner import Planned
 from fusible.compiler.run_passes import run_passes
-from fusible.compiler.targets import check_target, printed_gpu
+from fusible.compiler.targets import check_also, check_target, printed_gpu
 from fusible.compiler.tuning import Source, TuningLock
 from fusible.errors import UsageError
 from fusible.runtime.native.cache import default_cache_dir
@@ -81,6 +81,7 @@ def tune(
     raises.
     """
     settings = replace(options or Options(), tuning=None)
+    check_also(target, settings.also)
     gpu = printed_gpu(target, settings.also)
     if gpu is None:
         raise UsageError(f"there are no Triton kernels to tune for the target {target!r}")

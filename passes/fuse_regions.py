@@ -18,7 +18,7 @@ from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.ir.types import DType, TensorType
 from fusible.passes.base import GraphPass, PassContext
 from fusible.passes.exactness import Exactness
-from fusible.passes.fusion import copy_node, graphs_outside_groups, is_scale, literal_bytes
+from fusible.passes.fusion import copy_node, graphs_outside_groups, is_pointwise, is_scale, literal_bytes
 from fusible.passes.ledger import Cost, Entry, Kind
 from fusible.passes.packed_weights import READS_PACKED
 
@@ -165,7 +165,8 @@ class _Search:
             if producer is None or producer not in self.group or producer in members | found:
                 continue
             if self._is_view(producer):
-                taken = all(self._is_view(n) for n in self.group[producer])
+                # Attention reads its operands by address, in even steps: what is joined is made by a kernel of its own.
+                taken = all(self._is_view(n) and len(n.inputs) == 1 for n in self.group[producer])
             else:
                 alone = all(self._is_view(n) or is_scale(n) for n in self.group[producer])
                 taken = scales and alone and producer.output not in self.results
@@ -185,15 +186,35 @@ class _Search:
         readers = [user for user in value.users if user is not node and user not in members]
         if readers and not views:
             return f"the value has {len(readers) + 1} readers"
-        if readers and any(len(n.inputs) > 1 and _is_view(n) for n in drawn):
+        joined = any(len(n.inputs) > 1 and _is_view(n) for n in drawn)
+        if joined and value in self.results:
+            return "it is joined from several values, and made anyway, as an output of the model"
+        if joined and readers:
             return f"it is joined from several values, and each of its {len(readers) + 1} readers would do so again"
         if drawn[-1] is not value.producer:
             return "the producer is inside another group"
         if len(drawn) + len(members) > _LARGEST:
             return f"the group would have more than {_LARGEST} nodes"
-        if views or (self.packed and _is_little(value, node, drawn)):
+        if views or (self.packed and (_is_little(value, node, drawn) or self._is_joined_once(node, drawn))):
             return None
         return _repetition(value, node, drawn)
+
+    def _is_joined_once(self, join: Node, drawn: Sequence[Node]) -> bool:
+        """True for a concatenation of what is made element by element where nobody gains by making it in place.
+
+        Either something is to be copied in any case (an operand of the graph's, as a cache of keys is), or each operand
+        would be a launch of its own, or one element-wise node reads it all, as that of a rotation by halves does. An
+        element of an operand is in the result once.
+        """
+        if join.op.name != "concat" or not all(map(is_pointwise, drawn)):
+            return False
+        readers = join.output.users
+        if len(readers) == 1 and isinstance(readers[0].op.definition(readers[0]), Elementwise):
+            return True
+        makers = [None if v is None else v.producer for v in join.inputs]
+        if None in makers:
+            return True
+        return all(n in self.group and all(map(is_pointwise, self.group[n])) for n in makers if n is not None)
 
     def _is_free(self, node: Node) -> bool:
         """True for what costs a reader nothing: a view, and where kernels unpack what they read, a dequantisation.

@@ -1,18 +1,26 @@
 """Compute several results of the same operands in one go:  f(x), g(x)  ->  one `fused` node with two results.
 
 Only groups of views and element-wise nodes with results of one type: they cost little more than to be called. Groups
-that read the same operands cannot depend on each other, so the graph stays without cycles.
+that read the same operands cannot depend on each other, so the graph stays without cycles. Where a launch costs more
+than cases inside a kernel (Triton's), one common operand is enough, as of the caches of keys and values that one
+product extends; then the first group must have no reader in front of the second, or the second read nothing that is
+made behind the first. There the second may also map the elements of the first's result, which others read as well: a
+cast for the caller.
 """
 
 from __future__ import annotations
 
-from fusible.compiler.ir.definition import Elementwise, View
+from collections.abc import Mapping
+
+from fusible.compiler.ir.definition import Elementwise
 from fusible.compiler.ir.graph import Graph, Node, Value
+from fusible.compiler.ir.types import Shape, TensorType
 from fusible.passes.base import GraphPass, PassContext
 from fusible.passes.exactness import Exactness
 from fusible.passes.fuse_regions import Printable
-from fusible.passes.fusion import copy_node, graphs_outside_groups
+from fusible.passes.fusion import copy_node, graphs_outside_groups, is_pointwise
 from fusible.passes.ledger import Cost, Entry, Kind
+from fusible.passes.packed_weights import READS_PACKED
 
 __all__ = ["FuseSiblings"]
 
@@ -35,6 +43,8 @@ class FuseSiblings(GraphPass):
         printable = context.target.get("printable")
         if not callable(printable):
             return 0
+        if context.target.get(READS_PACKED):
+            return self._merge_near(graph, printable, context)
         done = 0
         before: dict[tuple[object, ...], tuple[int, Node]] = {}
         for place, node in enumerate(list(graph)):
@@ -48,10 +58,36 @@ class FuseSiblings(GraphPass):
             before[key] = (place, node) if other is None or merged is None else (other[0], merged)
         return done
 
+    def _merge_near(self, graph: Graph, printable: Printable, context: PassContext) -> int:
+        """Merge each group into the nearest one before it that has an operand of its own and gives the same shape."""
+        done = 0
+        recent: list[Node] = []
+        for node in [n for n in graph if _is_light(n) or _is_map(n)]:
+            place = {n: number for number, n in enumerate(graph)}
+            for other in reversed(recent):
+                far = place[node] - place[other] > _NEAR and not set(node.outputs) <= set(graph.outputs)
+                if far or _shape(other) != _shape(node) or not _shared(other, node):
+                    continue
+                at = _meeting(other, node, place)
+                merged = None if at is None else self._merged(graph, other, node, printable, context, at)
+                if merged is not None:
+                    recent[recent.index(other)] = merged
+                    done += 1
+                    break
+            else:
+                recent += [node] if _is_light(node) else []
+        return done
+
     def _merged(
-        self, graph: Graph, first: Node, second: Node, printable: Printable, context: PassContext
+        self,
+        graph: Graph,
+        first: Node,
+        second: Node,
+        printable: Printable,
+        context: PassContext,
+        at: Node | None = None,
     ) -> Node | None:
-        """One group for both, in the place of the first, or None."""
+        """One group for both, in the place of the first or of the node `at`, or None."""
         origin = tuple(dict.fromkeys((*first.origin, *second.origin)))
         inner, operands = _together(graph, (first, second))
         reason = printable(list(inner), inner.outputs)
@@ -61,39 +97,79 @@ class FuseSiblings(GraphPass):
         if reason is not None or not context.take():
             inner.release()
             return None
-        with graph.inserting_before(first, origin):
+        with graph.inserting_before(at or first, origin):
             fused = graph.add_node("fused", operands, {}, outputs=len(inner.outputs), subgraphs=[inner])
-        results = list(fused.outputs)
-        for node in (first, second):
-            graph.replace(node, [results.pop(0) for _ in node.outputs])
-        chain = f"{len(fused.outputs)} results of the same operands"
+        alike = "the same" if set(first.inputs) == set(second.inputs) else "common"
+        count = len(first.outputs)
+        graph.replace(second, fused.outputs[count:])  # before the first, whose result it may read
+        graph.replace(first, fused.outputs[:count])
+        chain = f"{len(fused.outputs)} results of {alike} operands"
         context.ledger.add(Entry(Kind.FUSED, self.name, "", origin, chain, saved=Cost(0, 1)))
         return fused
+
+
+def _shape(node: Node) -> Shape | None:
+    """Of the results, which have one type in each group."""
+    type_ = node.outputs[0].type
+    assert isinstance(type_, TensorType)
+    return type_.shape
+
+
+def _shared(first: Node, second: Node) -> bool:
+    """True if two groups have an operand in common that is made in each run, or the second maps the first's result."""
+    if _is_map(second) and any(v in first.outputs for v in second.inputs):
+        return True
+    return _is_light(second) and any(v is not None and v.constant is None and v in first.inputs for v in second.inputs)
+
+
+def _meeting(first: Node, second: Node, place: Mapping[Node, int]) -> Node | None:
+    """Before which of two groups what both do can stand, or None: all operands are made by then, no result is read."""
+    own = set(first.outputs) if _is_map(second) else set()
+    read = [v for v in second.inputs if v is not None and v not in own]
+    made = [place.get(v.producer, -1) for v in read if v.producer is not None]
+    if max(made, default=-1) < place[first]:
+        return first
+    seen = [place[user] for v in first.outputs for user in v.users if user in place and not (own and user is second)]
+    inside = any(user not in place for v in first.outputs for user in v.users)
+    return second if not inside and min(seen, default=place[second] + 1) > place[second] else None
 
 
 def _is_light(node: Node) -> bool:
     """True for groups of views and element-wise nodes with results of one type."""
     if node.op.name != "fused" or node.subgraphs[0].name != "fused":
         return False
-    definitions = [inner.op.definition(inner) for inner in node.subgraphs[0]]
-    plain = all(
-        isinstance(d, Elementwise) or (isinstance(d, View) and not any(m.indirect for m in d.maps)) for d in definitions
-    )
-    return plain and len({v.type for v in node.outputs}) == 1
+    plain = all(map(is_pointwise, node.subgraphs[0]))
+    return plain and len({v.type.shape for v in node.outputs if isinstance(v.type, TensorType)}) == 1
+
+
+def _is_map(node: Node) -> bool:
+    """True for element-wise nodes, and groups of nothing else: an element of the result needs the same of operands."""
+    if node.op.name == "fused" and node.subgraphs[0].name == "fused":
+        return all(isinstance(inner.op.definition(inner), Elementwise) for inner in node.subgraphs[0])
+    return not node.subgraphs and len(node.outputs) == 1 and isinstance(node.op.definition(node), Elementwise)
+
+
+def _is_number(value: Value, nodes: tuple[Node, Node]) -> bool:
+    """True for constants of one element, free in subgraphs, that no group has as an operand."""
+    taken = any(value in node.inputs for node in nodes if node.op.name == "fused")
+    return not taken and value.constant is not None and value.constant.size == 1
 
 
 def _together(graph: Graph, nodes: tuple[Node, Node]) -> tuple[Graph, list[Value | None]]:
     """A graph that holds what both groups do, results of the first before those of the second, and its operands."""
     made = Graph("fused", graph.symbols)
-    operands: list[Value | None] = list(dict.fromkeys(nodes[0].inputs))
-    formal = {v: made.input(v.type, v.name) for v in operands if v is not None}
-    results: list[Value] = []
+    inside, wanted = set(nodes[0].outputs), (v for node in nodes for v in node.inputs if v is not None)
+    operands: list[Value | None] = [v for v in dict.fromkeys(wanted) if v not in inside and not _is_number(v, nodes)]
+    known = {v: made.input(v.type, v.name) for v in operands if v is not None}
     for node in nodes:
+        if node.op.name != "fused":
+            known.update(zip(node.outputs, copy_node(made, node, known).outputs, strict=True))
+            continue
         inner = node.subgraphs[0]
-        mapped = {f: formal[v] for f, v in zip(inner.inputs, node.inputs, strict=True) if v is not None}
+        mapped = {f: known[v] for f, v in zip(inner.inputs, node.inputs, strict=True) if v is not None}
         for part in inner:
             copy = copy_node(made, part, mapped)
             mapped.update(zip(part.outputs, copy.outputs, strict=True))
-        results += [mapped[v] for v in inner.outputs]
-    made.set_outputs(results)
+        known.update(zip(node.outputs, (mapped[v] for v in inner.outputs), strict=True))
+    made.set_outputs([known[v] for node in nodes for v in node.outputs])
     return made, operands

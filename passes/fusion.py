@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from fusible.compiler.ir.definition import Composite, Elementwise, View
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.types import TensorType
 
-__all__ = ["copy_node", "graphs_outside_groups", "is_scale", "literal_bytes"]
+__all__ = ["copy_node", "graphs_outside_groups", "is_pointwise", "is_scale", "literal_bytes"]
 
 
 def graphs_outside_groups(graph: Graph) -> list[Graph]:
@@ -37,6 +38,25 @@ def copy_node(graph: Graph, node: Node, mapped: Mapping[Value, Value]) -> Node:
         origin=node.origin,
         types=[v.type for v in node.outputs],
     )
+
+
+def is_pointwise(node: Node) -> bool:
+    """True for element-wise ops and views, and for what is a graph of these: rotary embedding, activations.
+
+    An element of the result takes few of the operands', none of which is looked up by data but in tables.
+    """
+    definition = node.op.definition(node)
+    match definition:
+        case Elementwise():
+            return True
+        case View(maps=maps):
+            return not any(m.indirect for m in maps)
+        case Composite():
+            inner = definition.build(node)
+            found = all(is_pointwise(part) or part.op.name == "gather" for part in inner)
+            inner.release()
+            return found
+    return False
 
 
 def is_scale(node: Node) -> bool:

@@ -2,7 +2,8 @@
 
 The operand is packed once and the larger product is shared out among threads more evenly; attention reads its slices
 where they lie. Only products whose results reach products of two computed matrices through views and scales are merged:
-any other reader would have to copy its slice.
+any other reader would have to copy its slice. Kernels that read slices in place whatever they compute (Triton's) let
+element-wise nodes and concatenations stand between, as rotary embedding and a cache of keys do.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.types import DType, TensorType
 from fusible.passes.base import GraphPass, PassContext
 from fusible.passes.exactness import Exactness
-from fusible.passes.fusion import graphs_outside_groups, is_scale
+from fusible.passes.fusion import graphs_outside_groups, is_pointwise, is_scale
 from fusible.passes.ledger import Cost, Entry, Kind
-from fusible.passes.packed_weights import PackedMatrix, joined, packed_matrix
+from fusible.passes.packed_weights import READS_PACKED, PackedMatrix, joined, packed_matrix
 
 __all__ = ["MergeSiblings"]
 
 
 @dataclass(frozen=True)
 class _Linear:
-    """x @ weight + bias: the product, the node that gives the result, weight [K, N] and bias [N] in f32."""
+    """x @ weight + bias: the product, the node that gives the result, weight [K, N] and bias [N] in one float type."""
 
     product: Node
     last: Node
@@ -56,6 +57,7 @@ class MergeSiblings(GraphPass):
 
     def run_one(self, graph: Graph, context: PassContext) -> int:
         """Merge the products of each operand."""
+        anywhere = bool(context.target.get(READS_PACKED))
         found: dict[tuple[Value, tuple[object, ...]], list[_Linear]] = {}
         for node in graph:
             linear = _linear(node)
@@ -63,7 +65,7 @@ class MergeSiblings(GraphPass):
                 found.setdefault((node.inputs[0], linear.kind), []).append(linear)
         done = 0
         for (operand, _), linears in found.items():
-            merged = [linear for linear in linears if _feeds_attention(linear.last.output, graph)]
+            merged = [linear for linear in linears if _feeds_attention(linear.last.output, graph, anywhere)]
             if len(linears) > 1 and len(merged) < len(linears):
                 self._refuse(context, [linear for linear in linears if linear not in merged])
             if len(merged) > 1 and context.take():
@@ -101,7 +103,9 @@ def _side_by_side(graph: Graph, weights: Sequence[np.ndarray | PackedMatrix]) ->
 
 
 def _bias(linear: _Linear) -> np.ndarray:
-    return np.zeros(linear.columns, np.float32) if linear.bias is None else linear.bias
+    type_ = linear.last.output.type
+    assert isinstance(type_, TensorType)
+    return np.zeros(linear.columns, type_.dtype.numpy) if linear.bias is None else linear.bias
 
 
 def _pieces(graph: Graph, whole: Value, sizes: Sequence[int]) -> list[Value]:
@@ -114,11 +118,13 @@ def _pieces(graph: Graph, whole: Value, sizes: Sequence[int]) -> list[Value]:
 
 
 def _linear(node: Node) -> _Linear | None:
-    """The product with constants that a node begins, in f32, or None."""
+    """The product with constants that a node begins, in floats of 32 or 16 bits, or None."""
     if node.op.name not in ("matmul", "gemm") or node.inputs[1] is None:
         return None
     type_, known = node.output.type, node.inputs[1].constant
-    if not isinstance(type_, TensorType) or type_.dtype is not DType.F32 or type_.shape is None or len(type_.shape) < 2:
+    if not isinstance(type_, TensorType) or type_.shape is None or len(type_.shape) < 2:
+        return None
+    if type_.dtype not in (DType.F32, DType.F16, DType.BF16):
         return None
     weight = packed_matrix(node.inputs[1]) if known is None else known.array if len(known.shape) == 2 else None
     if weight is None:
@@ -128,7 +134,7 @@ def _linear(node: Node) -> _Linear | None:
     users, plain = node.output.users, _Linear(node, node, weight, None)
     if len(node.output.uses) == 1 and users[0].op.name == "add" and users[0].graph is node.graph:
         others = [v for v in users[0].inputs if v is not node.output]
-        bias = _row(others[0] if others else None, plain.columns)
+        bias = _row(others[0] if others else None, plain.columns, type_.dtype)
         if bias is not None:
             return _Linear(node, users[0], weight, bias)
     return plain
@@ -142,13 +148,14 @@ def _gemm(node: Node, weight: np.ndarray) -> _Linear | None:
     third = node.inputs[2] if len(node.inputs) > 2 else None
     if third is None:
         return _Linear(node, node, weight, None)
-    bias = _row(third, weight.shape[1])
+    assert isinstance(node.output.type, TensorType)
+    bias = _row(third, weight.shape[1], node.output.type.dtype)
     return _Linear(node, node, weight, bias) if bias is not None and attrs.beta == 1 else None
 
 
-def _row(value: Value | None, size: int) -> np.ndarray | None:
+def _row(value: Value | None, size: int, dtype: DType) -> np.ndarray | None:
     """A constant of one number a column, [size]."""
-    if value is None or value.constant is None or value.constant.dtype != np.float32:
+    if value is None or value.constant is None or value.constant.dtype != dtype.numpy:
         return None
     shape = value.constant.shape
     if not shape or shape[-1] != size or any(d != 1 for d in shape[:-1]) or len(shape) > 2:
@@ -156,8 +163,12 @@ def _row(value: Value | None, size: int) -> np.ndarray | None:
     return value.constant.array.reshape(-1)
 
 
-def _feeds_attention(value: Value, graph: Graph) -> bool:
-    """True if views and scales lead from a value to products of computed matrices only."""
+def _feeds_attention(value: Value, graph: Graph, anywhere: bool) -> bool:
+    """True if views and scales lead from a value to products of computed matrices only.
+
+    anywhere: element-wise nodes, concatenations and rotary embeddings may stand on the way, and results of the model be
+    among what is reached: kernels read slices where they lie.
+    """
     waiting, reached = [value], False
     seen: set[Value] = set()
     while waiting:
@@ -175,11 +186,18 @@ def _feeds_attention(value: Value, graph: Graph) -> bool:
                 if any(v is None or v.constant is not None for v in user.inputs[:2]):
                     return False
                 reached = True
-            elif _is_plain_view(user, definition) or is_scale(user):
+            elif _is_plain_view(user, definition) or is_scale(user) or (anywhere and _is_pointwise(user, definition)):
                 waiting.append(user.output)
+            elif anywhere and user.op.name == "attention":
+                reached = True
             else:
                 return False
     return reached
+
+
+def _is_pointwise(node: Node, definition: object) -> bool:
+    """True for what computes each element of its result from few of its operands', or joins values."""
+    return isinstance(definition, View) or is_pointwise(node)
 
 
 def _is_plain_view(node: Node, definition: object) -> bool:

@@ -71,6 +71,10 @@ class PackedMatrix:
 def packed_matrix(value: Value) -> PackedMatrix | None:
     """The constant that a value is dequantised from, if it has one scale, or one a column or a block of a column."""
     node = value.producer
+    turned = node is not None and node.op.name == "transpose" and tuple(node.attrs.perm) == (1, 0)
+    if turned:  # [N, K], as MatMulNBits has it
+        assert node is not None and node.inputs[0] is not None
+        node = node.inputs[0].producer
     if node is None or node.op.name != "dequantize_linear":
         return None
     constants = [None if v is None else v.constant for v in (*node.inputs, None)[:3]]
@@ -79,7 +83,10 @@ def packed_matrix(value: Value) -> PackedMatrix | None:
     codes, scales, zeros = (None if c is None else c.array for c in constants)
     assert codes is not None and scales is not None
     attrs = node.attrs
-    along = attrs.axis % 2 == (0 if attrs.block_size else 1) or scales.size == 1
+    along = attrs.axis % 2 == (bool(attrs.block_size) == turned) or scales.size == 1
+    if turned:
+        codes, scales, zeros = (None if a is None else a.T for a in (codes, scales, zeros))
+        assert codes is not None and scales is not None
     if codes.ndim != 2 or not along:
         return None
     found = [None if p is None else _by_column(p, codes.shape[1], attrs.block_size) for p in (scales, zeros)]

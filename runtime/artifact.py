@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["VERSION", "load_artifact", "save_artifact"]
 
 MAGIC = b"FUSIBLE\n"
-VERSION = 5
+VERSION = 6
 ALIGNMENT = 64
 _PREFIX = struct.Struct("<8sIQ")
 _NO_HASH = "0" * 64

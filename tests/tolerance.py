@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fusible.compiler import accuracy
+
+_SHARES: ContextVar[list[float] | None] = ContextVar("shares", default=None)
 
 
 def assert_close(
@@ -24,7 +28,21 @@ def assert_close(
         assert bound.max <= row.max and bound.rms <= row.rms, f"{bound} is looser than the table's {row}"
         row = bound
     outcome = accuracy.compare(reference, got, row)
+    if (shares := _SHARES.get()) is not None:
+        pairs = (outcome.max_error, row.max), (outcome.rms_error, row.rms)
+        shares += [error / largest if largest else error for error, largest in pairs]
     assert outcome, _describe(outcome)
+
+
+@contextmanager
+def shares_of_bounds() -> Iterator[list[float]]:
+    """What each `assert_close` within it finds: errors in units of what they may be at most (1: all of it)."""
+    found: list[float] = []
+    token = _SHARES.set(found)
+    try:
+        yield found
+    finally:
+        _SHARES.reset(token)
 
 
 def assert_outputs_close(

@@ -45,7 +45,9 @@ class Guard(Enum):
 class Attention:
     """The parts of attention: stages of q, k, v (loads), the two products, the softmax's operand, and the axes.
 
-    query: the axis of the queries, None where there is one query only. leading: the axes of batch and head.
+    query: the axis of the queries, None where there is one query only. leading: the axes of batch and head. turned: the
+    stages, in order, that make q where it is no load but computed element by element, as rotary embedding does; q is
+    the last of them.
     """
 
     region: Region
@@ -62,6 +64,7 @@ class Attention:
     column: int
     size: int  # of a head
     guard: Guard
+    turned: tuple[int, ...] = ()
 
     @property
     def others(self) -> tuple[int, ...]:
@@ -78,10 +81,14 @@ class Window:
     high: Dim | None = None
 
 
-def attention_of(region: Region, elements: Collection[DType] = (DType.F32,)) -> Attention:
+def attention_of(
+    region: Region, elements: Collection[DType] = (DType.F32,), *, computed: bool = False
+) -> Attention:
     """The attention that a region is, with operands of these element types. Raises NotPrintable.
 
-    Its region is another one where heads lie side by side in the rows of the operands: they get an axis of their own.
+    computed: whether queries may be computed in the region, element by element, where no load is the operand. The
+    region of the result is another one where heads lie side by side in the rows of the operands: they get an axis of
+    their own.
     """
     if len(region.contractions) != 2:
         raise NotPrintable("it has several contractions")
@@ -94,18 +101,19 @@ def attention_of(region: Region, elements: Collection[DType] = (DType.F32,)) -> 
     key, size = output.axes[0], scores.axes[0]
     v, weights = finder.load_and_other(output)
     softened, softmax, guard = finder.softmax(weights, key)
-    (q, q_scale), (k, k_scale) = (finder.scaled_load(value) for value in scores.args)
-    if key in finder.space(q):
-        q, k = k, q
+    ahead, behind = sorted(scores.args, key=lambda value: key in region.spaces[value])
+    k, k_scale = finder.scaled_load(behind)
+    q, q_scale, turned = finder.queries(ahead, computed=computed)
     apart = _heads_apart(region, (q, k), v, finder)
     if apart is not None:
-        return attention_of(apart, elements)
+        return attention_of(apart, elements, computed=computed)
     space = region.spaces[region.first_values[last]]
     query, leading, column = finder.axes(q, k, v, key, size, space)
     finder.check_closed({first, last, q, k, v, *softmax, *finder.path})
+    scale = q_scale * k_scale
     return Attention(
-        region, q, k, v, first, softened, last, q_scale * k_scale, leading, query, key, column, size, guard
-    )
+        region, q, k, v, first, softened, last, scale, leading, query, key, column, size, guard, turned
+    )  # fmt: skip
 
 
 def _heads_apart(region: Region, scored: Collection[int], v: int, finder: _Finder) -> Region | None:
@@ -297,6 +305,25 @@ class _Finder:
                 position, factor = self.scaled_load(inner)
                 return position, factor / float(number)
         raise NotPrintable("an operand of its first product is computed in the region")
+
+    def queries(self, value: int, *, computed: bool) -> tuple[int, float, tuple[int, ...]]:
+        """(stage, factor, stages that compute it) of the queries: a load, or what is computed element by element."""
+        before = set(self.path)
+        try:
+            return *self.scaled_load(value), ()
+        except NotPrintable:
+            if not computed:
+                raise
+        self.path = before
+        region = self.region
+        match region.stages[self.positions[value]]:
+            case Map(Convert(Arg(inner), DType.F32)) if region.dtypes[inner] in self.elements:
+                self.path.add(self.positions[value])
+                value = inner
+        if region.dtypes[value] not in self.elements:
+            raise NotPrintable(f"its queries are computed in {region.dtypes[value].value}")
+        stages = leading_to(region, value, -1)
+        return self.positions[value], 1.0, tuple(stages)
 
     def axes(
         self, q: int, k: int, v: int, key: int, size: int, space: frozenset[int]

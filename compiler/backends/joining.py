@@ -8,7 +8,7 @@ from typing import Generic
 from fusible.compiler.backends.base import Block, word_of
 from fusible.compiler.backends.cpu.joins import Blocks, find_blocks
 from fusible.compiler.backends.cpu.joins_in_groups import Printers, joins_to_take_out
-from fusible.compiler.backends.cpu.memo import Kernel, PrintKernel
+from fusible.compiler.backends.cpu.memo import Kernel, Known, PrintKernel
 from fusible.compiler.backends.cpu.native import Storage
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.backends.numpy import writes_buffers
@@ -28,8 +28,10 @@ __all__ = ["JoiningBackend"]
 class JoiningBackend(RegionBackend[Kernel], Generic[Kernel]):
     """Places what concatenations join, as far as every kernel that reads or writes it can be printed so."""
 
-    def __init__(self, print_kernel: PrintKernel[Kernel]) -> None:
-        super().__init__(print_kernel)
+    def __init__(
+        self, print_kernel: PrintKernel[Kernel], known: dict[tuple[str, str], Known[Kernel] | str] | None = None
+    ) -> None:
+        super().__init__(print_kernel, known)
         self._blocks: dict[Value, Block] = {}
         self._done: set[Node] = set()
 

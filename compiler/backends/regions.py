@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Generic
 
 from fusible.compiler.backends.cpu.layout import stored_orders
-from fusible.compiler.backends.cpu.memo import Kernel, Kernels, PrintKernel
+from fusible.compiler.backends.cpu.memo import Kernel, Kernels, Known, PrintKernel
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.backends.numpy import NumpyBackend, writes_buffers
 from fusible.compiler.ir.facts import replacement_kernel
@@ -20,9 +20,11 @@ __all__ = ["RegionBackend", "is_group"]
 class RegionBackend(NumpyBackend, Generic[Kernel]):
     """Prints the regions of nodes as kernels of some kind, for values in the orders in which they are stored."""
 
-    def __init__(self, print_kernel: PrintKernel[Kernel]) -> None:
+    def __init__(
+        self, print_kernel: PrintKernel[Kernel], known: dict[tuple[str, str], Known[Kernel] | str] | None = None
+    ) -> None:
         super().__init__()
-        self._memo = Kernels(print_kernel)
+        self._memo = Kernels(print_kernel, known)
         self._keep: list[object] = []
         self._orders: dict[int, dict[Value, Order]] = {}
         self._kernels: dict[Node, tuple[Built, Kernel] | NotPrintable] = {}

@@ -100,12 +100,13 @@ def compile_file(
         passes = load_pass_file(existing(file), passes)
     for name in disabled:
         passes = passes.without(name)
+    changed = bool(pass_files or disabled)
     with progress(f"compiling {path.name}"):
         return compile_with(
             existing(path),
             target,
             shapes=parse_shapes(shapes),
-            passes=passes,
+            passes=passes if changed else None,
             options=options,
             instruments=instruments,
             limit=limit,

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from fusible.cli.console import aligned, escape_controls, print_json, print_line, print_table
 from fusible.cli.models import existing, options_for
-from fusible.cli.parameters import JsonOption, ModelArgument, PrecisionOption, ShapeOption
+from fusible.cli.parameters import AlsoOption, JsonOption, ModelArgument, PrecisionOption, ShapeOption
 from fusible.cli.shapes import parse_shapes
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def tune_model(
     budget: BudgetOption = 120.0,
     shape: ShapeOption = None,
     precision: PrecisionOption = "fp32",
+    also: AlsoOption = None,
     again: AgainOption = False,
     warm: WarmOption = False,
     json_output: JsonOption = False,
@@ -57,7 +58,7 @@ def tune_model(
             target,
             output,
             shapes=parse_shapes(shape or ()),
-            options=options_for(precision),
+            options=options_for(precision, also=also or ()),
             budget=budget,
             again=again,
             warm=warm,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,8 +18,9 @@ import fusible
 from fusible.cli.console import print_json, print_line, print_table
 from fusible.compiler.targets import GPU_TARGETS
 from fusible.errors import DeviceError
+from fusible.gpu_selftest.kernels import kernel_rows
 from fusible.gpu_selftest.layer import layer_rows
-from fusible.gpu_selftest.peers import MODELS, kernel_rows, model_rows
+from fusible.gpu_selftest.peers import MODELS, model_rows
 from fusible.gpu_selftest.rows import Result, Row, check
 from fusible.gpu_selftest.sessions import session_rows
 from fusible.runtime.devices.architectures import chosen_image
@@ -98,11 +99,16 @@ def _guarded(section: str, rows: object) -> Iterator[Row]:
         yield outcome
 
 
-def _compiled(target: str, model: onnx.ModelProto | Path, precision: str = "fp32") -> Executable:
+def _compiled(
+    target: str,
+    model: onnx.ModelProto | Path,
+    precision: str = "fp32",
+    shapes: Mapping[str, tuple[int, int]] | None = None,
+) -> Executable:
     verify = "kernels" if target == _CPU else "off"
     allow = None if target in ("numpy", _CPU) else True
     options = fusible.Options(precision=precision, verify=verify, allow_host=allow)  # type: ignore[arg-type]
-    return fusible.compile(model, target=target, options=options)
+    return fusible.compile(model, target=target, options=options, shapes=shapes)
 
 
 if __name__ == "__main__":

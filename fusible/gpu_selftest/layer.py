@@ -15,6 +15,7 @@ from fusible.errors import DeviceError, ExecutionError
 from fusible.gpu_selftest.models import doubled
 from fusible.gpu_selftest.rows import CheckFailed, Row, check, require
 from fusible.runtime.devices.array import row_major
+from fusible.runtime.devices.convolution import Placed, TorchConvolution
 from fusible.runtime.devices.device import Memory, Prepared, Span, Stream
 from fusible.runtime.devices.product import Matrix, TorchProduct
 from fusible.runtime.devices.program import DeviceProgram
@@ -61,6 +62,7 @@ class _Layer:
             "launches": self.launches,
             "graphs": self.graphs,
             "products by torch": self.products,
+            "convolutions by torch": self.convolutions,
             "events": self.events,
             "DLPack": self.dlpack,
             "two streams": self.streams,
@@ -134,6 +136,27 @@ class _Layer:
             (stream.capture([launch]).replay if captured else launch.launch)()
             found = self._read(stream, memory[2]).reshape(5, 12)
             require(np.allclose(found, left @ right.T, rtol=1e-5), "torch's product is another than NumPy's")
+        return ""
+
+    def convolutions(self, stream: Stream) -> str:
+        if importlib.util.find_spec("torch") is None:
+            return "torch is not installed"
+        image, weight = self.x[:128].reshape(1, 4, 4, 8), self.x[: 12 * 72].reshape(12, 3, 3, 8)  # channels last
+        memory = [self._written(stream, np.ascontiguousarray(array)) for array in (image, weight)]
+        memory.append(stream.allocate(4 * 4 * 12 * 4))
+        call = TorchConvolution(
+            "float32", Placed(0, 0, (1, 8, 4, 4), (128, 1, 32, 8)), Placed(1, 0, (12, 8, 3, 3), (72, 1, 24, 8)),
+            Placed(2, 0, (1, 12, 4, 4), (192, 1, 48, 12)), (1, 1), (1, 1), (1, 1),
+        )  # fmt: skip
+        bordered = np.pad(image[0], ((1, 1), (1, 1), (0, 0)))
+        windows = np.lib.stride_tricks.sliding_window_view(bordered, (3, 3), (0, 1))  # y, x, channel, window
+        wanted = np.einsum("yxcij,oijc->yxo", windows.astype(np.float64), weight.astype(np.float64))
+        launch = stream.prepare_product(call, [Span(m.address, m.nbytes, 4) for m in memory], "the self-test")
+        for captured in (False, True):
+            stream.fill(memory[2], 0xFF)
+            (stream.capture([launch]).replay if captured else launch.launch)()
+            found = self._read(stream, memory[2]).reshape(4, 4, 12)
+            require(np.allclose(found, wanted, rtol=1e-4, atol=1e-4), "torch's convolution is another than NumPy's")
         return ""
 
     def events(self, stream: Stream) -> str:

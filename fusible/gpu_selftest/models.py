@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["CASES", "Case", "doubled", "matmul", "shared_sums", "softmax_rows"]
+__all__ = ["CASES", "Case", "doubled", "growing_cache", "matmul", "shared_sums"]
 
 _TYPES = {
     np.dtype(np.float32): TensorProto.FLOAT,
@@ -73,11 +73,6 @@ def matmul(m: int, n: int, k: int) -> onnx.ModelProto:
     return _model([_node("MatMul", "x w", "y")], [_value("x", [m, k])], ["y"], {"w": _weights(k, n)})
 
 
-def softmax_rows(rows: int, columns: int) -> onnx.ModelProto:
-    """y = softmax(x) over columns."""
-    return _model([_node("Softmax", "x", "y", axis=-1)], [_value("x", [rows, columns])], ["y"])
-
-
 def _pointwise() -> Case:
     nodes = [_node("Sigmoid", "x", "s"), _node("Mul", "x s", "m"), _node("Add", "m b", "y")]
     made = _model(nodes, [_value("x", ["n", 24])], ["y"], {"b": _weights(24)})
@@ -130,6 +125,24 @@ def shared_sums() -> Case:
     shapes = {"x": (9, 2048), "q": (1, 2, 1, 64), "k": (1, 2, 1000, 64), "v": (1, 2, 1000, 64)}
     made = _model(nodes, [_value(n, s) for n, s in shapes.items()], ["y", "z"], {"w": _weights(2048, 200)})
     return Case("sums that programs share", made, (dict(shapes),))
+
+
+def growing_cache() -> Case:
+    """One query of keys and values that grow by one in each run."""
+    nodes = [
+        _node("Concat", "past_k k", "keys", axis=2),
+        _node("Concat", "past_v v", "values", axis=2),
+        _node("Transpose", "keys", "kt", perm=[0, 1, 3, 2]),
+        _node("MatMul", "q kt", "s"),
+        _node("Softmax", "s", "p", axis=-1),
+        _node("MatMul", "p values", "y"),
+    ]
+    one, past = (2, 4, 1, 32), (2, 4, "past", 32)
+    inputs = [*(_value(n, one) for n in "qkv"), *(_value(n, past) for n in ("past_k", "past_v"))]
+    made = _model(nodes, inputs, ["y", "keys", "values"])
+    return Case(
+        "a cache that grows", made, ({**dict.fromkeys("qkv", one), "past_k": (2, 4, 5, 32), "past_v": (2, 4, 5, 32)},)
+    )
 
 
 def _host() -> Case:

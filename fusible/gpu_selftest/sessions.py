@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from fusible.gpu_selftest.models import CASES, Case, doubled, shared_sums
+from fusible.gpu_selftest.models import CASES, Case, doubled, growing_cache, shared_sums
 from fusible.gpu_selftest.rows import CheckFailed, Row, check, require
 from fusible.runtime.devices.session import DeviceSession
 from fusible.runtime.executable import Executable
@@ -30,6 +30,8 @@ def session_rows(compile_model: Callable[..., Executable], reference: Callable[.
     yield from check("session", "threads", lambda: _threads(compile_model))
     shared = shared_sums()
     yield from check("session", f"{shared.name}, the same bits", lambda: _same_bits(shared, compile_model, reference))
+    growing = growing_cache()
+    yield from check("session", f"{growing.name}, by buckets", lambda: _grows(growing, compile_model, reference))
     yield from check("session", "arrays stay on the device", lambda: _stays(compile_model))
 
 
@@ -94,6 +96,26 @@ def _same_bits(case: Case, compile_model: Callable[..., Executable], reference: 
         require(worst <= _TOLERANCE["fp32"], f"{name}: error {worst:.2e}, allowed {_TOLERANCE['fp32']:.0e}")
         require(all(np.array_equal(found[0][name], each[name]) for each in found), f"{name} differs from run to run")
     return f"{shared} kernels, {len(found)} runs"
+
+
+def _grows(case: Case, compile_model: Callable[..., Executable], reference: Callable[..., Executable]) -> str:
+    """Sizes of a bucket share graphs, whose bits are those of launches one by one."""
+    executable, wanted = compile_model(case.model, shapes={"past": (1, 64)}), reference(case.model)
+    session, inputs = session_of(executable), case.inputs(0)
+    session.bind(state={"keys": "past_k", "values": "past_v"})
+    worst = 0.0
+    for run in range(_RUNS):
+        fresh = inputs if run == 0 else {name: inputs[name] for name in "qkv"}
+        found, expected = session.run(fresh), wanted.run(inputs)
+        worst = max(worst, *(_error(found[name], array) for name, array in expected.items()))
+        launched = session_of(executable).run(inputs)
+        same = all(np.array_equal(found[name], launched[name]) for name in expected)
+        require(same, f"with {inputs['past_k'].shape[2]} keys a replayed graph differs from its launches")
+        inputs = {**inputs, "past_k": expected["keys"], "past_v": expected["values"]}
+    require(worst <= _TOLERANCE["fp32"], f"error {worst:.2e}, allowed {_TOLERANCE['fp32']:.0e}")
+    buckets = [capture.bucket for capture in session.captures]
+    require(bool(buckets) and None not in buckets, f"graphs of exact sizes: {session.captures[:1]}")
+    return f"{_RUNS} sizes, {len(buckets)} captures"
 
 
 def _threads(compile_model: Callable[..., Executable]) -> str:

@@ -36,7 +36,8 @@ def attend(q, q_row, q_column, k, k_row, k_column, v, v_row, v_column, first, qu
            AHEAD: tl.constexpr, SCORE: tl.constexpr, FINISH: tl.constexpr, D: tl.constexpr, DV: tl.constexpr,
            BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr,
            ROWS_FIT: tl.constexpr, KEYS_FIT: tl.constexpr, EMPTY: tl.constexpr, PRECISION: tl.constexpr,
-           SPLIT: tl.constexpr = 1, part=0, workspace=None, counter=None):  # fmt: skip
+           SPLIT: tl.constexpr = 1, part=0, workspace=None, counter=None,
+           QUERY: tl.constexpr = None):  # fmt: skip
     """The queries first .. first + ROWS - 1 of one head, by one program.
 
     q [queries, D], k [keys, D], v [keys, DV]: addresses of first elements, all of one type (float16, bfloat16 or
@@ -54,6 +55,9 @@ def attend(q, q_row, q_column, k, k_row, k_column, v, v_row, v_column, first, qu
     SPLIT: so many programs take these queries, each with a share of the keys; part: which of them this is. The last to
     finish joins what all found and calls FINISH. workspace: memory for SPLIT times ROWS (BLOCK_DV + 2) float32;
     counter: one int32, 0 before and after.
+
+    QUERY(r, d, in_rows, in_columns, extra): the queries [ROWS, BLOCK_D] where they are computed on the way, as by
+    rotary embedding, of the type of k, with zeros behind the edges; q, q_row and q_column say nothing then.
     """
     if SPLIT > 1:
         share = ((end - begin + KEYS - 1) // KEYS + SPLIT - 1) // SPLIT * KEYS
@@ -65,7 +69,10 @@ def attend(q, q_row, q_column, k, k_row, k_column, v, v_row, v_column, first, qu
     in_rows = r < queries
     in_head = d < D
     in_values = column < DV
-    block = load_block(q + r * q_row + d[None, :] * q_column, in_rows, in_head[None, :], ROWS_FIT, D == BLOCK_D)
+    if QUERY is None:
+        block = load_block(q + r * q_row + d[None, :] * q_column, in_rows, in_head[None, :], ROWS_FIT, D == BLOCK_D)
+    else:
+        block = QUERY(r, d[None, :], in_rows, in_head[None, :], extra)
     top = tl.full([ROWS, 1], -float("inf"), tl.float32)
     total = tl.zeros([ROWS, 1], tl.float32)
     sums = tl.zeros([ROWS, BLOCK_DV], tl.float32)

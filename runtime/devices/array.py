@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from fusible.errors import DeviceError
+from fusible.errors import DeviceError, SignatureError
 from fusible.runtime.devices.device import Device, Memory, Span, Stream
 from fusible.runtime.dims import evaluate_dim
 from fusible.runtime.plan import PlanValue
 from fusible.runtime.signature import DTYPES
 from fusible.runtime.views import shape_of
 
-__all__ = ["DeviceArray", "Twin", "device_view", "row_major"]
+__all__ = ["DeviceArray", "Twin", "copy_arrays", "device_view", "imported", "row_major"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,10 +68,7 @@ class DeviceArray:
     @property
     def contiguous(self) -> bool:
         """True if it is row-major with no gaps."""
-        return self.size <= 1 or all(
-            d == 1 or s == wanted
-            for d, s, wanted in zip(self.shape, self.strides, _row_strides(self.shape, self.dtype), strict=True)
-        )
+        return _is_row_major(self.shape, self.strides, self.dtype.itemsize)
 
     @property
     def span(self) -> Span:
@@ -90,7 +88,7 @@ class DeviceArray:
 
     def reshaped(self, shape: tuple[int, ...]) -> DeviceArray:
         """The same row-major memory under another shape of as many elements."""
-        strides = _row_strides(shape, self.dtype)
+        strides = _row_strides(shape, self.dtype.itemsize)
         return DeviceArray(self.device, self.memory, self.offset, self.dtype, shape, strides)
 
     def twin(self) -> Twin:
@@ -149,7 +147,17 @@ class DeviceArray:
 
 def row_major(device: Device, memory: Memory, dtype: np.dtype, shape: tuple[int, ...], offset: int = 0) -> DeviceArray:
     """An array over memory, row-major, that begins `offset` bytes into it."""
-    return DeviceArray(device, memory, offset, dtype, shape, _row_strides(shape, dtype))
+    return DeviceArray(device, memory, offset, dtype, shape, _row_strides(shape, dtype.itemsize))
+
+
+def imported(device: Device, stream: Stream, name: str, value: object, *, copies: bool = True) -> DeviceArray:
+    """An array of the caller's on the device. name: of what it is given for. Raises SignatureError, DeviceError."""
+    found = device.import_array(value, stream, copies=copies)
+    if found is None:
+        expected = f"a NumPy array, or an array on {device.name}"
+        raise SignatureError(name, expected, f"a {type(value).__name__} that lies elsewhere")
+    memory, dtype, shape = found
+    return row_major(device, memory, dtype, shape)
 
 
 def device_view(device: Device, arena: Memory, start: int, value: PlanValue, env: Mapping[str, int]) -> DeviceArray:
@@ -158,19 +166,38 @@ def device_view(device: Device, arena: Memory, start: int, value: PlanValue, env
     held = shape if value.whole is None else tuple(evaluate_dim(d, env) for d in value.whole)
     order = tuple(range(len(held))) if value.order is None else value.order
     strides = [0] * len(held)
-    for dim, stride in zip(order, _row_strides(tuple(held[d] for d in order), dtype), strict=True):
+    for dim, stride in zip(order, _row_strides(tuple(held[d] for d in order), dtype.itemsize), strict=True):
         strides[dim] = stride
     corner = (0,) * len(held) if value.corner is None else tuple(evaluate_dim(d, env) for d in value.corner)
     first = sum(c * s for c, s in zip(corner, strides, strict=True))
     return DeviceArray(device, arena, start + first, dtype, shape, tuple(strides))
 
 
-def _row_strides(shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, ...]:
-    strides, step = [], dtype.itemsize
+def copy_arrays(pairs: Iterable[tuple[DeviceArray, DeviceArray]], stream: Stream) -> None:
+    """Write the content of each first array into the second, of the same shape and element type; they are apart."""
+    copies = []
+    for source, target in pairs:
+        if source.contiguous and target.contiguous:
+            copies.append((target.memory, target.offset, source.memory, source.offset, source.nbytes))
+        else:
+            source.copy_to(target, stream)
+    stream.copy_all(copies)
+
+
+@lru_cache(maxsize=4096)
+def _row_strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    strides, step = [], itemsize
     for extent in reversed(shape):
         strides.append(step)
         step *= extent
     return tuple(reversed(strides))
+
+
+@lru_cache(maxsize=4096)
+def _is_row_major(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> bool:
+    """Pure, and remembered: a run asks it of the same few shapes again and again."""
+    wanted = _row_strides(shape, itemsize)
+    return math.prod(shape) <= 1 or all(d == 1 or s == w for d, s, w in zip(shape, strides, wanted, strict=True))
 
 
 def device_range(array: Any) -> tuple[int, int]:

@@ -11,11 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from fusible.runtime.devices.convolution import TorchCall, torch_call_from_json
 from fusible.runtime.devices.facts import Facts, damaged
-from fusible.runtime.devices.product import TorchProduct
 from fusible.runtime.native.program import NativeCode
 
-__all__ = ["DeviceCode", "DeviceImage", "DeviceKernel", "TensorBlock", "TensorMap"]
+__all__ = ["SIZES", "DeviceCode", "DeviceImage", "DeviceKernel", "TensorBlock", "TensorMap"]
+
+SIZES = ("sizes", "*i64")
+"""The argument of a kernel that reads its numbers from memory."""
 
 _LEAST_CONSTANT = -(1 << 63)
 
@@ -91,8 +94,8 @@ class DeviceKernel:
     before the kernel's turn has come. serial: it begins when its predecessor has ended. tensors: of which the text
     makes descriptors, each on a line of its own at the head of the function.
 
-    product: a product of matrices that torch computes first; `source` is then what is launched behind it, perhaps
-    nothing (""), and `arguments` are its arguments, the product's own result among them.
+    product: a product of matrices or a convolution that torch computes first; `source` is then what is launched behind
+    it, perhaps nothing (""), and `arguments` are its arguments, the product's own result among them.
 
     Of the kernel lowered to C: scratch_bytes: what each thread needs for tiles. sites: in checking mode, the operations
     that findings name by number, as people should read them.
@@ -113,12 +116,20 @@ class DeviceKernel:
     tensors: tuple[TensorBlock, ...] = ()
     scratch_bytes: int = 0
     sites: tuple[str, ...] = ()
-    product: TorchProduct | None = None
+    product: TorchCall | None = None
+    sizes: tuple[tuple[str, str], ...] | None = None
 
     @property
     def own_pointers(self) -> int:
         """How many arguments are pointers to memory that the stream has for the kernel."""
         return 2 if self.workspace else 0
+
+    @property
+    def numbers(self) -> tuple[tuple[str, str], ...]:
+        """The names and types of what `dims[1:]` of a launch are."""
+        if self.sizes is not None:
+            return self.sizes
+        return tuple(each for each in self.arguments if not each[1].startswith("*"))
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> DeviceKernel:
@@ -129,7 +140,10 @@ class DeviceKernel:
         arguments = tuple(_argument(facts, each) for each in facts.items("arguments"))
         names = [name for name, _ in arguments]
         workspace = facts.number("workspace")
-        buffers = sum(type_.startswith("*") for _, type_ in arguments) - (2 if workspace else 0)
+        sizes = None if facts.get("sizes") is None else tuple(_argument(facts, each) for each in facts.items("sizes"))
+        buffers = sum(type_.startswith("*") for _, type_ in arguments) - (2 if workspace else 0) - (sizes is not None)
+        if sizes is not None and arguments[max(buffers, 0) :][:1] != (SIZES,):
+            raise damaged(facts.what, "it reads its sizes from memory, and no argument points there")
         tensors = tuple(map(TensorBlock.from_json, facts.items("tensors")))
         if unknown := [t.argument for t in tensors if t.argument not in names[: max(buffers, 0)]]:
             raise damaged(facts.what, f"a descriptor is of {unknown[0]!r}, which is no buffer of it")
@@ -151,7 +165,8 @@ class DeviceKernel:
             tensors=tensors,
             scratch_bytes=facts.number("scratch_bytes"),
             sites=facts.texts("sites"),
-            product=None if product is None else TorchProduct.from_json(product, buffers),
+            product=None if product is None else torch_call_from_json(product, buffers),
+            sizes=sizes,
         )
 
 

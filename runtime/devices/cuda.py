@@ -20,6 +20,7 @@ import numpy as np
 
 from fusible.errors import DeviceError, ExecutionError, FusibleError
 from fusible.runtime.devices.code import DeviceImage, DeviceKernel
+from fusible.runtime.devices.convolution import TorchCall
 from fusible.runtime.devices.cuda_driver import CudaDriver
 from fusible.runtime.devices.device import (
     ALIGNMENT,
@@ -35,8 +36,7 @@ from fusible.runtime.devices.device import (
     Stream,
     Workspace,
 )
-from fusible.runtime.devices.product import TorchProduct
-from fusible.runtime.devices.torch_product import TorchProductLaunch
+from fusible.runtime.devices.torch_calls import torch_launch
 
 __all__ = ["CudaDevice", "CudaStream", "Gpu", "find_gpu", "open_gpu"]
 
@@ -321,6 +321,16 @@ class CudaStream(Stream):
         self.driver.upload(target.address + offset, source.ctypes.data, source.nbytes, self.number)
         self.synchronise()
 
+    def pinned(self, nbytes: int) -> np.ndarray:
+        """See Stream."""
+        tensor = self.device.torch.empty(max(1, nbytes), dtype=self.device.torch.uint8, pin_memory=True)
+        found: np.ndarray = tensor.numpy()[:nbytes]  # which keeps the tensor
+        return found
+
+    def send(self, target: Memory, source: np.ndarray) -> None:
+        """See Stream."""
+        self.driver.upload(target.address, source.ctypes.data, source.nbytes, self.number)
+
     def download(self, source: Memory, offset: int, target: np.ndarray) -> None:
         """See Stream."""
         self.driver.download(target.ctypes.data, source.address + offset, target.nbytes, self.number)
@@ -330,6 +340,11 @@ class CudaStream(Stream):
         """See Stream."""
         if nbytes:
             self.driver.copy(target.address + target_offset, source.address + source_offset, nbytes, self.number)
+
+    def copy_all(self, copies: Sequence[tuple[Memory, int, Memory, int, int]]) -> None:
+        """See Stream."""
+        ranges = [(t.address + to, s.address + so, nbytes) for t, to, s, so, nbytes in copies if nbytes]
+        self.driver.copy_all(ranges, self.number)
 
     def fill(self, target: Memory, byte: int) -> None:
         """See Stream."""
@@ -363,11 +378,11 @@ class CudaStream(Stream):
             yield from map(ctypes.c_int32, shape)
             yield from map(ctypes.c_int64, tensor.strides)
 
-    def prepare_product(self, product: TorchProduct, spans: Sequence[Span], where: str) -> Prepared:
-        """See Stream: cuBLAS, in this stream."""
+    def prepare_product(self, product: TorchCall, spans: Sequence[Span], where: str) -> Prepared:
+        """See Stream: cuBLAS or cuDNN, in this stream."""
         torch = self.device.torch
         buffers = [torch.as_tensor(_Bytes(span), device=self._place) for span in spans]
-        return TorchProductLaunch(torch, product, buffers, lambda: torch.cuda.stream(self.handle), where)
+        return torch_launch(torch, product, buffers, lambda: torch.cuda.stream(self.handle), where)
 
     def capture(self, launches: Sequence[Prepared]) -> Graph:
         """See Stream."""

@@ -174,6 +174,13 @@ class CudaDriver:
         """Copy device memory."""
         self._call("cuMemcpyDtoDAsync_v2", target, source, nbytes, stream)
 
+    def copy_all(self, ranges: Sequence[tuple[int, int, int]], stream: int) -> None:
+        """Copy ranges of device memory: targets, sources and bytes. Tens of them are a good part of a short run."""
+        function = self._library.cuMemcpyDtoDAsync_v2
+        for target, source, nbytes in ranges:
+            if code := function(target, source, nbytes, stream):
+                raise DeviceError(f"CUDA's driver refuses cuMemcpyDtoDAsync_v2: {self._told(code)}")
+
     def fill(self, target: int, byte: int, nbytes: int, stream: int) -> None:
         """Set bytes of device memory."""
         self._call("cuMemsetD8Async", target, byte, nbytes, stream)

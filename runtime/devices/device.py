@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fusible.runtime.devices.code import DeviceKernel
-from fusible.runtime.devices.product import TorchProduct
+from fusible.runtime.devices.convolution import TorchCall
 
 __all__ = [
     "ALIGNMENT",
@@ -82,6 +82,9 @@ class Prepared(ABC):
     def launch(self) -> None:
         """Put it into its stream. Raises ExecutionError, DeviceError."""
 
+    def confine(self, spans: Sequence[Span]) -> None:  # noqa: B027 - only a device that checks accesses asks
+        """From now on its buffers are so large, at the addresses that they have: for runs of several sizes."""
+
 
 class Graph(ABC):
     """Launches that were captured together."""
@@ -128,12 +131,25 @@ class Stream(ABC):
         """Copy the bytes of a contiguous array to `offset` bytes into the memory; the array may be changed at once."""
 
     @abstractmethod
+    def pinned(self, nbytes: int) -> np.ndarray:
+        """Memory of the host that `send` may read: uint8 [nbytes], not initialised."""
+
+    @abstractmethod
+    def send(self, target: Memory, source: np.ndarray) -> None:
+        """As `upload` of pinned memory, which waits for nothing: the array must stay as it is until `synchronise`."""
+
+    @abstractmethod
     def download(self, source: Memory, offset: int, target: np.ndarray) -> None:
         """Fill a contiguous array with bytes that begin `offset` bytes into the memory; waits until they are there."""
 
     @abstractmethod
     def copy(self, target: Memory, target_offset: int, source: Memory, source_offset: int, nbytes: int) -> None:
         """Copy bytes within the device."""
+
+    def copy_all(self, copies: Sequence[tuple[Memory, int, Memory, int, int]]) -> None:
+        """As `copy`, with the arguments of each of several copies."""
+        for copy in copies:
+            self.copy(*copy)
 
     @abstractmethod
     def fill(self, target: Memory, byte: int) -> None:
@@ -169,8 +185,8 @@ class Stream(ABC):
         return Workspace(tuple(spans), self._workspace)
 
     @abstractmethod
-    def prepare_product(self, product: TorchProduct, spans: Sequence[Span], where: str) -> Prepared:
-        """Settle a product by torch. spans: the memory of its matrices.
+    def prepare_product(self, product: TorchCall, spans: Sequence[Span], where: str) -> Prepared:
+        """Settle a product or a convolution by torch. spans: the memory of its places.
 
         Raises DeviceError if torch is not there.
         """
@@ -200,10 +216,11 @@ class Stream(ABC):
 class Device(ABC):
     """A device of this machine, with the code of some kernels. Threads may share it; their streams are their own.
 
-    name: for people.
+    name: for people. checked: whether launches check what they read and write (`Prepared.confine`).
     """
 
     name: str
+    checked: bool = False
 
     def active(self) -> AbstractContextManager[None]:
         """While it is entered, the calling thread may use the device. Raises DeviceError where it may not."""

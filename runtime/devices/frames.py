@@ -3,37 +3,69 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from fusible.errors import SignatureError
-from fusible.runtime.devices.array import DeviceArray
-from fusible.runtime.devices.device import Graph, Memory, Prepared
+from fusible.runtime.devices.array import DeviceArray, device_view
+from fusible.runtime.devices.device import Device, Graph, Memory, Prepared
 from fusible.runtime.devices.residence import Residence, is_same_memory
 from fusible.runtime.devices.segments import DeviceSegment
 from fusible.runtime.dims import symbols_of
+from fusible.runtime.memory import Placement
 from fusible.runtime.plan import Call, Plan
 from fusible.runtime.plan_session import MAX_LAYOUTS, Frame, Layout
-from fusible.runtime.views import shape_of
+from fusible.runtime.views import arena_view, shape_of
 
-__all__ = ["Capture", "DeviceFrame", "DeviceLayout", "Record", "RunValues", "copied_result", "still_view"]
+__all__ = [
+    "Capture",
+    "DeviceFrame",
+    "DeviceLayout",
+    "Record",
+    "RunValues",
+    "arena_arrays",
+    "copied_result",
+    "still_view",
+]
+
+_SHOWN = 6  # sizes in a line of the log
 
 
 @dataclass(frozen=True, slots=True)
 class Capture:
     """A line of the log of captures: which steps became one graph, and for which shapes.
 
-    steps: [first, last) in their plan. symbols: the values of symbolic dimensions. addresses: how many of the arrays
-    may lie elsewhere in another run, which then needs a graph of its own.
+    steps: [first, last) in their plan. symbols: the values of symbolic dimensions when it was captured. addresses: how
+    many of the arrays may lie elsewhere in another run, which then needs a graph of its own.
+
+    bucket: from which to which size the graph serves for each symbol; None if only for those of `symbols`, for the
+    reason `exact`. used: the sizes of runs in the bucket so far, of which the last ones are left out if there are many.
     """
 
     steps: tuple[int, int]
     launches: int
     symbols: Mapping[str, int]
     addresses: int
+    bucket: Mapping[str, tuple[int, int]] | None = None
+    used: Sequence[Mapping[str, int]] = ()
+    exact: str = ""
+
+    def __str__(self) -> str:
+        what = f"steps {self.steps[0]} to {self.steps[1] - 1}, {self.launches} launches"
+        if self.bucket is None:
+            why = f" ({self.exact})" if self.exact else ""
+            return f"{what}, for {_sizes(self.symbols) or 'all runs'}{why}"
+        ranges = ", ".join(f"{name} {low} to {high}" for name, (low, high) in self.bucket.items())
+        shown = "; ".join(map(_sizes, self.used[:_SHOWN]))
+        more = f" and {len(self.used) - _SHOWN} more" if len(self.used) > _SHOWN else ""
+        return f"{what}, for {ranges}; used for {shown}{more}"
+
+
+def _sizes(symbols: Mapping[str, int]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in symbols.items())
 
 
 class RunValues(list[Any]):
@@ -95,6 +127,21 @@ class DeviceFrame(Frame[DeviceLayout]):
         known = [key for key in self.results if key[0] == number]
         for key in known[: len(known) - MAX_LAYOUTS + 1]:
             del self.results[key]
+
+
+def arena_arrays(
+    device: Device, frame: DeviceFrame, on_device: Collection[int], placement: Placement, env: Mapping[str, int]
+) -> tuple[dict[int, DeviceArray], dict[int, np.ndarray]]:
+    """The arena values of a plan by number, those on the device and those of the host."""
+    known: dict[int, DeviceArray] = {}
+    host: dict[int, np.ndarray] = {}
+    assert frame.arena is not None
+    for number, value in enumerate(frame.plan.values):
+        if value.kind == "arena" and number in on_device:
+            known[number] = device_view(device, frame.arena, placement.offsets[value.index], value, env)
+        elif value.kind == "arena":
+            host[number] = arena_view(frame.host_arena, placement.offsets[value.index], value, env)
+    return known, host
 
 
 def still_view(step: Call, plan: Plan, known: Mapping[int, DeviceArray], env: Mapping[str, int]) -> DeviceArray | None:

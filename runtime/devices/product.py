@@ -55,7 +55,7 @@ class TorchProduct:
     added: Matrix | None = None
 
     @property
-    def matrices(self) -> tuple[Matrix, ...]:
+    def places(self) -> tuple[Matrix, ...]:
         """Left, right and result, and what is added if there is something."""
         return (self.left, self.right, self.result, *([] if self.added is None else [self.added]))
 

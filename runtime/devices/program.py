@@ -15,8 +15,8 @@ from fusible.errors import DeviceError, ExecutionError
 from fusible.runtime.devices.architectures import OLDEST, chosen_image, cuda_target
 from fusible.runtime.devices.array import DeviceArray, row_major
 from fusible.runtime.devices.code import DeviceCode, DeviceImage, DeviceKernel
+from fusible.runtime.devices.convolution import TorchCall
 from fusible.runtime.devices.device import Device, LoadedKernel, Memory, Prepared, Span, Stream
-from fusible.runtime.devices.product import TorchProduct
 from fusible.runtime.devices.torch_product import InOrder
 from fusible.runtime.devices.triton_cpu import TritonCpu, build_host_library
 from fusible.runtime.native.loading import load_library
@@ -30,7 +30,7 @@ class DeviceProgram:
     """The kernels of one executable on one device. Threads may share it; each works with a stream of its own.
 
     The device is opened when it is first wanted, so that code for a GPU can be made and saved where there is none.
-    library: the file of the kernels lowered to C, on the target triton-cpu.
+    library: the file of the kernels lowered to C, on the target triton-cpu. kernels: by name.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class DeviceProgram:
         """Take code, and what opens the device for it."""
         self.code, self.target, self.threads, self.library = code, target, threads, library
         self.names = frozenset(kernel.name for kernel in code.kernels)
-        self._kernels = {kernel.name: kernel for kernel in code.kernels}
+        self.kernels = {kernel.name: kernel for kernel in code.kernels}
         self._opener = opener
         self._device: Device | None = None
         self._loaded: dict[str, LoadedKernel] = {}
@@ -76,36 +76,55 @@ class DeviceProgram:
         self, stream: Stream, name: str, programs: int, spans: Sequence[Span], numbers: Sequence[int], where: str
     ) -> Prepared:
         """Settle a launch. Raises ExecutionError for arguments that do not fit; `where` names the step there."""
-        kernel = self._kernels[name]
+        kernel = self.kernels[name]
         if kernel.product is not None:
             return self._with_product(stream, kernel, kernel.product, programs, spans, where)
-        arguments = kernel.arguments
-        pointers = len(spans) + kernel.own_pointers
-        if len(arguments) != pointers + len(numbers):
-            listed = ", ".join(f"{n}: {t}" for n, t in arguments)
-            got = f"{len(spans)} buffers and {len(numbers)} numbers"
+        self.check(name, len(spans), numbers, where)
+        if kernel.sizes is None:
+            return stream.prepare(self._load(name), programs, spans, numbers, where)
+        table = np.array([programs, *numbers], np.int64)
+        memory = stream.allocate(table.nbytes)
+        stream.upload(memory, 0, table)
+        sizes = Span(memory.address, table.nbytes, table.itemsize)
+        return InOrder([stream.prepare(self._load(name), programs, [*spans, sizes], [], where)], memory)
+
+    def prepare_sized(
+        self, stream: Stream, name: str, programs: int, spans: Sequence[Span], table: Span, where: str
+    ) -> Prepared:
+        """Settle a launch whose sizes are in a table, where each run may have others. programs: at most."""
+        kernel = self.kernels[name]
+        if kernel.sizes is None:
+            return self.prepare(stream, name, programs, spans, [], where)
+        return stream.prepare(self._load(name), programs, [*spans, table], [], where)
+
+    def check(self, name: str, buffers: int, numbers: Sequence[int], where: str) -> None:
+        """Raise ExecutionError if a launch does not fit the kernel; `where` names the step."""
+        kernel = self.kernels[name]
+        expected, pointers = kernel.numbers, sum(type_.startswith("*") for _, type_ in kernel.arguments)
+        if pointers - kernel.own_pointers - (kernel.sizes is not None) != buffers or len(expected) != len(numbers):
+            listed = ", ".join(f"{n}: {t}" for n, t in (*kernel.arguments, *(kernel.sizes or ())))
+            got = f"{buffers} buffers and {len(numbers)} numbers"
             raise ExecutionError(where, f"the kernel {name} takes ({listed}), and the plan gives {got}")
-        for (argument, type_), number in zip(arguments[pointers:], numbers, strict=True):
+        for (argument, type_), number in zip(expected, numbers, strict=True):
             if not _fits(number, type_):
                 why = f"{argument} is {number}, which its type {type_} cannot hold: these shapes are too large for it"
                 raise ExecutionError(where, f"kernel {name}: {why}")
-        return stream.prepare(self._load(name), programs, spans, numbers, where)
 
     def _with_product(
         self,
         stream: Stream,
         kernel: DeviceKernel,
-        product: TorchProduct,
+        product: TorchCall,
         programs: int,
         spans: Sequence[Span],
         where: str,
     ) -> Prepared:
-        """A product by torch, and the kernel behind it if there is one."""
+        """A product or a convolution by torch, and the kernel behind it if there is one."""
         memory, places = None, list(spans)
         if product.scratch:
             memory = self._scratch_of(stream, product.scratch)
             places.insert(product.result.argument, Span(memory.address, product.scratch, 1))
-        used = [places[matrix.argument] for matrix in product.matrices]
+        used = [places[place.argument] for place in product.places]
         launches = [stream.prepare_product(product, used, where)]
         if kernel.source:
             launches.append(stream.prepare(self._load(kernel.name), programs, places, [], where))
@@ -123,7 +142,7 @@ class DeviceProgram:
         device = self.device
         with self._lock:
             if name not in self._loaded:
-                self._loaded[name] = device.load(self._kernels[name])
+                self._loaded[name] = device.load(self.kernels[name])
             return self._loaded[name]
 
 

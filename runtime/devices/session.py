@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusible.errors import ExecutionError, LimitExceeded, SignatureError
-from fusible.runtime.devices.array import DeviceArray, device_range, device_view, overlap_on_device, row_major
+from fusible.runtime.devices.array import DeviceArray, device_range, imported, overlap_on_device, row_major
+from fusible.runtime.devices.bucket_runs import Wanted, runs_by_buckets
 from fusible.runtime.devices.device import Memory, Prepared
 from fusible.runtime.devices.frames import (
     Capture,
@@ -22,6 +23,7 @@ from fusible.runtime.devices.frames import (
     DeviceLayout,
     Record,
     RunValues,
+    arena_arrays,
     copied_result,
     still_view,
 )
@@ -35,7 +37,7 @@ from fusible.runtime.plan import Alloc, Call, Copy, If, Launch, Loop, Plan, Plan
 from fusible.runtime.plan_session import PlanSession, layout_key, where_of
 from fusible.runtime.session import owned, poison
 from fusible.runtime.signature import DTYPES, TensorSpec, check_input
-from fusible.runtime.views import arena_view, shape_of
+from fusible.runtime.views import shape_of
 
 if TYPE_CHECKING:
     from fusible.runtime.executable import Executable
@@ -70,6 +72,7 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
         self._held: frozenset[int] = frozenset()
         self._straight = StraightRuns()
         self.captures: list[Capture] = []
+        self._exact, self._buckets = runs_by_buckets(executable, self._program, self._stream, self.captures)
 
     # Runs
 
@@ -142,19 +145,26 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
         return {spec.name: value for spec, value in zip(self._executable.outputs, results, strict=True)}
 
     def _run_main(self, arguments: list[Any]) -> list[Any]:
-        bound = {
-            number: self._bound_outputs.get(spec.name)
-            for number, spec in zip(self._executable.plan.outputs, self._executable.outputs, strict=True)
+        plan = self._frame.plan
+        on_device = {
+            number: array
+            for number, spec in zip(plan.outputs, self._executable.outputs, strict=True)
+            if isinstance(array := self._bound_outputs.get(spec.name), DeviceArray)
         }
-        on_device = {number: array for number, array in bound.items() if isinstance(array, DeviceArray)}
-        shapes = shapes_of(arguments) if self._observer is None and not self._poison else None
+        shapes = shapes_of(arguments) if self._observer is None else None
+        if self._buckets is not None and shapes is not None:
+            env = self._environment(self._frame, arguments, {}, self._names)
+            wanted = Wanted(on_device, self._keeps_results, self._held, self._poison)
+            made = dict(zip(plan.outputs, self._buckets.run(env, arguments, wanted), strict=True))
+            return [self._hand_over(made[n], on_device.get(n), plan.values[n]) for n in plan.outputs]
+        shapes = None if self._poison else shapes
         known = self._straight.of(shapes, self._frame.layouts)
-        if known is not None and (results := self._replayed(known, arguments, on_device)) is not None:
-            return results
+        if known is not None and (replayed := self._replayed(known, arguments, on_device)) is not None:
+            return replayed
         results = self._run_generally(arguments, on_device)
         if shapes is not None and known is None:
             env = self._frame.bound[(shapes,)]
-            found = straight(self._frame.plan, self._segments(self._frame), self._layout(self._frame, env))
+            found = straight(plan, self._segments(self._frame), self._layout(self._frame, env))
             self._straight.settle(shapes, layout_key(env), found)
         return results
 
@@ -204,7 +214,7 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
     def _checked_input(self, spec: TensorSpec, value: Any) -> Any:
         if isinstance(value, np.ndarray) or not hasattr(value, "__dlpack_device__"):
             return check_input(spec, value)
-        array = value if self._is_here(value) else self._imported(spec.name, value)
+        array = value if self._is_here(value) else imported(self._device, self._stream, spec.name, value)
         if array.dtype != spec.dtype or (spec.shape is not None and array.ndim != len(spec.shape)):
             raise SignatureError(spec.name, str(spec), f"{array.dtype}{list(array.shape)}")
         return array
@@ -213,18 +223,11 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
         """True for an array that a session on this device made, of whatever executable."""
         return isinstance(value, DeviceArray) and value.device.name == self._device.name
 
-    def _imported(self, name: str, value: Any, *, copies: bool = True) -> DeviceArray:
-        found = self._device.import_array(value, self._stream, copies=copies)
-        if found is None:
-            expected = f"a NumPy array, or an array on {self._device.name}"
-            raise SignatureError(name, expected, f"a {type(value).__name__} that lies elsewhere")
-        memory, dtype, shape = found
-        return row_major(self._device, memory, dtype, shape)
-
     def _checked_output(self, spec: TensorSpec, array: Any) -> Any:
         if isinstance(array, np.ndarray):
             return super()._checked_output(spec, array)
-        found = array if self._is_here(array) else self._imported(spec.name, array, copies=False)
+        is_here = self._is_here(array)
+        found = array if is_here else imported(self._device, self._stream, spec.name, array, copies=False)
         if found.dtype != spec.dtype or not found.contiguous:
             raise SignatureError(spec.name, f"a row-major array of {spec.dtype}", repr(array)[:60], "output")
         return found
@@ -240,17 +243,8 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
             frame.arena = self._stream.allocate(placement.peak)
             if homes.host_arena:
                 frame.host_arena = aligned_bytes(placement.peak)
-        values: list[Any] = [None] * len(frame.plan.values)
-        host: list[np.ndarray] = []
-        known: dict[int, DeviceArray] = {}
-        for number, value in enumerate(frame.plan.values):
-            if value.kind == "arena" and number in homes.on_device:
-                known[number] = device_view(self._device, frame.arena, placement.offsets[value.index], value, env)
-            elif value.kind == "arena":
-                host.append(arena_view(frame.host_arena, placement.offsets[value.index], value, env))
-                values[number] = host[-1]
-        for number, array in known.items():
-            values[number] = array
+        known, on_host = arena_arrays(self._device, frame, homes.on_device, placement, env)
+        values: list[Any] = [known.get(number, on_host.get(number)) for number in range(len(frame.plan.values))]
         for number, constant in self._executable.constants_of(frame.plan):
             values[number] = constant
             if number in homes.constants:
@@ -261,9 +255,8 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
                 known[step.outputs[0]] = values[step.outputs[0]] = view
         outputs = [(n, shape_of(v, env)) for n, v in enumerate(frame.plan.values) if v.kind == "output"]
         constants = {n: known[n] for n in homes.constants}
-        return DeviceLayout(
-            values, outputs, frozenset(env), frame.plan, frame.arena, frame.staging, host, constants, known
-        )
+        host, arena, staging = list(on_host.values()), frame.arena, frame.staging
+        return DeviceLayout(values, outputs, frozenset(env), frame.plan, arena, staging, host, constants, known)
 
     def _fresh_values(self, layout: DeviceLayout) -> list[Any]:
         return RunValues(layout)
@@ -386,7 +379,8 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
             record.graph = self._stream.capture(record.launches)
             symbols = {name: env[name] for name in sorted(layout.symbols | segment.symbols)}
             steps = (segment.first, segment.last)
-            self.captures.append(Capture(steps, len(record.launches), symbols, len(places)))
+            log = Capture(steps, len(record.launches), symbols, len(places), exact=self._exact if symbols else "")
+            self.captures.append(log)
             record.graph.replay()
         else:
             record.graph.replay()

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fusible.runtime.devices.array import DeviceArray, row_major
+from fusible.runtime.devices.array import DeviceArray, copy_arrays, row_major
 from fusible.runtime.devices.device import Device, Graph, Memory, Stream
 from fusible.runtime.devices.frames import DeviceLayout
 from fusible.runtime.devices.segments import DeviceSegment
@@ -166,19 +166,20 @@ def in_place(
     if known.steady is None:
         known.steady = _steady_arrays(known, arguments, results, device, stream)
     steady, replaced = known.steady, list(arguments)
+    moved = list[tuple[DeviceArray, DeviceArray]]()
     for (position, _), array in zip(known.inputs, steady.inputs, strict=True):
         given, replaced[position] = arguments[position], array
         if isinstance(given, DeviceArray):
-            given.copy_to(array, stream)
+            moved.append((given, array))
         else:
             array.upload(given, stream)
+    copy_arrays(moved, stream)
     graph = known.graph([a.memory.address for a in (*steady.inputs, *steady.outputs)])
     if graph is not None:
         graph.replay()
     else:
         capture(replaced, {o.value: array for o, array in zip(known.outputs, steady.outputs, strict=True)})
-    for array, result in zip(steady.outputs, results, strict=True):
-        array.copy_to(result, stream)
+    copy_arrays(zip(steady.outputs, results, strict=True), stream)
     return results
 
 

@@ -6,17 +6,16 @@ computes what follows the product may be launched behind it.
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from fusible.errors import DeviceError, ExecutionError
-from fusible.runtime.devices.device import Memory, Prepared, Span
+from fusible.errors import ExecutionError
+from fusible.runtime.devices.device import Memory, Prepared
 from fusible.runtime.devices.product import Matrix, TorchProduct
 
-__all__ = ["InOrder", "TorchProductLaunch", "product_on_cpu"]
+__all__ = ["InOrder", "TorchProductLaunch"]
 
 
 class TorchProductLaunch(Prepared):
@@ -39,7 +38,7 @@ class TorchProductLaunch(Prepared):
         sizes = ((m, k), (k, n), (m, n), (m, n))
         left, right, self._result, *added = (
             _strided(torch, product, matrix, size, tensor)
-            for matrix, size, tensor in zip(product.matrices, sizes, buffers, strict=False)
+            for matrix, size, tensor in zip(product.places, sizes, buffers, strict=False)
         )
         alone = product.batch == 1
         self._operands = (*added, left, right)
@@ -55,17 +54,6 @@ class TorchProductLaunch(Prepared):
                 self._multiply(*self._operands, out=self._result)
             except RuntimeError as error:  # of cuBLAS, or of memory that it wants
                 raise ExecutionError(self._where, f"torch's product failed: {error}") from error
-
-
-def product_on_cpu(product: TorchProduct, spans: Sequence[Span], where: str) -> TorchProductLaunch:
-    """The call over memory of the process. where: the step, for errors. Raises DeviceError if torch is not there."""
-    try:
-        import torch  # noqa: PLC0415 - optional, and slow to import
-    except ImportError as error:
-        raise DeviceError(f"{where} is a product by torch, which is not there: pip install torch") from error
-    bytes_at = [(ctypes.c_uint8 * span.nbytes).from_address(span.address) for span in spans]
-    buffers = [torch.frombuffer(found, dtype=torch.uint8) for found in bytes_at]
-    return TorchProductLaunch(torch, product, buffers, nullcontext, where)
 
 
 _SETTINGS = threading.Lock()  # they are the process's: sessions of other threads must not see what one call needs

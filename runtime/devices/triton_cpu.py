@@ -16,6 +16,7 @@ import numpy as np
 
 from fusible.errors import DeviceError, ExecutionError
 from fusible.runtime.devices.code import DeviceCode, DeviceKernel
+from fusible.runtime.devices.convolution import TorchCall
 from fusible.runtime.devices.device import (
     ALIGNMENT,
     NOT_IN_PLACE,
@@ -30,8 +31,7 @@ from fusible.runtime.devices.device import (
     Stream,
 )
 from fusible.runtime.devices.findings import FIELDS, describe_findings
-from fusible.runtime.devices.product import TorchProduct
-from fusible.runtime.devices.torch_product import product_on_cpu
+from fusible.runtime.devices.torch_calls import torch_on_cpu
 from fusible.runtime.memory import aligned_bytes
 from fusible.runtime.native.pool import Pool
 
@@ -155,6 +155,14 @@ class CpuLaunch(Prepared):
                     self._writers.append(np.zeros(span.nbytes // span.itemsize, np.int32))
                     buffer.writers = self._writers[-1].ctypes.data
 
+    def confine(self, spans: Sequence[Span]) -> None:
+        """See Prepared."""
+        if self._checked:
+            self._spans = (*spans, *self._spans[len(spans) :])
+            for buffer, span in zip(self._buffers, spans, strict=False):
+                assert buffer.base == span.address
+                buffer.bytes = span.nbytes
+
     def launch(self) -> None:
         """Run all programs. Raises ExecutionError for what checking mode found; nothing wrong was read or written."""
         threads = 1 if self._pool is None else self._pool.threads
@@ -225,6 +233,14 @@ class CpuStream(Stream):
         """See Stream."""
         _bytes_of(target)[offset : offset + source.nbytes] = source.reshape(-1).view(np.uint8)
 
+    def pinned(self, nbytes: int) -> np.ndarray:
+        """See Stream."""
+        return np.empty(nbytes, np.uint8)
+
+    def send(self, target: Memory, source: np.ndarray) -> None:
+        """See Stream."""
+        self.upload(target, 0, source)
+
     def download(self, source: Memory, offset: int, target: np.ndarray) -> None:
         """See Stream."""
         target.reshape(-1).view(np.uint8)[...] = _bytes_of(source)[offset : offset + target.nbytes]
@@ -260,9 +276,9 @@ class CpuStream(Stream):
             held=workspace.memory,
         )
 
-    def prepare_product(self, product: TorchProduct, spans: Sequence[Span], where: str) -> Prepared:
-        """See Stream: torch's product on the CPU."""
-        return product_on_cpu(product, spans, where)
+    def prepare_product(self, product: TorchCall, spans: Sequence[Span], where: str) -> Prepared:
+        """See Stream: torch's own library on the CPU."""
+        return torch_on_cpu(product, spans, where)
 
     def capture(self, launches: Sequence[Prepared]) -> Graph:
         """See Stream."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 
 import fusible
 from tests.conformance.cases import Case, Value
+from tests.conformance.in_float64 import results_in_float64
 
 
 class CaseTimeout(BaseException):
@@ -67,14 +68,31 @@ def _check(case: Case, target: str, verify: bool) -> int:
     session = executable.session()
     session._poison = True  # what a kernel forgets to write is then NaN
     for inputs, expected in case.data_sets:
-        results = session.run(case.feeds(inputs))
+        feeds = case.feeds(inputs)
+        results = session.run(feeds)
         if len(results) != len(expected):
             raise WrongResult(f"{len(expected)} outputs were expected, got {len(results)}")
         for (name, got), wanted in zip(results.items(), expected, strict=True):
             problem = difference(wanted, got, case.rtol, case.atol, numbers=not case.random)
-            if problem:
+            if problem and not _is_near_the_truth(case, feeds, name, got, wanted):
                 raise WrongResult(f"output {name!r}: {problem}")
     return len(executable.report.host)
+
+
+def _is_near_the_truth(case: Case, feeds: Mapping[str, Value], name: str, got: Value, wanted: Value) -> bool:
+    """True if each element of an fp16 result is as near as the case asks for to what it expects, or else to float64.
+
+    onnx rounds after each operation of what it expects, and is itself up to 1.4 steps of the type off (Attention).
+    """
+    if not isinstance(got, np.ndarray) or not isinstance(wanted, np.ndarray) or got.dtype != np.float16:
+        return False
+    exact = (results_in_float64(case.source, feeds) or {}).get(name)
+    if exact is None or got.dtype != wanted.dtype or not got.shape == wanted.shape == exact.shape:
+        return False
+    near = [
+        np.isclose(got.astype(np.float64), of, rtol=case.rtol, atol=case.atol, equal_nan=True) for of in (wanted, exact)
+    ]
+    return bool(np.all(near[0] | near[1]))
 
 
 def difference(wanted: Value, got: Value, rtol: float, atol: float, *, numbers: bool = True) -> str:

@@ -133,10 +133,10 @@ def n_bits(bits: int, *, zeros: bool, terms: int = 20, block: int = 16, **more: 
         "z": RANDOM.integers(0, 256, (5, -(-blocks * bits // 8))).astype(np.uint8),
         **more,
     }
-    names = ["x", "b", "s", "z" if zeros else "", "", "bias"]
+    names = ["x", "b", "s", "z" if zeros else "", "g" if "g" in more else "", "bias"]
     attributes = {"N": 5, "K": terms, "bits": bits, "block_size": block}
     node = helper.make_node("MatMulNBits", names, ["y"], domain="com.microsoft", **attributes)
-    inputs = {"x": RANDOM.standard_normal((3, terms)).astype(np.float32)}
+    inputs = {"x": constants.pop("x", RANDOM.standard_normal((3, terms)).astype(np.float32))}
     constants["bias"] = CONSTANTS["bias"]
     model = model_of([node], inputs, ["y"], {n: a for n, a in constants.items() if n in names}, domains=CONTRIB)
     return evaluated(model, inputs), expected(model, inputs)
@@ -149,6 +149,44 @@ def test_weights_of_few_bits(bits: int, zeros: bool, terms: int) -> None:
     (got,), (reference,) = n_bits(bits, zeros=zeros, terms=terms)
     assert got.std() > 0.1
     np.testing.assert_allclose(got, reference, rtol=1e-4, atol=1e-4)
+
+
+ORDERS = {
+    "blocks": np.arange(32) // 16,
+    "mixed": np.random.default_rng(1).permutation(np.arange(32) // 16),
+    "uneven": np.random.default_rng(1).integers(0, 2, 32),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_weights_in_groups(order: str) -> None:
+    (got,), (reference,) = n_bits(4, zeros=False, terms=32, g=ORDERS[order].astype(np.int32))
+    np.testing.assert_allclose(got, reference, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_zero_points_of_groups(order: str) -> None:
+    """ONNX Runtime 1.32 takes 8 for every zero point where there is g_idx: these are compared with the formula."""
+    groups, codes = ORDERS[order], RANDOM.integers(0, 16, (5, 32)).astype(np.uint8)
+    scales, zeros = RANDOM.uniform(0.01, 0.03, (5, 2)), RANDOM.integers(0, 16, (5, 2)).astype(np.uint8)
+    packed = {
+        "b": (codes[:, ::2] | codes[:, 1::2] << 4).reshape(5, 2, 8), "s": scales.astype(np.float32),
+        "z": zeros[:, :1] | zeros[:, 1:] << 4, "g": groups.astype(np.int32),
+    }  # fmt: skip
+    (got,), _ = n_bits(4, zeros=True, terms=32, x=np.eye(32, dtype=np.float32), **packed)
+    weight = (codes - zeros[:, groups].astype(float)) * scales[:, groups]
+    np.testing.assert_allclose(got - CONSTANTS["bias"], weight.T, rtol=1e-4, atol=1e-5)
+
+
+def test_zero_points_that_are_floats() -> None:
+    zeros = RANDOM.uniform(0, 15, (5, 2)).astype(np.float32)
+    (got,), (reference,) = n_bits(4, zeros=True, terms=32, z=zeros)
+    np.testing.assert_allclose(got, reference, rtol=1e-4, atol=1e-4)
+
+
+def test_groups_that_are_not_there() -> None:
+    with pytest.raises(InvalidModel, match="g_idx must hold 32 numbers of groups from 0 to 1"):
+        n_bits(4, zeros=False, terms=32, g=np.full(32, 2, np.int32))
 
 
 def test_weights_that_do_not_fit_their_sizes() -> None:

@@ -60,3 +60,51 @@ def test_what_cannot_be_printed_stays_and_says_why() -> None:
     context = _context("no two stores")
     assert _run(_graph((24,), (24,)), context) == 0
     assert any(e.reason == "no two stores" for e in context.ledger.select(Kind.REFUSED))
+
+
+def _caches() -> Graph:
+    """Two caches that one product extends, cast for the caller, and what is added up of one of them."""
+    graph = Graph("g")
+    past = [graph.input(TensorType(DType.F16, (2, 6)), name) for name in ("k", "v")]
+    x = graph.input(TensorType(DType.F16, (2, 4)), "x")
+    results, total = [], None
+    for n, cache in enumerate(past):
+        new = graph.add("slice", x, starts=(2 * n,), ends=(2 * n + 2,), axes=(1,), steps=(1,))
+        joined = graph.add("concat", cache, new, axis=1)
+        if total is None:
+            total = graph.add("reduce_sum", joined, axes=(1,))
+        results.append(graph.add("cast", joined, dtype=DType.F32))
+    assert total is not None
+    graph.set_outputs([*results, total], ["K", "V", "sum"])
+    return graph
+
+
+def test_caches_and_their_casts_are_one_launch_where_one_operand_is_common() -> None:
+    random = np.random.default_rng(0)
+    arrays = [random.standard_normal(shape).astype(np.float16) for shape in ((2, 6), (2, 6), (2, 4))]
+    expected = evaluate_graph(_caches(), arrays)
+    graph, context = _caches(), _context()
+    context.target["reads_packed"] = True  # type: ignore[index]
+    assert _run(graph, context) >= 2
+    verify(graph)
+    fused = [node for node in graph if node.op.name == "fused" and len(node.outputs) > 1]
+    assert [len(node.outputs) for node in fused] == [3]
+    for got, wanted in zip(evaluate_graph(graph, arrays), expected, strict=True):
+        assert np.array_equal(got, wanted)
+    graph, context = _caches(), _context()
+    assert _run(graph, context) == 0, "targets whose launches cost little leave them alone"
+
+
+def test_what_reads_the_first_before_the_second_is_made_keeps_them_apart() -> None:
+    graph = Graph("g")
+    x, y = (graph.input(TensorType(DType.F32, (4, 6)), name) for name in "xy")
+    first = graph.add("exp", graph.add("add", x, y))
+    total = graph.add("matmul", graph.add("transpose", first, perm=(1, 0)), first)
+    row = graph.add("reduce_max", total, axes=(0,))
+    graph.set_outputs([first, graph.add("sub", graph.add("neg", x), row)], ["a", "b"])
+    context = _context()
+    context.target["reads_packed"] = True  # type: ignore[index]
+    expected = evaluate_graph(graph, [X, X])
+    assert _run(graph, context) == 0
+    verify(graph)
+    assert all(np.array_equal(a, b) for a, b in zip(evaluate_graph(graph, [X, X]), expected, strict=True))

@@ -71,3 +71,21 @@ def test_what_something_else_reads_stays() -> None:
     ops, context = apply(MergeSiblings(), graph_of(build, (2, 7, 12)))
     assert "slice" not in ops and ops.count("matmul") == 2
     assert any("more than views" in e.reason for e in context.ledger.select(Kind.REFUSED))
+
+
+def test_weights_of_products_by_rows_stay_packed() -> None:
+    """[N, K] in blocks of K, transposed, as MatMulNBits has it."""
+
+    def projected(g: Graph, x: Value) -> Value:
+        codes = g.constant(RNG.integers(-8, 8, (8, 12)).astype(DType.I4.numpy))
+        scales = g.constant(RNG.uniform(0.01, 0.02, (8, 3)).astype(np.float32))
+        weight = g.add("dequantize_linear", codes, scales, output_dtype=DType.F32, axis=1, block_size=4)
+        return g.add("matmul", x, g.add("transpose", weight, perm=(1, 0)))
+
+    def build(g: Graph, x: Value) -> Value:
+        q, k, v = (projected(g, x) for _ in range(3))
+        scores = g.add("matmul", q, g.add("transpose", k, perm=(0, 2, 1)))
+        return g.add("matmul", g.add("softmax", scores, axis=-1), v)
+
+    ops, _ = apply(MergeSiblings(), graph_of(build, (2, 7, 12)))
+    assert ops.count("slice") == 3 and ops.count("matmul") == 3

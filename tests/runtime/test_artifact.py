@@ -72,8 +72,8 @@ def test_damaged_artifacts(tmp_path: Path) -> None:
     (tmp_path / "cut").write_bytes(data[:8] + b"\x63" + data[9:])
     with pytest.raises(fusible.ArtifactError, match="format 99"):
         fusible.load(tmp_path / "cut")
-    (tmp_path / "cut").write_bytes(data[:8] + b"\x04" + data[9:])  # facts of device code were fewer
-    with pytest.raises(fusible.ArtifactError, match="format 4, this release reads 5: compile the model again"):
+    (tmp_path / "cut").write_bytes(data[:8] + b"\x05" + data[9:])  # kernels had no table of sizes
+    with pytest.raises(fusible.ArtifactError, match="format 5, this release reads 6: compile the model again"):
         fusible.load(tmp_path / "cut")
     flipped = bytearray(data)
     flipped[-200] ^= 1

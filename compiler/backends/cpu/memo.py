@@ -15,7 +15,7 @@ from fusible.compiler.region.build import Built, NoRegion
 from fusible.compiler.region.region import Region
 from fusible.compiler.region.reorder import Order
 
-__all__ = ["Kernels", "PrintKernel"]
+__all__ = ["Kernels", "Known", "PrintKernel"]
 
 _NONE: Mapping[Value, Shape] = MappingProxyType({})
 Kernel = TypeVar("Kernel")
@@ -27,7 +27,7 @@ PrintKernel = Callable[
 
 
 @dataclass(frozen=True)
-class _Known(Generic[Kernel]):
+class Known(Generic[Kernel]):
     """A kernel, and its operands and results as numbers of the values that the structure mentions.
 
     A constant that a definition made, which equal structures have equal, is there itself.
@@ -38,13 +38,21 @@ class _Known(Generic[Kernel]):
     outputs: tuple[int, ...]
     kernel: Kernel
 
+    @property
+    def portable(self) -> bool:
+        """True if it holds nothing of the graph that it was printed for."""
+        return all(isinstance(operand, int) for operand in self.inputs)
+
 
 class Kernels(Generic[Kernel]):
     """Prints kernels, or remembers those that it printed."""
 
-    def __init__(self, print_kernel: PrintKernel[Kernel]) -> None:
+    def __init__(
+        self, print_kernel: PrintKernel[Kernel], known: dict[tuple[str, str], Known[Kernel] | str] | None = None
+    ) -> None:
+        """Print by a function. known: what is remembered from the beginning, which is added to."""
         self._print = print_kernel
-        self._known: dict[tuple[str, str], _Known[Kernel] | str] = {}
+        self._known = {} if known is None else known
 
     def of_node(
         self, node: Node, orders: Mapping[Value, Order], wholes: Mapping[Value, Shape] = _NONE
@@ -90,7 +98,7 @@ class Kernels(Generic[Kernel]):
         given: Mapping[Value, Value],
         storage: Storage,
         values: Sequence[Value],
-    ) -> _Known[Kernel] | str:
+    ) -> Known[Kernel] | str:
         try:
             built, kernel = self._print(nodes, outputs, inputs, given, storage)
         except (NoRegion, NotPrintable) as refusal:
@@ -98,7 +106,7 @@ class Kernels(Generic[Kernel]):
         number = {v: n for n, v in enumerate(values)}
         operands = tuple(number.get(v, v) for v in built.inputs)
         results = tuple(number[v] for v in built.outputs)
-        return _Known(built.region, operands, results, kernel)
+        return Known(built.region, operands, results, kernel)
 
 
 def _stored(value: Value, storage: Storage) -> tuple[object, ...]:

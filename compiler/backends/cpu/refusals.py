@@ -13,9 +13,14 @@ __all__ = ["Refusals"]
 class Refusals:
     """The answers of one compilation."""
 
-    def __init__(self, ask: Callable[[Sequence[Node], Sequence[Value]], str | None]) -> None:
+    def __init__(
+        self,
+        ask: Callable[[Sequence[Node], Sequence[Value]], str | None],
+        known: dict[str, str | None] | None = None,
+    ) -> None:
+        """Ask a function. known: the answers that are there from the beginning, which are added to."""
         self._ask = ask
-        self._known: dict[str, str | None] = {}
+        self._known = {} if known is None else known
 
     def __call__(self, nodes: Sequence[Node], outputs: Sequence[Value]) -> str | None:
         """The reason, or None if a kernel can be printed."""

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -55,14 +55,46 @@ class BuiltKernel:
     maps: tuple[TensorMap, ...] = ()
 
 
+_REGISTERS = (80, 96, 128, 168, 255)  # of a thread: what leaves room for 24 warps of 32, 20, 16, 12, 8
+_MOST_WARPS = 16
+
+
 def build(kernel: PrintedKernel, target: GpuTarget) -> BuiltKernel:
-    """Compile for a GPU. Raises DeviceError if Triton is missing, KernelBuildError if it refuses the kernel."""
+    """Compile for a GPU. Raises DeviceError if Triton is missing, KernelBuildError if it refuses the kernel.
+
+    Code that spills is made again in the ways that may avoid it, until one does: with more registers, where there are
+    more, then with twice the warps. If none helps the first is kept. Left to itself ptxas rather writes a few values to
+    memory than have fewer warps resident, though a program that has a limit of its own is given all of it.
+    """
+    made = _built(kernel, target)
+    if not made.report.spilled or target.backend != "cuda":
+        return made
+    for warps, registers in _roomier(made, kernel.rule.warps, target):
+        rule = replace(kernel.rule, warps=warps)
+        other = _built(replace(kernel, rule=rule), target, registers)
+        if not other.report.spilled:
+            return replace(other, report=replace(other.report, threads=other.threads))
+    return made
+
+
+def _roomier(made: BuiltKernel, warps: int, target: GpuTarget) -> Iterator[tuple[int, int | None]]:
+    """Warps of a program, and registers of a thread (None: as ptxas chooses), that may make room."""
+    most = min(target.sm.thread_registers, target.registers // made.threads)
+    yield from ((warps, n) for n in _REGISTERS if made.report.registers < n <= most)
+    if 2 * warps <= _MOST_WARPS:
+        yield 2 * warps, None
+        yield 2 * warps, min(target.sm.thread_registers, target.registers // (2 * made.threads))
+
+
+def _built(kernel: PrintedKernel, target: GpuTarget, registers: int | None = None) -> BuiltKernel:
+    """A build. registers: that a thread may have, and is given if they help; None: as ptxas chooses."""
     _triton()
     from triton.backends.compiler import GPUTarget  # noqa: PLC0415  # Triton takes a second to import
     from triton.compiler import compile as triton_compile  # noqa: PLC0415
 
     wanted = GPUTarget(target.backend, target.architecture, target.warp)
     options = {"num_warps": kernel.rule.warps, "num_stages": kernel.rule.stages}
+    options |= {} if registers is None else {"maxnreg": registers}
     overlaps = can_overlap(target) and not kernel.serial
     described = has_tensor_memory(target) and bool(kernel.rule.tensors)
     source_of = _source(kernel, waits=overlaps, described=described)

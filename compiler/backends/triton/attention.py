@@ -34,7 +34,7 @@ from fusible.compiler.backends.triton.print_expr import Code, literal_text
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.schedule_attention import AttentionSchedule, schedule_attention
 from fusible.compiler.backends.triton.template_import import template_import
-from fusible.compiler.backends.triton.tile import check_element_types, tile_over
+from fusible.compiler.backends.triton.tile import ELEMENT_TYPES, check_element_types, tile_over
 from fusible.compiler.ir.symbol_values import substitute
 from fusible.compiler.ir.symbols import Dim, bounds_of
 from fusible.compiler.ir.types import DType
@@ -72,24 +72,17 @@ def attention_in(region: Region) -> tuple[Attention, DType, dict[str, Dim]]:
     """
     renamed, symbols = anonymous(region)
     check_element_types(renamed)
-    attention = attention_of(renamed, _ELEMENTS)
+    attention = attention_of(renamed, _ELEMENTS, computed=True)
     together = heads_as_queries(attention)
     if together is not None:
-        attention = attention_of(together, _ELEMENTS)
+        attention = attention_of(together, _ELEMENTS, computed=True)
     renamed = attention.region
-    operands = [_buffer(renamed, position) for position in (attention.q, attention.k, attention.v)]
-    dtypes = {renamed.inputs[n].dtype for n in operands}
+    dtypes = {renamed.dtypes[renamed.first_values[p]] for p in (attention.q, attention.k, attention.v)}
     if len(dtypes) > 1:
         raise NotPrintable("the operands of its products are of several types")
     if any(renamed.extents[n] != 1 for n in attention.others):
         raise NotPrintable("its result is broadcast")
     return attention, dtypes.pop(), symbols
-
-
-def _buffer(region: Region, position: int) -> int:
-    stage = region.stages[position]
-    assert isinstance(stage, Load)
-    return stage.buffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +102,7 @@ class _Printer:
     ) -> None:
         self.attention, self.region, self.name = attention, attention.region, name
         self.schedule, self.precision, self.symbols = schedule, precision, symbols
-        hidden = (attention.q, attention.k, attention.v)
+        hidden = (attention.k, attention.v) if attention.turned else (attention.q, attention.k, attention.v)
         self.whole = flat_nest(self.region, ())
         self.nest = flat_nest(self.region, hidden)
         row = () if attention.query is None else (attention.query,)
@@ -120,8 +113,11 @@ class _Printer:
         self.score = Body(tile_over(self.nest, row, (attention.key,)), (not self.rows_fit, not self.keys_fit))
         self.ahead = Body(self.score.tile, self.score.masks)
         self.finish = Body(tile_over(self.nest, row, (attention.column,)), (not self.rows_fit, not fits))
+        self.head_fits = _power(self._extent(attention.size)) == self._extent(attention.size)
+        self.query = Body(tile_over(self.nest, row, (attention.size,)), (not self.rows_fit, not self.head_fits))
         self.wide = self.kernel.tile.wide
-        for body, column in ((self.ahead, attention.key), (self.score, attention.key), (self.finish, attention.column)):
+        columns = ((self.ahead, attention.key), (self.score, attention.key), (self.finish, attention.column))
+        for body, column in (*columns, (self.query, attention.size)):
             self._name_axes(body, column)
 
     def _extent(self, axis: int | None) -> Dim:
@@ -136,13 +132,14 @@ class _Printer:
 
     def printed(self) -> PrintedKernel:
         """Text and rule."""
+        self._query()
         self._score()
         self._finish()
         self._kernel()
         arguments = self._arguments()
         split = self.schedule.split
         constants = {"ROWS": self.schedule.rows, "KEYS": self.schedule.keys, "SPLIT": split}
-        facts = tuple(dict.fromkeys([*self._facts(), *self.ahead.facts, *self.score.facts, *self.finish.facts]))
+        facts = tuple(dict.fromkeys([*self._facts(), *(fact for body in self._hooks for fact in body.facts)]))
         blocks: list[tuple[Dim, int]] = [(self._extent(self.attention.query), self.schedule.rows)]
         blocks += [*((self.region.extents[axis], 1) for axis in self.attention.leading), (split, 1)]
         rule = LaunchRule(
@@ -156,7 +153,7 @@ class _Printer:
         return self.schedule.rows * (_power(self._extent(self.attention.column)) + 2)
 
     def _source(self, arguments: Sequence[Argument], constants: dict[str, int]) -> str:
-        bodies = (self.ahead, self.score, self.finish, self.kernel)
+        bodies = (*self._hooks, self.kernel)
         functions = {k: text for body in bodies for k, text in (*body.dims.functions.items(), *body.functions.items())}
         imports = ["import triton", "import triton.language as tl"]
         if functions.pop("libdevice", None) is not None:
@@ -168,12 +165,14 @@ class _Printer:
             self._hook("ahead(", self.ahead), self._hook("score(scores, ahead, ", self.score),
             self._hook("finish(sums, ", self.finish),
         ]  # fmt: skip
+        if self.attention.turned:
+            hooks.insert(0, self._hook("query(", self.query))
         kernel = "\n".join([f"@triton.jit\ndef {self.name}({parameters}):", *self.kernel.lines])
         return "\n".join(["\n".join(head), "", "", *(f"{f}\n" for f in functions.values()), *hooks, kernel, ""])
 
     @property
-    def _hooks(self) -> tuple[Body, Body, Body]:
-        return self.ahead, self.score, self.finish
+    def _hooks(self) -> tuple[Body, ...]:
+        return self.query, self.ahead, self.score, self.finish
 
     def _hook(self, name: str, body: Body) -> str:
         unpacked = [f"    {part} = extra[{n}]" for n, part in enumerate(self._extra())]
@@ -197,6 +196,24 @@ class _Printer:
         return (*found, *(Argument(name, kind, dim) for name, dim in self.symbols.items() if name in used))
 
     # Hooks
+
+    def _query(self) -> None:
+        """The stages that compute a block of queries, rounded as the region has them; zeros behind the edges."""
+        attention = self.attention
+        if not attention.turned:
+            return
+        for position in attention.turned:
+            self.query.stage(position)
+        value = self.region.first_values[attention.q]
+        dtype, code = self.region.dtypes[value], self.query.values[value]
+        shape = "[r.shape[0], c.shape[1]]"
+        text = f"tl.broadcast_to({code.text}, {shape})"
+        if code.is_literal:
+            text = f"tl.full({shape}, {code.text}, tl.float32)"
+        masks = [m for m, use in zip(("in_rows", "in_columns"), self.query.masks, strict=True) if use]
+        if masks:
+            text = f"tl.where({' & '.join(masks)}, {text}, 0.0)"
+        self.query.line(f"return ({text}).to(tl.{ELEMENT_TYPES[dtype]})")
 
     def _score(self) -> None:
         """The stages between the first product and the softmax; what they load, before the product."""
@@ -266,7 +283,9 @@ class _Printer:
             begin = f"tl.maximum(first + {body.dim(window.low)}, 0) // KEYS * KEYS"
         body.line(f"begin = {begin}")
         body.line(f"end = {end}")
-        operands = [self._operand(attention.q, attention.query, attention.size)]
+        operands = [_Operand("0", "0", "0")]  # no address: a hook computes them
+        if not attention.turned:
+            operands = [self._operand(attention.q, attention.query, attention.size)]
         operands += [self._operand(attention.k, attention.key, attention.size)]
         operands += [self._operand(attention.v, attention.key, attention.column)]
         for name, operand in zip("qkv", operands, strict=True):
@@ -285,6 +304,8 @@ class _Printer:
             memory, counters = WORKSPACE
             start = f"{memory} + program.to(tl.int64) * (SPLIT * {self._part()})"
             body.line(f"    part, {start}, {counters} + program,")
+        if attention.turned:
+            body.line("    QUERY=query,")
         body.line(")")
 
     def _call(self, name: str) -> str:
@@ -308,6 +329,8 @@ class _Printer:
         widths = (attention.size, attention.size, attention.column)
         fits = (self.rows_fit, self.keys_fit, self.keys_fit)
         for position, width, fit in zip((attention.q, attention.k, attention.v), widths, fits, strict=True):
+            if position in attention.turned:
+                continue
             access: Access = self.whole.loads[position]
             extent = self._extent(width)
             dtype = self.region.inputs[access.buffer].dtype

@@ -16,16 +16,19 @@ import numpy as np
 
 from fusible.compiler.backends.base import Block, Emitted, word_of
 from fusible.compiler.backends.cpu.c_dims import flat_offset
+from fusible.compiler.backends.cpu.memo import Known
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.backends.joining import JoiningBackend
 from fusible.compiler.backends.numpy import writes_buffers
 from fusible.compiler.backends.triton.device_code import device_kernel
+from fusible.compiler.backends.triton.extents import EXTENTS, sizes_in, sizes_of_inputs
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.launch import LaunchRule
 from fusible.compiler.backends.triton.overlap import can_overlap
 from fusible.compiler.backends.triton.print_kernel import print_node
 from fusible.compiler.backends.triton.printer import Chosen, PrintedKernel
 from fusible.compiler.backends.triton.regions import IEEE, kernel_of
+from fusible.compiler.backends.triton.sized import sized_for
 from fusible.compiler.backends.triton.tuned import Tuning
 from fusible.compiler.ir.facts import replacement_kernel
 from fusible.compiler.ir.graph import Node, Value
@@ -39,7 +42,10 @@ from fusible.compiler.tuning import TuningLock
 from fusible.errors import KernelBuildError
 from fusible.passes.ledger import Entry, Kind
 from fusible.runtime.devices.code import DeviceKernel
+from fusible.runtime.devices.convolution import TorchCall, TorchConvolution
 from fusible.runtime.devices.residence import SAME_MEMORY
+from fusible.runtime.dims import symbols_of
+from fusible.runtime.plan import Plan
 
 __all__ = ["TritonBackend"]
 
@@ -50,13 +56,21 @@ _ALIGNMENT = 16  # bytes at whose multiples every buffer begins, at least
 class TritonBackend(JoiningBackend[PrintedKernel]):
     """Emits Triton kernels where it can; collects them, and why other nodes became calls of NumPy."""
 
-    def __init__(self, target: str, gpu: GpuTarget, precision: str = IEEE, tuning: Tuning | None = None) -> None:
+    def __init__(
+        self,
+        target: str,
+        gpu: GpuTarget,
+        precision: str = IEEE,
+        tuning: Tuning | None = None,
+        known: dict[tuple[str, str], Known[PrintedKernel] | str] | None = None,
+    ) -> None:
         """Emit for a target. gpu: what kernels are scheduled for. precision: of products, as `print_kernel` has it.
 
-        tuning: what configurations are looked up in; by default the static model chooses all of them.
+        tuning: what configurations are looked up in; by default the static model chooses all of them. known: kernels
+        that were printed before so, which is added to.
         """
         self.tuning = tuning or Tuning(target, precision, TuningLock())
-        super().__init__(partial(kernel_of, target=gpu, precision=precision, tuning=self.tuning))
+        super().__init__(partial(kernel_of, target=gpu, precision=precision, tuning=self.tuning), known)
         self.target = target
         self.gpu = gpu
         self.kernels: dict[str, DeviceKernel] = {}
@@ -112,6 +126,15 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
             any(map(self._is_wanted, u.outputs)) if u.op.view else not self._is_host_step(u) for u in value.users
         )
 
+    def _is_for_host(self, value: Value) -> bool:
+        """True if a step of the host reads a value or a view of it; branches and loops ask there whether to go on."""
+        return any(
+            any(map(self._is_for_host, user.outputs))
+            if user.op.view
+            else user.op.name in ("if", "loop") or self._is_host_step(user)
+            for user in value.users
+        )
+
     def _is_host_step(self, node: Node) -> bool:
         """True for a node that is a call of NumPy; branches and loops are none."""
         return node.op.name not in ("if", "loop") and isinstance(self.kernel_of(node), str)
@@ -122,6 +145,10 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
         Raises NotPrintable.
         """
         assert node.graph is not None
+        if node.op.name == EXTENTS and (self._is_for_host(node.output) or not self._is_wanted(node.output)):
+            raise NotPrintable("the host reads it")
+        if node.op.name == EXTENTS and not sizes_in(node) <= sizes_of_inputs(node.graph):
+            raise NotPrintable("it has sizes that a run defines")
         kernel = print_node(node, self.gpu, self._of_graph(node.graph))
         if kernel is None:
             return None
@@ -141,6 +168,22 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
         if chosen is None:
             return found
         return {**found, "configuration": dict(chosen.config), "chosen": str(chosen.source), "key": chosen.key}
+
+    def by_buckets(self, plan: Plan, display: Mapping[str, str]) -> list[str]:
+        """Let kernels read their sizes from memory where a plan can run by buckets; notes on how graphs are captured.
+
+        Once all kernels are emitted, before they are built. display: how the model spells symbols.
+        """
+        self.kernels, reason = sized_for(plan, self.kernels)
+        symbols = {s for n in plan.inputs for d in plan.values[n].shape or () for s in symbols_of(d)}
+        if not symbols:
+            return []
+        if reason:
+            for symbol in symbols & display.keys():
+                reason = reason.replace(repr(symbol), repr(display[symbol]))
+            return [f"graphs are captured for exact sizes: {reason}"]
+        ranges = ", ".join(f"{display.get(s, s)} {plan.bounds[s][0]} to {plan.bounds[s][1]}" for s in sorted(symbols))
+        return [f"graphs are captured for buckets of sizes, which end at powers of two: {ranges}"]
 
     @contextmanager
     def explained(self) -> Iterator[None]:
@@ -168,7 +211,7 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
             kernel = replace(kernel, fixed=_fixed(rule, stored, anew))
         name = self._named(self._aligned(kernel, stored), word_of(node))
         if kernel.product is not None and kernel.chosen is not None:
-            self.entries.append(_by_torch(node, self.tuning, kernel.chosen))
+            self.entries.append(_by_torch(node, self.tuning, kernel.chosen, kernel.product))
         inplace = overwritable(built.region)
         return Emitted(name, "", True, dims, inplace, native=True, inputs=inputs, constants=constants)
 
@@ -253,9 +296,12 @@ def _alignment(block: Block, order: Order | None, value: Value) -> int:
     return math.gcd(_ALIGNMENT, *numbers)
 
 
-def _by_torch(node: Node, tuning: Tuning, chosen: Chosen) -> Entry:
-    """The ledger's line for a product that torch computes."""
+def _by_torch(node: Node, tuning: Tuning, chosen: Chosen, call: TorchCall) -> Entry:
+    """The ledger's line for a product or a convolution that torch computes."""
     measured = tuning.lock.entries[chosen.key]
     took = "" if measured.seconds is None else f", {measured.seconds * 1e6:.2f} us with all that follows"
     reason = f"the fastest of {measured.tried} that were measured on {measured.device or 'a device'} is torch's{took}"
-    return Entry(Kind.FIRED, "tuning", "library-product", tuple(node.origin), reason)
+    rule = "library-convolution" if isinstance(call, TorchConvolution) else "library-product"
+    if isinstance(call, TorchConvolution) and call.scratch and call.dtype != "float32":
+        reason += f"; its sums are rounded to {call.dtype} before what follows"
+    return Entry(Kind.FIRED, "tuning", rule, tuple(node.origin), reason)

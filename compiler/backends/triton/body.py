@@ -227,8 +227,11 @@ class Body:
         if numbered is not None and not conditions:
             adjacent, extent = 1, product(self._extent(a) for a in self.numbered[numbered[0]][0])
         run = extent if isinstance(extent, int) else None
-        folded = bool(self.tile.columns) and not any(self._crosses(access, a) for a in self.tile.columns)
-        self.facts.append(AccessFact(name, dtype, stores, adjacent, bool(masks), run, folded))
+        folded, repeated = (
+            bool(axes) and not any(self._crosses(access, a) for a in axes)
+            for axes in (self.tile.columns, self.tile.rows)
+        )
+        self.facts.append(AccessFact(name, dtype, stores, adjacent, bool(masks), run, folded, repeated))
 
     def _crosses(self, access: Access, axis: int) -> bool:
         """True if an access may move along an axis."""

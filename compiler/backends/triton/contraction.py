@@ -84,12 +84,18 @@ class _Roles:
 
 
 def contraction_of(
-    region: Region, constants: Collection[int] = (), *, depth_last: bool = False, half: int | None = None
+    region: Region,
+    constants: Collection[int] = (),
+    *,
+    depth_last: bool = False,
+    half: int | None = None,
+    phases: bool = True,
 ) -> Contraction:
     """The contraction of a region that has one.
 
     constants: inputs that may be stored in another order. depth_last: matrix units read the right operand by depth.
-    half: the axis that says in which half of a byte an element is.
+    half: the axis that says in which half of a byte an element is. phases: those of a transposed convolution become a
+    batch.
     Raises Unsuited where it is no product of tiles, NotPrintable for other reasons.
     """
     check_element_types(region)
@@ -101,7 +107,7 @@ def contraction_of(
         raise Unsuited(f"its contraction multiplies {len(contract.args)} operands")
     kind = _kind(region, contract)
     _check_epilogue(region, position)
-    region = _apart(with_phases(region, position), position)
+    region = _apart(with_phases(region, position) if phases else region, position)
     nest = nest_of(region, contraction=position)
     roles = _roles(nest, *contract.args)
     left, right = contract.args
@@ -296,14 +302,14 @@ def sum_orders(region: Region, constants: Collection[int]) -> dict[int, Order]:
 
     The depth is last where the other operand has its neighbours along it (a matrix by a vector), else first.
     """
-    (position,) = region.contractions
-    contract = region.stages[position]
-    assert isinstance(contract, Contract)
     found: dict[int, Order] = {}
-    for value, other in (contract.args[:2], contract.args[1::-1]) if len(contract.args) == 2 else ():
-        depth = _depth_order(region, position, other, value, constants)
-        along = any(coefficient(_offset(region, s), a) == 1 for s in _loads(region, other) for a in depth)
-        found |= _repacked(region, value, depth, constants, along, along)
+    for position in region.contractions:
+        contract = region.stages[position]
+        assert isinstance(contract, Contract)
+        for value, other in (contract.args[:2], contract.args[1::-1]) if len(contract.args) == 2 else ():
+            depth = _depth_order(region, position, other, value, constants)
+            along = any(coefficient(_offset(region, s), a) == 1 for s in _loads(region, other) for a in depth)
+            found |= _repacked(region, value, depth, constants, along, along)
     return {n: order for n, order in found.items() if order != tuple(range(len(order)))}
 
 

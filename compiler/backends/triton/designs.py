@@ -12,11 +12,13 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Generic, TypeVar
 
+from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.backends.triton.attention import attention_in, print_attention
-from fusible.compiler.backends.triton.contraction import Contraction
+from fusible.compiler.backends.triton.contraction import Contraction, contraction_of
 from fusible.compiler.backends.triton.contraction_printer import print_product, sizes_of
 from fusible.compiler.backends.triton.dequantised import whole_depth
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
+from fusible.compiler.backends.triton.library_convolution import print_library_convolution
 from fusible.compiler.backends.triton.library_product import is_large, print_library_product
 from fusible.compiler.backends.triton.printer import PrintedKernel, print_region
 from fusible.compiler.backends.triton.schedule import Form, Schedule, schedule
@@ -44,7 +46,7 @@ __all__ = [
 ]
 
 LIBRARY: Config = MappingProxyType({"library": "torch"})
-"""The configuration of what torch multiplies."""
+"""The configuration of what torch multiplies or convolves."""
 
 AnySchedule = Schedule | ContractionSchedule | AttentionSchedule
 S = TypeVar("S", Schedule, ContractionSchedule, AttentionSchedule)
@@ -122,13 +124,15 @@ class RegionDesign(Design[Schedule]):
 class ProductDesign(Design[ContractionSchedule]):
     """A contraction by a template for products. precision: `ieee` or `tf32`, of products of f32.
 
-    packed: as of the kernel.
+    packed: as of the kernel. region, constants: what the contraction was made of, for torch's convolutions.
     """
 
     contraction: Contraction
     target: GpuTarget
     precision: str
-    packed: Mapping[int, int] = field(default_factory=dict)
+    packed: Mapping[int, int]
+    region: Region
+    constants: frozenset[int]
     kind = "product"
 
     def static(self) -> ContractionSchedule:
@@ -151,7 +155,7 @@ class ProductDesign(Design[ContractionSchedule]):
         return schedule if self.contraction.half is None else whole_depth(schedule)
 
     def configs(self) -> list[Config]:
-        """See Design: torch competes for large products."""
+        """See Design: torch competes for large products and convolutions."""
         static, *others = super().configs()
         return [static, *([LIBRARY] if is_large(self.contraction) else []), *others]
 
@@ -161,7 +165,18 @@ class ProductDesign(Design[ContractionSchedule]):
             return super().by_config(config)
         if config != LIBRARY:
             raise ValueError(f"the only library there is is {dict(LIBRARY)}")
-        return print_library_product(self.contraction, self.target, self.precision)
+        try:
+            return print_library_product(self.contraction, self.target, self.precision)
+        except NotPrintable as no_product:
+            return self._convolution(no_product)
+
+    def _convolution(self, no_product: NotPrintable) -> PrintedKernel:
+        """By torch's convolution, where its product does not do. Raises NotPrintable, with both reasons."""
+        try:
+            contraction = contraction_of(self.region, self.constants, phases=False)
+            return print_library_convolution(contraction, self.constants, self.target, self.precision)
+        except NotPrintable as refusal:
+            raise NotPrintable(f"{no_product}; as a convolution: {refusal}") from refusal
 
 
 @dataclass(frozen=True)

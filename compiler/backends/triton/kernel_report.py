@@ -44,6 +44,7 @@ __all__ = [
 
 WIDE = 128
 _FEW = 4  # programs for each multiprocessor: with more, tiles need not have been made smaller
+_LITTLE = 64  # bytes of a thread that may be spilled where there is a reason
 LEAST = 64  # rows, columns and terms of products that matrix units are expected for
 _INSTRUCTION = {"cuda:sm_90": "wgmma", "cuda:sm_100": "tcgen05", "hip:gfx942": "mfma"}
 
@@ -73,6 +74,7 @@ class Expectation:
 
     product: m, n and k of its contraction, if it has one; rows: of a program's tile of it. kind: what matrix units are
     given; None for vector units. narrow_loads, narrow_stores: why they may be narrower than 128 bits, if that is so.
+    spills: why it may spill a little.
     """
 
     product: tuple[int, int, int] | None = None
@@ -80,6 +82,7 @@ class Expectation:
     kind: MatrixType | None = None
     narrow_loads: str = ""
     narrow_stores: str = ""
+    spills: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +166,8 @@ def check(report: StaticReport, gpu: GpuTarget, resident: Occupancy, expected: E
         found.append(Finding(FindingKind.NOT_RESIDENT, f"one program alone needs more {limits} than {gpu.name} has"))
     if report.spilled:
         unit = "bytes" if gpu.backend == "cuda" else "registers"
-        found.append(Finding(FindingKind.SPILLS, f"{report.spilled} {unit} of a thread"))
+        reason = expected.spills if report.spilled <= _LITTLE else ""
+        found.append(Finding(FindingKind.SPILLS, f"{report.spilled} {unit} of a thread", reason))
     if report.serialised:
         found.append(Finding(FindingKind.SERIALISED, "ptxas makes each product of wgmma wait for the one before"))
     if expected.product is not None:
@@ -203,6 +207,9 @@ def expectation(rule: LaunchRule, gpu: GpuTarget, programs: int) -> Expectation:
         elif fact.folded and rows * fact.dtype.numpy.itemsize * 8 < WIDE * threads:
             verb = "written" if fact.stores else "read"
             reasons[fact.stores][f"{fact.argument} is {verb} once a row, of which {threads} threads have {rows}"] = None
+        elif fact.repeated and columns * fact.dtype.numpy.itemsize * 8 < WIDE * threads:
+            why = f"{fact.argument} is the same for all rows, and {threads} threads have {columns} columns"
+            reasons[fact.stores][why] = None
     sizes = {fact.dtype.numpy.itemsize for fact in rule.accesses if fact.step == 1}
     for found in reasons.values():
         if rule.workspace:

@@ -57,7 +57,7 @@ class AccessFact:
     step: elements between neighbours along the fastest axis of rows or of columns, 1 if either has them adjacent, 0 if
     it does not move; None where data or a division decide. masked: it has a mask. run: how many neighbours follow each
     other, None where that is not known or a condition leaves some out. folded: the tile has columns, along which it
-    does not move.
+    does not move. repeated: the tile has rows, along which it does not move.
     """
 
     argument: str
@@ -67,6 +67,7 @@ class AccessFact:
     masked: bool
     run: int | None = None
     folded: bool = False
+    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

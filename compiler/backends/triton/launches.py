@@ -16,6 +16,7 @@ from fusible.compiler.backends.triton.kernel_report import Expectation, KernelRe
 from fusible.compiler.backends.triton.launch import LaunchRule
 from fusible.compiler.backends.triton.occupancy import occupancy
 from fusible.compiler.backends.triton.printer import PrintedKernel
+from fusible.compiler.backends.triton.quantised_recurrent import QUANTISED_RECURRENT
 from fusible.compiler.backends.triton.recurrent import RECURRENT
 from fusible.compiler.backends.triton.roofline import (
     Prediction,
@@ -37,6 +38,7 @@ from fusible.compiler.region.region import Buffer, Contract, Load, Region
 
 __all__ = ["LaunchWork", "launch_work", "predict_launch", "report_launch", "weights_stay"]
 
+_MANY_SUMS = 128  # of a thread: half of its registers
 _REGISTERS = 40  # of a thread of a kernel that was not built
 _ATTENTION = 0.7  # of what products reach: exponentials take their turn (assumed)
 _ATTENTION_REGISTERS = 168
@@ -97,7 +99,9 @@ class LaunchWork:
         if self.product is None or self.tile is None:
             return expectation(self.rule, gpu, self.programs)
         sizes = self.product.m, self.product.n, self.product.k
-        return Expectation(sizes, self.tile.m, self.product.kind)
+        sums = self.tile.m * self.tile.n // (self.tile.warps * gpu.warp)
+        spills = f"a thread has {sums} sums, and a smaller tile would read the operands more often"
+        return Expectation(sizes, self.tile.m, self.product.kind, spills=spills if sums >= _MANY_SUMS else "")
 
 
 def launch_work(
@@ -127,7 +131,7 @@ def launch_work(
             return _by_tiles(work, built.region, env, precision, printed.multiplied)
         case 2 if "KEYS" in rule.constants:
             return replace(work, fused=_attention(work, built.region, env, precision))
-        case 0 if node.op.name in RECURRENT:
+        case 0 if node.op.name in (*RECURRENT, QUANTISED_RECURRENT):
             return _recurrent(work, node, env)
     return work
 
@@ -225,7 +229,7 @@ def report_launch(work: LaunchWork, gpu: GpuTarget, report: StaticReport, *, war
         work.kernel,
         report,
         gpu,
-        threads=work.rule.warps * gpu.warp,
+        threads=report.threads or work.rule.warps * gpu.warp,
         programs=work.programs,
         operations=work.operations,
         nbytes=work.bytes,

@@ -16,10 +16,14 @@ from fusible.compiler.backends.triton.designs import (
     RegionDesign,
 )
 from fusible.compiler.backends.triton.dynamic_quantisation import print_dynamic_quantisation
+from fusible.compiler.backends.triton.extents import EXTENTS, print_extents
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
+from fusible.compiler.backends.triton.grid_sample import GRID_SAMPLE, print_grid_sample
 from fusible.compiler.backends.triton.printer import PrintedKernel
+from fusible.compiler.backends.triton.quantised_recurrent import QUANTISED_RECURRENT, print_quantised_recurrent
 from fusible.compiler.backends.triton.recurrent import RECURRENT, print_recurrent
 from fusible.compiler.backends.triton.resize import print_resize
+from fusible.compiler.backends.triton.roi_align import ROI_ALIGN, print_roi_align
 from fusible.compiler.backends.triton.scatter import SCATTERS, print_scatter
 from fusible.compiler.backends.triton.schedule_contraction import ContractionSchedule, Sizes
 from fusible.compiler.backends.triton.top_k import print_top_k
@@ -27,6 +31,7 @@ from fusible.compiler.ir.definition import Opaque
 from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.ir.types import DType
+from fusible.compiler.region.paired import are_paired
 from fusible.compiler.region.region import Contract, Load, Region
 from fusible.compiler.region.reorder import Order, reordered
 from fusible.compiler.region.sums import contractions_as_sums
@@ -61,7 +66,8 @@ def design_of(
     if not region.contractions:
         return RegionDesign(region, target)
     if len(region.contractions) == 2:
-        return AttentionDesign(region, target, precision)
+        together = _paired(region, target, constants)
+        return together or AttentionDesign(region, target, precision)
     if len(region.contractions) > 1:
         raise NotPrintable("it contains several contractions")
     region, half, packed = as_stored(region, constants, target)
@@ -71,7 +77,7 @@ def design_of(
         _check_worth(contraction, constants)
     except Unsuited as unsuited:
         return replace(_summed(region, target, constants, unsuited, half), packed=packed)
-    design = ProductDesign(contraction, target, precision, packed)
+    design = ProductDesign(contraction, target, precision, packed, windows, frozenset(constants))
     if windows is not region:
         _check_windows(contraction, design.static())
     return design
@@ -86,7 +92,15 @@ def print_node(node: Node, target: GpuTarget, orders: Mapping[Value, Order] | No
     stored = orders or {}
     if node.op.name == "resize" and isinstance(node.op.definition(node), Opaque):  # others are views: regions
         return print_resize(node, stored)
-    if node.op.name not in ("top_k", _DYNAMIC, *SCATTERS, *RECURRENT):
+    if node.op.name == EXTENTS:
+        return print_extents(node)
+    if node.op.name == GRID_SAMPLE:
+        return print_grid_sample(node, stored)
+    if node.op.name == ROI_ALIGN:
+        return print_roi_align(node, stored)
+    if node.op.name == EXTENTS:
+        return print_extents(node)
+    if node.op.name not in ("top_k", _DYNAMIC, QUANTISED_RECURRENT, *SCATTERS, *RECURRENT):
         return None
     if any(v in stored for v in (*node.inputs, *node.outputs) if v is not None):
         raise NotPrintable("an operand is stored with its channels last")
@@ -94,6 +108,8 @@ def print_node(node: Node, target: GpuTarget, orders: Mapping[Value, Order] | No
         return print_dynamic_quantisation(node)
     if node.op.name in SCATTERS:
         return print_scatter(node)
+    if node.op.name == QUANTISED_RECURRENT:
+        return print_quantised_recurrent(node)
     return print_top_k(node) if node.op.name == "top_k" else print_recurrent(node, target)
 
 
@@ -150,6 +166,14 @@ def _summed(
     if half is not None:
         summed = unrolled_axis(summed, half)
     return RegionDesign(summed, target, orders)
+
+
+def _paired(region: Region, target: GpuTarget, constants: Collection[int]) -> RegionDesign | None:
+    """Two products of one vector by constants that nothing packs, as sums of one kernel; None for others."""
+    if not are_paired(region) or any(buffer.dtype in (DType.I4, DType.U4) for buffer in region.inputs):
+        return None
+    orders = sum_orders(region, constants)
+    return RegionDesign(contractions_as_sums(reordered(region, orders, {})), target, orders)
 
 
 def _literal(dim: Dim) -> int:

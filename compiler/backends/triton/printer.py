@@ -36,7 +36,7 @@ from fusible.compiler.region.region import Reduce, Region, Scan
 from fusible.compiler.region.reorder import Order
 from fusible.compiler.region.text import region_text
 from fusible.compiler.tuning import Config, Source
-from fusible.runtime.devices.product import TorchProduct
+from fusible.runtime.devices.convolution import TorchCall
 
 __all__ = ["Chosen", "PrintedKernel", "print_region"]
 
@@ -74,7 +74,7 @@ class PrintedKernel:
     chosen: Chosen | None = None
     fixed: Mapping[str, int] = field(default_factory=dict)
     serial: bool = False
-    product: TorchProduct | None = None
+    product: TorchCall | None = None
 
     def stored(self, number: int, constant: np.ndarray) -> np.ndarray:
         """The content of an input, a constant, as the kernel reads it."""

@@ -16,12 +16,16 @@ from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.ir.types import DType
 from fusible.kernels.numpy.recurrent_activations import ActivationChoice, choose_activations
 
-__all__ = ["RECURRENT", "print_recurrent"]
+__all__ = ["RECURRENT", "RecurrentPrinter", "print_recurrent"]
 
 RECURRENT = {"lstm": 4, "gru": 3, "rnn": 1}
 """The ops, and how many gates they have."""
 
-_DEFAULTS = {"lstm": ("Sigmoid", "Tanh", "Tanh"), "gru": ("Sigmoid", "Tanh"), "rnn": ("Tanh",)}
+_DEFAULTS = {
+    "lstm": ("Sigmoid", "Tanh", "Tanh"), "dynamic_quantize_lstm": ("Sigmoid", "Tanh", "Tanh"),
+    "gru": ("Sigmoid", "Tanh"), "rnn": ("Tanh",),
+}  # fmt: skip
+_GATES = RECURRENT | {"dynamic_quantize_lstm": 4}
 _MEMBERS = ("x", "w", "r", "bias", "lengths", "h", "c", "peepholes")
 _RESULTS = ("y", "y_h", "y_c")
 _ELEMENTS = (DType.F32, DType.F16, DType.BF16)
@@ -52,7 +56,7 @@ def print_recurrent(node: Node, target: GpuTarget, name: str = "kernel") -> Prin
     others' states and few sequences are the rule.
     """
     del target
-    return _Printer(node, name).printed()
+    return RecurrentPrinter(node, name).printed()
 
 
 def _shape(value: Value) -> tuple[Dim, ...]:
@@ -61,17 +65,25 @@ def _shape(value: Value) -> tuple[Dim, ...]:
     return shape
 
 
-class _Printer:
+class RecurrentPrinter:
+    """Text and rule of a layer. Of the class: the module of its template, its operands, and where r has the state."""
+
+    template = "recurrent"
+    members: tuple[str, ...] = _MEMBERS
+    hidden_along = 2
+
     def __init__(self, node: Node, name: str) -> None:
+        """Take a node and the kernel's name. Raises NotPrintable."""
         attrs = node.attrs
         assert isinstance(attrs, (LstmAttrs, GruAttrs, RnnAttrs))
         self.node, self.attrs, self.name = node, attrs, name
-        self.operands = {m: v for m, v in zip(_MEMBERS, node.inputs, strict=False) if v is not None}
+        self.gates = _GATES[node.op.name]
+        self.operands = {m: v for m, v in zip(self.members, node.inputs, strict=False) if v is not None}
         self.results = dict(zip(_RESULTS, node.outputs, strict=False))
         self.dtype = self._checked()
         x, recurrent = _shape(self.operands["x"]), _shape(self.operands["r"])
         steps, rows = (x[1], x[0]) if attrs.layout else (x[0], x[1])
-        self.sizes = dict(zip(_SIZES, (steps, rows, x[2], recurrent[2]), strict=True))
+        self.sizes = dict(zip(_SIZES, (steps, rows, x[2], recurrent[self.hidden_along]), strict=True))
         self.directions = 2 if attrs.direction == "bidirectional" else 1
         self.kernel = NodeKernel.of(node, self.sizes)
 
@@ -106,12 +118,12 @@ class _Printer:
     # Text
 
     def _source(self, arguments: Sequence[Argument], constants: Mapping[str, int]) -> str:
-        functions, template = list(self._functions()), self.node.op.name
-        imported = [template, *(n for n in ("sigmoid", "tanh") if any(f" {n}(x)" in text for text in functions))]
+        functions, called = list(self._functions()), self.node.op.name
+        imported = [called, *(n for n in ("sigmoid", "tanh") if any(f" {n}(x)" in text for text in functions))]
         parameters = [*(a.name for a in arguments), *(f"{c}: tl.constexpr" for c in constants)]
-        title = f"{template} in {self.dtype.value}"
+        title = f"{called} in {self.dtype.value}"
         body = list(self._kernel())
-        return kernel_source(title, "recurrent", imported, functions, parameters, body, self.name)
+        return kernel_source(title, self.template, imported, functions, parameters, body, self.name)
 
     def _functions(self) -> Iterator[str]:
         """The activations, of each direction; those of gates and candidates cut their argument first."""
@@ -132,21 +144,26 @@ class _Printer:
         return choose_activations(names[:count], self.attrs.activation_alpha, self.attrs.activation_beta)
 
     def _kernel(self) -> Iterator[str]:
-        rows, choices = self.kernel.size("rows"), self._choices()
+        choices = self._choices()
         count = len(choices) // self.directions
-        yield f"program = {self.kernel.program()}"
-        yield f"blocks = ({rows} + ROWS - 1) // ROWS"
-        yield "first = program % blocks * ROWS"
+        yield from self._direction()
         if self.directions == 1:
             yield from self._call(None, str(self.attrs.direction == "reverse"), 0)
             return
-        yield "direction = program // blocks"
         if choices[:count] == choices[count:]:
             yield from self._call("direction", "direction == 1", 0)
             return
         for number in range(2):
             yield f"if direction == {number}:"
             yield from (f"    {line}" for line in self._call("direction", "direction == 1", number))
+
+    def _direction(self) -> Iterator[str]:
+        """What a program finds out from its number: its direction, and its first row."""
+        yield f"program = {self.kernel.program()}"
+        yield f"blocks = ({self.kernel.size('rows')} + ROWS - 1) // ROWS"
+        yield "first = program % blocks * ROWS"
+        if self.directions == 2:
+            yield "direction = program // blocks"
 
     def _call(self, direction: str | None, backward: str, number: int) -> Iterator[str]:
         """The call of the template for a direction, with the activations of direction `number`."""
@@ -160,11 +177,20 @@ class _Printer:
             yield f"    {member}={text},"
         yield from (f"    {stride}={text}," for stride, text in self._strides().items())
         steps, rows, width, hidden = (self.kernel.size(n) for n in _SIZES)
-        yield f"    first=first, backward={backward}, steps={steps}, rows={rows}, width={width}, hidden={hidden},"
+        yield from (f"    {name}={text}," for name, text in self._place().items())
+        yield f"    backward={backward}, steps={steps}, rows={rows}, width={width}, hidden={hidden},"
         hooks = [f"{letter}={_hook(number * count + n, count)}" for n, letter in enumerate("FGK"[:count])]
         yield f"    {', '.join([*hooks, *self._flags()])},"
-        yield '    ROWS=ROWS, UNITS=UNITS, DEPTH=DEPTH, PRECISION="ieee",'
+        yield f"    {self._last()}"
         yield ")"
+
+    def _place(self) -> Mapping[str, str]:
+        """What says which rows are the program's."""
+        return {"first": "first"}
+
+    def _last(self) -> str:
+        """The template's last arguments."""
+        return 'ROWS=ROWS, UNITS=UNITS, DEPTH=DEPTH, PRECISION="ieee",'
 
     def _strides(self) -> dict[str, str]:
         steps, rows, width, hidden = (self.kernel.size(n) for n in _SIZES)
@@ -178,7 +204,7 @@ class _Printer:
     def _offsets(self) -> dict[str, str]:
         """From one direction to the next, by operand and result."""
         _, rows, width, hidden = (self.kernel.size(n) for n in _SIZES)
-        gates = RECURRENT[self.node.op.name]
+        gates = self.gates
         state = hidden if self.attrs.layout else f"{rows} * {hidden}"
         return {
             "w": f"{gates} * {hidden} * {width}",
@@ -191,7 +217,7 @@ class _Printer:
     def _members(self) -> list[str]:
         """What the template takes by address."""
         own = self.node.op.name == "lstm"
-        inputs = [m for m in _MEMBERS if own or m not in ("c", "peepholes")]
+        inputs = [m for m in self.members if own or m not in ("c", "peepholes")]
         return [*inputs, *(_RESULTS if own else _RESULTS[:2])]
 
     def _flags(self) -> list[str]:

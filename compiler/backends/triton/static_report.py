@@ -40,7 +40,8 @@ class StaticReport:
     registers: of a thread. spilled: bytes (cuda), registers (hip). shared: bytes of a program. matrix: instructions of
     matrix units by family: "mma" (sm_80 to 89 and 120), "wgmma" (sm_90), "tcgen05" (sm_100), "mfma". bulk_loads,
     bulk_stores: copies of whole tiles by the tensor memory accelerator, which have no width. atomics: of global memory.
-    serialised: ptxas made each product of wgmma wait for the one before.
+    serialised: ptxas made each product of wgmma wait for the one before. threads: of a program; 0: as the launch rule
+    says.
     """
 
     registers: int
@@ -53,6 +54,7 @@ class StaticReport:
     bulk_stores: int = 0
     atomics: int = 0
     serialised: bool = False
+    threads: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """JSON types only."""

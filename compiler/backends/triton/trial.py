@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from fusible.compiler.accuracy import Bound, compare, kernel_bound
 from fusible.compiler.backends.triton.launch import LaunchRule
+from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.workbench import Built
 from fusible.compiler.ir.symbol_values import evaluate, symbols_of
 from fusible.compiler.ir.symbols import Dim, product
@@ -36,12 +37,15 @@ def sizes_for(region: Region, rule: LaunchRule) -> dict[str, int]:
 class Trial:
     """Operands of a kernel, and the result of the static choice, with which others are compared."""
 
-    def __init__(self, region: Region, rule: LaunchRule, first: Built, flushed: int, precision: str) -> None:
+    def __init__(self, region: Region, printed: PrintedKernel, first: Built, flushed: int, precision: str) -> None:
         """Put random operands on the device of a kernel. flushed: bytes to write between launches, 0 for none.
+
+        printed: the static choice, as `first` was built of it.
 
         Raises ExecutionError (out of memory), DeviceError.
         """
-        self._env = sizes_for(region, rule)
+        self._env = sizes_for(region, printed.rule)
+        self._orders = dict(printed.repacked)
         self._precision = precision
         self._terms = terms_of(region, self._env)
         with first.program.device.active():
@@ -52,19 +56,20 @@ class Trial:
             stream.synchronise()
         self._reference: list[np.ndarray] | None = None
 
-    def seconds(self, built: Built, rule: LaunchRule, best: float | None) -> float | str:
+    def seconds(self, built: Built, printed: PrintedKernel, best: float | None) -> float | str:
         """The time of a launch of a candidate, or why it is out of the question; the first sets what is right.
 
         best: of those before.
         """
         try:
             with built.program.device.active():
-                return self._timed(built.program.device.stream(), built, rule, best)
+                return self._timed(built.program.device.stream(), built, printed, best)
         except (ExecutionError, DeviceError) as error:  # more of something than the device has, or a wrong access
             return str(error)
 
-    def _timed(self, stream: Stream, built: Built, rule: LaunchRule, best: float | None) -> float | str:
-        launch = self._prepared(stream, built, rule)
+    def _timed(self, stream: Stream, built: Built, printed: PrintedKernel, best: float | None) -> float | str:
+        inputs = [(b, self._in_order(stream, b, n, memory, printed)) for n, (b, memory) in enumerate(self._inputs)]
+        launch = self._prepared(stream, built, printed.rule, inputs)
         wrong = self._wrong(stream, launch)
         if wrong:
             return wrong
@@ -72,8 +77,24 @@ class Trial:
         stream.synchronise()  # others use the same memory
         return found.seconds
 
-    def _prepared(self, stream: Stream, built: Built, rule: LaunchRule) -> Prepared:
-        spans = [_span(memory, buffer) for buffer, memory in (*self._inputs, *self._outputs)]
+    def _in_order(self, stream: Stream, buffer: Buffer, number: int, memory: Memory, printed: PrintedKernel) -> Memory:
+        """An operand as a candidate wants it stored: its dimensions may be in another order than the first has them."""
+        first, wanted = (orders.get(number) for orders in (self._orders, printed.repacked))
+        if first == wanted or not buffer.shape:
+            return memory
+        shape = [int(evaluate(dim, self._env)) for dim in buffer.shape]
+        order = range(len(shape)) if first is None else first
+        stored = self._made(buffer, number).reshape([shape[d] for d in order])
+        whole = stored.transpose(np.argsort(order))
+        moved = np.ascontiguousarray(whole if wanted is None else whole.transpose(wanted))
+        found = stream.allocate(max(1, moved.nbytes))
+        stream.upload(found, 0, moved)
+        return found
+
+    def _prepared(
+        self, stream: Stream, built: Built, rule: LaunchRule, inputs: Sequence[tuple[Buffer, Memory]]
+    ) -> Prepared:
+        spans = [_span(memory, buffer) for buffer, memory in (*inputs, *self._outputs)]
         numbers = list(rule.numbers(self._env).values())
         programs = max(1, rule.programs(self._env))
         return built.program.prepare(stream, built.kernel.name, programs, spans, numbers, "a candidate")
@@ -100,8 +121,13 @@ class Trial:
         return kernel_bound(np.float16 if rounded else dtype, self._terms)
 
     def _random(self, stream: Stream, buffer: Buffer, seed: int) -> Memory:
+        memory, made = stream.allocate(max(1, self._bytes(buffer))), self._made(buffer, seed)
+        if made.size:
+            stream.upload(memory, 0, made)
+        return memory
+
+    def _made(self, buffer: Buffer, seed: int) -> np.ndarray:
         count, dtype = _elements(buffer, self._env), buffer.dtype.numpy
-        memory = stream.allocate(max(1, count * dtype.itemsize))
         generator = np.random.default_rng(seed)
         size = min(count, _PERIOD)
         if dtype.kind == "b":
@@ -110,9 +136,7 @@ class Trial:
             made = generator.integers(0, 4, size).astype(dtype)  # indices too: small ones are in range
         else:
             made = generator.standard_normal(size, np.float32).astype(dtype)
-        if count:
-            stream.upload(memory, 0, np.resize(made, count))
-        return memory
+        return np.resize(made, count)
 
     def _result(self, stream: Stream, buffer: Buffer, memory: Memory) -> np.ndarray:
         whole = np.empty(_elements(buffer, self._env), buffer.dtype.numpy)

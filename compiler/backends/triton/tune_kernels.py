@@ -173,7 +173,7 @@ def _run(race: _Race, bench: Workbench, deadline: float, clock: Callable[[], flo
         failed = race.rejected[0].reason if race.rejected else ""
         return Outcome(task, None, None, tuple(race.rejected), failed or "the time was over before it was built")
     try:
-        trial = Trial(task.region.region, task.printed.rule, race.entrants[0].built, bench.flushed, task.precision)
+        trial = Trial(task.region.region, task.printed, race.entrants[0].built, bench.flushed, task.precision)
     except ExecutionError as error:  # its operands are larger than the device's memory
         return Outcome(task, None, None, tuple(race.rejected), _first_line(error))
     timed: list[tuple[float, Config]] = []
@@ -181,13 +181,13 @@ def _run(race: _Race, bench: Workbench, deadline: float, clock: Callable[[], flo
         if timed and clock() > deadline:
             break
         assert entrant.built is not None
-        found = trial.seconds(entrant.built, entrant.printed.rule, min((s for s, _ in timed), default=None))
+        found = trial.seconds(entrant.built, entrant.printed, min((s for s, _ in timed), default=None))
         if isinstance(found, str):
             race.rejected.append(Rejected(entrant.config, found))
         else:
             timed.append((found, entrant.config))
     if timed and min(timed, key=lambda pair: pair[0])[1] != task.chosen.config:  # the first of all may have had to wait
-        again = trial.seconds(race.entrants[0].built, task.printed.rule, None)
+        again = trial.seconds(race.entrants[0].built, task.printed, None)
         timed[0] = (min(timed[0][0], again) if isinstance(again, float) else timed[0][0], timed[0][1])
     return _outcome(race, timed)
 

@@ -2,7 +2,10 @@
 
     Y = A @ dequantize(B)'    B [N, K] in 4 or 8 bits, a scale and perhaps a zero point for each `block_size` of K
 
-Weights come as bytes [N, blocks, block_size * bits / 8], of two 4-bit elements the first in the lower bits.
+Weights come as bytes [N, blocks, block_size * bits / 8], of two 4-bit elements the first in the lower bits. With g_idx
+(the group of each of the K terms, as GPTQ has it), terms are put into the order of their groups where those are as long
+as blocks, and A with them. Zero points that are floats, and groups of other lengths, are no form of the standard's
+DequantizeLinear: such a weight is the difference times the scale, which constant folding makes a matrix of floats.
 """
 
 from __future__ import annotations
@@ -24,8 +27,6 @@ def matmul_n_bits(c: NodeContext) -> Value:
     n, k = c.attr_int("N"), c.attr_int("K")
     if bits not in _MIDDLE:
         c.unsupported(f"weights of {bits} bits; those of 4 and 8 bits are known")
-    if c.optional(4) is not None:
-        c.unsupported("it has g_idx, an order of the rows of its weight")
     if block_size < 1 or n < 1 or k < 1:
         c.invalid(f"N, K and block_size must be positive, got {n}, {k} and {block_size}")
     if block_size * bits % 8:
@@ -36,22 +37,71 @@ def matmul_n_bits(c: NodeContext) -> Value:
         c.invalid(f"a weight of {n * blocks * block_size * bits // 8} bytes was expected, got {packed.size}")
     codes = _codes(packed.reshape(n, -1), bits)[:, :k]
     zero_points = None if c.optional(3) is None else _constant(c, 3, "its zero points")
-    if zero_points is not None and zero_points.dtype != np.uint8:
-        c.unsupported("its zero points are floats")
+    groups = _groups(c, k, blocks)
+    order = _in_blocks(groups, block_size)
+    if (zero_points is not None and zero_points.dtype != np.uint8) or (groups is not None and order is None):
+        return _as_floats(c, codes, zero_points, groups, bits, block_size)
     if zero_points is not None:
         row = -(-blocks * bits // 8)
         if zero_points.size != n * row:
             c.invalid(f"zero points of {n} x {row} bytes were expected, got {zero_points.size}")
         zero_points = _codes(zero_points.reshape(n, row), bits)[:, :blocks]
+    a = c.required(0)
+    if order is not None:
+        codes, a = codes[:, order], c.add("gather", a, c.ints_constant(order.tolist()), axis=c.known_rank(0) - 1)
     weight, zero = _stored(codes, zero_points, bits)
     scale = c.add("reshape", c.required(2), shape=(n, blocks))
     dequantised = c.add(
         "dequantize_linear", c.constant(weight), scale, None if zero is None else c.constant(zero),
         output_dtype=c.tensor_type(2).dtype, axis=1, block_size=block_size,
     )  # fmt: skip
-    y = c.add("matmul", c.required(0), c.add("transpose", dequantised, perm=(1, 0)))
+    return _product(c, a, dequantised)
+
+
+def _product(c: NodeContext, a: Value, weight: Value) -> Value:
+    """a @ weight', and the bias."""
+    y = c.add("matmul", a, c.add("transpose", weight, perm=(1, 0)))
     bias = c.optional(5)
     return y if bias is None else c.add("add", y, bias)
+
+
+def _groups(c: NodeContext, k: int, blocks: int) -> np.ndarray | None:
+    """g_idx: the group of each term, [K]; None where terms lie block after block."""
+    if c.optional(4) is None:
+        return None
+    groups = _constant(c, 4, "its g_idx").reshape(-1)
+    if groups.size < k or groups.min(initial=0) < 0 or groups.max(initial=0) >= blocks:
+        c.invalid(f"g_idx must hold {k} numbers of groups from 0 to {blocks - 1}, got {groups.size}")
+    return groups[:k]
+
+
+def _in_blocks(groups: np.ndarray | None, block_size: int) -> np.ndarray | None:
+    """The order in which terms lie block after block, if there is one."""
+    if groups is None:
+        return None
+    order = np.argsort(groups, kind="stable")
+    fits = np.array_equal(groups[order], np.arange(len(groups)) // block_size)
+    return order if fits else None
+
+
+def _as_floats(
+    c: NodeContext, codes: np.ndarray, zero_points: np.ndarray | None, groups: np.ndarray | None, bits: int, size: int
+) -> Value:
+    """The product with (code - zero point) * scale, group by group."""
+    n, k = codes.shape
+    scale, dtype = c.required(2), c.tensor_type(2).dtype
+    groups = np.arange(k) // size if groups is None else groups
+    blocks = -(-k // size)
+    if zero_points is None:
+        zero_points = np.full((n, blocks), _MIDDLE[bits])
+    elif zero_points.dtype == np.uint8:
+        zero_points = _codes(zero_points.reshape(n, -1), bits)[:, :blocks]
+    if zero_points.size != n * blocks:
+        c.invalid(f"zero points of {n} x {blocks} numbers were expected, got {zero_points.size}")
+    zeros = zero_points.reshape(n, blocks).astype(np.float32)[:, groups]
+    moved = c.constant((codes.astype(np.float32) - zeros).astype(dtype.numpy))
+    spread = c.add("gather", c.add("reshape", scale, shape=(n, blocks)), c.ints_constant(groups.tolist()), axis=1)
+    return _product(c, c.required(0), c.add("mul", moved, spread))
 
 
 def _constant(c: NodeContext, index: int, what: str) -> np.ndarray:

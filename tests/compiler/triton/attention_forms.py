@@ -138,6 +138,33 @@ def one_query_of_heads_that_share(m: _Maker) -> Value:
 
 
 @form
+def heads_side_by_side(m: _Maker) -> Value:
+    """Operands of three axes, heads within the last."""
+    q, k, v = (m.x(2, n, heads * 24, dtype=np.float16) for n, heads in ((19, 4), (45, 2), (45, 2)))
+    return m("attention", q, k, v, q_num_heads=4, kv_num_heads=2, is_causal=True)
+
+
+@form
+def gqa_softcap_half(m: _Maker) -> Value:
+    q, k, v = (m.x(2, h, n, 40, dtype=np.float16) for h, n in ((6, 21), (2, 35), (2, 35)))
+    return m("attention", q, k, v, softcap=3.0)
+
+
+@form
+def gqa_softcap_of_brain_floats(m: _Maker) -> Value:
+    q, k, v = (m.x(1, h, n, 72, dtype=ml_dtypes.bfloat16) for h, n in ((4, 35), (1, 67), (1, 67)))
+    return m("attention", q, k, v, is_causal=True, softcap=5.0, scale=0.2)
+
+
+@form
+def one_query_of_brain_floats(m: _Maker) -> Value:
+    """A step of decoding: heads that share keys, and a mask of those that are there."""
+    q, k, v = (m.x(3, h, n, 64, dtype=ml_dtypes.bfloat16) for h, n in ((4, 1), (2, 77), (2, 77)))
+    lengths = np.asarray([77, 5, 40])[:, None, None, None]
+    return m("attention", q, k, v, m.given(np.arange(77) < lengths))
+
+
+@form
 def largest_head(m: _Maker) -> Value:
     return m("attention", m.x(1, 1, 40, 256), m.x(1, 1, 40, 256), m.x(1, 1, 40, 200))
 

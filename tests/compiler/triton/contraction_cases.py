@@ -8,19 +8,25 @@ with WORDs only those whose names have them all. It takes minutes; the test suit
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from fusible.compiler.backends.triton.contraction import contraction_of
+from fusible.compiler.backends.triton.contraction_printer import print_product
+from fusible.compiler.backends.triton.gpu_targets import GpuTarget
+from fusible.compiler.backends.triton.print_kernel import print_kernel
+from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.backends.triton.schedule_contraction import ContractionSchedule, steps_of
-from fusible.compiler.ir.symbols import product
+from fusible.compiler.ir.symbols import Symbol, product
 from fusible.compiler.ir.types import DType
+from fusible.compiler.region.parse import parse_region
 from fusible.compiler.region.reorder import reordered
 from tests.compiler.triton.contractions import Case, Model, check, tiles
 from tests.compiler.triton.harness import BF16
 
-__all__ = ["CASES", "CHOSEN", "TYPED"]
+__all__ = ["CASES", "CHOSEN", "TYPED", "Run", "runs"]
 
 Make = Callable[[Model], Case]
 CASES: dict[str, tuple[int, Make]] = {}
@@ -290,38 +296,52 @@ region [i0=b, i1=n, i2=40, i3=k]
 """
 
 
-def runs() -> Iterator[tuple[str, Callable[[], object]]]:
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A case and its sums' terms, by a schedule of its own or (tile None) by the static one."""
+
+    case: Case
+    terms: int
+    tile: ContractionSchedule | None = None
+    env: Mapping[str, int] = field(default_factory=dict)
+
+    def check(self) -> PrintedKernel:
+        """Fail unless its kernel, in checking mode, gives what float64 gives."""
+        about = {"terms": self.terms, "constants": self.case.constants, "inputs": self.case.inputs or None}
+        return check(self.case.region, **about, tile=self.tile, env=self.env)  # type: ignore[arg-type]
+
+    def printed(self, gpu: GpuTarget) -> PrintedKernel:
+        """Its kernel for a GPU."""
+        if self.tile is None:
+            return print_kernel(self.case.region, gpu, self.case.constants)
+        return print_product(contraction_of(self.case.region, self.case.constants), self.tile, "ieee")
+
+
+def runs() -> Iterator[tuple[str, Run]]:
     """Everything, by name."""
     for name, (terms, make) in CASES.items():
         for dtype in (np.float32,) if name in TYPED else (np.float32, np.float16, BF16):
-            made = make(Model(dtype))
-            about = {"terms": terms, "constants": made.constants, "inputs": made.inputs}
-            yield f"{name} {np.dtype(dtype)}", lambda made=made, about=about: check(made.region, **about)
-            if name in SUMS:
-                continue
-            depths = len(tiles(made).depths)
-            for together in range(1, depths + 1):
-                tile = ContractionSchedule(16, 16, 32, together, 2, 1, 2)
-                yield (
-                    f"{name} {np.dtype(dtype)}, {together} of {depths} axes together",
-                    lambda made=made, about=about, tile=tile: check(made.region, **about, tile=tile),
-                )
-            for split in (2, 3):
-                tile = ContractionSchedule(16, 16, 16 if np.dtype(dtype).itemsize > 1 else 32, 1, 2, 1, 2, split=split)
-                yield (
-                    f"{name} {np.dtype(dtype)}, {split} parts",
-                    lambda made=made, about=about, tile=tile: check(made.region, **about, tile=tile),
-                )
-            tile = ContractionSchedule(16, 16, 32, 1, 2, 1, 2, split=2, wave=2)
-            yield (
-                f"{name} {np.dtype(dtype)}, a shared tail",
-                lambda made=made, about=about, tile=tile: check(made.region, **about, tile=tile),
-            )
-            if (tile := sliced(made)) is not None:
-                yield (
-                    f"{name} {np.dtype(dtype)}, {tile.slices} slices",
-                    lambda made=made, about=about, tile=tile: check(made.region, **about, tile=tile),
-                )
+            made, kind = make(Model(dtype)), np.dtype(dtype)
+            yield f"{name} {kind}", Run(made, terms)
+            if name not in SUMS:
+                yield from ((f"{name} {kind}, {how}", Run(made, terms, tile)) for how, tile in _tiles(made))
+    symbols = {name: Symbol(name) for name in "bnk"}
+    for kind in ("f32", "f16", "bf16"):
+        region = parse_region(DYNAMIC.replace(": f32[", f": {kind}["), symbols)
+        yield f"sizes that are symbols {kind}", Run(Case(region, (), ()), 70, env={"b": 3, "n": 13, "k": 70})
+
+
+def _tiles(made: Case) -> Iterator[tuple[str, ContractionSchedule]]:
+    """Ways to go through the depth."""
+    depths = len(tiles(made).depths)
+    least = 16 if all(b.dtype.numpy.itemsize > 1 for b in made.region.inputs) else 32  # terms of a matrix instruction
+    for together in range(1, depths + 1):
+        yield f"{together} of {depths} axes together", ContractionSchedule(16, 16, 32, together, 2, 1, 2)
+    for split in (2, 3):
+        yield f"{split} parts", ContractionSchedule(16, 16, least, 1, 2, 1, 2, split=split)
+    yield "a shared tail", ContractionSchedule(16, 16, 32, 1, 2, 1, 2, split=2, wave=2)
+    if (tile := sliced(made)) is not None:
+        yield f"{tile.slices} slices", tile
 
 
 def sliced(case: Case) -> ContractionSchedule | None:
@@ -343,7 +363,7 @@ def main(words: Sequence[str]) -> int:
         if not all(word in name for word in words):
             continue
         try:
-            run()
+            run.check()
             sys.stdout.write(f"ok     {name}\n")
         except Exception as error:  # noqa: BLE001  # any failure is shown, and the others still run
             failed += 1

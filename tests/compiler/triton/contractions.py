@@ -24,11 +24,11 @@ from fusible.compiler.ir.graph import Graph, Value
 from fusible.compiler.ir.symbol_values import evaluate
 from fusible.compiler.ir.types import DType, TensorType
 from fusible.compiler.region.build import build_region
-from fusible.compiler.region.evaluate import run_region
 from fusible.compiler.region.group import home_of
 from fusible.compiler.region.region import Region
 from fusible.compiler.region.reorder import reordered
 from fusible.runtime.native.pool import Pool
+from tests.compiler.triton.in_float64 import run_in_float64
 from tests.compiler.triton.workspaces import workspace_of
 from tests.tolerance import assert_close, poisoned
 
@@ -97,9 +97,10 @@ def check(
     tile: ContractionSchedule | None = None,
     gpu: str = "h100",
 ) -> PrintedKernel:
-    """Assert that the region's kernel gives what the region says; terms: of a sum. Returns the kernel.
+    """Assert that the region's kernel gives what the region says in float64; terms: of a sum. Returns the kernel.
 
-    tile: a schedule to print the contraction by, whatever its sizes.
+    What the region rounds to 16 bits on its way is rounded there too. tile: a schedule to print the contraction by,
+    whatever its sizes.
     """
     known = dict(env or {})
     given = random_inputs(region, known) if inputs is None else inputs
@@ -107,8 +108,7 @@ def check(
         kernel = print_kernel(region, gpu_target(gpu), constants)
     else:
         kernel = print_product(contraction_of(region, constants), tile, "ieee")
-    into = [poisoned(tuple(int(evaluate(d, known)) for d in b.shape), b.dtype.numpy) for b in region.outputs]
-    expected = run_region(region, [x.copy() for x in given], known, into)
+    expected = run_in_float64(region, [x.copy() for x in given], known)
     for got, wanted in zip(ran(kernel, region, given, known, gpu=gpu), expected, strict=True):
         assert_close(got, wanted, accumulation=terms)
     return kernel

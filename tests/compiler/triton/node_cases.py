@@ -216,3 +216,135 @@ def dynamic_quantisation_of_no_rows(random: np.random.Generator) -> NodeCase:
 @node
 def dynamic_quantisation_of_positive_rows(random: np.random.Generator) -> NodeCase:
     return _quantised(random.uniform(5, 9, (40, 31)).astype(np.float32), True)
+
+
+def _quantised_lstm(random: np.random.Generator, given: str, rows: int, columns: bool, **attrs: Any) -> NodeCase:
+    from fusible.kernels.numpy.recurrent_quantized import dynamic_quantize_lstm
+
+    steps, width, hidden, both = 4, 37, 19, 2 if attrs.get("direction") == "bidirectional" else 1
+    weights = [random.integers(-128, 128, (both, n, 4 * hidden)).astype(np.int8) for n in (width, hidden)]
+    state, line = (both, rows, hidden), (both, 4 * hidden) if columns else (both,)
+    floats = {"bias": (both, 8 * hidden), "h": state, "c": state, "peepholes": (both, 3 * hidden)}
+    found = {n: random.standard_normal(s).astype(np.float32) if n in given else None for n, s in floats.items()}
+    scales = [random.uniform(0.001, 0.004, line).astype(np.float32) for _ in range(2)]
+    zeros = [random.integers(-9, 9, line).astype(np.int8) for _ in range(2)]
+    x = random.normal(0.2, 1, (steps, rows, width)).astype(np.float32)
+    arrays = [x, *weights, found["bias"], None, found["h"], found["c"], found["peepholes"],
+              scales[0], zeros[0], scales[1], zeros[1]]  # fmt: skip
+    return NodeCase("dynamic_quantize_lstm", arrays, 3, dynamic_quantize_lstm, terms=steps * (width + hidden), **attrs)
+
+
+@node
+def quantised_lstm(random: np.random.Generator) -> NodeCase:
+    return _quantised_lstm(random, "bias h c", 2, False, direction="bidirectional")
+
+
+@node
+def quantised_lstm_by_columns(random: np.random.Generator) -> NodeCase:
+    return _quantised_lstm(random, "peepholes", 18, True, direction="reverse", clip=0.8, input_forget=1)
+
+
+def _grid_sample(x: np.ndarray, grid: np.ndarray, named: dict[int, str] | None = None, **attrs: Any) -> NodeCase:
+    from fusible.kernels.numpy.grid_sampling import grid_sample
+
+    return NodeCase("grid_sample", [x, grid], 1, grid_sample, named, terms=64, **attrs)
+
+
+@node
+def grid_sample_linear(random: np.random.Generator) -> NodeCase:
+    x = random.standard_normal((2, 3, 7, 9)).astype(np.float32)
+    return _grid_sample(x, random.uniform(-1.3, 1.3, (2, 5, 11, 2)).astype(np.float32), {11: "n"})
+
+
+@node
+def grid_sample_cubic_reflected(random: np.random.Generator) -> NodeCase:
+    x, grid = random.standard_normal((1, 2, 6, 5)).astype(np.float32), random.uniform(-3, 3, (1, 8, 9, 2))
+    return _grid_sample(x, grid.astype(np.float32), mode="cubic", padding_mode="reflection")
+
+
+@node
+def grid_sample_cubic_border_half(random: np.random.Generator) -> NodeCase:
+    x, grid = random.standard_normal((1, 2, 6, 5)).astype(np.float16), random.uniform(-2, 2, (1, 8, 9, 2))
+    return _grid_sample(x, grid.astype(np.float16), mode="cubic", padding_mode="border", align_corners=True)
+
+
+@node
+def grid_sample_of_a_volume(random: np.random.Generator) -> NodeCase:
+    x, grid = random.standard_normal((2, 2, 4, 5, 6)).astype(np.float32), random.uniform(-2, 2, (2, 3, 2, 7, 3))
+    return _grid_sample(x, grid.astype(np.float32), padding_mode="reflection", align_corners=True)
+
+
+@node
+def grid_sample_nearest(random: np.random.Generator) -> NodeCase:
+    x, grid = random.integers(-99, 99, (2, 3, 5, 6)), random.uniform(-1.6, 1.6, (2, 4, 7, 2))
+    return _grid_sample(x, grid.astype(np.float32), mode="nearest", padding_mode="border")
+
+
+def _roi_align(random: np.random.Generator, kind: Any, **attrs: Any) -> NodeCase:
+    from fusible.kernels.numpy.roi import roi_align
+
+    x, corners = random.standard_normal((3, 2, 9, 11)).astype(kind), random.uniform(-2, 18, (13, 2, 2))
+    rois = np.concatenate([corners.min(1), corners.max(1)], 1).astype(np.float32)
+    rois[2] = rois[2, [2, 3, 0, 1]]  # of negative size
+    numbers, sizes = random.integers(0, 3, 13), {"output_height": 3, "output_width": 2}
+    return NodeCase("roi_align", [x, rois, numbers], 1, roi_align, {13: "regions"}, 64, **sizes, **attrs)
+
+
+@node
+def roi_align_of_all_pixels(random: np.random.Generator) -> NodeCase:
+    return _roi_align(random, np.float32, spatial_scale=0.6)
+
+
+@node
+def roi_align_of_the_largest(random: np.random.Generator) -> NodeCase:
+    how = "output_half_pixel"
+    return _roi_align(random, np.float16, sampling_ratio=2, mode="max", coordinate_transformation_mode=how)
+
+
+# The same ops on other element types
+
+
+@node
+def top_k_of_doubles(random: np.random.Generator) -> NodeCase:
+    return _top_k(random.standard_normal((2, 70)), k=5, largest=False)
+
+
+@node
+def top_k_of_bytes(random: np.random.Generator) -> NodeCase:
+    return _top_k(random.integers(-128, 128, (3, 5, 37)).astype(np.int8), axis=-1, k=7)
+
+
+@node
+def resize_linear_of_brain_floats(random: np.random.Generator) -> NodeCase:
+    x = random.standard_normal((1, 7, 5, 3)).astype(ml_dtypes.bfloat16)
+    return _resize(x, mode="linear", scales=(1.0, 0.7, 2.2, 1.0), coordinate_transformation_mode="asymmetric")
+
+
+@node
+def resize_of_bytes_to_the_nearest(random: np.random.Generator) -> NodeCase:
+    x = random.integers(0, 256, (2, 9, 7)).astype(np.uint8)
+    return _resize(x, scales=(1.0, 0.6, 1.9), nearest_mode="round_prefer_ceil")
+
+
+@node
+def resize_of_halves_to_the_nearest(random: np.random.Generator) -> NodeCase:
+    x = random.standard_normal((3, 5, 11)).astype(np.float16)
+    return _resize(x, scales=(1.0, 2.0, 1.5), nearest_mode="floor", coordinate_transformation_mode="asymmetric")
+
+
+@node
+def scatter_of_brain_floats(random: np.random.Generator) -> NodeCase:
+    from fusible.kernels.numpy.indexing import scatter_elements
+
+    x, updates = (random.standard_normal((n, 7)).astype(ml_dtypes.bfloat16) for n in (5, 9))
+    indices = random.integers(-5, 5, (9, 7))
+    return NodeCase("scatter_elements", [x, indices, updates], 1, scatter_elements, reduction="min")
+
+
+@node
+def scatter_of_bytes_multiplied(random: np.random.Generator) -> NodeCase:
+    from fusible.kernels.numpy.indexing import scatter_nd
+
+    x, updates = (random.integers(0, 5, shape).astype(np.uint8) for shape in ((6, 7), (4, 7)))
+    indices = np.asarray([[1], [-1], [1], [3]])
+    return NodeCase("scatter_nd", [x, indices, updates], 1, scatter_nd, reduction="mul")

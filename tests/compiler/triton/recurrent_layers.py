@@ -105,5 +105,9 @@ LAYERS: dict[str, dict[str, Any]] = {
     },
     "gru_with_lengths": {"op": "gru", "given": "lengths", "direction": "reverse", "dtype": ml_dtypes.bfloat16},
     "rnn": {"op": "rnn", "given": "bias h", "clip": 0.4},
+    "lstm_brain_floats": {"op": "lstm", "given": "bias lengths c", "dtype": ml_dtypes.bfloat16},
+    "gru_half": {"op": "gru", "given": "bias h", "dtype": np.float16},
+    "rnn_half": {"op": "rnn", "given": "bias lengths", "dtype": np.float16},
+    "rnn_brain_floats": {"op": "rnn", "given": "bias h", "direction": "reverse", "dtype": ml_dtypes.bfloat16},
     "rnn_symbolic": {"op": "rnn", "given": "bias lengths", "direction": "bidirectional", "symbolic": True},
 }  # fmt: skip

@@ -7,6 +7,7 @@ of the region in float64.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import warnings
 from collections import Counter
@@ -17,13 +18,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fusible.compiler.backends.cpu.nest import NotPrintable
-from fusible.compiler.backends.triton.gpu_targets import gpu_target
+from fusible.compiler.backends.triton.gpu_targets import GpuTarget, gpu_target
 from fusible.compiler.backends.triton.passes import partial_type
 from fusible.compiler.backends.triton.print_kernel import print_kernel
 from fusible.compiler.backends.triton.printer import PrintedKernel, print_region
 from fusible.compiler.backends.triton.schedule import Form
 from fusible.compiler.backends.triton.tile import tile_of
+from fusible.compiler.ir.symbol_values import symbols_of
 from fusible.compiler.region.evaluate import run_region
+from fusible.compiler.region.parse import parse_region
 from fusible.compiler.region.text import region_text
 from fusible.errors import FusibleError
 from fusible.runtime.native.machine import usable_threads
@@ -55,20 +58,30 @@ class Outcome:
 def made_sample(seed: int) -> Sample:
     """The region of a seed: in every fifth a product; of every other one with larger axes.
 
-    Folds that programs can share are, by 2 or 4.
+    Folds that programs can share are, by 2 or 4; every third region with halves has brain floats in their place.
     """
     if seed % 5 == 2:
         return product_sample(seed)
-    made = sample(seed, LARGER if seed % 2 else SIZES)
+    made = in_brain_floats(sample(seed, LARGER if seed % 2 else SIZES), seed)
     if made.schedule is None or made.schedule.form is not Form.LOOPED or partial_type(tile_of(made.region)) is None:
         return made
     return replace(made, schedule=replace(made.schedule, split=2 << seed // 4 % 2))
 
 
-def printed_sample(made: Sample) -> PrintedKernel:
+def in_brain_floats(made: Sample, seed: int) -> Sample:
+    """A region in bf16 where it was in f16, for every third seed."""
+    if seed % 3 or not (text := region_text(made.region)).count("f16"):
+        return made
+    symbols = {s.name: s for b in (*made.region.inputs, *made.region.outputs) for d in b.shape for s in symbols_of(d)}
+    region = parse_region(re.sub(r"\bf16\b", "bf16", text), symbols)
+    arrays = [x.astype(b.dtype.numpy) for x, b in zip(made.inputs, region.inputs, strict=True)]
+    return replace(made, region=region, inputs=arrays)
+
+
+def printed_sample(made: Sample, gpu: GpuTarget = H100) -> PrintedKernel:
     """Its kernel. Raises NotPrintable."""
     if made.schedule is None:
-        return print_kernel(made.region, H100)
+        return print_kernel(made.region, gpu)
     return print_region(made.region, made.schedule)
 
 

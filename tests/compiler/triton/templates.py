@@ -20,10 +20,11 @@ from tests.compiler.triton.attention_forms import NAMES, check_attention, in_par
 from tests.compiler.triton.node_cases import NODES, node_case
 from tests.compiler.triton.recurrent_layers import LAYERS, Layer
 
+H100 = gpu_target("h100")
 TARGETS = ("cuda:sm_80", "cuda:sm_90", "cuda:sm_100", "cuda:sm_120", "hip:gfx942")
 
-Template = tuple[Callable[[GpuTarget], PrintedKernel], Callable[[PrintedKernel], None]]
-"""What prints a kernel for a GPU, and what runs and compares it."""
+Template = tuple[Callable[..., PrintedKernel], Callable[[PrintedKernel], None]]
+"""What prints a kernel for a GPU (an H100 if none is given), and what runs and compares it."""
 
 
 def templates() -> Iterator[tuple[str, Template]]:
@@ -33,7 +34,7 @@ def templates() -> Iterator[tuple[str, Template]]:
         yield (
             f"attention/{name}",
             (
-                lambda gpu, one=one: print_kernel(one.region, gpu),  # type: ignore[misc]
+                lambda gpu=H100, one=one: print_kernel(one.region, gpu),  # type: ignore[misc]
                 lambda kernel, one=one: check_attention(one, kernel),  # type: ignore[misc]
             ),
         )
@@ -41,16 +42,16 @@ def templates() -> Iterator[tuple[str, Template]]:
             yield (
                 f"attention/{name} in {split} parts",
                 (
-                    lambda gpu, one=one, split=split: in_parts(one.region, gpu, split),  # type: ignore[misc]
+                    lambda gpu=H100, one=one, split=split: in_parts(one.region, gpu, split),  # type: ignore[misc]
                     lambda kernel, one=one: check_attention(one, kernel),  # type: ignore[misc]
                 ),
             )
     for name, given in LAYERS.items():
         layer = Layer(**given)
-        yield f"recurrent/{name}", (lambda gpu, layer=layer: layer.printed(gpu), layer.check)  # type: ignore[misc]
+        yield f"recurrent/{name}", (lambda gpu=H100, layer=layer: layer.printed(gpu), layer.check)  # type: ignore[misc]
     for name in NODES:
         case = node_case(name)
-        yield f"node/{name}", (lambda gpu, case=case: case.printed(gpu), case.check)  # type: ignore[misc]
+        yield f"node/{name}", (lambda gpu=H100, case=case: case.printed(gpu), case.check)  # type: ignore[misc]
 
 
 def built(kernel: PrintedKernel, target: GpuTarget) -> str:

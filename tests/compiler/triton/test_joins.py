@@ -89,13 +89,15 @@ def test_alignment_is_that_of_where_a_block_begins() -> None:
 def test_kernels_assume_no_more_alignment_than_blocks_have() -> None:
     node = helper.make_node
     nodes = [
-        node("Relu", ["x"], ["a"], name="a"),
-        node("Neg", ["x"], ["b"], name="b"),
+        node("MatMul", ["x", "u"], ["a"], name="a"),
+        node("MatMul", ["x", "v"], ["b"], name="b"),
         node("Concat", ["a", "b"], ["j"], name="join", axis=1),
         node("MatMul", ["j", "w"], ["y"], name="product"),
     ]
-    weight = np.random.default_rng(0).standard_normal((66, 16)).astype(np.float32)
-    exe = checked(models.make(nodes, [models.value("x", FLOAT, [2, 33])], ["y"], {"w": weight}))
+    shapes = {"w": (66, 16), "u": (33, 33), "v": (33, 33)}
+    random = np.random.default_rng(0)
+    weights = {name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    exe = checked(models.make(nodes, [models.value("x", FLOAT, [2, 33])], ["y"], weights))
     assert exe.device is not None
     kernels = {k.name: k for k in exe.device.code.kernels}
     stored = [kernels[s.kernel].divisibility for s in exe.plan.steps if isinstance(s, Launch)]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from fusible.compiler.backends.cpu.nest import NotPrintable
+from fusible.compiler.backends.triton.aot import build as built
+from fusible.compiler.backends.triton.gpu_targets import gpu_target
 from fusible.compiler.backends.triton.printer import PrintedKernel
-from tests.compiler.triton.node_cases import node_case
+from tests.compiler.triton.node_cases import NodeCase, node_case
 
 SAMPLE = (
     "top_k_with_ties_and_nan", "resize_linear_aligned_half", "resize_of_unknown_length", "dynamic_quantisation",
-    "dynamic_quantisation_by_rows", "dynamic_quantisation_of_no_rows",
+    "dynamic_quantisation_by_rows", "dynamic_quantisation_of_no_rows", "quantised_lstm", "grid_sample_cubic_reflected",
+    "roi_align_of_all_pixels",
 )  # fmt: skip
 
 
@@ -23,3 +28,16 @@ def test_wrong_kernels_are_noticed() -> None:
     kernel = case.printed()
     with pytest.raises(AssertionError):
         case.check(PrintedKernel(kernel.source.replace("True, BLOCK", "False, BLOCK"), kernel.rule))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["quantised_lstm", "grid_sample_linear", "roi_align_of_all_pixels"])
+def test_kernels_build_without_spills(name: str) -> None:
+    assert built(node_case(name).printed(), gpu_target("h100")).report.spilled == 0
+
+
+def test_quantised_layers_of_several_lengths_are_refused() -> None:
+    case = node_case("quantised_lstm")
+    arrays = [*case.arrays[:4], np.asarray([1, 2], np.int32), *case.arrays[5:]]
+    with pytest.raises(NotPrintable, match="lengths of their own"):
+        NodeCase("dynamic_quantize_lstm", arrays, 3, case.meaning, **case.attrs).printed()

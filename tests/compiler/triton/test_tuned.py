@@ -152,7 +152,7 @@ def test_tuning_on_triton_cpu(command: Command, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(tune_kernels, "_BUILT", 3)
     model, lock = tmp_path / "model.onnx", tmp_path / "lock.json"
     onnx.save(small(), model)
-    words = ("tune", model, "--target", "triton-cpu", "-o", lock, "--shape", "n=50", "--json")
+    words = ("tune", model, "--target", "triton-cpu", "-o", lock, "--shape", "n=50", "--json", "--also", "cuda:sm_80")
     found = command(*words).json
     (kernel,) = found["kernels"]
     assert kernel["launches"] == 1 and kernel["timed"] == 3 and kernel["rejected"] == [] and kernel["why"] == ""
@@ -161,6 +161,8 @@ def test_tuning_on_triton_cpu(command: Command, tmp_path: Path, monkeypatch: pyt
     assert entry == kernel["key"] and facts["config"] == kernel["chosen"] and facts["device"] == "triton-cpu"
     again = command(*words).json
     assert again["known"] == 1 and again["kernels"] == []  # measured already
+    refused = command(*words[:-1], "cpu")
+    assert refused.code and "must be targets with Triton kernels" in refused.err
     artifact = ("compile", model, "-o", tmp_path / "out", "--target", "triton-cpu", "--shape", "n=50")
     assert "1 measured" in command(*artifact, "--tuning", lock).out
     assert "1 static" in command(*artifact).out
@@ -180,9 +182,9 @@ def test_another_result_is_rejected() -> None:
     kernels = [print_kernel(region, H100) for region in regions]
     with workbench("triton-cpu", H100, default_cache_dir(os.environ)) as bench:
         right, wrong = (bench.build(device_kernel("candidate", kernel)).result() for kernel in kernels)
-        trial = Trial(regions[0], kernels[0].rule, right, 1 << 16, "ieee")
-        assert isinstance(trial.seconds(right, kernels[0].rule, None), float)
-        told = trial.seconds(wrong, kernels[1].rule, None)
+        trial = Trial(regions[0], kernels[0], right, 1 << 16, "ieee")
+        assert isinstance(trial.seconds(right, kernels[0], None), float)
+        told = trial.seconds(wrong, kernels[1], None)
         assert isinstance(told, str) and "its result y0 differs from the static choice's" in told
         broken = replace(device_kernel("candidate", kernels[0]), source="def kernel(:")
         with pytest.raises(KernelBuildError):

@@ -24,6 +24,9 @@ class _Counted(Prepared):
         self.counts["launch"] += 1
         self.inner.launch()
 
+    def confine(self, spans: Sequence[Span]) -> None:
+        self.inner.confine(spans)
+
 
 class _CountedGraph(Graph):
     def __init__(self, inner: Graph, counts: Counter[str]) -> None:

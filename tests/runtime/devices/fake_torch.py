@@ -42,6 +42,9 @@ class Tensor:
     def numel(self) -> int:
         return self.array.size
 
+    def numpy(self) -> np.ndarray:
+        return self.array
+
     def contiguous(self) -> Tensor:
         return Tensor(np.ascontiguousarray(self.array), self.dtype)
 
@@ -149,7 +152,10 @@ def fake_torch(driver: ctypes.CDLL, capability: tuple[int, int] = (9, 0), limit:
 
     types = {name: Dtype(name) for name in _NAMES}
 
-    def empty(count: int, dtype: Dtype, device: str) -> Tensor:
+    def empty(count: int, dtype: Dtype, device: str = "cpu", pin_memory: bool = False) -> Tensor:
+        if pin_memory:
+            assert device == "cpu" and dtype is types["uint8"]
+            return Tensor(np.empty(count, np.uint8), dtype)
         assert device == "cuda:0" and dtype is types["uint8"] and current.stream
         if count > limit:
             raise OutOfMemoryError(f"Tried to allocate {count}")

@@ -29,6 +29,7 @@ from fusible.runtime.native.library import build_library
 from tests.runtime.devices import plans
 from tests.runtime.devices.build import device_code, program
 from tests.runtime.devices.fake_torch import Tensor, fake_torch
+from tests.runtime.devices.sized_kernels import sized_program
 from tests.runtime.devices.test_session import numbers, session_of
 
 STUB = Path(__file__).with_name("fake_cuda.c")
@@ -41,12 +42,13 @@ def library() -> str:
     return str(build_library(sources, find_compiler(os.environ), cache_dir=default_cache_dir(os.environ)))
 
 
-def images(scratch: tuple[int, int] = (0, 0)) -> dict[str, DeviceImage]:
+def images(scratch: tuple[int, int] = (0, 0), known: DeviceProgram | None = None) -> dict[str, DeviceImage]:
     """What the stand-in takes for cubins: the kernels lowered to C."""
-    device = program(checked=False).device
+    known = known or program(checked=False)
+    device = known.device
     assert isinstance(device, TritonCpu)
     found = {}
-    for kernel in device_code(checked=False).kernels:
+    for kernel in known.code.kernels:
         address = ctypes.cast(getattr(device.library, kernel.name), ctypes.c_void_p).value
         types = "".join("p" if type_.startswith("*") else "i" for _, type_ in kernel.arguments)
         data = f"{address:x} {kernel.scratch_bytes} {types}\0".encode()
@@ -85,6 +87,23 @@ def test_plans_give_what_they_give_on_the_cpu(gpu: CudaDevice, name: str, shapes
         got = session.run({"x": x})["y"]
         assert np.allclose(got, wanted, rtol=1e-5, atol=1e-5)  # other flags of the C compiler
     assert session.captures and all(row["seconds"] >= 0 for row in session.profile({"x": x}))
+
+
+def test_graphs_of_buckets_read_the_sizes_of_each_run(library: str) -> None:
+    known = sized_program(checked=False)
+    torch = fake_torch(ctypes.CDLL(library), limit=100_000)
+    device = CudaDevice(Gpu(0, "Fake GPU", 90), images(known=known), torch, CudaDriver(library))
+    made = DeviceProgram(known.code, "cuda:sm_90", lambda: device)
+    session = session_of(plans.chain(made))
+    for n in (64, 40, 33, 64, 50, 0, 1000, 999, 600):
+        x = numbers(n, seed=n)
+        assert np.array_equal(session.run({"x": x})["y"], 3 * x)
+    assert [dict(c.bucket or {}) for c in session.captures] == [{"n": (33, 64)}, {"n": (513, 1000)}]
+    session = session_of(plans.shared_sums(made))
+    for r, c in ((9, 77), (16, 65), (10, 80), (9, 66)):
+        x = numbers(r, c)
+        assert np.allclose(session.run({"x": x})["y"], 2 * x.sum(1), atol=1e-4)
+    assert len(session.captures) == 1
 
 
 @pytest.mark.parametrize("overlaps", [True, False])

@@ -11,6 +11,7 @@ import pytest
 
 import fusible
 from fusible.runtime.devices.code import DeviceCode, DeviceImage, DeviceKernel, TensorBlock, TensorMap
+from fusible.runtime.devices.convolution import Placed, TorchConvolution
 from fusible.runtime.devices.product import Matrix, TorchProduct
 from fusible.runtime.devices.program import open_device_program
 from fusible.runtime.devices.storage import device_facts, device_sections, open_stored
@@ -19,6 +20,10 @@ BLOCK = TensorBlock("t0", "x0", 8, (0, 64), (64, 1), (16, 32))
 PRODUCT = TorchProduct(
     "float16", 1, 4, 6, 8, Matrix(0, 0, 0, 8, 1), Matrix(1, 2, 0, 6, 1), Matrix(2, 0, 24, 6, 1), scratch=48,
     added=Matrix(1, 0, 0, 0, 1),
+)  # fmt: skip
+CONVOLUTION = TorchConvolution(
+    "float16", Placed(0, 3, (1, 4, 9), (36, 1, 4)), Placed(1, 0, (6, 2, 3), (6, 1, 2)),
+    Placed(2, 0, (1, 6, 9), (54, 1, 6)), (1,), (1,), (1,), 2,
 )  # fmt: skip
 MAP = TensorMap(BLOCK, (16, 32), 6, 3, 2)
 POINTERS = (("x0", "*fp16"), ("x1", "*fp16"), ("y0", "*fp16"))
@@ -30,9 +35,11 @@ CODE = DeviceCode(
             workspace=64, alone=2, fixed={"x1": 96}, tensors=(BLOCK,), sites=("add",),
         ),
         DeviceKernel("k1", "kernel", "", POINTERS, serial=True, product=PRODUCT),
+        DeviceKernel("k2", "kernel", "", POINTERS, product=CONVOLUTION),
     ),
     {"cuda:sm_90": {"k0": DeviceImage("kernel", b"cubin", 128, 64, (0, 8), True, (MAP,))}},
 )  # fmt: skip
+CONVOLVED = ("kernels", 2, "product")
 KERNEL, PRODUCED, IMAGE = ("kernels", 0), ("kernels", 1, "product"), ("images", "cuda:sm_90", "k0")
 GONE = object()
 DAMAGE: list[tuple[tuple[str | int, ...], Any]] = [
@@ -55,6 +62,14 @@ DAMAGE: list[tuple[tuple[str | int, ...], Any]] = [
     ((*KERNEL, "tensors", 0, "shape"), []),
     *(((*PRODUCED, name), 0) for name in ("batch", "rows", "columns", "depth")),
     ((*PRODUCED, "scratch"), -1),
+    *(((*CONVOLVED, name), [0]) for name in ("strides", "dilations")),
+    *(((*CONVOLVED, name), []) for name in ("strides", "pads")),
+    *(((*CONVOLVED, name), None) for name in ("image", "weight", "result", "tf32")),
+    ((*CONVOLVED, "groups"), 0),
+    ((*CONVOLVED, "unknown"), 1),
+    ((*CONVOLVED, "image", "argument"), 3),
+    ((*CONVOLVED, "image", "steps"), [1, 1]),
+    ((*CONVOLVED, "weight", "sizes"), [6, 0, 3]),
     ((*PRODUCED, "tf32"), "no"),
     ((*PRODUCED, "added"), 1),
     ((*PRODUCED, "result"), None),

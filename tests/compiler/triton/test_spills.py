@@ -1,0 +1,58 @@
+"""Kernels that ptxas would rather spill than give more registers, and what is said of those that must."""
+
+from __future__ import annotations
+
+from fusible.compiler.backends.triton.aot import _built, build
+from fusible.compiler.backends.triton.gpu_targets import gpu_target
+from fusible.compiler.backends.triton.kernel_report import Expectation, FindingKind, check, expectation
+from fusible.compiler.backends.triton.launch import AccessFact, LaunchRule
+from fusible.compiler.backends.triton.occupancy import occupancy
+from fusible.compiler.backends.triton.print_kernel import print_kernel
+from fusible.compiler.backends.triton.static_report import StaticReport
+from fusible.compiler.ir.types import DType
+from fusible.compiler.region.parse import parse_region
+
+DEPTHWISE = """
+region [i0=64, i1=24, i2=160, i3=3, i4=3]
+  in x0: f16[1, 24, 160, 64]
+  in x1: f16[3, 3, 64, 1]
+  in x2: f16[64]
+  out y0: f16[1, 24, 160, 64]
+  v0: f16 = load x0[0, i1 + i3 - 1, i2 + i4 - 1, i0] where 0 <= i1 + i3 - 1 < 24 and 0 <= i2 + i4 - 1 < 160 else 0
+  v1: f16 = load x1[i3, i4, i0, 0]
+  v2: f32 = mul(f32(v0), f32(v1))
+  v3: f32 = reduce sum over i3, i4 of v2
+  v4: f16 = load x2[i0]
+  v5: f32 = f32(v4)
+  v6: f32 = add(v3, v5)
+  v7: f16 = f16(v6)
+  v8: f16 = mul(v7, max(min(add(mul(v7, 0.16666666666666666), 0.5), 1.0), 0.0))
+  v9: f16 = mul(0.03094482421875, v8)
+  v10: f16 = add(v9, -4.649162292480469e-05)
+  store y0[0, i1, i2, i0] = v10
+"""
+
+
+def test_a_kernel_that_would_spill_is_given_more_registers() -> None:
+    gpu = gpu_target("a100")
+    kernel = print_kernel(parse_region(DEPTHWISE), gpu)
+    alone, made = _built(kernel, gpu), build(kernel, gpu)
+    assert alone.report.spilled and not made.report.spilled
+    assert made.report.registers > alone.report.registers and made.threads == alone.threads
+
+
+def test_a_little_is_an_exception_where_a_thread_has_many_sums() -> None:
+    gpu = gpu_target("h100")
+    resident = occupancy(gpu.sm, 256, 255, 0)
+    why = Expectation((1024, 1024, 1024), 128, None, spills="many sums")
+    for spilled, reason in ((48, "many sums"), (480, "")):
+        (found,) = check(StaticReport(255, spilled, 0, {}, {}), gpu, resident, why)
+        assert (found.kind, found.reason) == (FindingKind.SPILLS, reason)
+
+
+def test_what_all_rows_share_may_be_read_in_short_vectors() -> None:
+    gpu = gpu_target("h100")
+    fact = AccessFact("x1", DType.F16, False, 1, False, 96 * 8, repeated=True)
+    for columns, reason in ((128, "x1 is the same for all rows, and 64 threads have 128 columns"), (512, "")):
+        rule = LaunchRule("kernel", (), {"ROWS": 64, "COLUMNS": columns}, (fact,), (), 2, 1)
+        assert expectation(rule, gpu, 10_000).narrow_loads == reason
