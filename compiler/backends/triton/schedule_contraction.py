@@ -317,7 +317,8 @@ def _tiles(m: int, n: int, matrix: bool, target: GpuTarget) -> list[tuple[int, i
 def _block_k(depths: Sequence[Dim], kind: DType, matrix: bool) -> tuple[int, int]:
     """Terms of a step, and how many axes of the depth they go through.
 
-    The last axis alone where blocks of it are not much larger than it is: then all else is the same within a step.
+    The last axis alone where blocks of it are not much larger than it is: then all else is the same within a step. Some
+    of the last for the same reason, if that makes no more steps than all of them: one row of a window of few channels.
     """
     item = kind.numpy.itemsize
     least = 32 if item == 1 else 16
@@ -327,7 +328,13 @@ def _block_k(depths: Sequence[Dim], kind: DType, matrix: bool) -> tuple[int, int
     block, padded = _padded(last, least, most)
     if len(depths) < 2 or padded * 3 <= last * 4:
         return block, 1
-    return _padded(whole, least, most)[0], len(depths)
+    largest, terms = _padded(whole, least, most)
+    for axes in range(2, len(depths)):
+        some = _estimate(product(depths[-axes:]))
+        block, padded = _padded(some, least, most)
+        if padded * 3 <= some * 4 and block >= largest and padded * (whole // some) <= terms:
+            return block, axes
+    return largest, len(depths)
 
 
 def _padded(terms: int, least: int, most: int) -> tuple[int, int]:
