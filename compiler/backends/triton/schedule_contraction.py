@@ -145,7 +145,7 @@ def _in_pairs(made: ContractionSchedule, sizes: Sizes, target: GpuTarget) -> boo
     """
     steps = product(steps_of(sizes, made))
     few = isinstance(steps, int) and steps <= _PAIR_STEPS and made.split == 1
-    many = _programs(made, sizes) >= 2 * target.multiprocessors
+    many = _programs(made, sizes) >= target.multiprocessors  # of larger tiles there would be half as many
     return sizes.heavy and few and many and target.target == _PAIRED and made.block_m * made.block_n == _LARGE
 
 

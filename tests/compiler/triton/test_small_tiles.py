@@ -74,6 +74,7 @@ def test_two_tiles_stand_beside_each_other_where_steps_are_few_and_tiles_many() 
     found = made(LARGE)
     assert (found.block_m, found.block_n, found.warps, found.split) == (128, 128, 4, 1)
     assert made(replace(LARGE, heavy=False)).block_n == 256
+    assert made(Sizes(1, 1500, 1536, (384,), True)).block_n == 128  # 144 programs; of 128 by 256 there would be 72
     for other in (replace(LARGE, depths=(4096,)), replace(LARGE, rows=512, columns=512)):
         assert made(other) == made(replace(other, heavy=False))
     assert made(LARGE, "a100") == made(replace(LARGE, heavy=False), "a100")
