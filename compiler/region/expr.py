@@ -27,7 +27,7 @@ __all__ = [
     "apply",
     "arguments",
     "interpret",
-    "renumbered",
+    "functions_in", "renumbered",
     "replaced",
 ]
 
@@ -110,6 +110,16 @@ def arguments(expr: Expr) -> set[int]:
             return set().union(*(arguments(a) for a in args))
         case Convert(arg, _):
             return arguments(arg)
+    return set()
+
+
+def functions_in(expr: Expr) -> set[str]:
+    """The functions that an expression calls."""
+    match expr:
+        case Apply(function, args):
+            return {function}.union(*(functions_in(a) for a in args))
+        case Convert(arg, _):
+            return functions_in(arg)
     return set()
 
 

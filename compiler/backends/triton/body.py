@@ -12,10 +12,12 @@ from fusible.compiler.backends.triton.launch import AccessFact
 from fusible.compiler.backends.triton.narrow import FLOAT8_TEMPLATE, FOUR_BITS, float8_calls, to_four_bits
 from fusible.compiler.backends.triton.print_dim import MODULO, DimPrinter
 from fusible.compiler.backends.triton.print_expr import Code, carried, full, literal_text, print_expr, rounded
+from fusible.compiler.backends.triton.smooth import SMOOTH_TEMPLATE, smooth_calls, smoothed
 from fusible.compiler.backends.triton.template_import import template_import
 from fusible.compiler.backends.triton.tile import ELEMENT_TYPES, Tile
 from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, bounds_of, product
 from fusible.compiler.ir.types import DType
+from fusible.compiler.region.expr import Expr, arguments
 from fusible.compiler.region.index import Bound
 from fusible.compiler.region.region import Index, Load, Map, Test, operands_of
 
@@ -117,7 +119,7 @@ class Body:
                 code = self._test(bounds)
                 spread = self._spread(tuple(d for b in bounds for d in (b.expr, b.low, b.high)))
             case Map(expr, dtype):
-                code = rounded(print_expr(expr, self.values, carried(dtype)), dtype)
+                code = rounded(print_expr(self._smoothed(expr, dtype), self.values, carried(dtype)), dtype)
                 self._called(code.text)
             case _:
                 raise AssertionError(f"{stage} is printed elsewhere")
@@ -131,12 +133,19 @@ class Body:
         found = [self.spreads[v] for v in values]
         return any(rows for rows, _ in found), any(columns for _, columns in found)
 
+    def _smoothed(self, expr: Expr, dtype: DType) -> Expr:
+        """An expression of single precision as it may be computed for a result of 16 bits."""
+        single = all(self.values[v].dtype is DType.F32 for v in arguments(expr))
+        return smoothed(expr, dtype) if single else expr
+
     def _called(self, text: str) -> None:
         """Keep the functions that an expression calls."""
         if "libdevice." in text:
             self.functions.setdefault("libdevice", "")
         if "modulo(" in text:
             self.functions.setdefault("modulo", MODULO)
+        for name in smooth_calls(text):
+            self.functions.setdefault(name, template_import(SMOOTH_TEMPLATE, [name]))
         for name in float8_calls(text):
             self.functions.setdefault(name, template_import(FLOAT8_TEMPLATE, [name]))
 

@@ -19,14 +19,16 @@ from fusible.compiler.ir.symbol_values import symbols_of
 from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.digits import divisors_of, with_digits
+from fusible.compiler.region.expr import functions_in
 from fusible.compiler.region.phases import with_phases
-from fusible.compiler.region.region import Contract, Load, Reduce, Region, Scan, operands_of
+from fusible.compiler.region.region import Contract, Load, Map, Reduce, Region, Scan, operands_of
 from fusible.compiler.region.reorder import Order, reordered
 from fusible.compiler.region.scales import FLOATS8
 
 __all__ = ["Contraction", "Unsuited", "axes_of", "contraction_of", "stages_of", "sum_orders"]
 
 _FLOATS = frozenset({DType.F32, DType.F16, DType.BF16})
+_HEAVY = frozenset({"erf", "tanh", "exp", "sigmoid", "log", "pow", "sin", "cos", "atan", "expm1", "log1p"})
 _ACCESS_BYTES = 16
 
 
@@ -61,6 +63,14 @@ class Contraction:
     def region(self) -> Region:
         """The region that is printed."""
         return self.tile.region
+
+    @property
+    def heavy(self) -> bool:
+        """True if functions that take long are computed of each sum."""
+        region = self.region
+        stored = [v for store in region.stores for v in operands_of(store)]
+        after = [region.stages[n] for n in stages_of(region, stored, self.position)]
+        return any(isinstance(s, Map) and _HEAVY.intersection(functions_in(s.expr)) for s in after)
 
     def points(self, axes: Sequence[int]) -> Dim:
         """How many points some axes have."""

@@ -47,7 +47,8 @@ def sizes_of(contraction: Contraction) -> Sizes:
     """What the schedule is made for."""
     tile = contraction.tile
     depths = tuple(e for a in contraction.depth if (e := tile.nest.extents[a]) is not None)
-    return Sizes(contraction.points(contraction.batch), tile.row_points, tile.column_points, depths)
+    batch = contraction.points(contraction.batch)
+    return Sizes(batch, tile.row_points, tile.column_points, depths, contraction.heavy)
 
 
 def print_product(

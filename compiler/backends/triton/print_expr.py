@@ -278,6 +278,10 @@ def _float(function: str, args: list[Code], texts: list[str]) -> str:
             return _root(args[0])
         case "div":
             return _ratio(dtype, _tensor(args[0]), _tensor(args[1]))
+        case "quotient":  # this and the next are `smooth.py`'s
+            return f"({_tensor(args[0])} / {_tensor(args[1])})"
+        case "one_plus_erf" | "one_plus_tanh" | "logistic":
+            return f"{function}({_tensor(args[0])})"
         case "reciprocal":
             return _ratio(dtype, full(1.0, dtype), _tensor(args[0]))
         case "sigmoid":

@@ -59,6 +59,11 @@ _RESIDENT = 2  # programs of a multiprocessor that share tiles, at most
 _RESIDENT_SPLIT = 3  # of those that split operands: their steps take long, so that it counts how even they are spread
 _SUM = 4  # bytes of a sum
 _LARGE = 128 * 128  # elements of a tile that a multiprocessor has one of at a time
+_PAIR = (128, 128, 4)  # the tile of which a multiprocessor has two: with eight warps, registers would not suffice
+_PAIR_STEPS = 16  # steps beside which a heavy epilogue takes a good part of a program's time, at most (assumed)
+_PAIRED = "cuda:sm_90"
+_PASSING = (128, 64, 4)  # the tile of products that only pass by: 64 sums a thread leave room for four programs
+_PASSING_STEPS, _PASSING_PROGRAMS = 2, 8  # steps of one, at most; tiles for each multiprocessor, at least
 _BARRIER = 8  # bytes of shared memory
 _ACCESS = 16  # bytes, at most
 _LINE = 128  # bytes that neighbours are fetched in; a row of a block that is shorter wastes some (assumed: the root)
@@ -70,12 +75,16 @@ _SINGLE = {TF32: MatrixType.TF32, TF32X3: MatrixType.TF32X3}
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """batch, rows, columns: their points. depths: the extents of the contracted axes, the slowest first."""
+    """batch, rows, columns: their points. depths: the extents of the contracted axes, the slowest first.
+
+    heavy: what follows a sum takes long, exponentials and the like.
+    """
 
     batch: Dim
     rows: Dim
     columns: Dim
     depths: tuple[Dim, ...]
+    heavy: bool = False
 
     @property
     def depth(self) -> Dim:
@@ -122,7 +131,13 @@ def schedule_contraction(
     unit = matrix_unit(kind, precision, target)
     matrix = unit is not None
     block_k, together = _block_k(sizes.depths, kind, unit, target)
-    tiles = tiles or _tiles(_estimate(sizes.rows), _estimate(sizes.columns), unit, target)
+    if not tiles:
+        tiles = _tiles(_estimate(sizes.rows), _estimate(sizes.columns), unit, target)
+        pair = ContractionSchedule(_PAIR[0], _PAIR[1], block_k, together, _GROUP, _PAIR[2], 2)
+        whole_operands = matrix and unit is not MatrixType.TF32X3  # those that are split have tiles of their own
+        tiles = [_PAIR] if whole_operands and _in_pairs(pair, sizes, target) else tiles
+        passes = whole_operands and _only_passes(sizes, kind, block_k, together, target)
+        tiles = [_PASSING] if passes else tiles
     rows, columns, warps = min(tiles, key=lambda tile: _time(tile, sizes, target))
     whole = ContractionSchedule(rows, columns, block_k, together, _GROUP, warps, 2)
     slices = _slices(whole, sizes, _programs(whole, sizes), matrix, target)
@@ -131,6 +146,34 @@ def schedule_contraction(
     made = _split(whole, sizes, kind, unit, target, tiles) or _with_shared_tail(whole, sizes, kind, unit, target)
     bulk = matrix and unit is not MatrixType.TF32X3 and slices == 1 and reads_shared_memory(target)
     return replace(made, bulk=bulk and _is_long(sizes, made))
+
+
+def _in_pairs(made: ContractionSchedule, sizes: Sizes, target: GpuTarget) -> bool:
+    """True for tiles of which a multiprocessor is to have two: one multiplies while the other computes the rest.
+
+    That is worth smaller tiles where the rest takes long beside few steps.
+    """
+    steps = product(steps_of(sizes, made))
+    few = isinstance(steps, int) and steps <= _PAIR_STEPS and made.split == 1
+    many = _programs(made, sizes) >= target.multiprocessors  # of larger tiles there would be half as many
+    return sizes.heavy and few and many and target.target == _PAIRED and made.block_m * made.block_n == _LARGE
+
+
+def _only_passes(sizes: Sizes, kind: DType, block_k: int, together: int, target: GpuTarget) -> bool:
+    """True for a product of few steps that takes as long as memory does: tiles of which several stand side by side then
+    read and write at any time, where a large one reads, multiplies and writes in turns.
+    """
+    known = (sizes.batch, sizes.rows, sizes.columns, sizes.depth)
+    one = ContractionSchedule(_PASSING[0], _PASSING[1], block_k, together, _GROUP, _PASSING[2], 2)
+    steps, unit = product(steps_of(sizes, one)), _KINDS.get(kind, MatrixType.INT8)
+    peak = target.matrix_peak(unit)
+    if peak is None or target.backend != "cuda" or not isinstance(steps, int) or steps > _PASSING_STEPS:
+        return False
+    if not all(isinstance(d, int) for d in known) or _programs(one, sizes) < _PASSING_PROGRAMS * target.multiprocessors:
+        return False
+    batch, m, n, k = (_estimate(d) for d in known)
+    moved = Product(m, n, k, batch, kind.numpy.itemsize, unit)
+    return moved.bytes / target.bandwidth > moved.operations / peak and n >= _PASSING[1]
 
 
 def _split(
@@ -187,6 +230,8 @@ def _with_shared_tail(
     """
     known, wave = (sizes.batch, sizes.rows, sizes.columns, sizes.depth), target.multiprocessors
     if not all(isinstance(d, int) for d in known) or whole.block_m * whole.block_n < _LARGE:
+        return whole
+    if _in_pairs(whole, sizes, target):
         return whole
     waves, left = divmod(_programs(whole, sizes), wave)
     steps = _estimate(product(steps_of(sizes, whole)))
@@ -285,7 +330,8 @@ def _tiles(m: int, n: int, unit: MatrixType | None, target: GpuTarget) -> list[t
 def _block_k(depths: Sequence[Dim], kind: DType, unit: MatrixType | None, target: GpuTarget) -> tuple[int, int]:
     """Terms of a step, and how many axes of the depth they go through.
 
-    The last axis alone where blocks of it are not much larger than it is: then all else is the same within a step.
+    The last axis alone where blocks of it are not much larger than it is: then all else is the same within a step. Some
+    of the last for the same reason, if that makes no more steps than all of them: one row of a window of few channels.
     """
     item = kind.numpy.itemsize
     least = 32 if item == 1 else 16
@@ -297,7 +343,13 @@ def _block_k(depths: Sequence[Dim], kind: DType, unit: MatrixType | None, target
     block, padded = _padded(last, least, most)
     if len(depths) < 2 or padded * 3 <= last * 4:
         return block, 1
-    return _padded(whole, least, most)[0], len(depths)
+    largest, terms = _padded(whole, least, most)
+    for axes in range(2, len(depths)):
+        some = _estimate(product(depths[-axes:]))
+        block, padded = _padded(some, least, most)
+        if padded * 3 <= some * 4 and block >= largest and padded * (whole // some) <= terms:
+            return block, axes
+    return largest, len(depths)
 
 
 def _padded(terms: int, least: int, most: int) -> tuple[int, int]:
@@ -324,8 +376,13 @@ def _stages(made: ContractionSchedule, sizes: Sizes, kind: DType, unit: MatrixTy
     most = _ALONE_STAGES if alone and roomy else _MOST_STAGES
     if unit is MatrixType.TF32X3:
         most = _MOST_STAGES - 1 if made.block_m * made.block_n >= _LARGE else _MOST_STAGES
+    elif steps <= _PASSING_STEPS and _programs(made, sizes) >= _PASSING_PROGRAMS * target.multiprocessors:
+        most = steps + 1  # more would have no use, and leave room for fewer programs
     made = replace(made, stages=most)
-    while made.stages > 2 and shared_bytes(made, kind, target, unit) > target.shared_per_block:
+    room = target.shared_per_block
+    if unit is not MatrixType.TF32X3 and _in_pairs(made, sizes, target):
+        room = target.shared_per_sm // 2 - target.sm.reserved
+    while made.stages > 2 and shared_bytes(made, kind, target, unit) > room:
         made = replace(made, stages=made.stages - 1)
     return made.stages
 

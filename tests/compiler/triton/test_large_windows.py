@@ -9,6 +9,7 @@ import pytest
 
 from fusible.compiler.backends.triton.aot import build
 from fusible.compiler.backends.triton.gpu_targets import gpu_target
+from fusible.compiler.backends.triton.print_kernel import print_kernel
 from fusible.compiler.backends.triton.printer import print_region
 from fusible.compiler.backends.triton.schedule import Form, Schedule, schedule
 from fusible.compiler.region.parse import parse_region
@@ -43,6 +44,19 @@ region [i0=64, i1={n}]
   v2: f32 = mul(v0, v1)
   v3: f32 = reduce max over i1 of v2
   store y0[i0] = v3
+"""
+
+
+FIRST = """
+region [i0=16, i1={n}, i2={n}, i3=4, i4=7, i5=7]
+  in x0: f16[1, {m}, {m}, 4]
+  in x1: f16[7, 7, 4, 16]
+  out y0: f16[1, {n}, {n}, 16]
+  v0: f16 = load x0[0, 2*i1 + i4 - 3, 2*i2 + i5 - 3, i3] {bounds} else 0
+  v1: f16 = load x1[i4, i5, i3, i0]
+  v2: f32 = contract over i3, i4, i5 of v0, v1
+  v3: f16 = f16(v2)
+  store y0[0, i1, i2, i0] = v3
 """
 
 
@@ -92,6 +106,17 @@ def test_large_windows_are_right(kernel: int, dtype: str) -> None:
 def test_folds_of_one_axis_are_gone_through_in_equal_parts(points: int, loop: str) -> None:
     region = parse_region(WHOLE.format(n=points))
     assert loop in check(region, Schedule(Form.LOOPED, 64, 1, 1, 3, 4), 1)
+
+
+def test_a_first_convolution_goes_through_its_window_row_by_row() -> None:
+    region = parse_region(FIRST.format(n=10, m=20, bounds="where 0 <= 2*i1 + i4 - 3 < 20 and 0 <= 2*i2 + i5 - 3 < 20"))
+    kernel = print_kernel(region, H100)
+    assert kernel.rule.constants["BLOCK_K"] == 32 and "in_columns = c < 28" in kernel.source
+    random = np.random.default_rng(6)
+    inputs = [random.uniform(-2, 2, b.shape).astype(b.dtype.numpy) for b in region.inputs]
+    (got,) = run_checked(kernel, region.outputs, inputs, {})
+    (wanted,) = run_in_float64(region, inputs, {})
+    assert_close(got, wanted, accumulation=4 * 196)
 
 
 def check(region: Region, made: Schedule, terms: int) -> str:

@@ -145,3 +145,19 @@ def test_programs_alone_on_their_multiprocessors_have_more_blocks_on_their_way()
     assert stages(4096, 4096, 768) == 4  # many programs
     assert stages(128, 2304, 128) == 4  # two steps
     assert stages(128, 2304, 768, "mi300x") == 2
+
+
+@pytest.mark.parametrize(
+    ("depths", "block", "together"),
+    [
+        ((7, 7, 4), 32, 2),  # 28 terms of a row of the window, seven steps, as of all 196
+        ((3, 3, 4), 64, 3),  # one step of 36 terms; rows would be three
+        ((5, 5, 4), 64, 3),  # 20 terms of a row would be padded to 32
+        ((3, 3, 64), 64, 1),
+    ],
+)
+def test_a_step_is_a_row_of_a_window_where_that_makes_no_more_steps(
+    depths: tuple[int, ...], block: int, together: int
+) -> None:
+    found = made(1 << 17, 64, *depths)
+    assert (found.block_k, found.together) == (block, together)
