@@ -29,6 +29,7 @@ from fusible.benchmarks.zoo.catalog import Variant, obtain
 from fusible.benchmarks.zoo.catalog import names as catalog
 from fusible.compiler.api import import_graph
 from fusible.compiler.backends.triton.backend import TritonBackend
+from fusible.compiler.backends.triton.f32_products import IEEE
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget, gpu_target
 from fusible.compiler.backends.triton.launches import LaunchWork, launch_work, predict_launch, weights_stay
 from fusible.compiler.backends.triton.overlap import can_overlap
@@ -154,7 +155,8 @@ def predicted(graph: Graph, gpu: GpuTarget, options: Options, name: str, batch: 
     share: dict[str, float] = {}
     for prediction in made:
         share[prediction.bound.value] = share.get(prediction.bound.value, 0.0) + prediction.seconds
-    overlaps = can_overlap(gpu) and options.precision != "fp32"  # see `PrintedKernel.serial`
+    serial = (options.precision, options.products(gpu)) == ("fp32", IEEE)  # see `PrintedKernel.serial`
+    overlaps = can_overlap(gpu) and not serial
     least = sum(roofline_seconds(gpu, work.operations or 0.0, work.bytes, work.kind) for work in works)
     return Predicted(
         name,
@@ -172,7 +174,7 @@ def predicted(graph: Graph, gpu: GpuTarget, options: Options, name: str, batch: 
 
 def _works(graph: Graph, gpu: GpuTarget, options: Options) -> tuple[list[LaunchWork], int]:
     """The launches of a graph, and how many steps call NumPy. Sizes that only a run tells count as their least."""
-    backend = TritonBackend(gpu.target, gpu, options.products)
+    backend = TritonBackend(gpu.target, gpu, options.products(gpu))
     backend.prepare(graph)
     costs, works, host = Costs(), list[LaunchWork](), 0
     for node in graph:
@@ -181,7 +183,7 @@ def _works(graph: Graph, gpu: GpuTarget, options: Options) -> tuple[list[LaunchW
             host += not node.op.view
             continue
         built, kernel = printed
-        works.append(launch_work(node.op.name, node, built, kernel, costs.node(node), options.products))
+        works.append(launch_work(node.op.name, node, built, kernel, costs.node(node)))
     return works, host
 
 

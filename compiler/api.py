@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import onnx
 
 from fusible.compiler.backends.numpy import NumpyBackend
+from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.frontend.convert import import_model
 from fusible.compiler.frontend.load import load_model
 from fusible.compiler.frontend.signature import ShapeRequest
@@ -113,7 +114,7 @@ def _backend(target: str, options: Options, known: KnownKernels) -> NumpyBackend
         # Modules for Triton kernels take as long to import as the rest of the compiler: other targets do without.
         from fusible.compiler.backends.triton.backend import TritonBackend  # noqa: PLC0415
 
-        return TritonBackend(target, gpu, options.products, _tuning(target, options), known.kernels)
+        return TritonBackend(target, gpu, options.products(gpu), _tuning(target, options, gpu), known.kernels)
     if target == "cpu":
         from fusible.compiler.backends.cpu.backend import CpuBackend  # noqa: PLC0415 - large, and only for this target
 
@@ -122,7 +123,7 @@ def _backend(target: str, options: Options, known: KnownKernels) -> NumpyBackend
     return NumpyBackend()
 
 
-def _tuning(target: str, options: Options) -> Tuning | None:
+def _tuning(target: str, options: Options, gpu: GpuTarget) -> Tuning | None:
     """The lockfile of the options. Raises UsageError if there is none at that path."""
     if options.tuning is None:
         return None
@@ -131,7 +132,7 @@ def _tuning(target: str, options: Options) -> Tuning | None:
     path = Path(options.tuning)
     if not path.is_file():
         raise UsageError(f"there is no tuning lockfile {str(path)!r}; `fusible tune` writes one")
-    return Tuning(target, options.products, TuningLock.read(path), str(path))
+    return Tuning(target, options.products(gpu), TuningLock.read(path), str(path))
 
 
 def _unavailable(options: Options, target: str) -> list[str]:

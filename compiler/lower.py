@@ -151,7 +151,7 @@ def _gpu_report(
     reports = static_reports(list(backend.kernels.values()), backend.gpu, cache_folder(options))
     steps = steps_of_nodes(planned.plan, graph, planned.done)
     host = [f"{', '.join(row['nodes']) or row['op']}: {row['reason']}" for row in report.host]
-    return model_report(steps, backend, reports, Costs(), host, options.products)
+    return model_report(steps, backend, reports, Costs(), host)
 
 
 def cache_folder(options: Options) -> Path:

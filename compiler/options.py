@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
+from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.errors import UsageError
 from fusible.passes.exactness import Exactness
 
@@ -44,7 +45,8 @@ class Options:
     threads: of the executable (None: what the machine offers). precision: of what the model computes in fp32, for
     targets with Triton kernels (inputs and outputs keep their types, sums are fp32; tf32: of products alone), and for
     cpu: bf16, of products with constants alone.
-    exactness: the loosest class of rewrite that may run. verify: "off", "passes" (the invariants after every pass),
+    exactness: the loosest class of rewrite that may run; EXACT also keeps products of fp32 from being split into three
+    of tf32. verify: "off", "passes" (the invariants after every pass),
     "rewrites" (each rewritten piece is run before and after on random inputs) or "kernels" (the invariants, and in each
     run on triton-cpu every access of a kernel). fold_bytes: the largest constant that folding may create. standalone:
     refuse host callbacks. allow_host: on a target with Triton kernels, let NumPy run the steps that have none (None:
@@ -65,10 +67,15 @@ class Options:
     tuning: str | Path | None = None
     cache_dir: str | Path | None = None
 
-    @property
-    def products(self) -> str:
-        """How Triton kernels multiply f32, in Triton's words."""
-        return "tf32" if self.precision == "tf32" else "ieee"
+    def products(self, gpu: GpuTarget) -> str:
+        """How Triton kernels that are printed for a GPU multiply f32, in Triton's words.
+
+        AMD's compiler has no words for three products, and an artifact has one text of a kernel.
+        """
+        if self.precision == "tf32":
+            return "tf32"
+        splits = gpu.splits_f32 and not any(other.startswith("hip:") for other in self.also)
+        return "tf32x3" if splits and self.exactness is not Exactness.EXACT else "ieee"
 
     def host_allowed(self, target: str) -> bool:
         """Whether steps without a kernel for the target may run in NumPy."""

@@ -73,7 +73,7 @@ def _printable(target: str, options: Options, known: KnownKernels) -> dict[str, 
     if gpu is not None:
         from fusible.compiler.backends.triton.regions import triton_refusal  # noqa: PLC0415 - other targets do without
 
-        printable = Refusals(partial(triton_refusal, target=gpu, precision=options.products), known.refusals)
+        printable = Refusals(partial(triton_refusal, target=gpu, precision=options.products(gpu)), known.refusals)
         return {"printable": printable, READS_PACKED: True, "own_kernels": frozenset({"dynamic_quantize_linear"})}
     return {"printable": Refusals(native_refusal)} if target == "cpu" else {}
 

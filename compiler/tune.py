@@ -90,7 +90,7 @@ def tune(
     check_target(target)
     name, path = device_name(target), Path(lockfile)
     lock = TuningLock.read(path)
-    backend = TritonBackend(target, gpu, settings.products)
+    backend = TritonBackend(target, gpu, settings.products(gpu))
     graph, planned = _planned(model, target, shapes, settings, backend)
     tasks, fixed = _tasks(graph, planned, backend)
     wanted = [task for task in tasks if again or not _is_measured(lock, task)]
@@ -144,7 +144,7 @@ def _tasks(graph: Graph, planned: Planned, backend: TritonBackend) -> tuple[list
         kernel = backend.kernel_of(node)
         if not isinstance(kernel, str):
             nodes.append((node, *kernel))
-            works.append(launch_work(step.kernel, node, *kernel, costs.node(node), precision))
+            works.append(launch_work(step.kernel, node, *kernel, costs.node(node)))
     warm = weights_stay(works, backend.gpu)
     for (node, region, printed), work in zip(nodes, works, strict=True):
         if printed.chosen is None:

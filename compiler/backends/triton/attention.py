@@ -146,7 +146,8 @@ class _Printer:
             self.name, arguments, constants, facts, tuple((substitute(n, self.symbols), b) for n, b in blocks),
             self.schedule.warps, self.schedule.stages, self._part() * _SUM.numpy.itemsize if split > 1 else 0,
         )  # fmt: skip
-        return PrintedKernel(self._source(arguments, constants), rule)
+        dtype = self.region.dtypes[self.region.first_values[self.attention.v]]
+        return PrintedKernel(self._source(arguments, constants), rule, multiplied=(dtype, self.precision))
 
     def _part(self) -> int:
         """Numbers that a program leaves of its share of the keys: weighted sums, largest scores, sums of weights."""

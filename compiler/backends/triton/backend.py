@@ -22,12 +22,13 @@ from fusible.compiler.backends.joining import JoiningBackend
 from fusible.compiler.backends.numpy import writes_buffers
 from fusible.compiler.backends.triton.device_code import device_kernel
 from fusible.compiler.backends.triton.extents import EXTENTS, sizes_in, sizes_of_inputs
+from fusible.compiler.backends.triton.f32_products import IEEE
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.launch import LaunchRule
 from fusible.compiler.backends.triton.overlap import can_overlap
 from fusible.compiler.backends.triton.print_kernel import print_node
 from fusible.compiler.backends.triton.printer import Chosen, PrintedKernel
-from fusible.compiler.backends.triton.regions import IEEE, kernel_of
+from fusible.compiler.backends.triton.regions import kernel_of
 from fusible.compiler.backends.triton.sized import sized_for
 from fusible.compiler.backends.triton.tuned import Tuning
 from fusible.compiler.ir.facts import replacement_kernel

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fusible.compiler.backends.cpu.c_dims import coefficient, flat_offset
 from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of
 from fusible.compiler.backends.triton.anonymous import anonymous
+from fusible.compiler.backends.triton.f32_products import IEEE, TF32, TF32X3, multiplied_as
 from fusible.compiler.backends.triton.tile import Tile, check_element_types, tile_over
 from fusible.compiler.backends.triton.whole_numbers import exact_kind
 from fusible.compiler.ir.symbol_values import symbols_of
@@ -41,7 +42,8 @@ class Contraction:
 
     symbols: what the new names stand for. position: of the contraction among the stages. left, right: the values it
     multiplies, as `kind`; sums are held as `accumulator`. depth: its axes, the slowest first. half: one more that has
-    two indices, both taken in each step, if there is a packed operand.
+    two indices, both taken in each step, if there is a packed operand. precision: how f32 is multiplied
+    (`f32_products`).
     """
 
     tile: Tile
@@ -55,6 +57,7 @@ class Contraction:
     depth: tuple[int, ...]
     repacked: Mapping[int, Order]
     half: int | None = None
+    precision: str = IEEE
 
     @property
     def region(self) -> Region:
@@ -87,15 +90,15 @@ def contraction_of(
     region: Region,
     constants: Collection[int] = (),
     *,
-    depth_last: bool = False,
+    precision: str = IEEE,
     half: int | None = None,
     phases: bool = True,
 ) -> Contraction:
     """The contraction of a region that has one.
 
-    constants: inputs that may be stored in another order. depth_last: matrix units read the right operand by depth.
-    half: the axis that says in which half of a byte an element is. phases: those of a transposed convolution become a
-    batch.
+    constants: inputs that may be stored in another order. precision: how f32 is multiplied where it is worth it; the
+    right operand of matrix units that read tf32 lies by depth. half: the axis that says in which half of a byte an
+    element is. phases: those of a transposed convolution become a batch.
     Raises Unsuited where it is no product of tiles, NotPrintable for other reasons.
     """
     check_element_types(region)
@@ -115,19 +118,19 @@ def contraction_of(
         left, right = right, left
         roles = _Roles(roles.batch, roles.right, roles.left)
     depth = _depth_order(region, position, left, right, constants)
+    precision = multiplied_as(precision, kind, _sides(nest, roles, depth))
     repacked = {
         **_repacked(region, left, depth, constants, True),
-        **_repacked(region, right, depth, constants, depth_last),
+        **_repacked(region, right, depth, constants, precision == TF32, splits=precision == TF32X3),
     }
     repacked = {n: order for n, order in repacked.items() if order != tuple(range(len(order)))}
     nest = nest_of(reordered(region, repacked, {}), contraction=position, depths=depth)
     roles = _roles(nest, left, right)
-    inside = (*roles.batch, *roles.left, *roles.right)
-    rows = tuple(a for a in nest.outer if a in roles.left or a not in inside)
-    tile = tile_over(nest, rows, roles.right)
+    tile = tile_over(nest, _rows(nest, roles), roles.right)
     depth = tuple(a for a in nest.folded if nest.extents[a] not in (None, 1) and a != half)
     accumulator = DType.I32 if contract.dtype is DType.I32 else DType.F32
-    return Contraction(tile, symbols, position, left, right, kind, accumulator, roles.batch, depth, repacked, half)
+    operands = left, right, kind, accumulator
+    return Contraction(tile, symbols, position, *operands, roles.batch, depth, repacked, half, precision)
 
 
 def _kind(region: Region, contract: Contract) -> DType:
@@ -213,6 +216,21 @@ def _roles(nest: Nest, left: int, right: int) -> _Roles:
     )
 
 
+def _rows(nest: Nest, roles: _Roles) -> tuple[int, ...]:
+    """The axes of rows: those of the left operand, and those of neither."""
+    inside = (*roles.batch, *roles.left, *roles.right)
+    return tuple(a for a in nest.outer if a in roles.left or a not in inside)
+
+
+def _sides(nest: Nest, roles: _Roles, depth: Sequence[int]) -> tuple[Dim, Dim, Dim]:
+    """The rows, columns and terms."""
+
+    def points(axes: Sequence[int]) -> Dim:
+        return product(extent for a in axes if (extent := nest.extents[a]) is not None)
+
+    return points(_rows(nest, roles)), points(roles.right), points(depth)
+
+
 def _last(nest: Nest, roles: _Roles) -> int:
     """The axis of rows or columns along which the result's elements are adjacent."""
     return next((a for a in reversed(nest.outer) if a in roles.left or a in roles.right), -1)
@@ -254,24 +272,35 @@ def _repacked(
     constants: Collection[int],
     depth_last: bool,
     along: bool | None = None,
+    *,
+    splits: bool = False,
 ) -> dict[int, Order]:
     """The orders in which the constants of an operand should be stored: weights, and scales of blocks of terms.
 
-    Scales differ among blocks, but not along the last axis of the depth. along: whether their blocks are adjacent; None
-    for columns, which is what a tile reads.
+    splits: matrix units read both parts of f32 by depth, but they come through registers, so that whole accesses count
+    for more. Scales differ among blocks, but not along the last axis of the depth. along: whether their blocks are
+    adjacent; None for columns, which is what a tile reads.
     """
     loads = [s for s in _loads(region, value) if any(axes_of(c) & set(depth) for c in s.map.components)]
     weights = [s for s in loads if any(axes_of(c) & set(depth[-1:]) for c in s.map.components)]
-    found = _order(region, weights[0], depth, constants, depth_last) if len(weights) == 1 else {}
+    found = _order(region, weights[0], depth, constants, depth_last, splits) if len(weights) == 1 else {}
     for scale in (s for s in loads if s not in weights):
         found |= _order(region, scale, depth, constants, along)
     return found
 
 
 def _order(
-    region: Region, load: Load, depth: tuple[int, ...], constants: Collection[int], depth_last: bool | None
+    region: Region,
+    load: Load,
+    depth: tuple[int, ...],
+    constants: Collection[int],
+    depth_last: bool | None,
+    splits: bool = False,
 ) -> dict[int, Order]:
-    """The order in which a constant should be stored. depth_last: None for columns adjacent, whatever fits."""
+    """The order in which a constant should be stored. depth_last: None for columns adjacent, whatever fits.
+
+    splits: as of `_repacked`.
+    """
     if load.buffer not in constants:
         return {}
     others = [s for s in region.stages if isinstance(s, Load) and s is not load and s.buffer == load.buffer]
@@ -292,7 +321,8 @@ def _order(
     narrow = _is_narrow(shape, by_depth, item)
     if depth_last is None:
         return {load.buffer: (*by_depth, *outer)}
-    if depth_last or (not narrow and (item == 1 or _is_narrow(shape, outer, item))):  # so matrix units read bytes
+    last = depth_last or (not narrow and (item == 1 or _is_narrow(shape, outer, item)))  # so matrix units read bytes
+    if last or (splits and (not narrow or _is_narrow(shape, outer, item))):
         return {load.buffer: (*outer, *by_depth)}
     return {load.buffer: (*by_depth, *outer)}
 

@@ -17,6 +17,7 @@ from fusible.compiler.backends.triton.attention import attention_in, print_atten
 from fusible.compiler.backends.triton.contraction import Contraction, contraction_of
 from fusible.compiler.backends.triton.contraction_printer import print_product, sizes_of
 from fusible.compiler.backends.triton.dequantised import whole_depth
+from fusible.compiler.backends.triton.f32_products import IEEE
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.library_convolution import print_library_convolution
 from fusible.compiler.backends.triton.library_product import is_large, print_library_product
@@ -64,6 +65,8 @@ class Design(ABC, Generic[S]):
 
     kind: str
     """What kind: configurations of one mean nothing to another."""
+    precision: str
+    """How it multiplies f32 (`f32_products`)."""
 
     @abstractmethod
     def static(self) -> S:
@@ -106,6 +109,7 @@ class RegionDesign(Design[Schedule]):
     repacked: Mapping[int, Order] = field(default_factory=dict)
     packed: Mapping[int, int] = field(default_factory=dict)
     kind = "region"
+    precision = IEEE
 
     def static(self) -> Schedule:
         """See Design."""
@@ -122,7 +126,7 @@ class RegionDesign(Design[Schedule]):
 
 @dataclass(frozen=True)
 class ProductDesign(Design[ContractionSchedule]):
-    """A contraction by a template for products. precision: `ieee` or `tf32`, of products of f32.
+    """A contraction by a template for products.
 
     packed: as of the kernel. region, constants: what the contraction was made of, for torch's convolutions.
     """
@@ -181,7 +185,7 @@ class ProductDesign(Design[ContractionSchedule]):
 
 @dataclass(frozen=True)
 class AttentionDesign(Design[AttentionSchedule]):
-    """A region that is attention. precision: `ieee` or `tf32`, of products of f32."""
+    """A region that is attention."""
 
     region: Region
     target: GpuTarget

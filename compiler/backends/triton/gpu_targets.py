@@ -27,14 +27,16 @@ __all__ = ["GPUS", "GpuTarget", "MatrixType", "Multiprocessor", "gpu_target"]
 
 KIB, MIB = 1 << 10, 1 << 20
 MEGA, GIGA, TERA = 10**6, 10**9, 10**12
+_THREE = 3  # products of tf32 for one of f32
 
 
 class MatrixType(Enum):
-    """What the operands of a matrix unit are; sums are in fp32, of INT8 in int32."""
+    """What the operands of a matrix unit are; sums are in fp32, of INT8 in int32. TF32X3: f32, as three products."""
 
     FP16 = "fp16"
     BF16 = "bf16"
     TF32 = "tf32"
+    TF32X3 = "tf32x3"
     FP8 = "fp8"
     INT8 = "int8"
 
@@ -121,11 +123,21 @@ class GpuTarget:
         """Threads of a warp (wavefront)."""
         return self.sm.warp
 
+    @property
+    def splits_f32(self) -> bool:
+        """True if three products of tf32 take less time than one by the vector units: not on GPUs for workstations.
+
+        AMD's matrix units of gfx942 multiply f32 themselves.
+        """
+        return self.backend == "cuda" and self.tf32 > _THREE * self.fp32
+
     def matrix_peak(self, kind: MatrixType) -> int | None:
         """Operations a second of the matrix units on such operands; None if they do not take them."""
         match kind:
             case MatrixType.TF32:
                 return self.tf32
+            case MatrixType.TF32X3:
+                return self.tf32 // _THREE
             case MatrixType.FP8:
                 return self.fp8
             case MatrixType.INT8:

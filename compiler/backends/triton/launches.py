@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from fusible.compiler.backends.triton.f32_products import TF32, TF32X3
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget, MatrixType
 from fusible.compiler.backends.triton.kernel_report import Expectation, KernelReport, expectation, kernel_report
 from fusible.compiler.backends.triton.launch import LaunchRule
@@ -44,6 +45,7 @@ _ATTENTION = 0.7  # of what products reach: exponentials take their turn (assume
 _ATTENTION_REGISTERS = 168
 _ROUND = 2e-6  # seconds that a step of a recurrent layer waits for the one before (assumed)
 _SHARE = 0.5  # of the level 2 cache, for what one kernel moves
+_SINGLE = {TF32: MatrixType.TF32, TF32X3: MatrixType.TF32X3}
 _KINDS = {
     DType.F16: MatrixType.FP16,
     DType.BF16: MatrixType.BF16,
@@ -110,12 +112,8 @@ def launch_work(
     built: Built,
     printed: PrintedKernel,
     cost: Cost,
-    precision: str = "ieee",
 ) -> LaunchWork:
-    """The launch of a node's kernel. cost: of the node, by `Costs`. Shape symbols count as the least they may be.
-
-    precision: how matrix units multiply f32, as `print_kernel` has it.
-    """
+    """The launch of a node's kernel. cost: of the node, by `Costs`. Shape symbols count as the least they may be."""
     rule = printed.rule
     env = _least(cost.flops, cost.bytes, rule.grid, *built.region.extents, *_sizes(built.region))
     formal = dict(zip(node.subgraphs[0].inputs, node.inputs, strict=True)) if node.op.name == "fused" else {}
@@ -128,22 +126,21 @@ def launch_work(
     work = LaunchWork(kernel, rule, rule.programs(env), operations, nbytes, min(nbytes, float(constants)))
     match len(built.region.contractions):
         case 1 if "BLOCK_M" in rule.constants:
-            return _by_tiles(work, built.region, env, precision, printed.multiplied)
+            return _by_tiles(work, built.region, env, printed.multiplied)
         case 2 if "KEYS" in rule.constants:
-            return replace(work, fused=_attention(work, built.region, env, precision))
+            return replace(work, fused=_attention(work, built.region, env, printed.multiplied))
         case 0 if node.op.name in (*RECURRENT, QUANTISED_RECURRENT):
             return _recurrent(work, node, env)
     return work
 
 
 def _by_tiles(
-    work: LaunchWork, region: Region, env: Mapping[str, int], precision: str, multiplied: DType | None
+    work: LaunchWork, region: Region, env: Mapping[str, int], multiplied: tuple[DType, str] | None
 ) -> LaunchWork:
-    """The same launch with the sizes and the tile of its contraction. multiplied: in which type, if that is known."""
+    """The same launch with the sizes and the tile of its contraction. multiplied: as of the kernel."""
     contract, rule = region.stages[region.contractions[0]], work.rule
     assert isinstance(contract, Contract)
-    operand = region.dtypes[contract.args[0]] if multiplied is None else multiplied
-    kind, size = _operands(operand, precision)
+    kind, size = _operands(region.dtypes[contract.args[0]], multiplied)
     batch, rows, columns = (_number(points, env) for points, _ in rule.blocks[:3])
     terms = _number(product(region.extents[a] for a in contract.axes), env)
     weight = min(float(size), work.weights / max(terms * columns * batch, 1)) if work.weights else float(size)
@@ -157,11 +154,13 @@ def _by_tiles(
     return replace(work, product=made, tile=tile)
 
 
-def _attention(work: LaunchWork, region: Region, env: Mapping[str, int], precision: str) -> _Fused:
+def _attention(
+    work: LaunchWork, region: Region, env: Mapping[str, int], multiplied: tuple[DType, str] | None
+) -> _Fused:
     """What the programs of attention do: each goes through all keys and values of its head."""
     first, second = (region.stages[position] for position in region.contractions)
     assert isinstance(first, Contract) and isinstance(second, Contract)
-    kind, item = _operands(region.dtypes[second.args[0]], precision)
+    kind, item = _operands(region.dtypes[second.args[0]], multiplied)
     size, keys = (_number(product(region.extents[a] for a in c.axes), env) for c in (first, second))
     queries, rows = _number(work.rule.blocks[0][0], env), work.rule.constants["ROWS"]
     split = work.rule.constants["SPLIT"]
@@ -184,10 +183,13 @@ def _recurrent(work: LaunchWork, node: Node, env: Mapping[str, int]) -> LaunchWo
     return replace(work, rounds=steps, again=float(once * work.programs))
 
 
-def _operands(operand: DType, precision: str) -> tuple[MatrixType | None, int]:
-    """What matrix units are given (None: vector units multiply), and the bytes of an element."""
-    kind = _KINDS.get(operand, MatrixType.TF32 if precision == "tf32" and operand is DType.F32 else None)
-    return kind, operand.numpy.itemsize
+def _operands(operand: DType, multiplied: tuple[DType, str] | None) -> tuple[MatrixType | None, int]:
+    """What matrix units are given (None: vector units multiply), and the bytes of an element.
+
+    operand: the type in the region, for kernels that do not say what they multiply.
+    """
+    kind, precision = (operand, "") if multiplied is None else multiplied
+    return _SINGLE.get(precision) if kind is DType.F32 else _KINDS.get(kind), kind.numpy.itemsize
 
 
 def weights_stay(works: Sequence[LaunchWork], gpu: GpuTarget) -> bool:

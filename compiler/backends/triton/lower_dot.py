@@ -1,4 +1,8 @@
-"""Products of tiles: floats accumulate in fp32 (fp64 in fp64), integers in int32."""
+"""Products of tiles: floats accumulate in fp32 (fp64 in fp64), integers in int32.
+
+With `tf32x3` operands in fp32 are split as Triton splits them for matrix units (`product_tf32x3` in tile.h), so that a
+model's error is here what it is there.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ _PRECISIONS = {"ieee", "tf32", "tf32x3", "bf16x3", "bf16x6"}
 
 
 def _dot(state: Lowering, operation: Operation) -> None:
-    """`inputPrecision`: tf32 rounds fp32 operands as tensor cores do; the others are as exact as fp32 is."""
+    """`inputPrecision`: tf32 rounds fp32 operands as tensor cores do, tf32x3 splits them; others are exact."""
     left, right, start = (state.tile(value) for value in operation.operands)
     kinds = [tile.element for tile in (left, right, start)]
     if not all(isinstance(kind, Element) for kind in kinds):
@@ -30,15 +34,19 @@ def _dot(state: Lowering, operation: Operation) -> None:
     result = start.element
     assert isinstance(result, Element)
     kind = "double" if result is Element.F64 else "float" if result.is_float else "int32_t"
-    rounded = precision == "tf32" and left.element is right.element is Element.F32
+    single = left.element is right.element is Element.F32
+    rounded = precision == "tf32" and single
     sum_tile = _accumulator(state, operation.operands[2], start, kind)
     with state.code.braces(""):
         arrays = [_operand(state, each, kind, rounded).buffer for each in (left, right)]
         *batch, m, k = left.shape
         n = right.shape[-1]
-        sizes = f"{m}, {n}, {k}"
+        sizes, function = f"{m}, {n}, {k}", _FUNCTIONS[kind]
+        if precision == "tf32x3" and single:
+            parts = state.code.buffer("float", 2 * k * (m + n))
+            sizes, function = f"{sizes}, {parts}", "product_tf32x3"
         if not batch:
-            state.code.line(f"{_FUNCTIONS[kind]}({sizes}, {arrays[0]}, {arrays[1]}, {sum_tile.buffer});")
+            state.code.line(f"{function}({sizes}, {arrays[0]}, {arrays[1]}, {sum_tile.buffer});")
         else:
             b = state.code.fresh("b")
             places = (
@@ -47,7 +55,7 @@ def _dot(state: Lowering, operation: Operation) -> None:
                 f"{sum_tile.buffer} + {b} * {m * n}",
             )
             state.code.line(f"for (long {b} = 0; {b} < {batch[0]}; {b}++)")
-            state.code.line(f"    {_FUNCTIONS[kind]}({sizes}, {', '.join(places)});")
+            state.code.line(f"    {function}({sizes}, {', '.join(places)});")
     if result is not sum_tile.element:
         sum_tile = _converted(sum_tile, result, lambda text: narrowed(result, text))
     state.define(operation.results[0], sum_tile)

@@ -22,18 +22,17 @@ def model_report(
     reports: Mapping[str, StaticReport],
     costs: Costs,
     host: Sequence[str],
-    precision: str,
 ) -> dict[str, Any]:
     """What `gpu_section` makes of a plan. steps: with their nodes, branches and loop bodies left out.
 
     What torch multiplies is left out: nothing is known of its kernels. reports: by the plan's names of kernels. host:
-    what runs on the host. precision: of products of f32.
+    what runs on the host.
     """
     works = []
     for step, node in steps:
         printed = backend.kernel_of(node)
         if isinstance(step, Launch) and not isinstance(printed, str) and printed[1].product is None:
-            works.append(launch_work(step.kernel, node, *printed, costs.node(node), precision))
+            works.append(launch_work(step.kernel, node, *printed, costs.node(node)))
     warm = weights_stay(works, backend.gpu)
     launches = [report_launch(work, backend.gpu, reports[work.kernel], warm=warm) for work in works]
     return gpu_section(backend.gpu, launches, host)

@@ -17,6 +17,7 @@ from fusible.compiler.backends.triton.designs import (
 )
 from fusible.compiler.backends.triton.dynamic_quantisation import print_dynamic_quantisation
 from fusible.compiler.backends.triton.extents import EXTENTS, print_extents
+from fusible.compiler.backends.triton.f32_products import IEEE, TF32X3
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.grid_sample import GRID_SAMPLE, print_grid_sample
 from fusible.compiler.backends.triton.printer import PrintedKernel
@@ -54,7 +55,7 @@ def print_kernel(
     """The kernel of a region on a GPU.
 
     constants: the inputs whose content is known, which may be stored anew (`PrintedKernel.repacked`). precision: how
-    matrix units multiply f32: `ieee` or `tf32`. Raises NotPrintable, with the reason.
+    f32 is multiplied where it is worth it: `ieee`, `tf32` or `tf32x3`. Raises NotPrintable, with the reason.
     """
     return design_of(region, target, constants, precision=precision).by_static()
 
@@ -67,17 +68,17 @@ def design_of(
         return RegionDesign(region, target)
     if len(region.contractions) == 2:
         together = _paired(region, target, constants)
-        return together or AttentionDesign(region, target, precision)
+        return together or AttentionDesign(region, target, IEEE if precision == TF32X3 else precision)
     if len(region.contractions) > 1:
         raise NotPrintable("it contains several contractions")
     region, half, packed = as_stored(region, constants, target)
     windows = region if half is not None else unrolled(region, _WINDOW)
     try:
-        contraction = contraction_of(windows, constants, depth_last=precision == "tf32", half=half)
+        contraction = contraction_of(windows, constants, precision=precision, half=half)
         _check_worth(contraction, constants)
     except Unsuited as unsuited:
         return replace(_summed(region, target, constants, unsuited, half), packed=packed)
-    design = ProductDesign(contraction, target, precision, packed, windows, frozenset(constants))
+    design = ProductDesign(contraction, target, contraction.precision, packed, windows, frozenset(constants))
     if windows is not region:
         _check_windows(contraction, design.static())
     return design

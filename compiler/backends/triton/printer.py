@@ -60,7 +60,8 @@ class PrintedKernel:
 
     repacked: the inputs, constants all, that the kernel reads in another order of dimensions than the region has them.
     packed: those with two elements in a byte, and the dimension along which they lie (`region/halves.py`); what order
-    they are in is said of the bytes. multiplied: what a product of tiles multiplies, None for other kernels.
+    they are in is said of the bytes. multiplied: what products of tiles multiply, and how if that is f32
+    (`f32_products`), None for other kernels.
     chosen: among which configurations; None where there is no choice, or nobody asked. fixed, serial: as
     `DeviceKernel` has them. product: what torch computes before; `source` and `rule` are then of the kernel that
     computes the rest, "" if nothing is left.
@@ -70,7 +71,7 @@ class PrintedKernel:
     rule: LaunchRule
     repacked: Mapping[int, Order] = field(default_factory=dict)
     packed: Mapping[int, int] = field(default_factory=dict)
-    multiplied: DType | None = None
+    multiplied: tuple[DType, str] | None = None
     chosen: Chosen | None = None
     fixed: Mapping[str, int] = field(default_factory=dict)
     serial: bool = False

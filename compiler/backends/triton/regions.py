@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from fusible.compiler.backends.cpu.native import Storage, likely_storage, seen
 from fusible.compiler.backends.cpu.nest import NotPrintable
+from fusible.compiler.backends.triton.f32_products import IEEE
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.print_kernel import design_of, print_kernel
 from fusible.compiler.backends.triton.printer import PrintedKernel
@@ -14,9 +15,7 @@ from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.region.build import Built, NoRegion, build_region
 from fusible.compiler.region.group import home_of
 
-__all__ = ["IEEE", "kernel_of", "triton_refusal"]
-
-IEEE = "ieee"
+__all__ = ["kernel_of", "triton_refusal"]
 
 
 def kernel_of(

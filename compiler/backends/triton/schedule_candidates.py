@@ -20,7 +20,7 @@ from fusible.compiler.backends.triton.schedule_attention import AttentionSchedul
 from fusible.compiler.backends.triton.schedule_contraction import (
     ContractionSchedule,
     Sizes,
-    has_matrix_unit,
+    matrix_unit,
     reads_shared_memory,
     schedule_contraction,
     steps_of,
@@ -49,7 +49,7 @@ _MOST_SUMS = 256  # of a thread, in registers
 def contraction_candidates(sizes: Sizes, kind: DType, precision: str, target: GpuTarget) -> list[ContractionSchedule]:
     """Schedules of a contraction; arguments as for `schedule_contraction`."""
     chosen = schedule_contraction(sizes, kind, precision, target)
-    matrix = has_matrix_unit(kind, precision, target)
+    matrix = matrix_unit(kind, precision, target) is not None
     bulk = matrix and chosen.slices == 1 and reads_shared_memory(target)
     tiles = tiles_of(sizes, kind, precision, target)
     others = [schedule_contraction(sizes, kind, precision, target, tiles=[tile]) for tile in tiles]

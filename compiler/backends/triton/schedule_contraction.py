@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from fusible.compiler.backends.triton.f32_products import TF32, TF32X3
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget, MatrixType
 from fusible.compiler.backends.triton.overlap import can_overlap
 from fusible.compiler.backends.triton.roofline import (
@@ -26,7 +27,7 @@ from fusible.compiler.ir.types import DType
 __all__ = [
     "ContractionSchedule",
     "Sizes",
-    "has_matrix_unit",
+    "matrix_unit",
     "reads_shared_memory",
     "schedule_contraction",
     "shared_bytes",
@@ -39,7 +40,10 @@ _SMALL_TILES = (
     (64, 32, 4), (32, 64, 4), (32, 32, 4), (64, 16, 4), (16, 64, 4), (32, 16, 2), (16, 32, 2), (16, 16, 1),
 )  # fmt: skip
 _VECTOR_TILES = ((128, 64, 8), (64, 128, 8), (64, 64, 8), *_SMALL_TILES)
-"""(rows, columns, warps) with matrix units, beside few rows or columns, and without matrix units."""
+_SPLIT_TILES = ((128, 128, 8), (128, 64, 8), (64, 128, 8), (64, 64, 4))
+"""(rows, columns, warps) with matrix units, beside few rows or columns, without matrix units, and for three products of
+tf32: a step's sums lie beside those of all steps in registers, and so do both parts of operands. The first of the last
+spills where instructions take the right operand out of registers too."""
 _SIDE = 64  # elements of a row or column that cost as much to fetch as its products
 _UNKNOWN = 2048  # rows, columns or terms that a dynamic extent counts as
 _GROUP = 8
@@ -52,6 +56,7 @@ _SPLITS = (2, 3, 4, 6, 8, 12, 16)
 _SPLIT_WARPS = 4  # of a program that has only a part of the depth, at least: fewer keep too few loads in flight
 _PART_STEPS = 4  # of a part, at least: fewer fill no pipeline
 _RESIDENT = 2  # programs of a multiprocessor that share tiles, at most
+_RESIDENT_SPLIT = 3  # of those that split operands: their steps take long, so that it counts how even they are spread
 _SUM = 4  # bytes of a sum
 _LARGE = 128 * 128  # elements of a tile that a multiprocessor has one of at a time
 _PAIR = (128, 128, 4)  # the tile of which a multiprocessor has two: with eight warps, registers would not suffice
@@ -60,10 +65,12 @@ _PAIRED = "cuda:sm_90"
 _PASSING = (128, 64, 4)  # the tile of products that only pass by: 64 sums a thread leave room for four programs
 _PASSING_STEPS, _PASSING_PROGRAMS = 2, 8  # steps of one, at most; tiles for each multiprocessor, at least
 _BARRIER = 8  # bytes of shared memory
+_ACCESS = 16  # bytes, at most
 _LINE = 128  # bytes that neighbours are fetched in; a row of a block that is shorter wastes some (assumed: the root)
 _GAIN = 0.95  # of the predicted time of whole sums, which split ones must stay below: predictions err
 _READ_SHARED = ("cuda:sm_90", "cuda:sm_100")  # whose matrix instructions take operands from shared memory
-_KINDS = {DType.F16: MatrixType.FP16, DType.BF16: MatrixType.BF16, DType.F32: MatrixType.TF32}
+_KINDS = {DType.F16: MatrixType.FP16, DType.BF16: MatrixType.BF16}
+_SINGLE = {TF32: MatrixType.TF32, TF32X3: MatrixType.TF32X3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,25 +124,29 @@ def schedule_contraction(
     *,
     tiles: Sequence[tuple[int, int, int]] | None = None,
 ) -> ContractionSchedule:
-    """The schedule of a contraction. kind: the operands' type; precision: `ieee` or `tf32`, of products of f32.
+    """The schedule of a contraction. kind: the operands' type; precision: how it multiplies f32 (`f32_products`).
 
     tiles: (rows, columns, warps) to choose among, by default all that may be (`tiles_of`).
     """
-    matrix = has_matrix_unit(kind, precision, target)
-    block_k, together = _block_k(sizes.depths, kind, matrix)
+    unit = matrix_unit(kind, precision, target)
+    matrix = unit is not None
+    single = matrix and unit is not MatrixType.TF32X3  # each product is one instruction
+    sizes = sizes if single else replace(sizes, heavy=False)
+    block_k, together = _block_k(sizes.depths, kind, unit, target)
     if not tiles:
-        tiles = _tiles(_estimate(sizes.rows), _estimate(sizes.columns), matrix, target)
+        tiles = _tiles(_estimate(sizes.rows), _estimate(sizes.columns), unit, target)
         pair = ContractionSchedule(_PAIR[0], _PAIR[1], block_k, together, _GROUP, _PAIR[2], 2)
-        tiles = [_PAIR] if matrix and _in_pairs(pair, sizes, target) else tiles
-        tiles = [_PASSING] if matrix and _only_passes(sizes, kind, block_k, together, target) else tiles
+        tiles = [_PAIR] if _in_pairs(pair, sizes, target) else tiles
+        if unit is not None and single and _only_passes(sizes, kind, unit, block_k, together, target):
+            tiles = [_PASSING]
     rows, columns, warps = min(tiles, key=lambda tile: _time(tile, sizes, target))
     whole = ContractionSchedule(rows, columns, block_k, together, _GROUP, warps, 2)
     slices = _slices(whole, sizes, _programs(whole, sizes), matrix, target)
     whole = replace(whole, warps=warps * slices, slices=slices)
-    whole = replace(whole, stages=_stages(whole, sizes, kind, matrix, target))
-    unit = _KINDS.get(kind, MatrixType.INT8) if matrix else None
+    whole = replace(whole, stages=_stages(whole, sizes, kind, unit, target))
     made = _split(whole, sizes, kind, unit, target, tiles) or _with_shared_tail(whole, sizes, kind, unit, target)
-    return replace(made, bulk=matrix and slices == 1 and reads_shared_memory(target) and _is_long(sizes, made))
+    bulk = matrix and unit is not MatrixType.TF32X3 and slices == 1 and reads_shared_memory(target)
+    return replace(made, bulk=bulk and _is_long(sizes, made))
 
 
 def _in_pairs(made: ContractionSchedule, sizes: Sizes, target: GpuTarget) -> bool:
@@ -149,13 +160,15 @@ def _in_pairs(made: ContractionSchedule, sizes: Sizes, target: GpuTarget) -> boo
     return sizes.heavy and few and many and target.target == _PAIRED and made.block_m * made.block_n == _LARGE
 
 
-def _only_passes(sizes: Sizes, kind: DType, block_k: int, together: int, target: GpuTarget) -> bool:
+def _only_passes(
+    sizes: Sizes, kind: DType, unit: MatrixType, block_k: int, together: int, target: GpuTarget
+) -> bool:
     """True for a product of few steps that takes as long as memory does: tiles of which several stand side by side then
     read and write at any time, where a large one reads, multiplies and writes in turns.
     """
     known = (sizes.batch, sizes.rows, sizes.columns, sizes.depth)
     one = ContractionSchedule(_PASSING[0], _PASSING[1], block_k, together, _GROUP, _PASSING[2], 2)
-    steps, unit = product(steps_of(sizes, one)), _KINDS.get(kind, MatrixType.INT8)
+    steps = product(steps_of(sizes, one))
     peak = target.matrix_peak(unit)
     if peak is None or target.backend != "cuda" or not isinstance(steps, int) or steps > _PASSING_STEPS:
         return False
@@ -182,6 +195,7 @@ def _split(
     if not all(isinstance(d, int) for d in known) or _programs(whole, sizes) > target.multiprocessors:
         return None
     batch, m, n, k = (_estimate(d) for d in known)
+    resident = _RESIDENT_SPLIT if unit is MatrixType.TF32X3 else _RESIDENT
     product_of = Product(m, n, k, batch, kind.numpy.itemsize, unit)
 
     def seconds(s: ContractionSchedule) -> float:
@@ -202,9 +216,9 @@ def _split(
             replace(one, split=split)
             for split in _SPLITS
             if warps >= _SPLIT_WARPS and steps >= split * _PART_STEPS
-            if programs * split <= _RESIDENT * target.multiprocessors
+            if programs * split <= resident * target.multiprocessors
         ]
-        found += [replace(each, stages=_stages(each, sizes, kind, unit is not None, target)) for each in parted]
+        found += [replace(each, stages=_stages(each, sizes, kind, unit, target)) for each in parted]
     best = min(found, key=seconds, default=None)
     return best if best is not None and seconds(best) < _GAIN * seconds(whole) else None
 
@@ -252,8 +266,8 @@ def tiles_of(sizes: Sizes, kind: DType, precision: str, target: GpuTarget) -> li
 
     Arguments as for `schedule_contraction`. Small tiles of large results are among them.
     """
-    matrix = has_matrix_unit(kind, precision, target)
-    known = _tiles(_estimate(sizes.rows), _estimate(sizes.columns), matrix, target)
+    unit = matrix_unit(kind, precision, target)
+    known = _tiles(_estimate(sizes.rows), _estimate(sizes.columns), unit, target)
     small = [t for t in _SMALL_TILES if max(t[:2]) >= _SIDE or t[0] == t[1] == _SIDE // 2]
     return sorted(dict.fromkeys([*known, *small]), key=lambda tile: _time(tile, sizes, target))
 
@@ -283,9 +297,11 @@ def _slices(made: ContractionSchedule, sizes: Sizes, programs: int, matrix: bool
     return slices
 
 
-def has_matrix_unit(kind: DType, precision: str, target: GpuTarget) -> bool:
-    """True if matrix units multiply numbers of a type."""
-    return kind is not DType.F32 or precision == "tf32" or target.backend == "hip"
+def matrix_unit(kind: DType, precision: str, target: GpuTarget) -> MatrixType | None:
+    """What matrix units are given that multiply numbers of a type; None if vector units multiply them."""
+    if kind is not DType.F32:
+        return _KINDS.get(kind, MatrixType.INT8)
+    return _SINGLE.get(precision, MatrixType.TF32 if target.backend == "hip" else None)
 
 
 def _is_long(sizes: Sizes, made: ContractionSchedule) -> bool:
@@ -300,13 +316,13 @@ def reads_shared_memory(target: GpuTarget) -> bool:
     return target.target in _READ_SHARED
 
 
-def _tiles(m: int, n: int, matrix: bool, target: GpuTarget) -> list[tuple[int, int, int]]:
+def _tiles(m: int, n: int, unit: MatrixType | None, target: GpuTarget) -> list[tuple[int, int, int]]:
     """The tiles that may be: none much larger than the result; for large ones whole instructions of matrix units."""
-    if matrix:
-        large = min(m, n) >= 64
-        known: Sequence[tuple[int, int, int]] = _MATRIX_TILES if large else (*_MATRIX_TILES, *_SMALL_TILES)
-    else:
-        known = _VECTOR_TILES
+    known: Sequence[tuple[int, int, int]] = _VECTOR_TILES
+    if unit is not None:
+        split = _SPLIT_TILES if reads_shared_memory(target) else _SPLIT_TILES[1:]
+        known = split if unit is MatrixType.TF32X3 else _MATRIX_TILES
+        known = known if min(m, n) >= 64 else (*known, *_SMALL_TILES)
     rows, columns = _power(m), _power(n)
     fitting = [t for t in known if t[0] <= max(16, rows) and t[1] <= max(16, columns)]
     if target.shared_per_block < 128 << 10:  # two large operands with several stages do not fit
@@ -314,7 +330,7 @@ def _tiles(m: int, n: int, matrix: bool, target: GpuTarget) -> list[tuple[int, i
     return fitting
 
 
-def _block_k(depths: Sequence[Dim], kind: DType, matrix: bool) -> tuple[int, int]:
+def _block_k(depths: Sequence[Dim], kind: DType, unit: MatrixType | None, target: GpuTarget) -> tuple[int, int]:
     """Terms of a step, and how many axes of the depth they go through.
 
     The last axis alone where blocks of it are not much larger than it is: then all else is the same within a step. Some
@@ -322,8 +338,10 @@ def _block_k(depths: Sequence[Dim], kind: DType, matrix: bool) -> tuple[int, int
     """
     item = kind.numpy.itemsize
     least = 32 if item == 1 else 16
-    most = (128 // item if item < 4 else 32) if matrix else 16
+    most = 16 if unit is None else 128 // item if item < 4 else 32
     last = _estimate(depths[-1]) if depths else 1
+    if unit is MatrixType.TF32X3 and (not reads_shared_memory(target) or last * item % _ACCESS):
+        most = 16  # both parts of both operands are in registers, or an address for each element that is fetched
     whole = _estimate(product(depths))
     block, padded = _padded(last, least, most)
     if len(depths) < 2 or padded * 3 <= last * 4:
@@ -345,40 +363,48 @@ def _padded(terms: int, least: int, most: int) -> tuple[int, int]:
     return block, -(-terms // block) * block
 
 
-def _stages(made: ContractionSchedule, sizes: Sizes, kind: DType, matrix: bool, target: GpuTarget) -> int:
+def _stages(made: ContractionSchedule, sizes: Sizes, kind: DType, unit: MatrixType | None, target: GpuTarget) -> int:
     """As many blocks of the operands as fit into shared memory, from 2 to 4: more wait for nothing.
 
     To 5 where a program is alone on its multiprocessor and has that many steps: measured on an H200, kernels of small
     grids then took 3 to 8 % less. On AMD's GPUs 2: loads of the next block are on their way into registers (AMD,
-    "Optimizing Triton kernels").
+    "Optimizing Triton kernels"). 3 and 4 where operands are split: what was measured on an H200.
     """
-    if not matrix or target.backend == "hip":
+    if unit is None or target.backend == "hip":
         return 2
     steps = _estimate(product(steps_of(sizes, made))) // (made.slices * made.split)
     alone = _programs(made, sizes) * made.split <= target.multiprocessors and steps >= _ALONE_STAGES
     step = (made.block_m + made.block_n) * made.block_k * made.slices * kind.numpy.itemsize
     roomy = step * _ALONE_STAGES <= target.shared_per_block
-    made = replace(made, stages=_ALONE_STAGES if alone and roomy else _MOST_STAGES)
-    if steps <= _PASSING_STEPS and _programs(made, sizes) >= _PASSING_PROGRAMS * target.multiprocessors:
-        made = replace(made, stages=steps + 1)  # more would have no use, and leave room for fewer programs
+    most = _ALONE_STAGES if alone and roomy else _MOST_STAGES
+    if unit is MatrixType.TF32X3:
+        most = _MOST_STAGES - 1 if made.block_m * made.block_n >= _LARGE else _MOST_STAGES
+    elif steps <= _PASSING_STEPS and _programs(made, sizes) >= _PASSING_PROGRAMS * target.multiprocessors:
+        most = steps + 1  # more would have no use, and leave room for fewer programs
+    made = replace(made, stages=most)
     room = target.shared_per_block
     if _in_pairs(made, sizes, target):
         room = target.shared_per_sm // 2 - target.sm.reserved
-    while made.stages > 2 and shared_bytes(made, kind, target) > room:
+    while made.stages > 2 and shared_bytes(made, kind, target, unit) > room:
         made = replace(made, stages=made.stages - 1)
     return made.stages
 
 
-def shared_bytes(made: ContractionSchedule, kind: DType, target: GpuTarget) -> int:
+def shared_bytes(made: ContractionSchedule, kind: DType, target: GpuTarget, unit: MatrixType | None = None) -> int:
     """Bytes of shared memory of the operands that a program has on their way, as Triton lays them out.
 
     Where matrix instructions read them while others arrive (Hopper, Blackwell), each stage has a block; elsewhere the
-    block that is multiplied is in registers. What descriptors fetch has a barrier for each stage.
+    block that is multiplied is in registers, and so is one that is split for three products (`unit`), of which the
+    instructions read both parts of the right operand from shared memory. What descriptors fetch has a barrier for each
+    stage.
     """
-    step = (made.block_m + made.block_n) * made.block_k * made.slices * kind.numpy.itemsize
+    item: int = kind.numpy.itemsize
+    step = (made.block_m + made.block_n) * made.block_k * made.slices * item
     reads_shared = target.target in _READ_SHARED and made.block_m >= _SIDE
+    splits = unit is MatrixType.TF32X3
     barriers = _BARRIER * made.stages if made.bulk else 0
-    return step * (made.stages if reads_shared else max(1, made.stages - 1)) + barriers
+    parts = 2 * made.block_n * made.block_k * item if splits and reads_shared else 0
+    return step * (made.stages if reads_shared and not splits else max(1, made.stages - 1)) + parts + barriers
 
 
 def _estimate(dim: Dim) -> int:

@@ -89,7 +89,8 @@ SMALL_FLOAT(f8e4m3, uint8_t, 8, 3, 7, 0x7f, 0x7f)
 
 /* To the 10 bits of mantissa that tensor cores read in tf32 mode: nearest, ties away from zero. */
 INLINE float f32_to_tf32(float value) {
-    return value - value != 0 ? value : f32_of_bits((f32_bits(value) + 0x1000u) & ~0x1fffu);
+    uint32_t bits = f32_bits(value), rounded = (bits + 0x1000u) & ~0x1fffu;
+    return f32_of_bits((bits & 0x7f800000u) == 0x7f800000u ? bits : rounded); /* compared as integers, by vectors */
 }
 
 /* ---- Arithmetic ---- */
@@ -178,6 +179,76 @@ INLINE void product_f32(long m, long n, long k, const float *restrict a, const f
         for (long i = 0; i < m; i += PRODUCT_ROWS) {
             if (n % (2 * VL) == 0) product_block(PRODUCT_ROWS, 2, n, k, a + i * k, b + j, c + i * n + j);
             else product_block(PRODUCT_ROWS, 1, n, k, a + i * k, b + j, c + i * n + j);
+        }
+}
+
+/* ---- Products of fp32 as three of tf32, as matrix units and Triton make them (F32DotTC) ---- */
+
+/* x = high + low: high to nearest; of low, which is exact, the bits that matrix units read. Returns whether a low part is
+ * no number: x was none, or high is infinite. */
+INLINE int split_tf32(long count, const float *restrict x, float *restrict high, float *restrict low) {
+    uint32_t wrong = 0;
+    for (long i = 0; i < count; i++) {
+        high[i] = f32_to_tf32(x[i]);
+        uint32_t bits = f32_bits(x[i] - high[i]) & ~0x1fffu;
+        low[i] = f32_of_bits(bits);
+        wrong |= (bits & 0x7f800000u) == 0x7f800000u;
+    }
+    return wrong != 0;
+}
+
+/* In any order, small products apart: their sum counts as 0 where it is NaN. */
+OUTLINED void product_special_tf32x3(long m, long n, long k, const float *a_high, const float *a_low,
+                                     const float *b_high, const float *b_low, float *c) {
+    for (long i = 0; i < m; i++)
+        for (long j = 0; j < n; j++) {
+            float small = 0, large = 0;
+            for (long p = 0; p < k; p++)
+                small += a_low[i * k + p] * b_high[p * n + j] + a_high[i * k + p] * b_low[p * n + j];
+            for (long p = 0; p < k; p++) large += a_high[i * k + p] * b_high[p * n + j];
+            c[i * n + j] += small != small ? large : large + small;
+        }
+}
+
+/* high (high + low) + low high: two multiplications for the three, as a sum of both parts is what fp32 holds. */
+INLINE void product_block_tf32x3(const int rows, const int vectors, long n, long k, const float *restrict a_high,
+                                 const float *restrict a_low, const float *restrict b_high,
+                                 const float *restrict b_low, float *restrict c) {
+    vf sum[PRODUCT_ROWS][2];
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = vf_all(0.0f);
+    for (long p = 0; p < k; p++) {
+        vf high[2], both[2];
+        UNROLL for (int v = 0; v < vectors; v++) {
+            high[v] = vf_load(b_high + p * n + v * VL);
+            both[v] = high[v] + vf_load(b_low + p * n + v * VL);
+        }
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int v = 0; v < vectors; v++) {
+                sum[r][v] += a_low[r * k + p] * high[v];
+                sum[r][v] += a_high[r * k + p] * both[v];
+            }
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int v = 0; v < vectors; v++)
+            vf_store(c + r * n + v * VL, vf_load(c + r * n + v * VL) + sum[r][v]);
+}
+
+/* parts: memory for 2 k (m + n) numbers. */
+INLINE void product_tf32x3(long m, long n, long k, float *restrict parts, const float *restrict a,
+                           const float *restrict b, float *restrict c) {
+    float *a_high = parts, *a_low = a_high + m * k, *b_high = a_low + m * k, *b_low = b_high + k * n;
+    int special = split_tf32(m * k, a, a_high, a_low) | split_tf32(k * n, b, b_high, b_low);
+    if (special || n % VL != 0 || m % PRODUCT_ROWS != 0) {
+        product_special_tf32x3(m, n, k, a_high, a_low, b_high, b_low, c);
+        return;
+    }
+    for (long j = 0; j < n; j += n % (2 * VL) == 0 ? 2 * VL : VL)
+        for (long i = 0; i < m; i += PRODUCT_ROWS) {
+            const float *high = a_high + i * k, *low = a_low + i * k;
+            if (n % (2 * VL) == 0)
+                product_block_tf32x3(PRODUCT_ROWS, 2, n, k, high, low, b_high + j, b_low + j, c + i * n + j);
+            else product_block_tf32x3(PRODUCT_ROWS, 1, n, k, high, low, b_high + j, b_low + j, c + i * n + j);
         }
 }
 

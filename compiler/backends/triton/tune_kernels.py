@@ -61,7 +61,7 @@ class Task:
 
     def work(self, printed: PrintedKernel) -> LaunchWork:
         """A launch of one of its kernels, as predictions have it."""
-        return launch_work("candidate", self.node, self.region, printed, self.cost, self.precision)
+        return launch_work("candidate", self.node, self.region, printed, self.cost)
 
 
 @dataclass(frozen=True, slots=True)

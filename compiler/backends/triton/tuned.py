@@ -17,6 +17,7 @@ from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.backends.triton.anonymous import anonymous
 from fusible.compiler.backends.triton.dequantised import multiplies_floats8
 from fusible.compiler.backends.triton.designs import AnyDesign
+from fusible.compiler.backends.triton.f32_products import TF32X3
 from fusible.compiler.backends.triton.printer import Chosen, PrintedKernel
 from fusible.compiler.ir.graph import Node
 from fusible.compiler.ir.symbols import bounds_of
@@ -50,7 +51,10 @@ def kernel_key(
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """What kernels of a target look up. path: of the lockfile, for errors; precision: of products of f32."""
+    """What kernels of a target look up. path: of the lockfile, for errors; precision: of products of f32.
+
+    A kernel that multiplies no f32, or few, has the same key whether or not products of f32 are split in three.
+    """
 
     target: str
     precision: str
@@ -62,7 +66,8 @@ class Tuning:
     ) -> PrintedKernel:
         """The kernel of some nodes, whose region it is. Raises NotPrintable, UsageError for what cannot be built so."""
         floats8 = multiplies_floats8(design.target)
-        key = kernel_key(design.kind, region, constants, self.precision, self.target, floats8=floats8)
+        precision = design.precision if self.precision == TF32X3 else self.precision
+        key = kernel_key(design.kind, region, constants, precision, self.target, floats8=floats8)
         known = self.lock.entries.get(key)
         if known is None:
             config, source, printed = design.static_config(), Source.STATIC, design.by_static()

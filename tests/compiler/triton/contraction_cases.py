@@ -15,6 +15,7 @@ import numpy as np
 
 from fusible.compiler.backends.triton.contraction import contraction_of
 from fusible.compiler.backends.triton.contraction_printer import print_product
+from fusible.compiler.backends.triton.f32_products import TF32X3
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.print_kernel import print_kernel
 from fusible.compiler.backends.triton.printer import PrintedKernel
@@ -298,22 +299,27 @@ region [i0=b, i1=n, i2=40, i3=k]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A case and its sums' terms, by a schedule of its own or (tile None) by the static one."""
+    """A case and its sums' terms, by a schedule of its own or (tile None) by the static one.
+
+    precision: how f32 is multiplied by the static one.
+    """
 
     case: Case
     terms: int
     tile: ContractionSchedule | None = None
     env: Mapping[str, int] = field(default_factory=dict)
+    precision: str = "ieee"
 
     def check(self) -> PrintedKernel:
         """Fail unless its kernel, in checking mode, gives what float64 gives."""
         about = {"terms": self.terms, "constants": self.case.constants, "inputs": self.case.inputs or None}
-        return check(self.case.region, **about, tile=self.tile, env=self.env)  # type: ignore[arg-type]
+        how = {"tile": self.tile, "env": self.env, "precision": self.precision}
+        return check(self.case.region, **about, **how)  # type: ignore[arg-type]
 
     def printed(self, gpu: GpuTarget) -> PrintedKernel:
         """Its kernel for a GPU."""
         if self.tile is None:
-            return print_kernel(self.case.region, gpu, self.case.constants)
+            return print_kernel(self.case.region, gpu, self.case.constants, precision=self.precision)
         return print_product(contraction_of(self.case.region, self.case.constants), self.tile, "ieee")
 
 
@@ -323,6 +329,8 @@ def runs() -> Iterator[tuple[str, Run]]:
         for dtype in (np.float32,) if name in TYPED else (np.float32, np.float16, BF16):
             made, kind = make(Model(dtype)), np.dtype(dtype)
             yield f"{name} {kind}", Run(made, terms)
+            if name not in SUMS and dtype is np.float32:
+                yield f"{name} {kind}, three products", Run(made, terms, precision=TF32X3)
             if name not in SUMS:
                 yield from ((f"{name} {kind}, {how}", Run(made, terms, tile)) for how, tile in _tiles(made))
     symbols = {name: Symbol(name) for name in "bnk"}

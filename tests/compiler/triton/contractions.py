@@ -96,16 +96,17 @@ def check(
     inputs: Sequence[np.ndarray] | None = None,
     tile: ContractionSchedule | None = None,
     gpu: str = "h100",
+    precision: str = "ieee",
 ) -> PrintedKernel:
     """Assert that the region's kernel gives what the region says in float64; terms: of a sum. Returns the kernel.
 
     What the region rounds to 16 bits on its way is rounded there too. tile: a schedule to print the contraction by,
-    whatever its sizes.
+    whatever its sizes. precision: how f32 is multiplied without one.
     """
     known = dict(env or {})
     given = random_inputs(region, known) if inputs is None else inputs
     if tile is None:
-        kernel = print_kernel(region, gpu_target(gpu), constants)
+        kernel = print_kernel(region, gpu_target(gpu), constants, precision=precision)
     else:
         kernel = print_product(contraction_of(region, constants), tile, "ieee")
     expected = run_in_float64(region, [x.copy() for x in given], known)

@@ -14,6 +14,7 @@ from fusible.compiler.backends.triton.device_code import build_for, device_kerne
 from fusible.compiler.backends.triton.gpu_targets import gpu_target
 from fusible.compiler.backends.triton.print_kernel import print_kernel
 from fusible.gpu_selftest.models import matmul
+from fusible.passes.exactness import Exactness
 from fusible.runtime.devices.code import DeviceCode
 from tests.compiler.triton.contractions import Model
 from tests.compiler.triton.test_target import FLOAT, rows
@@ -45,9 +46,17 @@ def test_constants_of_some_size_are_known_to_kernels_whose_launches_overlap() ->
         assert device is not None and [dict(kernel.fixed) for kernel in device.code.kernels] == fixed
 
 
-@pytest.mark.parametrize(("precision", "serial"), [("fp16", False), ("tf32", False), ("fp32", True)])
-def test_products_without_matrix_units_are_launched_one_after_the_other(precision: str, serial: bool) -> None:
-    options = fusible.Options(precision=precision)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("options", "serial"),
+    [
+        (fusible.Options(precision="fp16"), False),
+        (fusible.Options(precision="tf32"), False),
+        (fusible.Options(), False),
+        (fusible.Options(exactness=Exactness.EXACT), True),
+    ],
+    ids=["fp16", "tf32", "fp32", "exact"],
+)
+def test_products_without_matrix_units_are_launched_one_after_the_other(options: fusible.Options, serial: bool) -> None:
     device = fusible.compile(matmul(64, 128, 96), target="cuda:sm_90", options=options).device
     assert device is not None
     (image,), (kernel,) = device.code.images["cuda:sm_90"].values(), device.code.kernels

@@ -44,6 +44,8 @@ def built(case: Case, gpu: str, precision: str = "ieee") -> BuiltKernel:
     [
         (product, "float16", "h100", "ieee"),
         (product, "float32", "h100", "tf32"),
+        (product, "float32", "h100", "tf32x3"),
+        (convolution, "float32", "a100", "tf32x3"),
         (convolution, "float16", "h100", "ieee"),
         (convolution, "float16", "a100", "ieee"),
         (product, "float16", "mi300x", "ieee"),
@@ -55,7 +57,8 @@ def test_matrix_units_multiply_and_nothing_spills(make, dtype, gpu, precision) -
     assert found.report.spilled == 0
     copies = set(re.findall(r"cp\.async\.\w+\.shared\.global \[[^]]*\], \[[^]]*\], (0x\w+|\d+)", found.assembly))
     assert {int(c, 0) for c in copies} == (set() if gpu == "mi300x" else {16})
-    assert set(found.report.stores) == {128}
+    counters = {32} if "atom." in found.assembly else set()  # of programs that share a tile
+    assert set(found.report.stores) == {128} | counters
 
 
 def test_products_are_not_made_to_wait_for_each_other() -> None:
@@ -94,7 +97,7 @@ def test_shared_memory_is_what_the_schedule_reckons_with(gpu: str) -> None:
     assert report.shared == shared_bytes(chosen, contraction.kind, target)
 
 
-def test_products_of_single_precision_are_exact_by_default() -> None:
+def test_products_of_single_precision_that_stay_exact_use_no_matrix_unit() -> None:
     found = built(product(np.dtype(np.float32)), "h100")
     assert INSTRUCTIONS["h100"] not in found.assembly and "mma.sync" not in found.assembly
     assert "fma.rn.f32" in found.assembly and found.report.spilled == 0

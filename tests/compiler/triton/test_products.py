@@ -72,6 +72,40 @@ def test_tf32_rounds_the_operands() -> None:
         assert_close(out, wide(a) @ wide(b), accumulation=32)
 
 
+def test_three_products_of_tf32_are_as_exact_as_fp32() -> None:
+    a, b = random(64, 192), random(192, 64, seed=1)
+    found = {}
+    for precision in ("ieee", "tf32x3", "tf32"):
+        out = poisoned((64, 64), np.float32)
+        multiplied(a, b, out, tl.float32, precision, False)
+        found[precision] = float(np.abs(out - wide(a) @ wide(b)).max())
+    assert found["tf32x3"] <= found["ieee"] < found["tf32"] / 100
+
+
+def test_three_products_leave_out_what_no_operand_has() -> None:
+    """Low parts have eleven bits, and the product of two low parts is no part of it."""
+    a, b = np.zeros((16, 32), np.float32), np.zeros((32, 32), np.float32)
+    a[0, 0] = b[0, 0] = 1 + 2**-11 - 2**-23  # high: 1, low: twelve bits
+    found = {}
+    for precision in ("ieee", "tf32x3"):
+        out = poisoned((16, 32), np.float32)
+        multiplied(a, b, out, tl.float32, precision, False)
+        found[precision] = float(out[0, 0])
+    assert found == {"ieee": 1 + 2**-10, "tf32x3": 1 + 2 * (2**-11 - 2**-22)}
+
+
+@CHECKED
+def test_infinities_are_what_they_are_in_exact_products(checked: bool) -> None:
+    a, b = random(16, 64), random(64, 32, seed=1)
+    a[3, 5], a[4, 6], a[5, 7], a[6, 40], a[6, 41] = np.inf, -np.inf, np.nan, np.inf, -np.inf
+    b[9, 11], b[33, 12], b[5, 13] = np.inf, np.nan, 0.0
+    exact, split = poisoned((16, 32), np.float32), poisoned((16, 32), np.float32)
+    multiplied(a, b, exact, tl.float32, "ieee", checked)
+    multiplied(a, b, split, tl.float32, "tf32x3", checked)
+    assert not np.isfinite(exact).all() and np.isnan(exact[3, 13]) and np.isinf(exact[3, 0])
+    assert_close(split, exact, accumulation=64)
+
+
 def test_fp16_accumulator() -> None:
     a, b = random(16, 32, dtype=FLOATS[1]), random(32, 32, dtype=FLOATS[1], seed=1)
     out = poisoned((16, 32), np.float16)
