@@ -111,8 +111,12 @@ def test_bfloat16_output_and_int32_input() -> None:
     assert_same(got, (x.astype(np.float32) * np.float32(0.5)).astype(ml_dtypes.bfloat16))
 
 
+# Where the 255th part of a range is no float any more, ONNX Runtime divides by 0; we take 1 as for a range of nothing.
+SPREADS = st.floats(0, 9, width=32, allow_subnormal=False)
+
+
 @settings(max_examples=20)
-@given(seed=st.integers(0, 1000), shift=st.floats(-9, 9), spread=st.floats(0, 9))
+@given(seed=st.integers(0, 1000), shift=st.floats(-9, 9), spread=SPREADS)
 def test_dynamic_quantize_linear(seed: int, shift: float, spread: float) -> None:
     x = (np.random.default_rng(seed).standard_normal((3, 7)) * spread + shift).astype(np.float32)
     expected = run_node("DynamicQuantizeLinear", [x], 3)

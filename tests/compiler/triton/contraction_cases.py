@@ -330,14 +330,14 @@ def runs() -> Iterator[tuple[str, Run]]:
         for dtype in (np.float32,) if name in TYPED else (np.float32, np.float16, BF16):
             made, kind = make(Model(dtype)), np.dtype(dtype)
             yield f"{name} {kind}", Run(made, terms)
-            if name not in SUMS and dtype is np.float32:
+            if name not in SUMS and kind == np.float32:
                 yield f"{name} {kind}, three products", Run(made, terms, precision=TF32X3)
             if name not in SUMS:
                 yield from ((f"{name} {kind}, {how}", Run(made, terms, tile)) for how, tile in _tiles(made))
-    symbols = {name: Symbol(name) for name in "bnk"}
-    for kind in ("f32", "f16", "bf16"):
-        region = parse_region(DYNAMIC.replace(": f32[", f": {kind}["), symbols)
-        yield f"sizes that are symbols {kind}", Run(Case(region, (), ()), 70, env={"b": 3, "n": 13, "k": 70})
+    symbols = {size: Symbol(size) for size in "bnk"}
+    for name in ("f32", "f16", "bf16"):
+        region = parse_region(DYNAMIC.replace(": f32[", f": {name}["), symbols)
+        yield f"sizes that are symbols {name}", Run(Case(region, (), ()), 70, env={"b": 3, "n": 13, "k": 70})
 
 
 def _tiles(made: Case) -> Iterator[tuple[str, ContractionSchedule]]:
