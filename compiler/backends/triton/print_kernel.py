@@ -9,7 +9,7 @@ from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.backends.triton.attention import attention_products
 from fusible.compiler.backends.triton.contraction import Contraction, Unsuited, contraction_of, stages_of, sum_orders
 from fusible.compiler.backends.triton.contraction_printer import sizes_of
-from fusible.compiler.backends.triton.dequantised import as_stored
+from fusible.compiler.backends.triton.dequantised import as_stored, packed_alone
 from fusible.compiler.backends.triton.designs import (
     AnyDesign,
     AttentionDesign,
@@ -65,7 +65,8 @@ def design_of(
 ) -> AnyDesign:
     """What kind of kernel a region becomes; arguments as for `print_kernel`. Raises NotPrintable, with the reason."""
     if not region.contractions:
-        return RegionDesign(region, target)
+        region, packed = packed_alone(region, constants)
+        return RegionDesign(region, target, packed=packed)
     if len(region.contractions) == 2:
         together = _paired(region, target, constants)
         return together or AttentionDesign(region, target, attention_products(region, precision))
