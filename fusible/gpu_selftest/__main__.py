@@ -1,5 +1,7 @@
 """`python -m fusible.gpu_selftest`: the CUDA layer, sessions and speed on this machine's GPU, as one table.
 
+Each check is told on the standard error when it is done.
+
 Exit status: 0 if every check passed, 1 if one failed or there is no GPU, 2 for wrong usage. `--device triton-cpu` runs
 the same checks on the CPU, but for what is compared with other systems on a GPU.
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_line(str(error))
         print_line(f"the same checks run on the CPU with --device {_CPU}")
         return 1
-    rows = list(_rows(target, options.quick, tuple(options.model) or MODELS))
+    rows = list(_told(_rows(target, options.quick, tuple(options.model) or MODELS)))
     failed = sum(row.result is Result.FAILED for row in rows)
     if options.json:
         print_json({"target": target, "device": name, "failed": failed, "rows": [row.to_json() for row in rows]})
@@ -49,6 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_line(f"{target} on {name}: {len(rows)} checks, {failed} failed")
         print_table(("section", "check", "result", "detail"), [(r.section, r.what, r.result, r.detail) for r in rows])
     return 1 if failed else 0
+
+
+def _told(rows: Iterable[Row]) -> Iterator[Row]:
+    """The rows, each written to the standard error as soon as it is there: all of them take minutes."""
+    for row in rows:
+        sys.stderr.write(f"{row.section}, {row.what}: {row.result} {row.detail}\n")
+        yield row
 
 
 def _parser() -> argparse.ArgumentParser:

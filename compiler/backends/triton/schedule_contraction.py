@@ -130,14 +130,15 @@ def schedule_contraction(
     """
     unit = matrix_unit(kind, precision, target)
     matrix = unit is not None
+    single = matrix and unit is not MatrixType.TF32X3  # each product is one instruction
+    sizes = sizes if single else replace(sizes, heavy=False)
     block_k, together = _block_k(sizes.depths, kind, unit, target)
     if not tiles:
         tiles = _tiles(_estimate(sizes.rows), _estimate(sizes.columns), unit, target)
         pair = ContractionSchedule(_PAIR[0], _PAIR[1], block_k, together, _GROUP, _PAIR[2], 2)
-        whole_operands = matrix and unit is not MatrixType.TF32X3  # those that are split have tiles of their own
-        tiles = [_PAIR] if whole_operands and _in_pairs(pair, sizes, target) else tiles
-        passes = whole_operands and _only_passes(sizes, kind, block_k, together, target)
-        tiles = [_PASSING] if passes else tiles
+        tiles = [_PAIR] if _in_pairs(pair, sizes, target) else tiles
+        if unit is not None and single and _only_passes(sizes, kind, unit, block_k, together, target):
+            tiles = [_PASSING]
     rows, columns, warps = min(tiles, key=lambda tile: _time(tile, sizes, target))
     whole = ContractionSchedule(rows, columns, block_k, together, _GROUP, warps, 2)
     slices = _slices(whole, sizes, _programs(whole, sizes), matrix, target)
@@ -159,13 +160,15 @@ def _in_pairs(made: ContractionSchedule, sizes: Sizes, target: GpuTarget) -> boo
     return sizes.heavy and few and many and target.target == _PAIRED and made.block_m * made.block_n == _LARGE
 
 
-def _only_passes(sizes: Sizes, kind: DType, block_k: int, together: int, target: GpuTarget) -> bool:
+def _only_passes(
+    sizes: Sizes, kind: DType, unit: MatrixType, block_k: int, together: int, target: GpuTarget
+) -> bool:
     """True for a product of few steps that takes as long as memory does: tiles of which several stand side by side then
     read and write at any time, where a large one reads, multiplies and writes in turns.
     """
     known = (sizes.batch, sizes.rows, sizes.columns, sizes.depth)
     one = ContractionSchedule(_PASSING[0], _PASSING[1], block_k, together, _GROUP, _PASSING[2], 2)
-    steps, unit = product(steps_of(sizes, one)), _KINDS.get(kind, MatrixType.INT8)
+    steps = product(steps_of(sizes, one))
     peak = target.matrix_peak(unit)
     if peak is None or target.backend != "cuda" or not isinstance(steps, int) or steps > _PASSING_STEPS:
         return False
@@ -380,7 +383,7 @@ def _stages(made: ContractionSchedule, sizes: Sizes, kind: DType, unit: MatrixTy
         most = steps + 1  # more would have no use, and leave room for fewer programs
     made = replace(made, stages=most)
     room = target.shared_per_block
-    if unit is not MatrixType.TF32X3 and _in_pairs(made, sizes, target):
+    if _in_pairs(made, sizes, target):
         room = target.shared_per_sm // 2 - target.sm.reserved
     while made.stages > 2 and shared_bytes(made, kind, target, unit) > room:
         made = replace(made, stages=made.stages - 1)

@@ -319,7 +319,8 @@ class Run:
     def printed(self, gpu: GpuTarget) -> PrintedKernel:
         """Its kernel for a GPU."""
         if self.tile is None:
-            return print_kernel(self.case.region, gpu, self.case.constants, precision=self.precision)
+            there = "ieee" if gpu.backend == "hip" else self.precision  # it has matrix units for fp32 itself
+            return print_kernel(self.case.region, gpu, self.case.constants, precision=there)
         return print_product(contraction_of(self.case.region, self.case.constants), self.tile, "ieee")
 
 
