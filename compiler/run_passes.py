@@ -22,7 +22,7 @@ from fusible.passes.exactness import Exactness
 from fusible.passes.instruments import Instrument, Timing, Verify
 from fusible.passes.ledger import Kind, Ledger
 from fusible.passes.manager import Pipeline
-from fusible.passes.packed_weights import READS_PACKED
+from fusible.passes.packed_weights import DEQUANTISING, READS_PACKED
 
 __all__ = ["compare_rewrite", "run_passes"]
 
@@ -71,10 +71,14 @@ def _printable(target: str, options: Options, known: KnownKernels) -> dict[str, 
     """What kernels of a target can be printed for, if passes shall ask, and whether they unpack what they read."""
     gpu = printed_gpu(target, options.also)
     if gpu is not None:
-        from fusible.compiler.backends.triton.regions import triton_refusal  # noqa: PLC0415 - other targets do without
+        # Other targets do without these modules.
+        from fusible.compiler.backends.triton.dequantised_apart import dequantising_seconds  # noqa: PLC0415
+        from fusible.compiler.backends.triton.regions import triton_refusal  # noqa: PLC0415
 
         printable = Refusals(partial(triton_refusal, target=gpu, precision=options.products(gpu)), known.refusals)
-        return {"printable": printable, READS_PACKED: True, "own_kernels": frozenset({"dynamic_quantize_linear"})}
+        apart = partial(dequantising_seconds, target=gpu, precision=options.products(gpu))
+        own = frozenset({"dynamic_quantize_linear"})
+        return {"printable": printable, READS_PACKED: True, DEQUANTISING: apart, "own_kernels": own}
     return {"printable": Refusals(native_refusal)} if target == "cpu" else {}
 
 

@@ -3,7 +3,8 @@
 Nodes are taken in order; each draws in the groups of its operands where that is legal, computes nothing twice, and
 gives a region that the target can print. A group has one result, and whatever it draws in had no other reader, so the
 partition stays without cycles. Views (reshape, transpose, slice...) may have several readers: each gets its own copy,
-for a view costs nothing once it is an index map. So may dequantisations, where kernels unpack what they read.
+for a view costs nothing once it is an index map. So may dequantisations, where kernels unpack what they read; those
+that the target had rather do once are groups of their own, and so stay as they are when constants are folded.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from fusible.passes.base import GraphPass, PassContext
 from fusible.passes.exactness import Exactness
 from fusible.passes.fusion import copy_node, graphs_outside_groups, is_pointwise, is_scale, literal_bytes
 from fusible.passes.ledger import Cost, Entry, Kind
-from fusible.passes.packed_weights import READS_PACKED
+from fusible.passes.packed_weights import READS_PACKED, why_apart
 
 __all__ = ["FuseRegions", "Printable", "ungroup"]
 
@@ -50,10 +51,15 @@ class FuseRegions(GraphPass):
         search = _Search(graph, context, printable, self.name)
         groups = search.groups()
         made = 0
+        alone: list[Node] = []
         for members in groups:
-            if len(members) > 1 and context.take():
-                _replace(graph, members, context, self.name)
+            apart = search.why_apart(members[0]) is not None
+            if (len(members) > 1 or apart) and context.take():
+                fused = _replace(graph, members, context, self.name)
+                alone += [fused] if apart else []
                 made += 1
+        for node in alone:
+            _to_reader(graph, node)
         return made
 
 
@@ -65,6 +71,7 @@ class _Search:
         self.target = str(context.target.get("name", ""))
         self.packed = bool(context.target.get(READS_PACKED))
         self.results = set(graph.outputs)
+        self.apart: dict[Node, str | None] = {}
         self.views: dict[Node, bool] = {}  # nodes stay as they are until all groups are found
 
     def groups(self) -> list[list[Node]]:
@@ -82,6 +89,12 @@ class _Search:
         if node not in self.views:
             self.views[node] = _is_view(node)
         return self.views[node]
+
+    def why_apart(self, node: Node) -> str | None:
+        """Why a dequantisation is a kernel of its own, or None."""
+        if node not in self.apart:
+            self.apart[node] = why_apart(node, self.context.target) if self.packed else None
+        return self.apart[node]
 
     def _all_inside(self, node: Node) -> bool:
         """True if every reader of a view has a copy of its own."""
@@ -178,6 +191,8 @@ class _Search:
 
     def _refusal(self, value: Value, node: Node, drawn: Sequence[Node], members: Sequence[Node]) -> str | None:
         """Why the producer's group stays outside, or None."""
+        if (apart := self.why_apart(drawn[0])) is not None:
+            return apart
         views = all(self._is_free(n) for n in drawn)
         if value in self.results and not views:
             return "the value is an output of the model"
@@ -221,7 +236,9 @@ class _Search:
 
         What is stored has a fraction of the bytes that its numbers would have.
         """
-        return self._is_view(node) or (self.packed and node.op.name == "dequantize_linear")
+        if self.packed and node.op.name == "dequantize_linear":
+            return self.why_apart(node) is None
+        return self._is_view(node)
 
 
 def _products_read(value: Value) -> bool:
@@ -334,8 +351,16 @@ def _is_view(node: Node) -> bool:
     return isinstance(definition, View) and not any(m.indirect for m in definition.maps)
 
 
-def _replace(graph: Graph, members: Sequence[Node], context: PassContext, name: str) -> None:
-    """Put one `fused` node in the place of a group."""
+def _to_reader(graph: Graph, weight: Node) -> None:
+    """Let a weight be made just before its first reader: models may have all dequantisations at the beginning."""
+    readers = set(weight.outputs[0].users)
+    first = next((node for node in graph if node in readers), None)
+    if first is not None:
+        graph.move_before(weight, first)
+
+
+def _replace(graph: Graph, members: Sequence[Node], context: PassContext, name: str) -> Node:
+    """Put one `fused` node in the place of a group, and return it."""
     last, inside = members[-1], set(members)
     inner = Graph("fused", graph.symbols)
     mapped: dict[Value, Value] = {}
@@ -361,6 +386,7 @@ def _replace(graph: Graph, members: Sequence[Node], context: PassContext, name: 
             graph.erase(node)
     chain = " -> ".join(node.op.name for node in members)
     context.ledger.add(Entry(Kind.FUSED, name, "", origin, chain, saved=Cost(saved, len(members) - 1)))
+    return fused
 
 
 def ungroup(graph: Graph, group: Node) -> None:

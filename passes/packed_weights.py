@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from fusible.compiler.ir.graph import Graph, Node, Value
+from fusible.compiler.ir.symbols import bounds_of, product
 from fusible.compiler.ir.types import DType, TensorType
 
-__all__ = ["READS_PACKED", "PackedMatrix", "joined", "packed_matrix", "packed_saving"]
+__all__ = [
+    "DEQUANTISING", "READS_PACKED", "Dequantising", "PackedMatrix", "joined", "packed_matrix", "packed_saving",
+    "why_apart",
+]  # fmt: skip
 
 READS_PACKED = "reads_packed"
 """The fact of a target by that name: its kernels unpack and scale weights where they read them."""
+
+DEQUANTISING = "dequantising_seconds"
+"""The fact of a target by that name: a `Dequantising`."""
+
+Dequantising = Callable[[Sequence[tuple[int, int, int]], int, DType], "tuple[float, float] | None"]
+"""(rows, columns and terms of the products with one weight, its stored bytes, the type of its numbers) -> predicted
+seconds if they dequantise it, and if a kernel of its own does; None if that is no question."""
 
 _PRODUCTS = frozenset({"matmul", "gemm", "conv"})
 _THROUGH = frozenset({"transpose", "reshape", "squeeze", "unsqueeze", "cast", "identity"})
@@ -50,6 +61,62 @@ def _bytes(value: Value) -> int:
     assert isinstance(value.type, TensorType)
     count = math.prod(value.type.static_shape or (0,))
     return -(-count // 2) if value.type.dtype in _FOUR_BITS else count * value.type.dtype.numpy.itemsize
+
+
+def why_apart(node: Node, target: Mapping[str, object]) -> str | None:
+    """Why a dequantisation should be a kernel of its own rather than a part of the products that read it, or None.
+
+    It is for matrices of 4 bits or with scales by blocks that are the right operands of products with floats, where
+    the least number of rows that those have is large enough.
+    """
+    seconds = target.get(DEQUANTISING)
+    if not callable(seconds) or packed_saving(node) is None or node.inputs[0] is None:
+        return None
+    type_, codes = node.output.type, node.inputs[0].type
+    assert isinstance(type_, TensorType) and isinstance(codes, TensorType)
+    products = _sizes(node.output)
+    if products is None or type_.rank != 2 or not (codes.dtype in _FOUR_BITS or node.attrs.block_size):
+        return None
+    stored = sum(_bytes(v) for v in node.inputs if v is not None)
+    found = seconds(products, stored, type_.dtype)
+    if found is None or found[0] <= found[1]:
+        return None
+    inside, apart = (f"{s * 1e6:.1f} us" for s in found)
+    return f"dequantised by each tile of its products it takes {inside}, by a kernel of its own before them {apart}"
+
+
+def _sizes(value: Value) -> list[tuple[int, int, int]] | None:
+    """Rows (at least), columns and terms of the products that a matrix is the right operand of; None if it is more."""
+    found: list[tuple[int, int, int]] = []
+    for user in value.users:
+        if user.op.name == "transpose" and _is_inside(user):
+            inner = _sizes(user.output)
+        else:
+            inner = _product_sizes(user, value)
+        if inner is None:
+            return None
+        found += inner
+    return found
+
+
+def _product_sizes(user: Node, weight: Value) -> list[tuple[int, int, int]] | None:
+    left = user.inputs[0]
+    if user.op.name not in ("matmul", "gemm") or user.inputs[1] is not weight or list(user.inputs).count(weight) != 1:
+        return None
+    type_, matrix = user.output.type, weight.type
+    assert isinstance(type_, TensorType) and isinstance(matrix, TensorType)
+    if left is None or _is_quantised(left) or not type_.shape or not isinstance(columns := type_.shape[-1], int):
+        return None
+    elements = math.prod(matrix.static_shape or (0,))
+    return [(bounds_of(product(type_.shape[:-1]))[0] or 0, columns, elements // max(columns, 1))]
+
+
+def _is_quantised(value: Value) -> bool:
+    """True for what is dequantised in each run, perhaps through views: products multiply it as it is stored."""
+    node = value.producer
+    while node is not None and node.op.name in _THROUGH and node.inputs[0] is not None:
+        node = node.inputs[0].producer
+    return node is not None and node.op.name == "dequantize_linear"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ elements are stored as what they exceed -8 by.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -63,32 +63,36 @@ def packed_in_halves(array: np.ndarray, dimension: int) -> np.ndarray:
 
 
 def in_halves(region: Region, constants: Collection[int]) -> Halves | None:
-    """The region with one contraction over the bytes of a packed constant; None if it sums over no 4-bit constant.
+    """The region with its contraction over the bytes of a packed constant; None if it sums over no 4-bit constant.
 
-    constants: the inputs that may be stored so.
+    Without a contraction the axis is any that runs along the constant, the last there is. constants: the inputs that
+    may be stored so.
     """
-    (position,) = region.contractions
-    contract = region.stages[position]
-    assert isinstance(contract, Contract)
+    axes: Sequence[int] = range(len(region.extents))
+    if region.contractions:
+        (position,) = region.contractions
+        contract = region.stages[position]
+        assert isinstance(contract, Contract)
+        axes = contract.axes
     for number, stage in enumerate(region.stages):
         if isinstance(stage, Load) and stage.buffer in constants and region.inputs[stage.buffer].dtype in _COMPUTED:
-            found = _summed_dimension(region, stage, contract)
+            found = _dimension(region, stage, axes)
             if found is not None:
                 axis, dimension = found
                 return Halves(_unpacked(region, number, axis, dimension), axis, stage.buffer, dimension)
     return None
 
 
-def _summed_dimension(region: Region, load: Load, contract: Contract) -> tuple[int, int] | None:
-    """The contracted axis that alone is the index along a dimension of a 4-bit constant, and that dimension."""
+def _dimension(region: Region, load: Load, axes: Sequence[int]) -> tuple[int, int] | None:
+    """The axis, of some, that alone is the index along a dimension of a 4-bit constant, and that dimension."""
     if (
         operands_of(load)
         or load.map.bounds
         or sum(isinstance(s, Load) and s.buffer == load.buffer for s in region.stages) > 1
     ):
         return None
-    for dimension, component in enumerate(load.map.components):
-        for axis in contract.axes:
+    for dimension, component in reversed(list(enumerate(load.map.components))):
+        for axis in axes:
             extent = region.extents[axis]
             whole = isinstance(extent, int) and extent > 2 and extent % 2 == 0
             if whole and component == _axis(region, axis) and region.inputs[load.buffer].shape[dimension] == extent:

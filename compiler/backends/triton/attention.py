@@ -21,6 +21,7 @@ from fusible.compiler.backends.attention import (
 from fusible.compiler.backends.cpu.nest import Access, NotPrintable, flat_nest
 from fusible.compiler.backends.triton.anonymous import anonymous
 from fusible.compiler.backends.triton.body import Body, widened
+from fusible.compiler.backends.triton.f32_products import IEEE, TF32X3, multiplied_as
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.launch import (
     POINTER_TYPES,
@@ -41,10 +42,12 @@ from fusible.compiler.ir.types import DType
 from fusible.compiler.region.region import Load, Region, operands_of
 from fusible.compiler.region.text import region_text
 
-__all__ = ["attention_in", "print_attention"]
+__all__ = ["attention_in", "attention_products", "print_attention"]
 
 _ELEMENTS = (DType.F32, DType.F16, DType.BF16)
 _SUM = DType.F32
+_WIDEST = 128  # elements of a head whose keys and values are split: both parts of wider ones do not fit registers
+_FEW = 16  # queries that compute little: their kernels wait for memory
 _EMPTY = {Guard.NONE: "NAN_IF_EMPTY", Guard.NEVER: "ZERO_IF_EMPTY", Guard.NAN: "ZERO_IF_NAN"}
 
 
@@ -58,7 +61,7 @@ def print_attention(
 ) -> PrintedKernel:
     """The kernel of a region that is attention, by a schedule or by the one for a GPU. Raises NotPrintable.
 
-    precision: how matrix units multiply f32: `ieee` or `tf32`.
+    precision: how f32 is multiplied (`f32_products`), as it is: see `attention_products`.
     """
     attention, dtype, symbols = attention_in(region)
     found = chosen or schedule_attention(attention, dtype, target, precision)
@@ -83,6 +86,20 @@ def attention_in(region: Region) -> tuple[Attention, DType, dict[str, Dim]]:
     if any(renamed.extents[n] != 1 for n in attention.others):
         raise NotPrintable("its result is broadcast")
     return attention, dtypes.pop(), symbols
+
+
+def attention_products(region: Region, precision: str) -> str:
+    """How both products of attention multiply f32 where products of f32 are made by `precision`: alike.
+
+    Few queries, keys or elements of a head stay exact, and so do wide heads. Raises NotPrintable if it is no attention.
+    """
+    attention, dtype, _ = attention_in(region)
+    extents = attention.region.extents
+    queries: Dim = 1 if attention.query is None else extents[attention.query]
+    sizes = extents[attention.size], extents[attention.column]
+    if precision == TF32X3 and max(map(_power, sizes)) > _WIDEST:
+        return IEEE
+    return multiplied_as(precision, dtype, (queries, extents[attention.key], *sizes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +164,11 @@ class _Printer:
             self.schedule.warps, self.schedule.stages, self._part() * _SUM.numpy.itemsize if split > 1 else 0,
         )  # fmt: skip
         dtype = self.region.dtypes[self.region.first_values[self.attention.v]]
-        return PrintedKernel(self._source(arguments, constants), rule, multiplied=(dtype, self.precision))
+        queries = self._extent(self.attention.query)
+        few = isinstance(queries, int) and queries < _FEW
+        serial = dtype is DType.F32 and self.precision == IEEE and not few  # what comes next would take its share
+        source = self._source(arguments, constants)
+        return PrintedKernel(source, rule, multiplied=(dtype, self.precision), serial=serial)
 
     def _part(self) -> int:
         """Numbers that a program leaves of its share of the keys: weighted sums, largest scores, sums of weights."""

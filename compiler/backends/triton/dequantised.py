@@ -17,7 +17,7 @@ from fusible.compiler.region.halves import in_halves
 from fusible.compiler.region.region import Contract, Region
 from fusible.compiler.region.scales import scales_behind
 
-__all__ = ["as_stored", "multiplies_floats8", "whole_depth"]
+__all__ = ["as_stored", "multiplies_floats8", "packed_alone", "whole_depth"]
 
 _STORED = frozenset({DType.I8, DType.U8, DType.I4, DType.U4, DType.F8E4M3FN, DType.F8E5M2})
 _LARGEST_TILE = 64 * 128  # elements
@@ -39,6 +39,12 @@ def as_stored(
     if halves is None:
         return _by_blocks(region), None, {}
     return _by_blocks(halves.region), halves.axis, {halves.buffer: halves.dimension}
+
+
+def packed_alone(region: Region, constants: Collection[int]) -> tuple[Region, dict[int, int]]:
+    """The region of no contraction with two elements of a 4-bit constant in a byte, and along which dimension."""
+    halves = in_halves(region, constants)
+    return (region, {}) if halves is None else (halves.region, {halves.buffer: halves.dimension})
 
 
 def multiplies_floats8(target: GpuTarget) -> bool:

@@ -6,9 +6,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from fusible.compiler.backends.cpu.nest import NotPrintable
+from fusible.compiler.backends.triton.attention import attention_products
 from fusible.compiler.backends.triton.contraction import Contraction, Unsuited, contraction_of, stages_of, sum_orders
 from fusible.compiler.backends.triton.contraction_printer import sizes_of
-from fusible.compiler.backends.triton.dequantised import as_stored
+from fusible.compiler.backends.triton.dequantised import as_stored, packed_alone
 from fusible.compiler.backends.triton.designs import (
     AnyDesign,
     AttentionDesign,
@@ -17,7 +18,6 @@ from fusible.compiler.backends.triton.designs import (
 )
 from fusible.compiler.backends.triton.dynamic_quantisation import print_dynamic_quantisation
 from fusible.compiler.backends.triton.extents import EXTENTS, print_extents
-from fusible.compiler.backends.triton.f32_products import IEEE, TF32X3
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.backends.triton.grid_sample import GRID_SAMPLE, print_grid_sample
 from fusible.compiler.backends.triton.printer import PrintedKernel
@@ -65,10 +65,11 @@ def design_of(
 ) -> AnyDesign:
     """What kind of kernel a region becomes; arguments as for `print_kernel`. Raises NotPrintable, with the reason."""
     if not region.contractions:
-        return RegionDesign(region, target)
+        region, packed = packed_alone(region, constants)
+        return RegionDesign(region, target, packed=packed)
     if len(region.contractions) == 2:
         together = _paired(region, target, constants)
-        return together or AttentionDesign(region, target, IEEE if precision == TF32X3 else precision)
+        return together or AttentionDesign(region, target, attention_products(region, precision))
     if len(region.contractions) > 1:
         raise NotPrintable("it contains several contractions")
     region, half, packed = as_stored(region, constants, target)

@@ -3,7 +3,8 @@
 Queries of a program come in blocks of 128 where matrix units take them, so that each key that is read serves many, or
 of 64 where that leaves fewer multiprocessors idle; the block of keys is as large as shared memory allows for the
 copies that are in flight, and larger where programs are too few to hide what a step waits for. Products in float32
-proper are made by the vector units, whose operands live in registers: small blocks. Where few queries attend many
+proper are made by the vector units, whose operands live in registers: small blocks; where each is three of tf32, both
+parts of operands do, and the blocks are such that nothing spills. Where few queries attend many
 keys, programs share the keys of a block of queries, if that is predicted to be faster.
 """
 
@@ -13,6 +14,7 @@ import math
 from dataclasses import dataclass, replace
 
 from fusible.compiler.backends.attention import Attention
+from fusible.compiler.backends.triton.f32_products import TF32, TF32X3
 from fusible.compiler.backends.triton.gpu_targets import GpuTarget, MatrixType
 from fusible.compiler.backends.triton.roofline import Bound, Work, busy_seconds, joining_seconds, predict
 from fusible.compiler.ir.symbols import Dim, bounds_of, product
@@ -34,6 +36,7 @@ _RESIDENT = 2  # programs of a multiprocessor that share keys, at most
 _STEP = 0.6e-6  # seconds from one product of a step to the next step's (assumed)
 _GAIN = 0.95  # of the predicted time of whole rows, which shared ones must stay below: predictions err
 _KINDS = {DType.F16: MatrixType.FP16, DType.BF16: MatrixType.BF16}
+_SINGLE = {TF32: MatrixType.TF32, TF32X3: MatrixType.TF32X3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +56,20 @@ class AttentionSchedule:
 def schedule_attention(
     attention: Attention, dtype: DType, target: GpuTarget, precision: str = "ieee"
 ) -> AttentionSchedule:
-    """The schedule for operands of a type; precision: how matrix units multiply f32, `ieee` or `tf32`."""
+    """The schedule for operands of a type; precision: how f32 is multiplied (`f32_products`)."""
     extents = attention.region.extents
     size, width = (_power(extents[axis]) for axis in (attention.size, attention.column))
     queries: Dim = 1 if attention.query is None else extents[attention.query]
+    heads = product(extents[axis] for axis in attention.leading)
     most = _power(queries) if isinstance(queries, int) else 1 << 30
     if dtype is DType.F32 and precision == "ieee":
         rows, keys, warps = (32, 16, 4) if max(size, width) <= 128 else (16, 16, 4)
+    elif dtype is DType.F32 and precision == TF32X3:
+        rows, keys, warps = _three_products(max(size, width), queries, heads, target)
     elif max(size, width) <= 128:
         rows, keys, warps = 128, 64, 4 if max(size, width) <= 64 else 8
     else:
         rows, keys, warps = 64, 32, 4
-    heads = product(extents[axis] for axis in attention.leading)
     rows = min(rows, most)
     if rows > 64 and _rather_halves(rows, queries, heads, target):
         rows //= 2
@@ -92,8 +97,17 @@ def schedule_attention(
     if isinstance(known, int):
         keys = min(keys, _power(known))
     made = AttentionSchedule(rows, keys, warps, stages)
-    kind = _KINDS.get(dtype, MatrixType.TF32 if precision == "tf32" else None)
+    kind = _KINDS.get(dtype, _SINGLE.get(precision))
     return replace(made, split=_split(made, attention, kind, item, target))
+
+
+def _three_products(widest: int, queries: Dim, heads: Dim, target: GpuTarget) -> tuple[int, int, int]:
+    """Queries, keys of a step, and warps: of heads up to 64 and 128 wide. More spill (as built for sm_80 and sm_90)."""
+    if widest > 64:
+        return 32, 16, 4
+    if target.target == _WARPGROUPS and _programs(queries, 64, heads) >= target.multiprocessors:
+        return 64, 32, 4
+    return 32, 32, 4
 
 
 def _rather_halves(rows: int, queries: Dim, heads: Dim, target: GpuTarget) -> bool:

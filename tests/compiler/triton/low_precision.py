@@ -193,6 +193,22 @@ def n_bits() -> tuple[Quantised, str]:
 
 
 @model
+def n_bits_by_many_rows() -> tuple[Quantised, str]:
+    """Large enough that the weight is dequantised by a kernel of its own."""
+    m = Quantised(512, steps=2)
+    b, z = m.random.integers(0, 256, (512, 16, 16)), m.random.integers(0, 256, (512, 8))
+    inputs = m.x(1024, 512, dtype=F16), m.c(b, np.uint8), m.c(m.random.uniform(0.01, 0.03, (512, 16)), F16)
+    return m, m("MatMulNBits", *inputs, m.c(z, np.uint8), domain="com.microsoft", N=512, K=512, bits=4, block_size=32)
+
+
+@model
+def uint4_in_blocks_by_many_rows() -> tuple[Quantised, str]:
+    made, output = _weight_only(1024, np.float32, U4, 0, 64, terms=512, columns=512)
+    made.steps = 2
+    return made, output
+
+
+@model
 def int4_by_halves_of_a_window() -> tuple[Quantised, str]:
     """Channels are odd in number: the bytes' halves are neighbours in a window, of which padding has parts."""
     m = Quantised(65 * 16, "halves(", steps=2)

@@ -10,11 +10,14 @@ import pytest
 from fusible.compiler.backends.attention import Window, attention_of, window_of
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.backends.triton.aot import build as built
+from fusible.compiler.backends.triton.attention import attention_products
+from fusible.compiler.backends.triton.f32_products import IEEE, TF32, TF32X3
 from fusible.compiler.backends.triton.gpu_targets import gpu_target
 from fusible.compiler.backends.triton.print_kernel import print_kernel
 from fusible.compiler.backends.triton.printer import PrintedKernel
 from fusible.compiler.ir.graph import Value
 from fusible.compiler.region.build import build_region
+from fusible.compiler.region.region import Region
 from fusible.errors import ExecutionError
 from tests.compiler.triton.attention_forms import cached, check_attention, in_parts, made, with_lengths
 from tests.region.fusion_cases import _Maker
@@ -27,6 +30,51 @@ SAMPLE = ("bool_mask", "masked_by_the_least_float", "unguarded", "guarded_by_nan
 def test_attention_computes_what_its_region_does(name: str) -> None:
     one = made(name)
     check_attention(one, print_kernel(one.region, H100))
+
+
+@pytest.mark.parametrize("name", ["mask_from_places", "masked_by_the_least_float", "additive_mask_of_a_batch"])
+def test_products_of_f32_may_be_three_of_tf32(name: str) -> None:
+    one = made(name)
+    few = name == "additive_mask_of_a_batch"  # 7 columns
+    kernel = print_kernel(one.region, H100, precision=TF32X3)
+    assert (f'"{IEEE if few else TF32X3}"' in kernel.source) and kernel.serial == few
+    check_attention(one, kernel)
+
+
+def test_one_product_of_tf32_is_not_enough() -> None:
+    one = made("masked_by_the_least_float")
+    with pytest.raises(AssertionError, match="exceeds"):
+        check_attention(one, print_kernel(one.region, H100, precision=TF32))
+
+
+def _heads(batch: int, queries: int, width: int, dtype: type[np.generic] = np.float32) -> Region:
+    m = _Maker(1)
+    y = m("attention", m.x(batch, 12, queries, width, dtype=dtype), *(m.x(batch, 12, 128, width, dtype=dtype),) * 2)
+    return build_region(list(m.graph), [y], inline_scalars=True).region
+
+
+def test_few_queries_wide_heads_and_half_precision_are_not_split() -> None:
+    found = [attention_products(_heads(1, *sizes), TF32X3) for sizes in ((128, 64), (128, 128), (1, 64), (128, 256))]
+    assert found == [TF32X3, TF32X3, IEEE, IEEE]
+    assert attention_products(_heads(1, 128, 64, np.float16), TF32X3) == IEEE
+    assert attention_products(_heads(1, 128, 64), IEEE) == IEEE and attention_products(_heads(1, 128, 64), TF32) == TF32
+
+
+def test_a_kernel_of_exact_products_begins_when_its_predecessor_has_ended() -> None:
+    """A multiprocessor's vector units would be shared; a single query waits for memory."""
+    assert print_kernel(_heads(1, 128, 64), H100).serial and not print_kernel(_heads(1, 1, 64), H100).serial
+    assert not print_kernel(_heads(1, 128, 64, np.float16), H100).serial
+
+
+@pytest.mark.parametrize(
+    ("gpu", "batch", "width", "instruction"),
+    [("h100", 1, 64, "mma.sync"), ("h100", 8, 64, "wgmma.mma_async"), ("h100", 1, 128, "mma.sync"),
+     ("a100", 8, 64, "mma.sync"), ("a100", 1, 128, "mma.sync")],
+)  # fmt: skip
+def test_three_products_use_matrix_units_and_do_not_spill(gpu: str, batch: int, width: int, instruction: str) -> None:
+    target = gpu_target(gpu)
+    found = built(print_kernel(_heads(batch, 128, width), target, precision=TF32X3), target)
+    assert found.report.spilled == 0 and instruction in found.assembly
 
 
 def test_lengths_may_be_known_only_when_it_runs() -> None:
