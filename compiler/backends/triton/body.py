@@ -26,6 +26,14 @@ __all__ = ["Body", "Spread", "shape_text", "widened"]
 Spread = tuple[bool, bool]
 """Whether something differs among rows, and among columns."""
 
+BY_BLOCKS = '''@triton.jit
+def by_blocks(x, BLOCK: tl.constexpr):
+    """[r, n] elements as [r, n * BLOCK], each for the columns of its block. They stay where threads read them."""
+    rows: tl.constexpr = x.shape[0]
+    blocks: tl.constexpr = x.shape[1]
+    return tl.broadcast_to(x[:, :, None], [rows, blocks, BLOCK]).reshape([rows, blocks * BLOCK])
+'''
+
 
 def shape_text(spread: Spread) -> str:
     """The shape of a tile that differs so."""
@@ -69,6 +77,8 @@ class Body:
         self.numbered: dict[str, tuple[tuple[int, ...], Dim]] = {}  # variable -> axes that it numbers, their number
         self.settled: dict[int, str] = {}  # a load's whole mask but for that of the depth, where it is known before it
         self.depth_mask = ""  # the name of the mask of the depth
+        self.block = 0  # neighbours along the columns for which what does not differ among them is loaded once
+        self.block_names: dict[str, str] = {}  # of the axes of the columns, as tiles of a column for each block
         self.raw = False  # whether loads keep the type that memory has
         self.fills = False  # whether what a mask leaves out of a load must be its fill, or zero
 
@@ -181,6 +191,8 @@ class Body:
         fill = access.fill if access.fill is not None else 0
         if conditions is None:
             return rounded(Code("", dtype, fill), dtype), (False, False)
+        if not conditions and self._differs_by_blocks(access):
+            return self._load_of_blocks(stage.buffer, access)
         offset, spread = self._place(access, conditions)
         own = [m for m in self._masks(spread) if settled is None or m == self.depth_mask]
         masks = [*own, *conditions]
@@ -193,6 +205,43 @@ class Body:
         self._note(f"x{stage.buffer}", dtype, False, access, masks, conditions)
         text = f"tl.load({', '.join(arguments)})"
         return (Code(text, dtype) if self.raw else widened(text, dtype)), spread
+
+    def _differs_by_blocks(self, access: Access) -> bool:
+        """True if an access differs along the columns, but not within blocks of them."""
+        if not self.block or access.checked or access.bounds or not self._spread((access.offset,))[1]:
+            return False
+        return self.tile.step(access, self.tile.columns[-1]) == 0
+
+    def _load_of_blocks(self, buffer: int, access: Access) -> tuple[Code, Spread]:
+        """A load of one element for each block, spread over the columns of the block."""
+        dtype, spread = self.region.inputs[buffer].dtype, self._spread((access.offset,))
+        columns = {name: self.names[name] for name in self.block_names}
+        self.names |= self.block_names
+        text = self._offset(access.offset)
+        self.names |= columns
+        masks = ["in_blocks" if m == "in_columns" else m for m in self._masks(spread)]
+        mask = f", mask={' & '.join(masks)}" if masks else ""
+        code = widened(f"tl.load(x{buffer} + {text}{mask})", dtype)
+        self._note(f"x{buffer}", dtype, False, access, masks, ())
+        self.functions.setdefault("by_blocks", BY_BLOCKS)
+        return replace(code, text=f"by_blocks({code.text}, {self.block})"), spread
+
+    def blocks(self, points: str) -> None:
+        """The numbers of the blocks of a tile whose columns are `points`, its first one at the begin of a block."""
+        start, plus, _ = points.rpartition(" + ")
+        first = f"({start}) // {self.block} + " if plus else ""
+        self.line(f"b = ({first}tl.arange(0, COLUMNS // {self.block}))[None, :]")
+        outer = self.tile.columns[:-1]
+        if self.masks[1]:
+            self.line(f"in_blocks = b < {self.dim(product(self._extent(a) for a in outer))}")
+        behind: Dim = 1
+        for axis in reversed(outer):
+            quotient = "b" if behind == 1 else f"b // {self.dim(behind)}"
+            name = "b" if len(outer) == 1 else f"b{axis}"
+            if len(outer) > 1:
+                self.line(f"{name} = {quotient}{f' % {self.dim(self._extent(axis))}' if axis != outer[0] else ''}")
+            self.block_names[f"i{axis}"] = name
+            behind = behind * self._extent(axis)
 
     def store(self, number: int) -> None:
         """A store of the region."""

@@ -24,7 +24,7 @@ from fusible.compiler.backends.triton.launch import (
 )
 from fusible.compiler.backends.triton.passes import Passes, partial_type
 from fusible.compiler.backends.triton.print_expr import Code, carried, full, literal_text, rounded
-from fusible.compiler.backends.triton.schedule import UNROLLED, Form, Schedule
+from fusible.compiler.backends.triton.schedule import UNROLLED, Form, Schedule, folds_bytes
 from fusible.compiler.backends.triton.template_import import template_import
 from fusible.compiler.backends.triton.tile import Tile, tile_of
 from fusible.compiler.ir.symbol_values import substitute
@@ -41,6 +41,7 @@ from fusible.runtime.devices.convolution import TorchCall
 __all__ = ["Chosen", "PrintedKernel", "print_region"]
 
 _FEW_AT_ONCE = 4  # steps that are worth being written out within a loop
+_SHORTEST_BLOCK = 16  # columns: what a thread reads of bytes at once
 _SUMMED = frozenset({DType.F64, DType.F32, DType.I64, DType.I32})  # what the language's own sum leaves in its type
 
 
@@ -103,6 +104,7 @@ class _Printer:
         row_mask = schedule.rows > 1 and not _divides(schedule.rows, tile.row_points)
         columns = schedule.columns * schedule.split
         self.body = Body(tile, (row_mask, tile.blocks and not _divides(columns, tile.column_points)))
+        self.body.block = _block(tile, schedule)
         self.partial = partial_type(tile) if schedule.split > 1 else None
 
     def printed(self) -> PrintedKernel:
@@ -197,6 +199,8 @@ class _Printer:
         if self.body.masks[1]:
             self.body.line(f"in_columns = c < {self.body.dim(self.tile.column_points)}")
         self.body.axes(self.tile.columns, "c", near=True)
+        if self.body.block:
+            self.body.blocks(points)
 
     # One pass
 
@@ -443,6 +447,15 @@ def _check(tile: Tile, schedule: Schedule) -> None:
         raise NotPrintable("its folds cannot be shared by several programs")
     if schedule.split & (schedule.split - 1):
         raise NotPrintable(f"{schedule.split} programs for a fold are no power of two")
+
+
+def _block(tile: Tile, schedule: Schedule) -> int:
+    """The columns of a block, where most of what is read are bytes, which are dequantised by blocks; 0 elsewhere."""
+    if schedule.form not in (Form.PERSISTENT, Form.LOOPED) or len(tile.columns) < 2 or not folds_bytes(tile):
+        return 0
+    extent = tile.nest.extents[tile.columns[-1]]
+    whole = isinstance(extent, int) and extent >= _SHORTEST_BLOCK and schedule.columns % extent == 0
+    return extent if isinstance(extent, int) and whole else 0
 
 
 def _groups(tile: Tile, points: int) -> tuple[int, int, int] | None:

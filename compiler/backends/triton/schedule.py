@@ -19,7 +19,7 @@ from fusible.compiler.backends.triton.tile import Tile, tile_of
 from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.region.region import Load, Reduce, Region, operands_of
 
-__all__ = ["UNROLLED", "Form", "Schedule", "schedule"]
+__all__ = ["UNROLLED", "Form", "Schedule", "folds_bytes", "schedule"]
 
 UNROLLED = 16
 """Steps of a loop that the compiler writes out, at most: all loads of a step are then on their way at once."""
@@ -142,7 +142,7 @@ def _points(tile: Tile, target: GpuTarget, vector: int) -> Schedule:
 def _along(tile: Tile, target: GpuTarget, vector: int) -> Schedule:
     """Neighbours are columns: threads share a row."""
     columns = _power(tile.column_points)
-    each = _ACCESS_BYTES if _folds_bytes(tile) else _EACH
+    each = _ACCESS_BYTES if folds_bytes(tile) else _EACH
     vector = max(vector, each) if each > _EACH else vector
     if columns is None or columns > _longest(tile, target):
         warps = 8
@@ -158,7 +158,7 @@ def _along(tile: Tile, target: GpuTarget, vector: int) -> Schedule:
     return Schedule(Form.PERSISTENT, rows, columns, _warps(rows * columns, target, each), 1, vector)
 
 
-def _folds_bytes(tile: Tile) -> bool:
+def folds_bytes(tile: Tile) -> bool:
     """True if most of what is read are bytes, adjacent along the columns: a product of a vector and stored weights."""
     inputs = tile.region.inputs
     sizes = {n: product(b.shape) for n, b in enumerate(inputs)}

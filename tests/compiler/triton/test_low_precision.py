@@ -14,10 +14,12 @@ import pytest
 from onnx import TensorProto, helper
 
 import fusible
+from fusible.compiler.backends.triton.aot import build
 from fusible.compiler.backends.triton.gpu_targets import gpu_target
 from fusible.compiler.backends.triton.print_kernel import print_kernel
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.evaluate import run_region
+from fusible.compiler.region.region import Region
 from fusible.compiler.tune import tune
 from tests.compiler.triton.contractions import ran
 from tests.compiler.triton.low_precision import BUILDS, check, compiled, wrong_with
@@ -93,6 +95,40 @@ def test_programs_share_sums_of_halves(sizes: tuple[int, int, int]) -> None:
         inputs = arrays_for(region)
         (wanted,), (got,) = run_region(region, inputs), ran(kernel, region, inputs, {})
         assert_close(got, wanted, accumulation=k)
+
+
+_VECTORS = [
+    (DType.F16, DType.I4, 32, 192, 13),  # blocks that are no power of two in number: the last ones are masked
+    (DType.BF16, DType.U4, 128, 512, 9),
+    (DType.F32, DType.U8, 32, 96, 33),  # bytes: no halves
+    (DType.F16, DType.I4, 128, 40960, 3),  # several steps through a row
+]
+
+
+def _by_a_vector(real: DType, stored: DType, block: int, terms: int, columns: int) -> Region:
+    return product(real, stored, (1, terms, columns), real=real, block=block, zeros=(False, True)).region
+
+
+@pytest.mark.parametrize("case", _VECTORS)
+def test_a_vector_meets_the_scales_of_its_blocks(case: tuple[DType, DType, int, int, int]) -> None:
+    region = _by_a_vector(*case)
+    kernel = print_kernel(region, gpu_target("h100"), [1, 2, 3])
+    assert "by_blocks(" in kernel.source
+    inputs = arrays_for(region)
+    (wanted,), (got,) = run_region(region, inputs), ran(kernel, region, inputs, {})
+    assert_close(got, wanted, accumulation=case[3])
+    wrong = replace(kernel, source=kernel.source.replace("(b + (r", "(b // 2 + (r"))
+    (other,) = ran(wrong, region, inputs, {})
+    assert np.abs(other.astype(np.float64) - wanted.astype(np.float64)).max() > 0.5
+
+
+@pytest.mark.parametrize("target", ["cuda:sm_80", "cuda:sm_90"])
+def test_a_thread_loads_the_scales_of_its_blocks_alone(target: str) -> None:
+    """16 bytes of weights in each access, and with them two scales and two zero points: of either half."""
+    gpu = gpu_target(target)
+    report = build(print_kernel(_by_a_vector(DType.F16, DType.I4, 128, 4096, 4096), gpu, [1, 2, 3]), gpu).report
+    assert not report.spilled and report.loads[128] == 8
+    assert sum(count for bits, count in report.loads.items() if bits < 128) <= 4 * 4  # of four rows
 
 
 def test_a_wrong_half_is_noticed() -> None:
