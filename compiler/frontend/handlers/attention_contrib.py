@@ -147,11 +147,24 @@ def _place_of(c: NodeContext, q: Value, k: Value, groups: int) -> _Place:
         return _Place(batch, length, past, past + length, None, _stated(c, positions))
     if not all(isinstance(d, int) for d in (past, total, length)):
         c.unsupported("whether the caches are buffers of full length is not known; fix lengths with shapes={...}")
-    last = c.add("cast", c.required(5), dtype=DType.I64)
-    last = c.add("reshape", last, shape=(batch,))
-    start = c.add("sub", c.add("add", last, c.constant(np.asarray(1, np.int64))), _number(c, length))
+    if total == length:  # the first prompt: it fills the buffers from their start, wherever each sequence ends
+        start = c.add("expand", c.constant(np.zeros(1, np.int64)), shape=(batch,))
+    elif length != 1 and batch != 1:
+        c.unsupported(
+            f"its {length} new keys of each of {batch} sequences come behind others (total_sequence_length {total}); "
+            "ONNX Runtime takes several sequences only as a first prompt, or with one new key each"
+        )
+    else:
+        start = _first_place(c, batch, length)
     positions = _grid(c, c.add("unsqueeze", start, axes=(1,)), batch, length)
     return _Place(batch, length, past, max(past, total), start, _stated(c, positions))  # type: ignore[type-var]
+
+
+def _first_place(c: NodeContext, batch: Dim, length: Dim) -> Value:
+    """Where new keys come to lie that end where seqlens_k says, int64 [batch]."""
+    last = c.add("cast", c.required(5), dtype=DType.I64)
+    last = c.add("reshape", last, shape=(batch,))
+    return c.add("sub", c.add("add", last, c.constant(np.asarray(1, np.int64))), _number(c, length))
 
 
 def _stated(c: NodeContext, positions: Value) -> Value:
