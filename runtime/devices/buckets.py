@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fusible.errors import ExecutionError
 from fusible.runtime.devices.code import DeviceKernel
 from fusible.runtime.devices.residence import is_same_memory
 from fusible.runtime.dims import evaluate_dim, symbols_of
@@ -27,10 +28,13 @@ def bucket_of(value: int, low: int, high: int) -> Range:
     """The bucket of a size between declared bounds: its smallest and largest size.
 
     Buckets end at powers of two, and the last one at the upper bound: 1, 2, 4, 8, ... So a bucket's memory is less than
-    twice what a run needs along one symbol, and there are few.
+    twice what a run needs along one symbol, and there are few. 0 is a bucket of its own, since other sizes may be
+    divided by one that is not 0.
     """
+    if value == 0:
+        return 0, 0
     power = 1 << max(0, value - 1).bit_length()
-    return low if power == 1 else max(low, power // 2 + 1), min(high, power)
+    return max(low, power // 2 + 1 if power > 1 else 1), min(high, power)
 
 
 def bucket_ranges(env: Mapping[str, int], bounds: Mapping[str, tuple[int, int | None]]) -> Ranges:
@@ -94,7 +98,8 @@ def bucket_plan(plan: Plan, kernels: Mapping[str, DeviceKernel]) -> BucketPlan |
     kernels: those that the device runs. Whether they read their sizes from a table is `unsized`'s question.
     """
     steps = [step for step in plan.steps if isinstance(step, Launch) and step.kernel in kernels]
-    if reason := _host_step(plan, kernels) or _open_symbol(plan) or _moved_block(plan) or _torch(steps, kernels):
+    reason = _host_step(plan, kernels) or _open_symbol(plan) or _divisor(plan) or _moved_block(plan)
+    if reason := reason or _torch(steps, kernels):
         return reason
     roots = _roots(plan)
     used = dict.fromkeys(roots.get(n, n) for s in steps for n in (*s.inputs, *s.outputs) if n is not None)
@@ -157,13 +162,37 @@ def _open_symbol(plan: Plan) -> str:
     return ""
 
 
+def _divisor(plan: Plan) -> str:
+    """A reason where a size is divided by one that may be 0, or negative, though no symbol is 0."""
+    dims: set[int | str] = {d for step in plan.steps if isinstance(step, Launch) for d in step.dims}
+    dims.update(buffer.nbytes for buffer in plan.buffers)
+    for value in plan.values:
+        dims.update((*(value.shape or ()), *(value.whole or ()), *(value.corner or ())))
+    bounds = _nonzero(plan)
+    for dim in sorted(dims, key=str):
+        try:
+            range_of(dim, bounds)
+        except ExecutionError as error:
+            return str(error)
+    return ""
+
+
+def _nonzero(plan: Plan) -> Ranges:
+    """The bounds of all symbols, but for 0, which is a bucket of its own."""
+    known = {name: (low, high) for name, (low, high) in plan.bounds.items() if high is not None}
+    return {name: (max(low, min(1, high)), high) for name, (low, high) in known.items()}
+
+
 def _moved_block(plan: Plan) -> str:
     """The first value, as a reason, that begins elsewhere in its buffer for other sizes."""
     bounds: Ranges = {name: (low, high) for name, (low, high) in plan.bounds.items() if high is not None}
     for value in plan.values:
         if value.corner is None or value.kind != "arena":
             continue
-        first = block_start(value, lambda dim: range_of(dim, bounds))
+        try:
+            first = block_start(value, lambda dim: range_of(dim, bounds))
+        except ExecutionError as error:
+            return f"{value.name or 'a value'} begins at {error}"
         if first[0] != first[1]:
             return f"{value.name or 'a value'} begins elsewhere in what it is joined to for other sizes"
     return ""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import onnx.parser
 import pytest
 
 import fusible
 from fusible.runtime.devices.buckets import bucket_of, bucket_plan
 from fusible.runtime.devices.code import DeviceKernel
 from fusible.runtime.devices.program import DeviceProgram
+from fusible.runtime.devices.session import DeviceSession
 from fusible.runtime.devices.triton_cpu import TritonCpu
 from tests.runtime.devices import plans
 from tests.runtime.devices.build import program
@@ -26,7 +28,7 @@ def test_buckets_are_few_and_share_no_size(low: int, high: int) -> None:
     found = {bucket_of(value, low, high) for value in range(low, high + 1)}
     assert sorted(v for first, last in found for v in range(first, last + 1)) == list(range(low, high + 1))
     assert all(last == high or last & (last - 1) == 0 for _, last in found)
-    assert len(found) <= (high - low).bit_length() + 1
+    assert len(found) <= (high - low).bit_length() + 2
     assert all(bucket_of(value, low, high) == b for b in found for value in b)
 
 
@@ -37,7 +39,7 @@ def test_one_graph_serves_a_bucket() -> None:
         x = numbers(n, seed=seed)
         assert np.array_equal(session.run({"x": x})["y"], 3 * x)
     assert [(c.bucket, c.launches, c.exact) for c in session.captures] == [
-        ({"n": bucket}, 2, "") for bucket in ((33, 64), (0, 1), (513, 1000))
+        ({"n": bucket}, 2, "") for bucket in ((33, 64), (1, 1), (513, 1000))
     ]  # 40 came back when a larger bucket had taken its arena, and is launched anew
     assert [dict(used) for used in session.captures[-1].used] == [{"n": n} for n in (1000, 700, 999)]
     assert str(session.captures[0]).endswith("for n 33 to 64; used for n=40; n=33; n=64; n=63")
@@ -165,6 +167,40 @@ def test_a_block_that_moves_with_sizes_is_told() -> None:
     plan = replace(exe.plan, values=tuple(values), steps=steps, bounds={"n": (1, 8)})
     found = bucket_plan(plan, sized_program().kernels)
     assert isinstance(found, str) and "begins elsewhere in what it is joined to" in found
+
+
+DIVIDED = """<ir_version: 10, opset_import: ["" : 21]>
+m (float[a,b] x, float[c] y) => (float[d,c] z) {
+ minus = Constant <value = int64[1] {-1}> ()
+ s = Shape(y)
+ t = Concat<axis=0>(minus, s)
+ r = Reshape(x, t)
+ z = Add(r, y)
+}"""
+
+
+def test_a_size_that_may_be_0_divides_others() -> None:
+    exe = fusible.compile(onnx.parser.parse_model(DIVIDED), "triton-cpu", shapes={"a": (1, 8), "b": (1, 8), "c": (0, 8)})
+    session = exe.session()
+    assert isinstance(session, DeviceSession)
+    for c in (1, 1, 4, 8):
+        x, y = numbers(4, 4), numbers(c)
+        assert np.array_equal(session.run({"x": x, "y": y})["z"], x.reshape(-1, c) + y)
+    assert [c.bucket for c in session.captures] == [{"a": (3, 4), "b": (3, 4), "c": (1, 1)}]
+
+
+def test_a_divisor_of_0_is_a_reason_for_exact_sizes() -> None:
+    exe = bounded(plans.with_weights(sized_program()), m=(1, 70))
+    divided = [replace(v, shape=("floordiv(m, m - 1)",)) if v.shape and "m" in v.shape else v for v in exe.plan.values]
+    found = bucket_plan(replace(exe.plan, values=tuple(divided)), sized_program().kernels)
+    assert isinstance(found, str) and "its divisor may be 0" in found
+    block = plans.with_blocks(sized_program()).plan
+    values = [replace(v, whole=("n", 4), corner=("floordiv(4, n)", 0)) if v.corner else v for v in block.values]
+    steps = tuple(replace(s, kernel="twice", dims=(1, "4*n")) if s.kernel == "negate" else s for s in block.steps)
+    inputs = [replace(v, shape=("n", 4)) if n in block.inputs else v for n, v in enumerate(values)]
+    plan = replace(block, values=tuple(inputs), steps=steps, bounds={"n": (0, 8)})
+    found = bucket_plan(plan, sized_program().kernels)
+    assert isinstance(found, str) and "its divisor may be 0" in found
 
 
 def test_kernels_that_read_sizes_say_where_from() -> None:
