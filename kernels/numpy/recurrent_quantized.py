@@ -70,7 +70,8 @@ def _quantised_product(weight: Array, scale: Array, zero_point: Array) -> Recurr
         levels = a / a_scale
         np.rint(levels, out=levels)
         # Not yet shifted by the zero point: its subtraction would only undo that.
-        np.clip(levels, -float(a_zero_point), 255.0 - float(a_zero_point), out=levels)
+        np.fmax(levels, -float(a_zero_point), out=levels)  # which, unlike clip, sends NaN to the lower bound
+        np.fmin(levels, 255.0 - float(a_zero_point), out=levels)
         exact = integer_matmul(levels, b, a_magnitude=255, b_magnitude=bound)
         return np.asarray(exact.astype(np.float32) * (a_scale * scale))
 

@@ -27,6 +27,12 @@ def corners(start, step, place, sample, number, size):
 
 
 @triton.jit
+def larger(a, b):
+    """The larger of each two; NaN if one is NaN."""
+    return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
 def bins_of(start, end, bins, ratio: tl.constexpr, HALF_PIXEL: tl.constexpr):
     """The length of a bin along an axis, and how many samples it has."""
     length = end - start
@@ -36,8 +42,21 @@ def bins_of(start, end, bins, ratio: tl.constexpr, HALF_PIXEL: tl.constexpr):
     if ratio > 0:
         number = step.to(tl.int32) * 0 + ratio
     else:
-        number = tl.maximum(tl.ceil(step).to(tl.int32), 0)
+        known = (step > 0.0) & (step < 1073741824.0)  # neither NaN nor more than an int32 holds
+        number = tl.where(known, tl.ceil(tl.where(known, step, 0.0)).to(tl.int32), 0)
     return step, number
+
+
+@triton.jit
+def samples_outside(start, step, place, number, ratio: tl.constexpr):
+    """How many samples of a bin lie before the image for certain: of large boxes only those within are gone through."""
+    if ratio > 0:
+        return number * 0
+    else:
+        apart = tl.div_rn(step, tl.maximum(number, 1).to(tl.float32))
+        before = -1.0 - (start + place.to(tl.float32) * step)
+        outside = tl.where(number > 0, tl.div_rn(before, tl.where(apart > 0.0, apart, 1.0)) - 2.0, 0.0)
+        return tl.minimum(tl.maximum(outside, 0.0), tl.maximum(number, 0).to(tl.float32)).to(tl.int32)
 
 
 @triton.jit
@@ -66,7 +85,6 @@ def roi_align(program, x, rois, numbers, y, batch, channels, height, width, regi
     x2 = tl.load(rois + r * 4 + 2, mask=inside, other=0.0).to(tl.float32) * scale - offset
     y2 = tl.load(rois + r * 4 + 3, mask=inside, other=0.0).to(tl.float32) * scale - offset
     image = tl.load(numbers + r, mask=inside, other=0).to(tl.int64)
-    image = tl.where(image < 0, image + batch, image)
     inside_image = inside & (image >= 0) & (image < batch)
     step_h, number_h = bins_of(y1, y2, bins_h, RATIO, HALF_PIXEL)
     step_w, number_w = bins_of(x1, x2, bins_w, RATIO, HALF_PIXEL)
@@ -76,9 +94,16 @@ def roi_align(program, x, rois, numbers, y, batch, channels, height, width, regi
     total = tl.zeros([BLOCK], tl.float32)
     if not MEAN:
         total = total - float("inf")
-    for s in range(tl.max(tl.where(inside, number_h, 0))):
+    # Samples of boxes are half a pixel apart at least, unless their number is given.
+    most_h = number_h if RATIO > 0 else tl.minimum(number_h, 2 * height + 8)
+    most_w = number_w if RATIO > 0 else tl.minimum(number_w, 2 * width + 8)
+    first_h = samples_outside(y1, step_h, i, number_h, RATIO)
+    first_w = samples_outside(x1, step_w, j, number_w, RATIO)
+    for nth_h in range(tl.max(tl.where(inside, most_h, 0))):
+        s = first_h + nth_h
         top, bottom, above, below = corners(y1, step_h, i, s, tl.maximum(number_h, 1), height * 1.0)
-        for t in range(tl.max(tl.where(inside, number_w, 0))):
+        for nth_w in range(tl.max(tl.where(inside, most_w, 0))):
+            t = first_w + nth_w
             left, right, before, after = corners(x1, step_w, j, t, tl.maximum(number_w, 1), width * 1.0)
             there = inside_image & (s < number_h) & (t < number_w)
             a = tl.load(x + first + (top * width + left) * step, mask=there, other=0.0).to(tl.float32)
@@ -89,9 +114,12 @@ def roi_align(program, x, rois, numbers, y, batch, channels, height, width, regi
             if MEAN:
                 total += a + b + d + e
             else:
-                most = tl.maximum(tl.maximum(a, b), tl.maximum(d, e))
-                total = tl.where(there, tl.maximum(total, most), total)
-    count = number_h * number_w
+                most = larger(larger(a, b), larger(d, e))
+                total = tl.where(there, larger(total, most), total)
+    if not MEAN:  # samples outside are 0, also those that were passed over
+        passed = (first_h > 0) | (first_h + most_h < number_h) | (first_w > 0) | (first_w + most_w < number_w)
+        total = tl.where(passed, larger(total, 0.0), total)
+    count = number_h.to(tl.float32) * number_w.to(tl.float32)
     if MEAN:
-        total = tl.div_rn(total, tl.maximum(count, 1).to(tl.float32))
-    tl.store(y + element, tl.where((count > 0) & inside_image, total, 0.0).to(y.dtype.element_ty), mask=inside)
+        total = tl.div_rn(total, tl.maximum(count, 1.0))
+    tl.store(y + element, tl.where((count > 0.0) & inside_image, total, 0.0).to(y.dtype.element_ty), mask=inside)

@@ -214,7 +214,7 @@ def test_what_group_query_attention_cannot() -> None:
     with pytest.raises(UnsupportedOp, match="smooth_softmax"):
         imported(made)
     made, _ = gqa(2, 3, 12, 6, [6, 5])
-    with pytest.raises(UnsupportedOp, match="'y'.*3 new keys of each of 2 sequences come behind others"):
+    with pytest.raises(UnsupportedOp, match=r"'y'.*3 new keys of each of 2 sequences come behind others"):
         imported(made)
     made, _ = gqa(**{**GROUPS["packed"], "kv_num_heads": 3})
     with pytest.raises(InvalidModel, match="128 columns are not those of 4 queries, 3 keys and 3 values"):

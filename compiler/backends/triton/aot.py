@@ -63,15 +63,19 @@ def build(kernel: PrintedKernel, target: GpuTarget) -> BuiltKernel:
     """Compile for a GPU. Raises DeviceError if Triton is missing, KernelBuildError if it refuses the kernel.
 
     Code that spills is made again in the ways that may avoid it, until one does: with more registers, where there are
-    more, then with twice the warps. If none helps the first is kept. Left to itself ptxas rather writes a few values to
-    memory than have fewer warps resident, though a program that has a limit of its own is given all of it.
+    more, then with twice the warps. If none helps the first is kept, as it is where those are refused. Left to itself
+    ptxas rather writes a few values to memory than have fewer warps resident, though a program that has a limit of its
+    own is given all of it.
     """
     made = _built(kernel, target)
     if not made.report.spilled or target.backend != "cuda":
         return made
     for warps, registers in _roomier(made, kernel.rule.warps, target):
         rule = replace(kernel.rule, warps=warps)
-        other = _built(replace(kernel, rule=rule), target, registers)
+        try:
+            other = _built(replace(kernel, rule=rule), target, registers)
+        except KernelBuildError:
+            continue  # the first build stands, with its spills in the report
         if not other.report.spilled:
             return replace(other, report=replace(other.report, threads=other.threads))
     return made

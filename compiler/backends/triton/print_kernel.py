@@ -32,6 +32,7 @@ from fusible.compiler.ir.definition import Opaque
 from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.ir.types import DType
+from fusible.compiler.region.multiply_add import with_multiply_add
 from fusible.compiler.region.paired import are_paired
 from fusible.compiler.region.region import Contract, Load, Region
 from fusible.compiler.region.reorder import Order, reordered
@@ -164,7 +165,7 @@ def _summed(
     if not exact and isinstance(terms, int) and terms > _FEW_TERMS and terms > _READ_AGAIN * read:
         raise NotPrintable(f"{why}, and as a sum it would read each element {terms // max(read, 1)} times")
     orders = sum_orders(region, constants)
-    summed = contractions_as_sums(reordered(region, orders, {}))
+    summed = contractions_as_sums(with_multiply_add(reordered(region, orders, {})))
     if half is not None:
         summed = unrolled_axis(summed, half)
     return RegionDesign(summed, target, orders)

@@ -280,10 +280,10 @@ def grid_sample_nearest(random: np.random.Generator) -> NodeCase:
     return _grid_sample(x, grid.astype(np.float32), mode="nearest", padding_mode="border")
 
 
-def _roi_align(random: np.random.Generator, kind: Any, **attrs: Any) -> NodeCase:
+def _roi_align(random: np.random.Generator, kind: Any, reach: float = 18, **attrs: Any) -> NodeCase:
     from fusible.kernels.numpy.roi import roi_align
 
-    x, corners = random.standard_normal((3, 2, 9, 11)).astype(kind), random.uniform(-2, 18, (13, 2, 2))
+    x, corners = random.standard_normal((3, 2, 9, 11)).astype(kind), random.uniform(-reach / 9, reach, (13, 2, 2))
     rois = np.concatenate([corners.min(1), corners.max(1)], 1).astype(np.float32)
     rois[2] = rois[2, [2, 3, 0, 1]]  # of negative size
     numbers, sizes = random.integers(0, 3, 13), {"output_height": 3, "output_width": 2}
@@ -293,6 +293,11 @@ def _roi_align(random: np.random.Generator, kind: Any, **attrs: Any) -> NodeCase
 @node
 def roi_align_of_all_pixels(random: np.random.Generator) -> NodeCase:
     return _roi_align(random, np.float32, spatial_scale=0.6)
+
+
+@node
+def roi_align_of_boxes_beyond_images(random: np.random.Generator) -> NodeCase:
+    return _roi_align(random, np.float32, 3000)
 
 
 @node

@@ -15,6 +15,7 @@ SAMPLE = (
     "top_k_with_ties_and_nan", "resize_linear_aligned_half", "resize_of_unknown_length", "dynamic_quantisation",
     "dynamic_quantisation_by_rows", "dynamic_quantisation_of_no_rows", "quantised_lstm", "grid_sample_cubic_reflected",
     "roi_align_of_all_pixels",
+    "roi_align_of_boxes_beyond_images",
 )  # fmt: skip
 
 
