@@ -16,9 +16,9 @@ from triton.language.extra import libdevice
 from fusible.kernels.triton.dynamic_quantisation import parameters, range_of
 from fusible.kernels.triton.recurrent import (
     bias_of,
+    cell_after,
     finished,
     hidden_before,
-    peephole_of,
     place_of,
     sigmoid,  # noqa: F401 - of printed activations
     tanh,  # noqa: F401
@@ -123,20 +123,10 @@ def dynamic_quantize_lstm(x, x_step, x_row, w, r, bias, h, c, peepholes, w_scale
                 enter, leave, keep, new = gates_of(here, before, active, had, step, shift, h_step, h_shift, w, r, bias,
                                                    w_scale, w_zero, r_scale, r_zero, start, width, hidden, ROWS, UNITS,
                                                    DEPTH, W_COLUMNS, R_COLUMNS)  # fmt: skip
-                if peepholes is not None:
-                    enter += peephole_of(peepholes, 0, unit, in_units, hidden) * cell
-                enter = F(enter)
-                if COUPLED:
-                    keep = 1.0 - enter
-                else:
-                    if peepholes is not None:
-                        keep += peephole_of(peepholes, 2, unit, in_units, hidden) * cell
-                    keep = F(keep)
-                cell = keep * cell + enter * G(new)
-                if peepholes is not None:
-                    leave += peephole_of(peepholes, 1, unit, in_units, hidden) * cell
+                cell, out = cell_after(cell, enter, leave, keep, new, peepholes, unit, in_units, hidden, F, G, K,
+                                       COUPLED)  # fmt: skip
                 tl.store(y_c + row * state_row + unit, cell, mask=inside)
-                tl.store(y + place * y_step + row * y_row + unit, F(leave) * K(cell), mask=inside)
+                tl.store(y + place * y_step + row * y_row + unit, out, mask=inside)
         tl.debug_barrier()
     for first in range(0, rows, ROWS):
         row = first + tl.arange(0, ROWS)[:, None]

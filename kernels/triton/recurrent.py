@@ -140,6 +140,25 @@ def hidden_before(t, y, y_step, y_row, h, state_row, row, active, length, backwa
 
 
 @triton.jit
+def cell_after(cell, enter, leave, keep, new, peepholes, unit, in_units, hidden, F: tl.constexpr, G: tl.constexpr,
+               K: tl.constexpr, COUPLED: tl.constexpr):  # fmt: skip
+    """The cell state after a step, and the hidden state. enter, leave, keep, new: sums of gates i, o, f and c."""
+    if peepholes is not None:
+        enter += peephole_of(peepholes, 0, unit, in_units, hidden) * cell
+    enter = F(enter)
+    if COUPLED:
+        keep = 1.0 - enter
+    else:
+        if peepholes is not None:
+            keep += peephole_of(peepholes, 2, unit, in_units, hidden) * cell
+        keep = F(keep)
+    cell = keep * cell + enter * G(new)
+    if peepholes is not None:
+        leave += peephole_of(peepholes, 1, unit, in_units, hidden) * cell
+    return cell, F(leave) * K(cell)
+
+
+@triton.jit
 def lstm(x, x_step, x_row, w, r, bias, lengths, h, c, peepholes, y, y_step, y_row, y_h, y_c, state_row, first, backward,
          steps, rows, width, hidden, F: tl.constexpr, G: tl.constexpr, K: tl.constexpr, COUPLED: tl.constexpr,
          ROWS: tl.constexpr, UNITS: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
@@ -175,19 +194,7 @@ def lstm(x, x_step, x_row, w, r, bias, lengths, h, c, peepholes, y, y_step, y_ro
             cell = tl.load(y_c + row * state_row + unit, mask=inside, other=0.0).to(tl.float32)
             enter, leave, keep, new = four_gates(here, before, active, had, w, r, bias, start, width, hidden, ROWS,
                                                  UNITS, DEPTH, PRECISION)  # fmt: skip
-            if peepholes is not None:
-                enter += peephole_of(peepholes, 0, unit, in_units, hidden) * cell
-            enter = F(enter)
-            if COUPLED:
-                keep = 1.0 - enter
-            else:
-                if peepholes is not None:
-                    keep += peephole_of(peepholes, 2, unit, in_units, hidden) * cell
-                keep = F(keep)
-            cell = keep * cell + enter * G(new)
-            if peepholes is not None:
-                leave += peephole_of(peepholes, 1, unit, in_units, hidden) * cell
-            out = F(leave) * K(cell)
+            cell, out = cell_after(cell, enter, leave, keep, new, peepholes, unit, in_units, hidden, F, G, K, COUPLED)
             tl.store(y_c + row * state_row + unit, cell.to(y_c.dtype.element_ty), mask=inside)
             tl.store(y + place * y_step + row * y_row + unit, out.to(y.dtype.element_ty), mask=inside)
         tl.debug_barrier()
