@@ -134,10 +134,10 @@ class Graph:
 
     # Building
 
-    def input(self, type_: Type, name: str) -> Value:
-        """Append an input."""
+    def input(self, type_: Type, name: str, content: Content | None = None) -> Value:
+        """Append an input; content: what is known of it where the graph stands inside another."""
         value = Value(type_, name)
-        value.graph = self
+        value.graph, value._content = self, content
         self.inputs.append(value)
         return value
 
