@@ -75,10 +75,10 @@ def _gpu_here() -> tuple[str | None, str]:
 
 def _hint(target: str) -> str:
     """What to say of a target that means a GPU."""
-    named = _CUDA.fullmatch(target)
+    named = _CUDA.fullmatch(str(target))
     if named is not None and int(named[1]) < _OLDEST:
         return f": kernels need a GPU of compute capability {_OLDEST // 10}.{_OLDEST % 10} or newer"
-    if target in GPUS:
+    if str(target) in GPUS:
         return f": name its architecture, {GPUS[target].target}"
     return ""
 

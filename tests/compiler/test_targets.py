@@ -122,6 +122,13 @@ def test_unknown_targets() -> None:
             fusible.pipeline(target)
 
 
+def test_targets_that_are_no_text() -> None:
+    with pytest.raises(fusible.UsageError, match="unknown target None; this release has auto"):
+        fusible.compile(models.cache_step(), target=None)  # type: ignore[arg-type]
+    with pytest.raises(fusible.UsageError, match=r"a tuple of targets, got .triton-cpu.: write \(.triton-cpu.,\)"):
+        fusible.Options(also="triton-cpu")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("target", ["triton-cpu", "cuda:sm_90", "hip:gfx942"])
 def test_without_triton_its_targets_are_an_error_before_anything_is_done(
     target: str, monkeypatch: pytest.MonkeyPatch
