@@ -11,7 +11,7 @@ from fusible.compiler.ir.definition import Definition, Elementwise, Opaque, same
 from fusible.compiler.ir.graph import Node
 from fusible.compiler.ir.inference import broadcast_type
 from fusible.compiler.ir.ops import OPS, InferFunction, NoAttrs, Op
-from fusible.compiler.region.expr import Apply, Arg, Convert, Literal
+from fusible.compiler.region.expr import Apply, Arg, Convert, Literal, arguments
 from fusible.errors import UsageError
 from fusible.kernels.registry import KERNELS, Kernel, NodeFacts
 
@@ -43,7 +43,7 @@ def register_op(
     dataclass. infer: types of the outputs (default: the broadcast of the inputs, with the first one's dtype).
     definition: a scalar expression over Arg(0), Arg(1), ... (the op is then element-wise and fuses), or any definition;
     default Opaque. version: raise it when the meaning changes; artifacts check it.
-    Raises UsageError if the name is malformed or taken.
+    Raises UsageError if the name is malformed or taken, or the definition reads more operands than there are.
     """
     if not domain or not _NAME.match(domain) or not _NAME.match(name):
         raise UsageError(
@@ -53,6 +53,7 @@ def register_op(
         raise UsageError(f"version must be at least 1, got {version}")
     _mark_version(numpy, version)
     arity = (inputs, inputs) if isinstance(inputs, int) else inputs
+    _check_operands(f"{domain}::{name}", definition, arity[1])
     return OPS.register(
         Op(
             f"{domain}::{name}",
@@ -125,6 +126,16 @@ def _attributes(name: str, given: Mapping[str, Any] | type | None) -> type:
 
 def _plain(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+def _check_operands(op: str, definition: Any, most: int | None) -> None:
+    """Raise UsageError for a scalar definition that reads an operand which the op does not have."""
+    if most is None or not isinstance(definition, (Apply, Arg, Convert, Literal)):
+        return
+    beyond = [index for index in sorted(arguments(definition)) if not 0 <= index < most]
+    if beyond:
+        last = f"with {most} inputs the last is Arg({most - 1})"
+        raise UsageError(f"the definition of {op} reads Arg({beyond[0]}); {last}")
 
 
 def _definition(given: Any) -> Callable[[Node], Definition]:

@@ -92,5 +92,6 @@ class Options:
             raise UsageError(f"verify must be off, passes, rewrites or kernels, got {self.verify!r}")
         if not isinstance(self.exactness, Exactness):
             raise UsageError(f"exactness must be an Exactness, got {self.exactness!r}")
-        if isinstance(self.also, str):
-            raise UsageError(f"also must be a tuple of targets, got {self.also!r}: write ({self.also!r},)")
+        also: object = self.also
+        if isinstance(also, str):  # a tuple of letters would be taken for targets
+            raise UsageError(f"also must be a tuple of targets, got {also!r}: write ({also!r},)")

@@ -26,6 +26,8 @@ from fusible.runtime.native.program import NativeCode
 
 __all__ = ["NumpyBackend", "writes_buffers"]
 
+_CUSTOM = "custom_"  # and a number: functions that users registered, in the generated module
+
 
 class NumpyBackend:
     """Emits NumPy kernels; collects the custom functions they use.
@@ -116,6 +118,8 @@ class NumpyBackend:
         if any("scalar." in kernel.text for kernel in kernels):
             head.append("from fusible.kernels.numpy import scalar")
         head.extend(f"import {m} as {_alias(m)}" for m in sorted(self._modules))
+        if any("fitting(" in kernel.text for kernel in kernels):
+            head.append("from fusible.runtime.custom import fitting")
         head.append("from fusible.runtime.signature import DTYPES")
         return "\n".join(head) + "\n\n\n" + "\n\n".join(k.text for k in kernels) + "\n"
 
@@ -135,7 +139,10 @@ class NumpyBackend:
                 body = [f"    {function}({', '.join([*arguments, 'out=out0'])})"]
             else:
                 targets = ", ".join(f"{o}[...]" for o in outs)
-                body = [f"    {targets} = {function}({', '.join(arguments)})"]
+                result = f"{function}({', '.join(arguments)})"
+                if function.startswith(_CUSTOM):
+                    result = f"fitting({', '.join([result, *outs])})"
+                body = [f"    {targets} = {result}"]
         return self._function(node, name, parameters, body, tuple(dims), fixed, ())
 
     def _function(
@@ -179,9 +186,9 @@ class NumpyBackend:
     def _custom(self, function: Any, path: str, version: int) -> str:
         for number, known in enumerate(self.custom):
             if known.function is function:
-                return f"custom_{number}"
+                return f"{_CUSTOM}{number}"
         self.custom.append(CustomFunction(function, path, version))
-        return f"custom_{len(self.custom) - 1}"
+        return f"{_CUSTOM}{len(self.custom) - 1}"
 
 
 def writes_buffers(node: Node, *, views: bool = False) -> bool:

@@ -7,12 +7,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from onnx import TensorProto, ValueInfoProto, helper
 
 import fusible
+from fusible.compiler.ir.inference import broadcast_type
 from fusible.compiler.ir.ops import OPS
 from fusible.definitions import Arg, apply
 
@@ -89,3 +91,32 @@ def test_bad_registrations() -> None:
         fusible.register_kernel("nonsense", function=np.abs)
     with pytest.raises(fusible.UsageError, match="targets"):
         fusible.register_kernel("relu", function=np.abs, targets=("toaster",))
+    with pytest.raises(fusible.UsageError, match=r"test::Beyond reads Arg\(3\); with 1 inputs the last is Arg\(0\)"):
+        fusible.register_op("test", "Beyond", numpy=np.abs, definition=apply("tanh", Arg(3)))
+
+
+@pytest.mark.parametrize(
+    ("function", "outputs", "found"),
+    (
+        (lambda x: x[:1], 1, r"shape \(3, 4\) as result 0, got shape \(1, 4\)"),
+        (lambda x: None, 1, "got None"),
+        (lambda x: (x, x[:1]), 2, "as result 1, got shape"),
+        (lambda x: (x, x, x), 2, "must return 2 arrays, got 3"),
+    ),
+)
+@pytest.mark.parametrize("target", ("numpy", "cpu"))
+def test_results_of_another_shape_are_errors(target: str, function: Any, outputs: int, found: str) -> None:
+    name = "test.outside::Shapes"
+    infer = lambda ctx: [broadcast_type(ctx)] * outputs  # noqa: E731
+    fusible.register_op("test.outside", "Shapes", numpy=function, outputs=outputs, infer=infer)
+    try:
+        results = [f"y{n}" for n in range(outputs)]
+        node = helper.make_node("Shapes", ["x"], results, domain="test.outside")
+        info = helper.make_tensor_value_info("x", TensorProto.FLOAT, [3, 4])
+        graph = helper.make_graph([node], "g", [info], [ValueInfoProto(name=y) for y in results])
+        opsets = [helper.make_opsetid("", 21), helper.make_opsetid("test.outside", 1)]
+        exe = fusible.compile(helper.make_model(graph, opset_imports=opsets), target=target)
+        with pytest.raises(fusible.ExecutionError, match=found):
+            exe(np.ones((3, 4), np.float32))
+    finally:
+        OPS.unregister(name)
