@@ -29,6 +29,7 @@ Printable = Callable[[Sequence[Node], Sequence[Value]], "str | None"]
 """(nodes, outputs) -> why no kernel can be printed for them, or None."""
 
 _LARGEST = 48  # nodes of a group
+_MOST_OPERANDS = 128  # of a group: a launch takes 256 buffers on a CPU, 4 KiB of arguments on a GPU
 _INTEGER_PRODUCTS = frozenset({"matmul_integer", "conv_integer", "qlinear_matmul", "qlinear_conv"})
 _LITTLE = 6  # nodes that are computed again rather than launched, if they make a number or a line of them
 
@@ -210,6 +211,9 @@ class _Search:
             return "the producer is inside another group"
         if len(drawn) + len(members) > _LARGEST:
             return f"the group would have more than {_LARGEST} nodes"
+        inside = {*drawn, *members}
+        if len({v for n in inside for v in n.inputs if v is not None and v.producer not in inside}) > _MOST_OPERANDS:
+            return f"the group would read more than {_MOST_OPERANDS} tensors"
         if views or (self.packed and (_is_little(value, node, drawn) or self._is_joined_once(node, drawn))):
             return None
         return _repetition(value, node, drawn)

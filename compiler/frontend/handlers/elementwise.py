@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from onnx import TensorProto
 
@@ -29,9 +30,10 @@ _BINARY_WITH_AXIS = {
 }  # fmt: skip
 _NARY = {
     "LessOrEqual": "less_or_equal", "GreaterOrEqual": "greater_or_equal", "BitwiseAnd": "bitwise_and",
-    "BitwiseOr": "bitwise_or", "BitwiseXor": "bitwise_xor", "Where": "where", "Max": "max", "Min": "min",
-    "Sum": "sum", "Mean": "mean",
+    "BitwiseOr": "bitwise_or", "BitwiseXor": "bitwise_xor", "Where": "where",
 }  # fmt: skip
+_VARIADIC = {"Max": "max", "Min": "min", "Sum": "sum"}
+_MOST = 32  # operands of one variadic node: what is printed of it nests as deeply, and Python parses 200 brackets
 
 
 def _plain(op: str) -> Callable[[NodeContext], Value]:
@@ -40,6 +42,28 @@ def _plain(op: str) -> Callable[[NodeContext], Value]:
 
 for _onnx, _op in (_UNARY | _NARY).items():
     onnx_op(_onnx)(_plain(_op))
+
+
+def _folded(context: NodeContext, op: str) -> Value:
+    """A variadic op over all inputs, from the left, by several nodes if there are many."""
+    first, *rest = context.all_inputs()
+    found = context.add(op, first, *rest[: _MOST - 1])
+    for start in range(_MOST - 1, len(rest), _MOST - 1):
+        found = context.add(op, found, *rest[start : start + _MOST - 1])
+    return found
+
+
+for _onnx, _op in _VARIADIC.items():
+    onnx_op(_onnx)(partial(_folded, op=_op))
+
+
+@onnx_op("Mean")
+def mean(context: NodeContext) -> Value:
+    """Mean; of many tensors their sum, divided by their number."""
+    count = len(context.all_inputs())
+    if count <= _MOST:
+        return context.add("mean", *context.all_inputs())
+    return context.add("div", _folded(context, "sum"), context.scalar_like(context.required(0), count))
 
 
 def _binary_with_axis(op: str) -> Callable[[NodeContext], Value]:

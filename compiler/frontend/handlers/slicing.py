@@ -13,6 +13,8 @@ from fusible.compiler.ir.graph import Value
 from fusible.compiler.ir.symbols import Dim, floordiv
 from fusible.compiler.ir.types import DType
 
+_MOST = 128  # operands of one concatenation: a launch takes 256 buffers on a CPU, 4 KiB of arguments on a GPU
+
 
 @onnx_op("Concat")
 def concat_1(c: NodeContext) -> Value:
@@ -33,6 +35,9 @@ def _concat(c: NodeContext, axis: int) -> Value:
         axis = _axis(c, axis, rank)
         if len(inputs) == 1:
             return inputs[0]
+    while len(inputs) > _MOST:
+        starts = range(0, len(inputs), _MOST)
+        inputs = [c.add("concat", *inputs[start : start + _MOST], axis=axis) for start in starts]
     return c.add("concat", *inputs, axis=axis)
 
 
