@@ -371,7 +371,7 @@ def _replace(graph: Graph, members: Sequence[Node], context: PassContext, name: 
             if value is not None and value not in mapped and value.constant is not None and value.constant.size == 1:
                 mapped[value] = value  # free in subgraphs; the kernel has it as a literal
             elif value is not None and value not in mapped and (value.producer is None or value.producer not in inside):
-                mapped[value] = inner.input(value.type, value.name)
+                mapped[value] = inner.input_for(value)
                 operands.append(value)
         copy = copy_node(inner, node, mapped)
         mapped[node.output] = copy.output

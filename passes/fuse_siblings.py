@@ -160,7 +160,7 @@ def _together(graph: Graph, nodes: tuple[Node, Node]) -> tuple[Graph, list[Value
     made = Graph("fused", graph.symbols)
     inside, wanted = set(nodes[0].outputs), (v for node in nodes for v in node.inputs if v is not None)
     operands: list[Value | None] = [v for v in dict.fromkeys(wanted) if v not in inside and not _is_number(v, nodes)]
-    known = {v: made.input(v.type, v.name) for v in operands if v is not None}
+    known = {v: made.input_for(v) for v in operands if v is not None}
     for node in nodes:
         if node.op.name != "fused":
             known.update(zip(node.outputs, copy_node(made, node, known).outputs, strict=True))
