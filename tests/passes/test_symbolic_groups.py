@@ -19,6 +19,7 @@ from fusible.compiler.ir.verify import verify
 from fusible.compiler.options import Limits, Options
 from fusible.compiler.run_passes import run_passes
 from fusible.passes.take_out import take_out
+from tests.frontend.imported import expected
 from tests.frontend.test_transformer_contrib import gqa
 from tests.passes.checking import tensor
 
@@ -78,6 +79,22 @@ def test_symbolic_ranges_in_groups(model: Callable[[], onnx.ModelProto], target:
     run_passes(fusible.pipeline(target), graph, Options(verify="passes"), target)
     grouped = [n.op.name for node in graph if node.op.name == "fused" for n in node.subgraphs[0]]
     assert target == "numpy" or "range" in grouped, "or nothing was shown"
+
+
+@pytest.mark.parametrize(("new", "past", "end"), [(3, 6, 9), (3, 6, 7), (1, 5, 4), (4, 0, 4), (4, 0, 2)])
+def test_caches_of_any_length(new: int, past: int, end: int) -> None:
+    """A sequence of a batch of one ends where seqlens_k says, behind a cache and in a first prompt."""
+    model = _cached()
+    _, inputs = gqa(1, new, past, past + new, [end], rotary=True)
+    graph = import_model(load_model(model, Limits()))
+    run_passes(fusible.pipeline("cpu"), graph, Options(), "cpu")
+    got = evaluate_graph(graph, [inputs[value.name] for value in graph.inputs])
+    y, *caches = expected(model, inputs)
+    rows = min(new, end)  # what is behind the end of a prompt is padding
+    np.testing.assert_allclose(got[0][:, :rows], y[:, :rows], rtol=2e-4, atol=2e-5)
+    for mine, theirs in zip(got[1:], caches, strict=True):
+        assert mine.shape == theirs.shape
+        np.testing.assert_allclose(mine[:, :, :end], theirs[:, :, :end], rtol=2e-4, atol=2e-5)
 
 
 def test_what_is_taken_out_of_a_group_leaves_what_is_known() -> None:

@@ -71,6 +71,9 @@ def multi_head_attention(c: NodeContext) -> list[Value | None]:
 def group_query_attention(c: NodeContext) -> list[Value | None]:
     """GroupQueryAttention over caches that grow, or over buffers of full length.
 
+    New keys are written where seqlens_k says that a sequence ends, as ONNX Runtime does. Where that is known to be the
+    end of a cache that grows by them, keys are joined and attention is causal, which costs less.
+
     Inputs: query, key, value, past_key, past_value, seqlens_k, total_sequence_length, caches of cosines and sines,
     position_ids, attention_bias.
     """
@@ -97,7 +100,8 @@ def group_query_attention(c: NodeContext) -> list[Value | None]:
 class _Place:
     """Where new keys come to lie: behind `past` others, or from `start` [B] on in caches of `total` keys.
 
-    start None: caches are as long as what they hold. positions: of the queries, int64 [B, S].
+    start None: caches are as long as what they hold, and are known to end with the last new key. positions: of the
+    queries, int64 [B, S].
     """
 
     batch: Dim
@@ -142,10 +146,11 @@ def _place_of(c: NodeContext, q: Value, k: Value, groups: int) -> _Place:
     if known is None:
         c.unsupported("total_sequence_length is computed from more than shapes, so those of the caches are not known")
     total = known[0]
-    if past == 0 or (total == past + length and batch == 1):
+    grows = total == past + length
+    if past == 0 or (grows and batch == 1 and c.dims(5) == (total - 1,)):
         positions = _grid(c, c.add("dims", values=(past,), shape=(1,)), batch, length)
         return _Place(batch, length, past, past + length, None, _stated(c, positions))
-    if not all(isinstance(d, int) for d in (past, total, length)):
+    if not grows and not all(isinstance(d, int) for d in (past, total, length)):
         c.unsupported("whether the caches are buffers of full length is not known; fix lengths with shapes={...}")
     if total == length:  # the first prompt: it fills the buffers from their start, wherever each sequence ends
         start = c.add("expand", c.constant(np.zeros(1, np.int64)), shape=(batch,))
@@ -155,16 +160,21 @@ def _place_of(c: NodeContext, q: Value, k: Value, groups: int) -> _Place:
             "ONNX Runtime takes several sequences only as a first prompt, or with one new key each"
         )
     else:
-        start = _first_place(c, batch, length)
+        start = _first_place(c, batch, length, prompt=not isinstance(past, int))
     positions = _grid(c, c.add("unsqueeze", start, axes=(1,)), batch, length)
-    return _Place(batch, length, past, max(past, total), start, _stated(c, positions))  # type: ignore[type-var]
+    full = total if grows else max(past, total)  # type: ignore[type-var]
+    return _Place(batch, length, past, full, start, _stated(c, positions))
 
 
-def _first_place(c: NodeContext, batch: Dim, length: Dim) -> Value:
-    """Where new keys come to lie that end where seqlens_k says, int64 [batch]."""
+def _first_place(c: NodeContext, batch: Dim, length: Dim, *, prompt: bool) -> Value:
+    """Where new keys come to lie that end where seqlens_k says, int64 [batch].
+
+    prompt: there may be no past; a first prompt lies from 0 on, though the sequence may end within it.
+    """
     last = c.add("cast", c.required(5), dtype=DType.I64)
     last = c.add("reshape", last, shape=(batch,))
-    return c.add("sub", c.add("add", last, c.constant(np.asarray(1, np.int64))), _number(c, length))
+    start = c.add("sub", c.add("add", last, c.constant(np.asarray(1, np.int64))), _number(c, length))
+    return c.add("max", start, c.constant(np.asarray(0, np.int64))) if prompt else start
 
 
 def _stated(c: NodeContext, positions: Value) -> Value:
