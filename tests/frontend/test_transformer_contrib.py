@@ -69,6 +69,12 @@ def test_embeddings(segments: bool, places: str) -> None:
     compare("EmbedLayerNormalization", used, names, ["y", "count", "sum"])
 
 
+def test_elements_of_a_mask_that_are_neither_0_nor_1_do_not_count() -> None:
+    mask = np.array([[2, 1, 0], [3, -1, 3], [1, 1, 1]], np.int32)
+    inputs = {"ids": mask % 3, "words": random(4, 5, 8), "table": random(5, 6, 8), "g": SCALE, "b": BIAS, "mask": mask}
+    compare("EmbedLayerNormalization", inputs, ["ids", "", "words", "table", "", "g", "b", "mask"], ["y", "count"])
+
+
 def test_activations() -> None:
     for op in ("FastGelu", "Gelu", "QuickGelu"):
         compare(op, {"x": X}, ["x"], ["y"])

@@ -44,7 +44,7 @@ def skip_layer_normalization(c: NodeContext) -> list[Value | None]:
 
 @onnx_op("EmbedLayerNormalization", domain=_DOMAIN)
 def embed_layer_normalization(c: NodeContext) -> list[Value | None]:
-    """EmbedLayerNormalization: the result, how many elements of each row the mask has, and the sum before the norm.
+    """EmbedLayerNormalization: the result, how many ones each row of the mask has, and the sum before the norm.
 
     Inputs: input_ids, segment_ids, tables of words, positions and segments, gamma, beta, mask, position_ids.
     """
@@ -63,7 +63,8 @@ def embed_layer_normalization(c: NodeContext) -> list[Value | None]:
     if c.wants(1):
         count = c.add("expand", c.constant(np.zeros(1, np.int32)), shape=(ids[0],))
         if c.optional(7) is not None:
-            count = c.add("reduce_sum", c.required(7), axes=(1,), keepdims=False)
+            ones = c.add("equal", c.required(7), c.constant(np.asarray(1, np.int32)))
+            count = c.add("reduce_sum", c.add("cast", ones, dtype=DType.I32), axes=(1,), keepdims=False)
     return [_layer(c, total, c.required(5), c.required(6)), count, total]
 
 
