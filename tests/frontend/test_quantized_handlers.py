@@ -154,11 +154,11 @@ MALFORMED: dict[str, tuple[dict[str, np.ndarray], str]] = {
     "too few groups": ({"g": UNEVEN[:-1]}, r"g_idx must be 20 integers \(K\), got i32\[19\]"),
     "too many groups": ({"g": np.append(UNEVEN, UNEVEN)}, r"g_idx must be 20 integers \(K\), got i32\[40\]"),
     "groups that are not there": ({"g": UNEVEN + 1}, "g_idx must name groups from 0 to 1, got 1 to 2"),
-    "too few scales": ({"s": np.ones((4, 2), np.float32)}, r"scales must have 10 elements, got f32\[4, 2\]"),
+    "too few scales": ({"s": np.ones((4, 2), np.float32)}, r"\(scales\) must have shape \[5, 2\] or \[10\], got f32"),
     "columns": ({"x": np.ones((3, 21), np.float32), "g": UNEVEN}, r"A must have K = 20 columns, got f32\[3, 21\]"),
     "ordered columns": ({"x": np.ones((3, 21), np.float32)}, r"A must have K = 20 columns, got f32\[3, 21\]"),
     "no columns": ({"x": np.ones((), np.float32)}, r"A must have K = 20 columns, got f32\[\]"),
-    "a long bias": ({"bias": np.ones(6, np.float32)}, r"the bias must have 5 elements, got f32\[6\]"),
+    "a long bias": ({"bias": np.ones(6, np.float32)}, r"\(bias\) must have shape \[5\], got f32\[6\]"),
 }
 
 

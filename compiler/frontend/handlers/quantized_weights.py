@@ -13,9 +13,9 @@ from __future__ import annotations
 import numpy as np
 
 from fusible.compiler.frontend.context import NodeContext
+from fusible.compiler.frontend.contrib_shapes import check_shape
 from fusible.compiler.frontend.handlers import onnx_op
 from fusible.compiler.ir.graph import Value
-from fusible.compiler.ir.symbols import product
 from fusible.compiler.ir.types import DType
 
 _MIDDLE = {4: 8, 8: 128}  # the zero point where none is given, by bits
@@ -37,6 +37,7 @@ def matmul_n_bits(c: NodeContext) -> Value:
     packed = _constant(c, 1, "its weight")
     if packed.dtype != np.uint8 or packed.size != n * blocks * block_size * bits // 8:
         c.invalid(f"a weight of {n * blocks * block_size * bits // 8} bytes was expected, got {packed.size}")
+    check_shape(c, 1, (n, blocks, block_size * bits // 8))
     codes = _codes(packed.reshape(n, -1), bits)[:, :k]
     zero_points = _zero_points(c, n, blocks, bits)
     groups = _groups(c, k, blocks, block_size)
@@ -67,14 +68,8 @@ def _check_shapes(c: NodeContext, n: int, k: int, blocks: int) -> None:
     a = c.shape(0)
     if a is not None and (not a or (isinstance(a[-1], int) and a[-1] != k)):
         c.invalid(f"A must have K = {k} columns, got {c.tensor_type(0)}; check A and the attribute K")
-    for index, name, size in ((2, "scales", n * blocks), (5, "the bias", n)):
-        shape = None if c.optional(index) is None else c.shape(index)
-        found = None if shape is None else product(shape)
-        if isinstance(found, int) and found != size:
-            c.invalid(
-                f"{name} must have {size} elements, got {c.tensor_type(index)}; check it and the attributes N, K and "
-                "block_size"
-            )
+    check_shape(c, 2, (n, blocks), (n * blocks,))
+    check_shape(c, 5, (n,))
 
 
 def _zero_points(c: NodeContext, n: int, blocks: int, bits: int) -> np.ndarray | None:
@@ -95,6 +90,7 @@ def _zero_points(c: NodeContext, n: int, blocks: int, bits: int) -> np.ndarray |
             f"zero points must be {n} rows (N) of {row} {unit}, got {c.tensor_type(3)}; check them and the attributes "
             "N, K, bits and block_size"
         )
+    check_shape(c, 3, (n, row), (n * row,))
     found = found.reshape(n, row)
     return _codes(found, bits)[:, :blocks] if packed else found
 
@@ -103,12 +99,13 @@ def _groups(c: NodeContext, k: int, blocks: int, block_size: int) -> np.ndarray 
     """g_idx: the group of each term, [K], perhaps padded to whole blocks; None where terms lie block after block."""
     if c.optional(4) is None:
         return None
-    groups = _constant(c, 4, "its g_idx").reshape(-1)
+    groups = _constant(c, 4, "its g_idx")
     if groups.dtype.kind not in "iu" or groups.size not in (k, blocks * block_size):
         c.invalid(
             f"g_idx must be {k} integers (K), got {c.tensor_type(4)}; store the group of each term, or leave g_idx out "
             "where they lie block after block"
         )
+    check_shape(c, 4, (groups.size,))
     if groups.min() < 0 or groups.max() >= blocks:
         c.invalid(
             f"g_idx must name groups from 0 to {blocks - 1}, got {groups.min()} to {groups.max()}; check it and the "
