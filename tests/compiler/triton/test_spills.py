@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from fusible.compiler.backends.triton.aot import _built, build
-from fusible.compiler.backends.triton.gpu_targets import gpu_target
+from fusible.compiler.backends.triton.gpu_targets import MatrixType, gpu_target
 from fusible.compiler.backends.triton.kernel_report import Expectation, FindingKind, check, expectation
 from fusible.compiler.backends.triton.launch import AccessFact, LaunchRule
+from fusible.compiler.backends.triton.launches import LaunchWork
 from fusible.compiler.backends.triton.occupancy import occupancy
 from fusible.compiler.backends.triton.print_kernel import print_kernel
-from fusible.compiler.backends.triton.static_report import StaticReport
+from fusible.compiler.backends.triton.roofline import Product, Tile
+from fusible.compiler.backends.triton.static_report import StaticReport, cuda_report
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.parse import parse_region
 
@@ -50,9 +52,31 @@ def test_a_little_is_an_exception_where_a_thread_has_many_sums() -> None:
         assert (found.kind, found.reason) == (FindingKind.SPILLS, reason)
 
 
+def test_both_parts_of_split_operands_take_registers_too() -> None:
+    gpu, rule = gpu_target("h100"), LaunchRule("kernel", (), {}, (), (), 8, 3)
+    for kind, side, reason in (
+        (MatrixType.TF32X3, 128, "a thread has 64 sums beside both parts of operands"),
+        (MatrixType.TF32, 128, ""),
+        (MatrixType.TF32, 256, "a thread has 128 sums, "),
+    ):
+        work = LaunchWork("k", rule, 8, 1.0, 1.0, 1.0, Product(512, 512, 512, kind=kind), Tile(128, side, 32, 3, 8))
+        found = work.expected(gpu).spills
+        assert found.startswith(reason) and bool(found) == bool(reason)
+
+
 def test_what_all_rows_share_may_be_read_in_short_vectors() -> None:
     gpu = gpu_target("h100")
     fact = AccessFact("x1", DType.F16, False, 1, False, 96 * 8, repeated=True)
     for columns, reason in ((128, "x1 is the same for all rows, and 64 threads have 128 columns"), (512, "")):
         rule = LaunchRule("kernel", (), {"ROWS": 64, "COLUMNS": columns}, (fact,), (), 2, 1)
         assert expectation(rule, gpu, 10_000).narrow_loads == reason
+
+
+def test_an_array_of_the_code_is_no_spill() -> None:
+    gpu = gpu_target("h100")
+    sine = "\nregion [i0=64]\n  in x0: f32[64]\n  out y0: f32[64]\n  v0: f32 = load x0[i0]\n"
+    sine += "  v1: f32 = sin(v0)\n  store y0[i0] = v1\n"
+    made = _built(print_kernel(parse_region(sine), gpu), gpu)
+    assert ".local" in made.assembly and not made.report.spilled
+    usage, spilt = "REG:32 STACK:32 LOCAL:0", "32 bytes stack frame, 4 bytes spill stores, 4 bytes spill loads"
+    assert cuda_report("", usage, 0, spilt).spilled == cuda_report("", usage, 0).spilled == 32
