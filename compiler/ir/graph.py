@@ -141,6 +141,15 @@ class Graph:
         self.inputs.append(value)
         return value
 
+    def input_for(self, outer: Value, name: str | None = None) -> Value:
+        """Append an input that stands for a value of another graph: of its type and known content, by default its name.
+
+        A constant's elements are not taken over: the graph is the same for every constant of the type.
+        """
+        value = self.input(outer.type, outer.name if name is None else name)
+        value._content = outer.content if outer.constant is None else None
+        return value
+
     def constant(self, data: np.ndarray | Constant | float | int, name: str = "") -> Value:
         """A constant value: an array (its dtype is kept) or a `Constant`."""
         constant = data if isinstance(data, Constant) else Constant(np.asarray(data))

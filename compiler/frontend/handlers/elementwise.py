@@ -29,9 +29,10 @@ _BINARY_WITH_AXIS = {
 }  # fmt: skip
 _NARY = {
     "LessOrEqual": "less_or_equal", "GreaterOrEqual": "greater_or_equal", "BitwiseAnd": "bitwise_and",
-    "BitwiseOr": "bitwise_or", "BitwiseXor": "bitwise_xor", "Where": "where", "Max": "max", "Min": "min",
-    "Sum": "sum", "Mean": "mean",
+    "BitwiseOr": "bitwise_or", "BitwiseXor": "bitwise_xor", "Where": "where",
 }  # fmt: skip
+_FOLDS = {"Max": "max", "Min": "min", "Sum": "sum", "Mean": "mean"}
+_TOGETHER = 32  # operands of one fold, whose expression is as deep as they are many
 
 
 def _plain(op: str) -> Callable[[NodeContext], Value]:
@@ -40,6 +41,26 @@ def _plain(op: str) -> Callable[[NodeContext], Value]:
 
 for _onnx, _op in (_UNARY | _NARY).items():
     onnx_op(_onnx)(_plain(_op))
+
+
+def _fold(op: str) -> Callable[[NodeContext], Value]:
+    """Of any number of operands: 32 at a time, then 32 of these results, and so on."""
+
+    def convert(context: NodeContext) -> Value:
+        operands = context.all_inputs()
+        if len(operands) <= _TOGETHER:
+            return context.add(op, *operands)
+        count, part = len(operands), "sum" if op == "mean" else op
+        while len(operands) > 1:
+            operands = [context.add(part, *operands[n : n + _TOGETHER]) for n in range(0, len(operands), _TOGETHER)]
+        y = operands[0]
+        return context.add("div", y, context.scalar_like(y, count)) if op == "mean" else y
+
+    return convert
+
+
+for _onnx, _op in _FOLDS.items():
+    onnx_op(_onnx)(_fold(_op))
 
 
 def _binary_with_axis(op: str) -> Callable[[NodeContext], Value]:
