@@ -151,14 +151,31 @@ def test_grid_sample(mode: str, padding: str, align: int) -> None:
         assert_close(grid_sampling.grid_sample(x, grid, **attributes), expected, accumulation=64)
 
 
+@pytest.mark.parametrize("mode", grid_sampling.MODES)
+@pytest.mark.parametrize("padding", grid_sampling.PADDING_MODES)
+@pytest.mark.parametrize("align", [0, 1])
+def test_grid_sample_at_no_number(mode: str, padding: str, align: int) -> None:
+    """NaN is -1, as in ONNX Runtime; infinities too where they have no limit, else what is far outside."""
+    attributes: Attributes = {"mode": mode, "padding_mode": padding, "align_corners": align}
+    x, nan, inf = normal(1, 2, 4, 5), np.nan, np.inf
+    grid = np.array([[[[nan, 0.1], [0.1, nan], [nan, nan], [inf, 0.1], [0.1, -inf], [-inf, nan]]]], np.float32)
+    got = grid_sampling.grid_sample(x, grid, **attributes)
+    (expected,) = run_node("GridSample", [x, grid], opset=20, **attributes)
+    same = slice(None) if padding == "reflection" else slice(3)
+    assert_close(got[..., same], expected[..., same], accumulation=64)
+    if padding != "reflection":
+        (expected,) = run_node("GridSample", [x, np.clip(grid, -100, 100)], opset=20, **attributes)
+        assert_close(got[..., 3:], expected[..., 3:], accumulation=64)
+
+
 def test_grid_sample_far_outside_and_next_to_infinity() -> None:
     x = np.full((1, 1, 3, 3), np.inf, np.float32)
-    grid = np.array([[[[1e30, 0], [-9, 9], [np.nan, 0], [0.1, 0.1]]]], np.float32)
+    grid = np.array([[[[1e30, 0], [-9, 9], [np.inf, 0], [0.1, 0.1]]]], np.float32)
     zeros = grid_sampling.grid_sample(x, grid).reshape(-1)
-    assert np.array_equal(zeros[:2], [0, 0])
+    assert np.array_equal(zeros[:3], [0, 0, 0])
     assert zeros[3] == np.inf
-    edge = grid_sampling.grid_sample(np.ones_like(x), grid[:, :, :2], padding_mode="border")
-    assert np.array_equal(edge.reshape(-1), [1, 1])
+    edge = grid_sampling.grid_sample(np.ones_like(x), grid[:, :, :3], padding_mode="border")
+    assert np.array_equal(edge.reshape(-1), [1, 1, 1])
 
 
 def test_grid_sample_of_a_product_is_the_product_of_samples() -> None:
