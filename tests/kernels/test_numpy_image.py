@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import product
 from typing import Any
 
@@ -219,6 +220,24 @@ def test_roi_align(mode: str, coordinates: str) -> None:
     assert half.dtype == np.float16
     with pytest.raises(ValueError, match="image 2"):
         roi.roi_align(x, rois, images + 1)
+
+
+LARGE_BOXES = [[-3000, -2000, 2000, 9], [0, -1e6, 14, 1e6], [-1e6, 2, 1e6, 1e6], [5e5, 5e5, 6e5, 6e5], [-9, -9, 1e6, 3]]
+
+
+@pytest.mark.parametrize("mode", ["avg", "max"])
+def test_roi_align_of_large_boxes_takes_little_memory(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, images = normal(1, 3, 12, 15), np.zeros(5, np.int64)
+    boxes = np.array(LARGE_BOXES, np.float32)
+    tracemalloc.start()
+    got = roi.roi_align(x, boxes, images, output_height=2, output_width=3, mode=mode)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 1_000_000
+    monkeypatch.setattr(roi, "_FEW_SAMPLES", 2**30)  # all are gone through
+    assert np.array_equal(got, roi.roi_align(x, boxes, images, output_height=2, output_width=3, mode=mode))
+    with pytest.raises(ValueError, match=r"from -0\.5 to .* has no number of pixels"):
+        roi.roi_align(x, np.array([[0, 0, np.inf, 9]], np.float32), images[:1], mode=mode)
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.5, 0.3])
