@@ -309,14 +309,20 @@ def _executable(header: Mapping[str, Any], parts: Mapping[str, np.ndarray]) -> E
     device = None
     if header["device"] is not None:
         device = _device(header["device"], parts, {s["name"]: s["sha256"] for s in header["sections"]})
+    plan, limits = Plan.from_json(header["plan"]), RunLimits(**header["limits"])
+    constants = tuple(array for name, array in parts.items() if name.startswith("constant "))
+    if device is not None:
+        from fusible.runtime.devices.torch_checks import check_steps  # noqa: PLC0415 - only some targets have it
+
+        check_steps(plan, device.kernels, constants, limits.tensor_bytes)
     return Executable(
         tuple(_spec(s) for s in header["inputs"]),
         tuple(_spec(s) for s in header["outputs"]),
-        Plan.from_json(header["plan"]),
-        tuple(array for name, array in parts.items() if name.startswith("constant ")),
+        plan,
+        constants,
         header["source"],
         header["target"],
-        RunLimits(**header["limits"]),
+        limits,
         header["provenance"],
         custom,
         partial(_report, parts["report"]),

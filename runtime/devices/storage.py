@@ -13,6 +13,7 @@ from typing import Any
 from fusible.runtime.devices.code import DeviceCode, DeviceImage, DeviceKernel
 from fusible.runtime.devices.facts import Facts, damaged
 from fusible.runtime.devices.program import DeviceProgram, open_device_program, open_host_library
+from fusible.runtime.devices.torch_checks import check_call
 from fusible.runtime.devices.triton_cpu import TritonCpu
 from fusible.runtime.native.library_bytes import cached_library
 from fusible.runtime.native.program import NativeCode, processor_key
@@ -114,7 +115,9 @@ def _code(data: Mapping[str, Any], sources: Mapping[str, Any], images: memoryvie
 
 def _kernel(data: Any, texts: Sequence[str]) -> DeviceKernel:
     facts = Facts.of("a kernel", data)
-    return DeviceKernel.from_json({**facts.fields, "source": texts[facts.position("source", len(texts))]})
+    kernel = DeviceKernel.from_json({**facts.fields, "source": texts[facts.position("source", len(texts))]})
+    check_call(kernel)
+    return kernel
 
 
 def _image(data: Any, images: memoryview, kernel: DeviceKernel) -> DeviceImage:
