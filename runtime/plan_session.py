@@ -33,6 +33,7 @@ MAX_LAYOUTS = 16
 class RunLimits:
     """Bounds of a run: bytes of one tensor and of all planned buffers, iterations of one loop.
 
+    On devices planned buffers are also what inputs are brought to, and what buckets of sizes keep between runs.
     unbounded_iterations holds for loops without a trip count, or with one above 2**31.
     """
 

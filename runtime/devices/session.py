@@ -24,6 +24,7 @@ from fusible.runtime.devices.frames import (
     Record,
     RunValues,
     arena_arrays,
+    check_staging,
     copied_result,
     still_view,
 )
@@ -342,6 +343,7 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
             array = self._on_host(values, number)
             staging = values.layout.staging
             if number not in staging or staging[number].nbytes < array.nbytes:
+                check_staging(values.layout, number, array.nbytes, self._executable.limits)
                 staging[number] = self._stream.allocate(array.nbytes)
             found = row_major(self._device, staging[number], array.dtype, array.shape)
             found.upload(array, self._stream)
