@@ -26,6 +26,7 @@ _PTX_COPY = re.compile(
 _PTX_BULK = re.compile(r"\bcp\.(?:reduce\.)?async\.bulk(?:\.tensor)?\S*?\.(shared|global)(?:::\w+)?\.(?:shared|global)")
 _PTX_ATOMIC = re.compile(r"\b(?:atom|red)(?:\.\w+)*?\.global\b")
 _PTX_MATRIX = re.compile(r"\b(wgmma)\.mma_async\b|\b(mma)\.sync\b|\b(tcgen05)\.mma\b")
+_PTX_SPILLS = re.compile(r"(\d+) bytes spill (?:stores|loads)")
 _SERIALISED = "wgmma.mma_async instructions are serialized"  # several of ptxas's advisories, C7510 to C7514, say so
 _AMD_ACCESS = re.compile(r"\b(?:global|buffer|flat)_(load|store)_(?:lds_)?(dwordx(\d)|dword|u?short|[us]?byte|b(\d+))")
 _AMD_ATOMIC = re.compile(r"\b(?:global|buffer|flat)_atomic_")
@@ -72,7 +73,8 @@ class StaticReport:
 def cuda_report(ptx: str, usage: str, shared: int, log: str = "") -> StaticReport:
     """The report of a kernel for NVIDIA. usage: what `cuobjdump --dump-resource-usage` prints; log: what ptxas did.
 
-    Triton's kernels have no arrays of their own, so whatever a thread has in local memory was spilled there.
+    What a thread has in local memory was spilled there, unless ptxas says that it spilled nothing: then it is an array
+    of the code's own. libdevice's sine, cosine and tangent have one of 28 bytes, used for |x| > 105615 only.
     """
     used = {name: int(number) for name, number in _RESOURCES.findall(usage)}
     if "REG" not in used:
@@ -84,20 +86,26 @@ def cuda_report(ptx: str, usage: str, shared: int, log: str = "") -> StaticRepor
         counts["ld"][8 * int(size, 0)] += 1
     bulk = Counter(_PTX_BULK.findall(ptx))
     matrix = Counter("".join(names) for names in _PTX_MATRIX.findall(ptx))
+    spills = _PTX_SPILLS.findall(log)
+    local = 0 if spills and not any(map(int, spills)) else used.get("STACK", 0) + used.get("LOCAL", 0)
     return StaticReport(
-        used["REG"], used.get("STACK", 0) + used.get("LOCAL", 0), shared, _sorted(counts["ld"]), _sorted(counts["st"]),
+        used["REG"], local, shared, _sorted(counts["ld"]), _sorted(counts["st"]),
         _sorted(matrix), bulk["shared"], bulk["global"], len(_PTX_ATOMIC.findall(ptx)),
         _SERIALISED in log,
     )  # fmt: skip
 
 
 def hip_report(assembly: str, shared: int) -> StaticReport:
-    """The report of a kernel for AMD: everything stands in the assembly, registers and spills in its metadata."""
+    """The report of a kernel for AMD: everything stands in the assembly, registers and spills in its metadata.
+
+    Scalar registers are spilled to lanes of vector registers, and only where a thread has memory of its own to memory.
+    """
     counts = {"load": Counter[int](), "store": Counter[int]()}
     for kind, name, words, bits in _AMD_ACCESS.findall(assembly):
         width = 32 * int(words or 1) if name.startswith("dword") else int(bits or (16 if "short" in name else 8))
         counts[kind][width] += 1
-    spilled = _number(assembly, "vgpr_spill_count") + _number(assembly, "sgpr_spill_count")
+    in_memory = _number(assembly, "private_segment_fixed_size") > 0
+    spilled = _number(assembly, "vgpr_spill_count") + in_memory * _number(assembly, "sgpr_spill_count")
     matrix = len(_AMD_MATRIX.findall(assembly))
     return StaticReport(
         _number(assembly, "vgpr_count"), spilled, shared, _sorted(counts["load"]), _sorted(counts["store"]),

@@ -58,6 +58,11 @@ def linear_with_bias_gelu_and_residual(m: Model) -> Case:
     return m.case(m("add", m("gelu", y), m.x(37, 45)))
 
 
+@case(40)
+def linear_with_tanh_gelu(m: Model) -> Case:
+    return m.case(m("gelu", m("add", m("matmul", m.x(21, 40), m.w(40, 33)), m.w(33)), approximate="tanh"))
+
+
 @case(70, chosen=True)
 def transposed_weight(m: Model) -> Case:
     return m.case(m("relu", m("gemm", m.x(18, 70), m.w(40, 70), m.w(40), transB=True)))

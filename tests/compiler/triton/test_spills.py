@@ -8,7 +8,7 @@ from fusible.compiler.backends.triton.kernel_report import Expectation, FindingK
 from fusible.compiler.backends.triton.launch import AccessFact, LaunchRule
 from fusible.compiler.backends.triton.occupancy import occupancy
 from fusible.compiler.backends.triton.print_kernel import print_kernel
-from fusible.compiler.backends.triton.static_report import StaticReport
+from fusible.compiler.backends.triton.static_report import StaticReport, cuda_report
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.parse import parse_region
 
@@ -56,3 +56,13 @@ def test_what_all_rows_share_may_be_read_in_short_vectors() -> None:
     for columns, reason in ((128, "x1 is the same for all rows, and 64 threads have 128 columns"), (512, "")):
         rule = LaunchRule("kernel", (), {"ROWS": 64, "COLUMNS": columns}, (fact,), (), 2, 1)
         assert expectation(rule, gpu, 10_000).narrow_loads == reason
+
+
+def test_an_array_of_the_code_is_no_spill() -> None:
+    gpu = gpu_target("h100")
+    sine = "\nregion [i0=64]\n  in x0: f32[64]\n  out y0: f32[64]\n  v0: f32 = load x0[i0]\n"
+    sine += "  v1: f32 = sin(v0)\n  store y0[i0] = v1\n"
+    made = _built(print_kernel(parse_region(sine), gpu), gpu)
+    assert ".local" in made.assembly and not made.report.spilled
+    usage, spilt = "REG:32 STACK:32 LOCAL:0", "32 bytes stack frame, 4 bytes spill stores, 4 bytes spill loads"
+    assert cuda_report("", usage, 0, spilt).spilled == cuda_report("", usage, 0).spilled == 32

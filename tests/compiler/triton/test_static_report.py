@@ -60,6 +60,7 @@ ASSEMBLY = """
     global_store_short v[0:1], v2, off
     global_atomic_add_f32 v[0:1], v2, off
     v_mfma_f32_32x32x8_f16 v[18:33], v[88:89], v[52:53], v[18:33]
+    .private_segment_fixed_size: 12
     .sgpr_spill_count: 1
     .vgpr_count:     114
     .vgpr_spill_count: 2
@@ -130,6 +131,8 @@ def test_ptx_is_read() -> None:
 
 def test_amd_assembly_is_read() -> None:
     assert hip_report(ASSEMBLY, 64) == StaticReport(114, 3, 64, {64: 1, 128: 2}, {16: 1}, {"mfma": 1}, atomics=1)
+    in_lanes = ASSEMBLY.replace("_size: 12", "_size: 0")
+    assert hip_report(in_lanes, 64).spilled == 2
     with pytest.raises(KernelBuildError, match="does not say its vgpr_spill_count"):
         hip_report(ASSEMBLY.replace(".vgpr_spill_count: 2", ""), 64)
 
