@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["changed", "header_of", "numbers_in", "with_header"]
+from fusible.runtime.artifact import _PREFIX, ALIGNMENT, with_prefix
 
-_PREFIX = struct.Struct("<8sIQ")
-_ALIGNMENT = 64
+__all__ = ["before_sections", "changed", "header_of", "numbers_in", "sections_of", "with_header"]
 
 
 def header_of(artifact: Path) -> dict[str, Any]:
@@ -23,17 +21,24 @@ def header_of(artifact: Path) -> dict[str, Any]:
 
 def with_header(artifact: Path, header: dict[str, Any], path: Path) -> Path:
     """Write an artifact with the sections of another one and a header of its own."""
-    data = artifact.read_bytes()
-    magic, version, length = _PREFIX.unpack_from(data)
-    text = json.dumps(header).encode()
-    sections = data[_aligned(_PREFIX.size + length) :]
-    prefix = _PREFIX.pack(magic, version, len(text)) + text
-    path.write_bytes(prefix.ljust(_aligned(len(prefix)), b"\0") + sections)
+    path.write_bytes(before_sections(header) + sections_of(artifact))
     return path
 
 
+def before_sections(header: dict[str, Any]) -> bytes:
+    """A header, with its own hash, as an artifact begins with it."""
+    text = with_prefix(json.dumps(header).encode())
+    return text.ljust(_aligned(len(text)), b"\0")
+
+
+def sections_of(artifact: Path) -> bytes:
+    """All that follows the header."""
+    data = artifact.read_bytes()
+    return data[_aligned(_PREFIX.size + _PREFIX.unpack_from(data)[2]) :]
+
+
 def _aligned(size: int) -> int:
-    return -(-size // _ALIGNMENT) * _ALIGNMENT
+    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def changed(data: Any, place: tuple[str | int, ...], change: Callable[[Any], Any]) -> Any:
