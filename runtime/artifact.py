@@ -31,6 +31,7 @@ from fusible.runtime.executable import CustomKernel, Executable
 from fusible.runtime.native.cache import default_cache_dir
 from fusible.runtime.native.program import NativeCode, Program, processor_key, unpack_program
 from fusible.runtime.plan import Plan
+from fusible.runtime.plan_checks import check_plan
 from fusible.runtime.report import Report
 from fusible.runtime.session import RunLimits
 from fusible.runtime.signature import DTYPES, TensorSpec
@@ -319,14 +320,18 @@ def _executable(header: Mapping[str, Any], parts: Mapping[str, np.ndarray]) -> E
     if header["device"] is not None:
         device = _device(header["device"], parts, {s["name"]: s["sha256"] for s in header["sections"]})
     plan, limits = Plan.from_json(header["plan"]), RunLimits(**header["limits"])
+    if not all(isinstance(limit, int) and limit > 0 for limit in asdict(limits).values()):
+        raise ArtifactError(f"the limits in the artifact are damaged: {limits!r:.200}; compile the model again")
     constants = tuple(array for name, array in parts.items() if name.startswith("constant "))
+    inputs, outputs = (tuple(_spec(s) for s in header[name]) for name in ("inputs", "outputs"))
+    check_plan(plan, constants, inputs, outputs, frozenset() if device is None else device.names)
     if device is not None:
         from fusible.runtime.devices.torch_checks import check_steps  # noqa: PLC0415 - only some targets have it
 
         check_steps(plan, device.kernels, constants, limits.tensor_bytes)
     return Executable(
-        tuple(_spec(s) for s in header["inputs"]),
-        tuple(_spec(s) for s in header["outputs"]),
+        inputs,
+        outputs,
         plan,
         constants,
         header["source"],

@@ -383,6 +383,8 @@ class PlanSession(ABC, Generic[FrameT, LayoutT, SegmentT]):
         env: dict[str, int],
     ) -> None:
         """Store results, bind the symbols that their shapes define; a shape that contradicts the plan is an error."""
+        if len(numbers) != len(results):
+            raise ExecutionError(f"{op} at {', '.join(origin)}", f"gave {len(results)} results, not {len(numbers)}")
         for number, result in zip(numbers, results, strict=True):
             values[number] = result
             value = plan.values[number]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fusible.errors import LimitExceeded
+from fusible.errors import ExecutionError, LimitExceeded
 from fusible.runtime.devices.array import DeviceArray, copy_arrays, device_view, row_major
 from fusible.runtime.devices.buckets import (
     BucketPlan,
@@ -229,6 +229,8 @@ class BucketRuns:
         size = DTYPES[value.dtype].itemsize
         first = 0 if value.corner is None else size * block_start(value, lambda dim: range_of(dim, ranges))[0]
         most = max(0, range_of(self._plan.plan.buffers[value.index].nbytes, ranges)[1])
+        if first + self._plan.most_bytes(number, {name: (high, high) for name, (_, high) in ranges.items()}) > most:
+            raise ExecutionError(value.name or f"value {number}", f"does not fit its buffer, which has {most} bytes")
         return Span(arena.address + placement.offsets[value.index] + first, most - first, size)
 
     def _input(self, bucket: _Bucket, number: int, given: Any, poison: bool) -> DeviceArray:

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from fusible.errors import LimitExceeded, SignatureError
+from fusible.errors import ExecutionError, LimitExceeded, SignatureError
 from fusible.runtime.devices.array import DeviceArray, device_view
 from fusible.runtime.devices.device import Device, Graph, Memory, Prepared
 from fusible.runtime.devices.residence import Residence, is_same_memory
 from fusible.runtime.devices.segments import DeviceSegment
-from fusible.runtime.dims import symbols_of
+from fusible.runtime.dims import evaluate_dim, symbols_of
 from fusible.runtime.memory import Placement
 from fusible.runtime.plan import Call, Plan
 from fusible.runtime.plan_session import MAX_LAYOUTS, Frame, Layout, RunLimits
@@ -139,7 +139,10 @@ def arena_arrays(
     assert frame.arena is not None
     for number, value in enumerate(frame.plan.values):
         if value.kind == "arena" and number in on_device:
-            known[number] = device_view(device, frame.arena, placement.offsets[value.index], value, env)
+            known[number] = view = device_view(device, frame.arena, placement.offsets[value.index], value, env)
+            end = view.offset - placement.offsets[value.index] + view.extent
+            if end > (held := evaluate_dim(frame.plan.buffers[value.index].nbytes, env)):
+                raise ExecutionError(value.name or f"value {number}", f"ends {end} bytes into a buffer of {held}")
         elif value.kind == "arena":
             host[number] = arena_view(frame.host_arena, placement.offsets[value.index], value, env)
     return known, host

@@ -368,7 +368,7 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
             used = dict.fromkeys(n for step in segment.launches for n in (*step.inputs, *step.outputs) if n is not None)
             layout.moving[segment.first] = tuple(n for n in used if n not in layout.known)
         places = tuple(self._on_device(values, n).span.address for n in layout.moving[segment.first])
-        late = tuple(env[s] for s in sorted(segment.symbols - layout.symbols))
+        late = tuple(evaluate_dim(s, env) for s in sorted(segment.symbols - layout.symbols))
         key = (segment.first, segment.last, places, late)
         record = layout.records.get(key)
         if record is None:

@@ -94,6 +94,8 @@ def open_stored(
     """
     code = _code(facts, sources, binaries.get(IMAGES, memoryview(b"")))
     target, threads = str(facts["target"]), facts["threads"]
+    if threads is not None:
+        threads = Facts.of("device code", facts).number("threads", 1)
     if target == TritonCpu.target and LIBRARY in binaries and facts["processor"] == processor_key():
         library, checked = cached_library(binaries[LIBRARY], digest, cache_dir)
         return open_host_library(code, library, threads=threads, checked=checked)

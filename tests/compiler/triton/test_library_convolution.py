@@ -203,7 +203,6 @@ def test_damaged_numbers_never_reach_torch(tmp_path: Path, monkeypatch: pytest.M
     ("field", "wrong", "told"),
     [
         ("shape", [1, 2, 1, 1], r"its image reaches \d+ bytes into a buffer of 8"),
-        ("shape", [-1, 2, 1, 1], "the shape of its buffer cannot be"),
         ("dtype", "f16", "its image is in float32, and its buffer in f16"),
     ],
 )
