@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
-from fusible.compiler.backends.base import Backend, Emitted
+from fusible.compiler.backends.base import Backend, Emitted, Pending
+from fusible.compiler.in_threads import in_threads
+from fusible.compiler.ir.constant import Constant
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.symbols import Dim, SymInt, dim_text, product
 from fusible.compiler.ir.types import DType, SequenceType, TensorType, type_symbols
@@ -33,7 +36,7 @@ class _Shared:
     """What all plans of one executable share."""
 
     backend: Backend
-    constants: list[np.ndarray] = field(default_factory=list)
+    constants: list[np.ndarray | Pending] = field(default_factory=list)
     numbers: dict[int, int] = field(default_factory=dict)  # id of the Constant -> its number
     keep: list[object] = field(default_factory=list)
     kernels: list[Emitted] = field(default_factory=list)
@@ -46,12 +49,11 @@ class _Shared:
         if key not in self.numbers:
             self.numbers[key] = len(self.constants)
             self.keep.append(value.constant)
-            array = value.constant.array
-            # Kernels read memory from its beginning: a folded transpose leaves an array that is not stored in order.
-            self.constants.append(array if array.flags.c_contiguous else array.copy(order="C"))
+            constant = value.constant
+            self.constants.append(Pending(constant.shape, constant.dtype, partial(_in_order, constant)))
         return self.numbers[key]
 
-    def array(self, array: np.ndarray) -> int:
+    def array(self, array: np.ndarray | Pending) -> int:
         """The number of a constant that no value of the graph has."""
         if id(array) not in self.numbers:
             self.numbers[id(array)] = len(self.constants)
@@ -64,7 +66,22 @@ def make_plan(graph: Graph, backend: Backend) -> Planned:
     """Plan a graph and its subgraphs. Raises LoweringError for a node the backend does not take."""
     shared = _Shared(backend)
     plan = _Planner(graph, shared).run()
-    return Planned(plan, tuple(shared.constants), tuple(shared.kernels), frozenset(shared.done))
+    return Planned(plan, _computed(shared.constants), tuple(shared.kernels), frozenset(shared.done))
+
+
+def _in_order(constant: Constant) -> np.ndarray:
+    """Kernels read memory from its beginning: a folded transpose leaves an array that is not stored in order."""
+    array = constant.array
+    return array if array.flags.c_contiguous else array.copy(order="C")
+
+
+def _computed(constants: Sequence[np.ndarray | Pending]) -> tuple[np.ndarray, ...]:
+    """The arrays, those that wait copied and transposed by threads where they are large."""
+
+    def array(one: np.ndarray | Pending) -> np.ndarray:
+        return one.make() if isinstance(one, Pending) else one
+
+    return tuple(in_threads(array, constants, sum(one.nbytes for one in constants if isinstance(one, Pending))))
 
 
 class _Planner:
@@ -122,7 +139,7 @@ class _Planner:
             return self._define(value, "constant", self.shared.constant(value))
         return self.number[value]
 
-    def _replaced(self, array: np.ndarray) -> int:
+    def _replaced(self, array: np.ndarray | Pending) -> int:
         """A constant that a kernel wants instead of an operand."""
         number = len(self.values)
         shape = tuple(int(d) for d in array.shape)

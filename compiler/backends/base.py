@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -12,7 +13,7 @@ import numpy as np
 from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.ir.symbols import Dim
 
-__all__ = ["Backend", "Block", "CustomFunction", "Emitted", "Support", "word_of"]
+__all__ = ["Backend", "Block", "CustomFunction", "Emitted", "Pending", "Support", "word_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,20 @@ class CustomFunction:
     function: Callable[..., Any]
     path: str
     version: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pending:
+    """An array of a plan that `make` computes when the plan is complete, beside others; its type is known before."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    make: Callable[[], np.ndarray]
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the elements in bytes."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +65,7 @@ class Emitted:
     view: bool = False
     native: bool = False
     inputs: tuple[Value | None, ...] | None = None
-    constants: Mapping[int, np.ndarray] = field(default_factory=dict)
+    constants: Mapping[int, np.ndarray | Pending] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

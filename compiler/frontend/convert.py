@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import onnx
-from onnx import AttributeProto, GraphProto, NodeProto
+from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 
 import fusible.compiler.frontend.schema as schema
 from fusible.compiler.frontend.context import NodeContext
@@ -19,6 +19,8 @@ from fusible.compiler.frontend.order import sorted_nodes
 from fusible.compiler.frontend.scope import Scope
 from fusible.compiler.frontend.signature import ShapeRequest, declare_input
 from fusible.compiler.frontend.sparse import sparse_constant
+from fusible.compiler.in_threads import in_threads
+from fusible.compiler.ir.constant import Constant
 from fusible.compiler.ir.graph import Graph, Value
 from fusible.compiler.ir.ops import OPS
 from fusible.compiler.options import Limits
@@ -82,10 +84,15 @@ class Importer:
         self, proto: GraphProto, scope: Scope, apart: Mapping[int, memoryview] = MappingProxyType({})
     ) -> None:
         """Bind constants; one that is also an input counts as a constant. apart: raw data that the message lacks."""
-        for number, tensor in enumerate(proto.initializer):
-            where = f"initialiser {tensor.name!r}"
-            constant = tensor_constant(tensor, self.model.folder, self.limits, where, apart.get(number, b""))
-            scope.define(tensor.name, scope.graph.constant(constant, tensor.name), where)
+
+        def read(item: tuple[int, TensorProto]) -> Constant:
+            number, tensor = item
+            raw = apart.get(number, b"")
+            return tensor_constant(tensor, self.model.folder, self.limits, f"initialiser {tensor.name!r}", raw)
+
+        made = in_threads(read, enumerate(proto.initializer), sum(map(len, apart.values())))
+        for tensor, found in zip(proto.initializer, made, strict=True):
+            scope.define(tensor.name, scope.graph.constant(found, tensor.name), f"initialiser {tensor.name!r}")
         for sparse in proto.sparse_initializer:
             name = sparse.values.name
             constant = sparse_constant(sparse, self.model.folder, self.limits, f"sparse initialiser {name!r}")

@@ -12,9 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
-
-from fusible.compiler.backends.base import Block, Emitted, word_of
+from fusible.compiler.backends.base import Block, Emitted, Pending, word_of
 from fusible.compiler.backends.cpu.c_dims import flat_offset
 from fusible.compiler.backends.cpu.memo import Known
 from fusible.compiler.backends.cpu.nest import NotPrintable
@@ -30,6 +28,7 @@ from fusible.compiler.backends.triton.print_kernel import print_node
 from fusible.compiler.backends.triton.printer import Chosen, PrintedKernel
 from fusible.compiler.backends.triton.regions import kernel_of
 from fusible.compiler.backends.triton.sized import sized_for
+from fusible.compiler.backends.triton.storing import pending
 from fusible.compiler.backends.triton.tuned import Tuning
 from fusible.compiler.ir.facts import replacement_kernel
 from fusible.compiler.ir.graph import Node, Value
@@ -77,7 +76,7 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
         self.kernels: dict[str, DeviceKernel] = {}
         self.chosen: dict[str, Chosen] = {}
         self._names: dict[str, str] = {}
-        self._packed: dict[tuple[int, Order | None, int | None], np.ndarray] = {}
+        self._packed: dict[tuple[int, Order | None, int | None], Pending] = {}
 
     def emit(self, node: Node, name: str) -> Emitted:
         """A launch of a Triton kernel, by the node's region or a template for its op, or else a NumPy call."""
@@ -255,13 +254,13 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
                 arguments[number] = replace(argument, divisibility=known)
         return replace(kernel, rule=replace(kernel.rule, arguments=tuple(arguments)))
 
-    def _stored(self, operand: Value | None, kernel: PrintedKernel, number: int) -> np.ndarray:
+    def _stored(self, operand: Value | None, kernel: PrintedKernel, number: int) -> Pending:
         """A constant as a kernel reads it, in another order of dimensions or packed; made once for each such form."""
         assert operand is not None and operand.constant is not None
         key = id(operand.constant), kernel.repacked.get(number), kernel.packed.get(number)
         if key not in self._packed:
             self._keep.append(operand.constant)
-            self._packed[key] = kernel.stored(number, operand.constant.array)
+            self._packed[key] = pending(operand.constant, key[1], key[2])
         return self._packed[key]
 
     def _named(self, kernel: PrintedKernel, word: str) -> str:
@@ -282,7 +281,7 @@ def _fixed(rule: LaunchRule, stored: Mapping[str, Value | None], anew: Mapping[s
     anew: the bytes of those that are stored for the kernel.
     """
     values = {argument.name: stored.get(argument.name) for argument in rule.arguments}
-    known = {n: v.constant.array.nbytes for n, v in values.items() if v is not None and v.constant is not None}
+    known = {n: v.constant.nbytes for n, v in values.items() if v is not None and v.constant is not None}
     found = {name: anew.get(name, nbytes) for name, nbytes in known.items()}
     return {name: nbytes for name, nbytes in found.items() if nbytes >= _WORTH_FETCHING}
 

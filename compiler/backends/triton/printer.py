@@ -25,13 +25,13 @@ from fusible.compiler.backends.triton.launch import (
 from fusible.compiler.backends.triton.passes import Passes, partial_type
 from fusible.compiler.backends.triton.print_expr import Code, carried, full, literal_text, rounded
 from fusible.compiler.backends.triton.schedule import UNROLLED, Form, Schedule, folds_bytes
+from fusible.compiler.backends.triton.storing import stored
 from fusible.compiler.backends.triton.template_import import template_import
 from fusible.compiler.backends.triton.tile import Tile, tile_of
 from fusible.compiler.ir.symbol_values import substitute
 from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.combiners import COMBINERS, start_value
-from fusible.compiler.region.halves import packed_in_halves
 from fusible.compiler.region.region import Reduce, Region, Scan
 from fusible.compiler.region.reorder import Order
 from fusible.compiler.region.text import region_text
@@ -80,9 +80,7 @@ class PrintedKernel:
 
     def stored(self, number: int, constant: np.ndarray) -> np.ndarray:
         """The content of an input, a constant, as the kernel reads it."""
-        if number in self.packed:
-            constant = packed_in_halves(constant, self.packed[number])
-        return np.ascontiguousarray(constant.transpose(self.repacked.get(number, tuple(range(constant.ndim)))))
+        return stored(constant, self.repacked.get(number), self.packed.get(number))
 
 
 def print_region(region: Region, schedule: Schedule, name: str = "kernel") -> PrintedKernel:
