@@ -341,6 +341,9 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
         found = values.on_device.get(number)
         if found is None:
             array = self._on_host(values, number)
+            if array is None or isinstance(array, list):  # an optional that is absent, a sequence
+                name = values.layout.plan.values[number].name
+                raise ExecutionError(name or "a value", f"a kernel reads it, and it is {type(array).__name__}")
             staging = values.layout.staging
             if number not in staging or staging[number].nbytes < array.nbytes:
                 check_staging(values.layout, number, array.nbytes, self._executable.limits)
