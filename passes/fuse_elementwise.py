@@ -75,7 +75,7 @@ class FuseElementwise(GraphPass):
                     and value not in mapped
                     and (value.producer is None or value.producer not in inside)
                 ):
-                    mapped[value] = inner.input(value.type, value.name)
+                    mapped[value] = inner.input_for(value)
                     operands.append(value)
             attrs = {name: getattr(node.attrs, name) for name in node.op.attribute_names}
             copy = inner.add_node(

@@ -29,7 +29,7 @@ Printable = Callable[[Sequence[Node], Sequence[Value]], "str | None"]
 """(nodes, outputs) -> why no kernel can be printed for them, or None."""
 
 _LARGEST = 48  # nodes of a group
-_MOST_OPERANDS = 128  # of a group: a launch takes 256 buffers on a CPU, 4 KiB of arguments on a GPU
+_MOST_READ = 128  # values that a group reads: kernels of native code take 256 operands, GPUs' 4096 bytes of them
 _INTEGER_PRODUCTS = frozenset({"matmul_integer", "conv_integer", "qlinear_matmul", "qlinear_conv"})
 _LITTLE = 6  # nodes that are computed again rather than launched, if they make a number or a line of them
 
@@ -211,9 +211,8 @@ class _Search:
             return "the producer is inside another group"
         if len(drawn) + len(members) > _LARGEST:
             return f"the group would have more than {_LARGEST} nodes"
-        inside = {*drawn, *members}
-        if len({v for n in inside for v in n.inputs if v is not None and v.producer not in inside}) > _MOST_OPERANDS:
-            return f"the group would read more than {_MOST_OPERANDS} tensors"
+        if len(_read({*members, *drawn})) > _MOST_READ:
+            return f"the group would read more than {_MOST_READ} values"
         if views or (self.packed and (_is_little(value, node, drawn) or self._is_joined_once(node, drawn))):
             return None
         return _repetition(value, node, drawn)
@@ -243,6 +242,12 @@ class _Search:
         if self.packed and node.op.name == "dequantize_linear":
             return self.why_apart(node) is None
         return self._is_view(node)
+
+
+def _read(members: set[Node]) -> set[Value]:
+    """What nodes read of others' results, inputs and constants."""
+    read = {v for node in members for v in node.inputs if v is not None}
+    return {v for v in read if v.producer not in members}
 
 
 def _products_read(value: Value) -> bool:
@@ -375,8 +380,7 @@ def _replace(graph: Graph, members: Sequence[Node], context: PassContext, name: 
             if value is not None and value not in mapped and value.constant is not None and value.constant.size == 1:
                 mapped[value] = value  # free in subgraphs; the kernel has it as a literal
             elif value is not None and value not in mapped and (value.producer is None or value.producer not in inside):
-                # A range's extent is that of its bounds, so what is known of them must be known inside as well.
-                mapped[value] = inner.input(value.type, value.name, value.content if value.constant is None else None)
+                mapped[value] = inner.input_for(value)
                 operands.append(value)
         copy = copy_node(inner, node, mapped)
         mapped[node.output] = copy.output

@@ -6,6 +6,10 @@ than cases inside a kernel (Triton's), one common operand is enough, as of the c
 product extends; then the first group must have no reader in front of the second, or the second read nothing that is
 made behind the first. There the second may also map the elements of the first's result, which others read as well: a
 cast for the caller.
+
+A kernel has 16 results at most: they are computed before any is stored, in vectors of up to eight elements, so that 16
+fill half of a GPU thread's 255 registers, and processors follow not many more lines that are written. A further launch
+is then a sixteenth of what the results took apart.
 """
 
 from __future__ import annotations
@@ -26,6 +30,8 @@ __all__ = ["FuseSiblings"]
 
 
 _NEAR = 16  # nodes between two groups, at most: the second result is kept from the first one's place on
+_MOST = 16  # results of a kernel: see above
+_TRIED = 4  # groups that a node is tried with, or many that no kernel can be printed for took quadratic time
 
 
 class FuseSiblings(GraphPass):
@@ -47,12 +53,13 @@ class FuseSiblings(GraphPass):
             return self._merge_near(graph, printable, context)
         done = 0
         before: dict[tuple[object, ...], tuple[int, Node]] = {}
+        wanted = _wanted(graph)
         for place, node in enumerate(list(graph)):
             if not _is_light(node):
                 continue
             key = (tuple(dict.fromkeys(node.inputs)), node.outputs[0].type)
             other = before.get(key)
-            near = other is not None and (place - other[0] <= _NEAR or set(node.outputs) <= set(graph.outputs))
+            near = other is not None and (place - other[0] <= _NEAR or node in wanted)
             merged = self._merged(graph, other[1], node, printable, context) if other is not None and near else None
             done += merged is not None
             before[key] = (place, node) if other is None or merged is None else (other[0], merged)
@@ -61,22 +68,34 @@ class FuseSiblings(GraphPass):
     def _merge_near(self, graph: Graph, printable: Printable, context: PassContext) -> int:
         """Merge each group into the nearest one before it that has an operand of its own and gives the same shape."""
         done = 0
-        recent: list[Node] = []
-        for node in [n for n in graph if _is_light(n) or _is_map(n)]:
-            place = {n: number for number, n in enumerate(graph)}
-            for other in reversed(recent):
-                far = place[node] - place[other] > _NEAR and not set(node.outputs) <= set(graph.outputs)
-                if far or _shape(other) != _shape(node) or not _shared(other, node):
-                    continue
-                at = _meeting(other, node, place)
-                merged = None if at is None else self._merged(graph, other, node, printable, context, at)
+        recent: dict[Node, int] = {}  # groups, by when they were met
+        wanted, place = _wanted(graph), _places(graph)
+        for number, node in enumerate([n for n in graph if _is_light(n) or _is_map(n)]):
+            for other, at in self._candidates(node, recent, place, node in wanted):
+                merged = self._merged(graph, other, node, printable, context, at)
                 if merged is not None:
-                    recent[recent.index(other)] = merged
+                    recent[merged] = recent.pop(other)
+                    place = _places(graph)
                     done += 1
                     break
             else:
-                recent += [node] if _is_light(node) else []
+                recent.update({node: number} if _is_light(node) else {})
         return done
+
+    @staticmethod
+    def _candidates(
+        node: Node, recent: Mapping[Node, int], place: Mapping[Node, int], wanted: bool
+    ) -> list[tuple[Node, Node]]:
+        """The groups that a node may join, the last first, and before which node what both do can stand."""
+        found: list[tuple[Node, Node]] = []
+        for other in sorted((n for n in _neighbours(node) if n in recent), key=recent.__getitem__, reverse=True):
+            near = place[node] - place[other] <= _NEAR or wanted
+            at = _meeting(other, node, place) if near and _shape(other) == _shape(node) else None
+            if at is not None and _shared(other, node):
+                found.append((other, at))
+            if len(found) == _TRIED:
+                break
+        return found
 
     def _merged(
         self,
@@ -89,12 +108,15 @@ class FuseSiblings(GraphPass):
     ) -> Node | None:
         """One group for both, in the place of the first or of the node `at`, or None."""
         origin = tuple(dict.fromkeys((*first.origin, *second.origin)))
+        if len(first.outputs) + len(second.outputs) > _MOST:
+            reason = f"the kernel would have more than {_MOST} results"
+            context.ledger.add(Entry(Kind.REFUSED, self.name, "", origin, reason, cost=Cost(0, 1)))
+            return None
         inner, operands = _together(graph, (first, second))
-        reason = printable(list(inner), inner.outputs)
-        if reason is not None:
-            entry = Entry(Kind.REFUSED, self.name, "", origin, reason, cost=Cost(0, 1))
-            context.ledger.add(entry)
-        if reason is not None or not context.take():
+        refusal = printable(list(inner), inner.outputs)
+        if refusal is not None:
+            context.ledger.add(Entry(Kind.REFUSED, self.name, "", origin, refusal, cost=Cost(0, 1)))
+        if refusal is not None or not context.take():
             inner.release()
             return None
         with graph.inserting_before(at or first, origin):
@@ -106,6 +128,22 @@ class FuseSiblings(GraphPass):
         chain = f"{len(fused.outputs)} results of {alike} operands"
         context.ledger.add(Entry(Kind.FUSED, self.name, "", origin, chain, saved=Cost(0, 1)))
         return fused
+
+
+def _wanted(graph: Graph) -> set[Node]:
+    """The nodes whose results are all the graph's: they are kept to the end wherever they are computed."""
+    results = set(graph.outputs)
+    return {node for node in graph if set(node.outputs) <= results}
+
+
+def _places(graph: Graph) -> dict[Node, int]:
+    return {node: number for number, node in enumerate(graph)}
+
+
+def _neighbours(node: Node) -> set[Node]:
+    """The nodes that make what a node reads, or read it too, but for constants."""
+    read = [v for v in node.inputs if v is not None and v.constant is None]
+    return {user for v in read for user, _ in v.uses} | {v.producer for v in read if v.producer is not None}
 
 
 def _shape(node: Node) -> Shape | None:
@@ -160,7 +198,7 @@ def _together(graph: Graph, nodes: tuple[Node, Node]) -> tuple[Graph, list[Value
     made = Graph("fused", graph.symbols)
     inside, wanted = set(nodes[0].outputs), (v for node in nodes for v in node.inputs if v is not None)
     operands: list[Value | None] = [v for v in dict.fromkeys(wanted) if v not in inside and not _is_number(v, nodes)]
-    known = {v: made.input(v.type, v.name) for v in operands if v is not None}
+    known = {v: made.input_for(v) for v in operands if v is not None}
     for node in nodes:
         if node.op.name != "fused":
             known.update(zip(node.outputs, copy_node(made, node, known).outputs, strict=True))

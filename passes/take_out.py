@@ -32,7 +32,7 @@ def _group(graph: Graph, nodes: list[Node], result: Value, outside: dict[Value, 
     for node in nodes:
         for value in node.inputs:
             if value is not None and value not in mapped and value in outside:
-                mapped[value] = inner.input(value.type, value.name)
+                mapped[value] = inner.input_for(value)
                 operands.append(outside[value])
         mapped.update(zip(node.outputs, copy_node(inner, node, mapped).outputs, strict=True))
     inner.set_outputs([mapped[result]])

@@ -1,8 +1,9 @@
 """The artifact: an executable as one versioned file.
 
-Layout: the 8 bytes `FUSIBLE\\n`, a little-endian u32 version, a u64 length, that many bytes of JSON (the header), then
-sections, each aligned to 64 bytes. The header lists the sections with offset, size and SHA-256; constants are raw
-little-endian data and are memory-mapped. Writing is deterministic: the same executable gives the same bytes.
+Layout: the 8 bytes `FUSIBLE\\n`, a little-endian u32 version, a u64 length, the SHA-256 of the header, that many bytes
+of JSON (the header), then sections, each aligned to 64 bytes. The header lists the sections with offset, size and
+SHA-256; constants are raw little-endian data and are memory-mapped. Writing is deterministic: the same executable gives
+the same bytes. A header that is not what its hash says is refused by every load; sections only where it is asked for.
 
 Models are untrusted, artifacts are code: load only artifacts whose origin you trust.
 """
@@ -30,6 +31,7 @@ from fusible.runtime.executable import CustomKernel, Executable
 from fusible.runtime.native.cache import default_cache_dir
 from fusible.runtime.native.program import NativeCode, Program, processor_key, unpack_program
 from fusible.runtime.plan import Plan
+from fusible.runtime.plan_checks import check_plan
 from fusible.runtime.report import Report
 from fusible.runtime.session import RunLimits
 from fusible.runtime.signature import DTYPES, TensorSpec
@@ -40,9 +42,10 @@ if TYPE_CHECKING:
 __all__ = ["VERSION", "load_artifact", "save_artifact"]
 
 MAGIC = b"FUSIBLE\n"
-VERSION = 6
+VERSION = 7
 ALIGNMENT = 64
-_PREFIX = struct.Struct("<8sIQ")
+_PREFIX = struct.Struct("<8sIQ32s")
+_LEAST_PREFIX = 12  # bytes that say which version it is
 _NO_HASH = "0" * 64
 _NAMES = {dtype: name for name, dtype in DTYPES.items() if name}
 
@@ -192,7 +195,7 @@ def _write(path: Path, header: dict[str, Any], sections: list[dict[str, Any]], b
                 for section, digest in zip(sections, digests, strict=True):
                     section["sha256"] = digest
                 file.seek(0)
-                file.write(_PREFIX.pack(MAGIC, VERSION, length) + _json_bytes(header))
+                file.write(with_prefix(_json_bytes(header)))
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
         except BaseException:
@@ -200,6 +203,11 @@ def _write(path: Path, header: dict[str, Any], sections: list[dict[str, Any]], b
             raise
     except OSError as error:
         raise ArtifactError(f"the artifact {str(path)!r} cannot be written: {error.strerror or error}") from error
+
+
+def with_prefix(header: bytes) -> bytes:
+    """A header as the file begins with it."""
+    return _PREFIX.pack(MAGIC, VERSION, len(header), hashlib.sha256(header).digest()) + header
 
 
 def _digest(blob: bytes | memoryview) -> str:
@@ -229,7 +237,10 @@ def _spec(data: Mapping[str, Any]) -> TensorSpec:
 
 
 def load_artifact(path: str | PathLike[str], *, check: bool = False, target: str | None = None) -> Executable:
-    """Read an artifact; constants are mapped, not read. check=True verifies every section's hash first.
+    """Read an artifact; constants are mapped, not read. The header, with the plan, is compared with its hash.
+
+    check=True verifies every section's hash too, and that the plan is one that a compiler makes; of targets with device
+    kernels that is done always.
 
     target: of those that the artifact has kernels for, the one to run on; by default that of its model. Raises
     ArtifactError if the file is missing, damaged, of another version, or needs a kernel that is not there, UsageError
@@ -251,22 +262,25 @@ def _loaded(file: Path, check: bool, target: str | None) -> Executable:
     try:
         if target is not None:
             header = _for_target(header, target)
-        return _executable(header, {s["name"]: _constant(s, mapped, start, size, check) for s in header["sections"]})
+        parts = {s["name"]: _constant(s, mapped, start, size, check) for s in header["sections"]}
+        return _executable(header, parts, check)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise ArtifactError(f"the artifact {str(file)!r} is damaged: {error!r}; compile the model again") from error
 
 
 def _header(stream: Any, prefix: bytes, file: Path) -> tuple[dict[str, Any], int]:
-    if len(prefix) < _PREFIX.size or not prefix.startswith(MAGIC):
+    if not prefix.startswith(MAGIC) or len(prefix) < _LEAST_PREFIX:
         raise ArtifactError(f"{str(file)!r} is no Fusible artifact")
-    _, version, length = _PREFIX.unpack(prefix)
+    _, version, length, digest = _PREFIX.unpack(prefix.ljust(_PREFIX.size, b"\0"))
     if version != VERSION:
         raise ArtifactError(
             f"{str(file)!r} has format {version}, this release reads {VERSION}: compile the model again"
         )
     body = stream.read(min(length, 2**31))
-    if len(body) != length:
+    if len(body) != length or len(prefix) < _PREFIX.size:
         raise ArtifactError(f"{str(file)!r} is truncated")
+    if hashlib.sha256(body).digest() != digest:
+        raise ArtifactError(f"{str(file)!r} is damaged: the hash of its header differs; compile the model again")
     try:
         header = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -300,7 +314,7 @@ def _for_target(header: dict[str, Any], target: str) -> dict[str, Any]:
     return header | {"target": target, "device": None if device is None else device | {"target": target}}
 
 
-def _executable(header: Mapping[str, Any], parts: Mapping[str, np.ndarray]) -> Executable:
+def _executable(header: Mapping[str, Any], parts: Mapping[str, np.ndarray], check: bool) -> Executable:
     custom = tuple(CustomKernel(**k) for k in header["custom"])
     program = None
     if header["native"] is not None:
@@ -309,14 +323,25 @@ def _executable(header: Mapping[str, Any], parts: Mapping[str, np.ndarray]) -> E
     device = None
     if header["device"] is not None:
         device = _device(header["device"], parts, {s["name"]: s["sha256"] for s in header["sections"]})
+    plan, limits = Plan.from_json(header["plan"]), RunLimits(**header["limits"])
+    if not all(isinstance(limit, int) and limit > 0 for limit in asdict(limits).values()):
+        raise ArtifactError(f"the limits in the artifact are damaged: {limits!r:.200}; compile the model again")
+    constants = tuple(array for name, array in parts.items() if name.startswith("constant "))
+    inputs, outputs = (tuple(_spec(s) for s in header[name]) for name in ("inputs", "outputs"))
+    if check or device is not None:  # by its hash a header is what was written; the check takes as long as the load
+        check_plan(plan, constants, inputs, outputs, frozenset() if device is None else device.names)
+    if device is not None:
+        from fusible.runtime.devices.torch_checks import check_steps  # noqa: PLC0415 - only some targets have it
+
+        check_steps(plan, device.kernels, constants, limits.tensor_bytes)
     return Executable(
-        tuple(_spec(s) for s in header["inputs"]),
-        tuple(_spec(s) for s in header["outputs"]),
-        Plan.from_json(header["plan"]),
-        tuple(array for name, array in parts.items() if name.startswith("constant ")),
+        inputs,
+        outputs,
+        plan,
+        constants,
         header["source"],
         header["target"],
-        RunLimits(**header["limits"]),
+        limits,
         header["provenance"],
         custom,
         partial(_report, parts["report"]),

@@ -64,11 +64,14 @@ def single_symbol(text: DimText) -> str | None:
 
 @lru_cache(maxsize=65536)
 def symbols_of(text: DimText) -> frozenset[str]:
-    """The symbols in a dimension."""
+    """The symbols in a dimension. Raises ArtifactError for anything else."""
     if isinstance(text, int):
         return frozenset()
-    names = (node.id for node in ast.walk(ast.parse(text, mode="eval")) if isinstance(node, ast.Name))
-    return frozenset(names) - _FUNCTIONS.keys()
+    try:
+        parsed = ast.parse(text, mode="eval")
+    except (SyntaxError, RecursionError) as error:
+        raise ArtifactError(f"not a dimension expression: {text[:80]!r}") from error
+    return frozenset(node.id for node in ast.walk(parsed) if isinstance(node, ast.Name)) - _FUNCTIONS.keys()
 
 
 def _compile(node: ast.expr) -> _Evaluator:

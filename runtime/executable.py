@@ -87,6 +87,8 @@ class Executable:
                 kernels[name] = self.program.kernel(name)
             else:
                 kernels.update(self._python_kernels())
+        if name not in kernels:
+            raise ArtifactError(f"the plan names the kernel {name[:80]!r}, which is not there: compile the model again")
         return kernels[name]
 
     def _python_kernels(self) -> dict[str, Any]:

@@ -33,6 +33,7 @@ MAX_LAYOUTS = 16
 class RunLimits:
     """Bounds of a run: bytes of one tensor and of all planned buffers, iterations of one loop.
 
+    On devices planned buffers are also what inputs are brought to, and what buckets of sizes keep between runs.
     unbounded_iterations holds for loops without a trip count, or with one above 2**31.
     """
 
@@ -382,6 +383,8 @@ class PlanSession(ABC, Generic[FrameT, LayoutT, SegmentT]):
         env: dict[str, int],
     ) -> None:
         """Store results, bind the symbols that their shapes define; a shape that contradicts the plan is an error."""
+        if len(numbers) != len(results):
+            raise ExecutionError(f"{op} at {', '.join(origin)}", f"gave {len(results)} results, not {len(numbers)}")
         for number, result in zip(numbers, results, strict=True):
             values[number] = result
             value = plan.values[number]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,47 @@ from fusible.runtime.dims import evaluate_dim
 from fusible.runtime.plan import PlanValue
 from fusible.runtime.signature import DTYPES
 
-__all__ = ["arena_view", "shape_of", "stored"]
+__all__ = ["Block", "arena_view", "block_of", "row_strides", "shape_of", "stored"]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Where the elements of a value lie in its buffer: the first, in bytes, the shape, and the strides in bytes."""
+
+    first: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    itemsize: int
+
+    @property
+    def extent(self) -> int:
+        """The bytes from the first element to the end of the last one."""
+        if not math.prod(self.shape):
+            return 0
+        return self.itemsize + sum((d - 1) * s for d, s in zip(self.shape, self.strides, strict=True))
+
+
+def block_of(value: PlanValue, env: Mapping[str, int]) -> Block:
+    """Where an arena value lies in its buffer. Raises ExecutionError for sizes that cannot be."""
+    shape, itemsize = shape_of(value, env), DTYPES[value.dtype].itemsize
+    held = shape if value.whole is None else tuple(evaluate_dim(d, env) for d in value.whole)
+    order = tuple(range(len(held))) if value.order is None else value.order
+    strides = [0] * len(held)
+    for dim, stride in zip(order, row_strides(tuple(held[d] for d in order), itemsize), strict=True):
+        strides[dim] = stride
+    corner = (0,) * len(held) if value.corner is None else tuple(evaluate_dim(d, env) for d in value.corner)
+    first = sum(c * s for c, s in zip(corner, strides, strict=True))
+    return Block(first, shape, tuple(strides), itemsize)
+
+
+@lru_cache(maxsize=4096)
+def row_strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """The strides in bytes of a row-major array."""
+    strides, step = [], itemsize
+    for extent in reversed(shape):
+        strides.append(step)
+        step *= extent
+    return tuple(reversed(strides))
 
 
 def shape_of(value: PlanValue, env: Mapping[str, int]) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 from onnx import defs, helper
 
+from fusible.compiler.frontend.contrib_schemas import contrib_schema
 from fusible.compiler.frontend.load import onnx_dtype
 from fusible.compiler.ir.types import DType, OptionalType, SequenceType, TensorType, Type
 
@@ -20,7 +21,7 @@ __all__ = ["check_node", "function_body", "why_unknown"]
 @lru_cache(maxsize=4096)
 def _schema(domain: str, name: str, version: int) -> defs.OpSchema | None:
     if not defs.has(name, domain):
-        return None
+        return contrib_schema(domain, name)
     try:
         return defs.get_schema(name, version, domain)
     except defs.SchemaError:

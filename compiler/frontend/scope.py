@@ -36,8 +36,6 @@ class Scope:
             return outer
         inner = self.captures.get(outer)
         if inner is None:
-            inner = self.graph.input(outer.type, name)
-            inner._content = outer.content
-            self.captures[outer] = inner
+            inner = self.captures[outer] = self.graph.input_for(outer, name)
         self.values[name] = inner
         return inner

@@ -16,9 +16,7 @@ def clone_graph(graph: Graph, mapping: dict[Value, Value] | None = None) -> Grap
     copy = Graph(graph.name, graph.symbols)
     copy.defines = graph.defines
     for value in graph.inputs:
-        twin = copy.input(value.type, value.name)
-        twin._content = value._content
-        values[value] = twin
+        values[value] = copy.input_for(value)
     copy_nodes(graph, copy, values)
     copy.set_outputs([_copied(v, values) for v in graph.outputs], graph.output_names)
     return copy

@@ -134,11 +134,20 @@ class Graph:
 
     # Building
 
-    def input(self, type_: Type, name: str, content: Content | None = None) -> Value:
-        """Append an input; content: what is known of it where the graph stands inside another."""
+    def input(self, type_: Type, name: str) -> Value:
+        """Append an input."""
         value = Value(type_, name)
-        value.graph, value._content = self, content
+        value.graph = self
         self.inputs.append(value)
+        return value
+
+    def input_for(self, outer: Value, name: str | None = None) -> Value:
+        """Append an input that stands for a value of another graph: of its type and known content, by default its name.
+
+        A constant's elements are not taken over: the graph is the same for every constant of the type.
+        """
+        value = self.input(outer.type, outer.name if name is None else name)
+        value._content = outer.content if outer.constant is None else None
         return value
 
     def constant(self, data: np.ndarray | Constant | float | int, name: str = "") -> Value:

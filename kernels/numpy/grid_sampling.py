@@ -17,6 +17,8 @@ Array = np.ndarray[Any, Any]
 
 MODES = ("linear", "nearest", "cubic")
 PADDING_MODES = ("zeros", "border", "reflection")
+_MARGIN = 8  # pixels beyond an image from which no tap reaches into it
+_MOST_PIXELS = 2.0**63
 
 
 def grid_sample(
@@ -26,7 +28,8 @@ def grid_sample(
 
     A position lists its r coordinates innermost axis first, -1 and 1 being the image's edges, or with `align_corners`
     the centres of its outermost pixels. `nearest` takes any type and rounds half to even; integers are interpolated in
-    float64 and truncated.
+    float64 and truncated. A coordinate that is NaN counts as -1, as in ONNX Runtime; so does, with reflection, one that
+    is infinite or 2^63 pixels away. Otherwise infinities lie beyond the image: 0 with zeros, the edge with border.
     """
     rank = X.ndim - 2
     if rank < 1 or grid.ndim != X.ndim or grid.shape[-1] != rank or grid.shape[0] != X.shape[0]:
@@ -63,12 +66,16 @@ def _position(
 ) -> Array:
     """The pixel coordinates of normalised ones, pulled into the image as the padding mode says."""
     x = (normalised + 1) / 2 * (size - 1) if align_corners else ((normalised + 1) * size - 1) / 2
+    known = np.abs(x) < _MOST_PIXELS if padding_mode == "reflection" else ~np.isnan(x)
+    x = np.where(known, x, x.dtype.type(edge[0]))
     if mode == "nearest":
         x = np.rint(x)
-    if padding_mode == "border":
-        # As in PyTorch and ONNX Runtime, the border acts on each of the four taps of a cubic, not on the position.
-        return x if mode == "cubic" else np.clip(x, 0, size - 1)
-    return reflected(x, *edge) if padding_mode == "reflection" else x
+    if padding_mode == "reflection":
+        return reflected(x, *edge)
+    # As in PyTorch and ONNX Runtime, the border acts on each of the four taps of a cubic, not on the position; which is
+    # pulled to where all its taps are outside, for what is infinite has no fraction.
+    is_pulled = padding_mode == "border" and mode != "cubic"
+    return np.clip(x, 0, size - 1) if is_pulled else np.clip(x, -_MARGIN, size + _MARGIN)
 
 
 def _sample(

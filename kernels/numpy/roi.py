@@ -13,6 +13,10 @@ from fusible.kernels.numpy.halves import delivered, widened
 
 Array = np.ndarray[Any, Any]
 
+_MOST_SAMPLES = 2.0**30  # along an axis of a bin
+_FEW_SAMPLES = 64  # that are looked at without asking which may be inside the image
+_BLOCK = 1 << 20  # elements that are read at once for a maximum
+
 
 def roi_align(
     X: Array, rois: Array, batch_indices: Array, /, *, output_height: int = 1, output_width: int = 1,
@@ -24,6 +28,9 @@ def roi_align(
     X [N, C, H, W]; rois [R, 4] = x1, y1, x2, y2, times spatial_scale in pixels, less 0.5 for half_pixel; batch_indices
     [R]. A bin has sampling_ratio**2 samples, or for 0 as many as it has pixels. Source: He et al. 2017, Mask R-CNN.
     `max` takes the largest weighted corner of all samples, as ONNX's reference and ONNX Runtime do.
+
+    Memory is bounded by the image, the bins and sampling_ratio, whatever the regions. Raises ValueError for regions
+    that are not finite or whose bins have 2**30 pixels.
     """
     if X.ndim != 4 or rois.shape != (len(batch_indices), 4):
         raise ValueError(f"RoiAlign takes X [N, C, H, W], rois [R, 4], got {X.shape}, {rois.shape}")
@@ -43,34 +50,60 @@ def roi_align(
 
 
 class _Samples:
-    """The samples of a region along one axis: for bin b, sample s, two pixels and their weights."""
+    """The samples of a region along one axis that read pixels: for each its bin, two pixels and their weights.
+
+    number: of samples of a bin. Those more than a pixel outside the image are 0; however many there are, `outside` says
+    which bins have some, and memory is bounded by the image and the bins.
+    """
 
     def __init__(self, start: Any, end: Any, size: int, bins: int, ratio: int, half_pixel: bool) -> None:
         length = end - start if half_pixel else max(end - start, type(start)(1))
         step = length / bins
+        if ratio <= 0 and not step < _MOST_SAMPLES:
+            raise ValueError(f"a region from {start} to {end} has no number of pixels, or 2**30 and more in a bin")
         self.size, self.bins = size, bins
         self.number = max(0, ratio if ratio > 0 else ceil(step))
-        inner = (np.arange(self.number, dtype=start.dtype) + start.dtype.type(0.5)) * step / max(1, self.number)
-        x = (start + np.arange(bins, dtype=start.dtype)[:, None] * step + inner).reshape(-1)
-        outside = (x < -1) | (x > size) | ~np.isfinite(x)
-        x = np.clip(np.where(outside, 0, x), 0, size - 1)
+        first, last = self._near(start, step)
+        # Row-major, so that sums are added up in the order of all samples.
+        bin_of, nth = np.nonzero(np.arange(int((last - first).max(initial=0))) < (last - first)[:, None])
+        nth = (nth + first[bin_of]).astype(start.dtype)
+        inner = (nth + start.dtype.type(0.5)) * step / max(1, self.number)
+        x = start + bin_of.astype(start.dtype) * step + inner
+        there = (x >= -1) & (x <= size)
+        self.bin, x = bin_of[there], np.clip(x[there], 0, size - 1)
+        self.outside = np.bincount(self.bin, minlength=bins) < self.number
         self.low = np.floor(x).astype(np.int64)
         self.high = np.minimum(self.low + 1, size - 1)
-        fraction = (x - self.low).astype(x.dtype)
-        self.low_weight = np.where(outside, 0, 1 - fraction).astype(x.dtype)
-        self.high_weight = np.where(outside, 0, fraction).astype(x.dtype)
+        self.high_weight = (x - self.low).astype(x.dtype)
+        self.low_weight = (1 - self.high_weight).astype(x.dtype)
+
+    def _near(self, start: Any, step: Any) -> tuple[Array, Array]:
+        """For each bin the first sample that may be inside the image, and the first of those behind it that is not."""
+        none, every = np.zeros(self.bins, np.int64), np.full(self.bins, self.number, np.int64)
+        if self.number <= _FEW_SAMPLES or not step > 0:
+            return none, every
+        origin, apart = float(start) + np.arange(self.bins) * float(step), float(step) / self.number
+        error = 8 * np.finfo(start.dtype).eps * (abs(float(start)) + abs(origin) + float(step))
+        first = np.floor((-1 - origin - error) / apart) - 2
+        last = np.ceil((self.size - origin + error) / apart) + 2
+        first = np.clip(first, 0, self.number).astype(np.int64)
+        return first, np.clip(last, first, self.number).astype(np.int64)
 
     def averaging(self) -> Array:
         """The matrix [bins, size] that takes the mean of the samples of each bin."""
         matrix = np.zeros((self.bins, self.size), self.low_weight.dtype)
-        bins = np.repeat(np.arange(self.bins), self.number)
-        np.add.at(matrix, (bins, self.low), self.low_weight)
-        np.add.at(matrix, (bins, self.high), self.high_weight)
+        np.add.at(matrix, (self.bin, self.low), self.low_weight)
+        np.add.at(matrix, (self.bin, self.high), self.high_weight)
         return matrix / self.number
 
     def window(self) -> slice:
-        """The pixels that samples read."""
-        return slice(int(self.low.min()), int(self.high.max()) + 1)
+        """The pixels that samples read; those outside the image count as the first."""
+        least = 0 if self.outside.any() else int(self.low.min())
+        return slice(least, int(self.high.max(initial=0)) + 1)
+
+    def of_bin(self, number: int) -> slice:
+        """The samples of a bin."""
+        return slice(*np.searchsorted(self.bin, (number, number + 1)))
 
 
 def _mean(image: Array, rows: _Samples, columns: _Samples) -> Array:
@@ -81,13 +114,21 @@ def _mean(image: Array, rows: _Samples, columns: _Samples) -> Array:
 
 
 def _largest_corner(image: Array, rows: _Samples, columns: _Samples) -> Array:
-    best: Array | None = None
-    for y, y_weight in ((rows.low, rows.low_weight), (rows.high, rows.high_weight)):
-        for x, x_weight in ((columns.low, columns.low_weight), (columns.high, columns.high_weight)):
-            value = image[:, y[:, None], x] * (y_weight[:, None] * x_weight)
-            best = value if best is None else np.maximum(best, value)
-    assert best is not None
-    return np.asarray(best.reshape(-1, rows.bins, rows.number, columns.bins, columns.number).max(axis=(2, 4)))
+    """Bin by bin, some rows of samples at once."""
+    best = np.full((len(image), rows.bins, columns.bins), -np.inf, np.result_type(image, rows.low_weight))
+    for i, j in np.ndindex(best.shape[1:]):
+        down, across = rows.of_bin(i), columns.of_bin(j)
+        width = max(1, len(image) * (across.stop - across.start))
+        if rows.outside[i] or columns.outside[j]:
+            best[:, i, j] = 0
+        for top in range(down.start, down.stop, max(1, _BLOCK // width)):
+            block = slice(top, min(down.stop, top + max(1, _BLOCK // width)))
+            for y, y_weight in ((rows.low, rows.low_weight), (rows.high, rows.high_weight)):
+                for x, x_weight in ((columns.low, columns.low_weight), (columns.high, columns.high_weight)):
+                    weights = y_weight[block, None] * x_weight[across]
+                    value = image[:, y[block, None], x[across]] * weights
+                    best[:, i, j] = np.maximum(best[:, i, j], value.max(axis=(1, 2), initial=-np.inf))
+    return best
 
 
 def max_roi_pool(X: Array, rois: Array, /, *, pooled_shape: Sequence[int], spatial_scale: float = 1.0) -> Array:

@@ -4,7 +4,8 @@
 
 -1 and 1 are the image's edges, or the centres of its outermost pixels. A coordinate has one tap (nearest, halves to
 even), two (linear) or four (cubic, Keys 1981 with a = -0.75). Beyond the image pixels are 0 (zeros), those at its edge
-(border), or its mirror images (reflection, at the edges or at the outermost centres). Coordinates are float32.
+(border), or its mirror images (reflection, at the edges or at the outermost centres). Coordinates are float32; NaN
+counts as -1, and with reflection whatever is infinite or 2^63 pixels away.
 """
 
 import triton
@@ -32,14 +33,17 @@ def place_of(at, size, TAPS: tl.constexpr, PADDING: tl.constexpr, ALIGN: tl.cons
         x = (at + 1.0) * 0.5 * (size - 1.0)
     else:
         x = ((at + 1.0) * size - 1.0) * 0.5
+    margin = 0.0 if ALIGN else 0.5
+    known = tl.abs(x) < 9223372036854775808.0 if PADDING == "reflection" else x == x
+    x = tl.where(known, x, 0.0 - margin)
     if TAPS == 1:
         x = libdevice.rint(x)
-    if PADDING == "border" and TAPS != 4:
-        x = tl.where(x > 0.0, tl.minimum(x, size - 1.0), tl.where(x == x, 0.0, x))
     if PADDING == "reflection":
-        margin = 0.0 if ALIGN else 0.5
-        x = reflected(x, 0.0 - margin, size - 1.0 + margin)
-    return x
+        return reflected(x, 0.0 - margin, size - 1.0 + margin)
+    # What is infinite has no fraction: it is pulled to where no tap reaches into the image.
+    beyond = 0.0 if PADDING == "border" and TAPS != 4 else 8.0
+    last = size - 1.0 if PADDING == "border" and TAPS != 4 else size + 8.0
+    return tl.where(x > 0.0 - beyond, tl.minimum(x, last), 0.0 - beyond)
 
 
 @triton.jit

@@ -12,10 +12,9 @@ import numpy as np
 
 from fusible.errors import DeviceError, SignatureError
 from fusible.runtime.devices.device import Device, Memory, Span, Stream
-from fusible.runtime.dims import evaluate_dim
 from fusible.runtime.plan import PlanValue
 from fusible.runtime.signature import DTYPES
-from fusible.runtime.views import shape_of
+from fusible.runtime.views import block_of, row_strides
 
 __all__ = ["DeviceArray", "Twin", "copy_arrays", "device_view", "imported", "row_major"]
 
@@ -88,7 +87,7 @@ class DeviceArray:
 
     def reshaped(self, shape: tuple[int, ...]) -> DeviceArray:
         """The same row-major memory under another shape of as many elements."""
-        strides = _row_strides(shape, self.dtype.itemsize)
+        strides = row_strides(shape, self.dtype.itemsize)
         return DeviceArray(self.device, self.memory, self.offset, self.dtype, shape, strides)
 
     def twin(self) -> Twin:
@@ -147,7 +146,7 @@ class DeviceArray:
 
 def row_major(device: Device, memory: Memory, dtype: np.dtype, shape: tuple[int, ...], offset: int = 0) -> DeviceArray:
     """An array over memory, row-major, that begins `offset` bytes into it."""
-    return DeviceArray(device, memory, offset, dtype, shape, _row_strides(shape, dtype.itemsize))
+    return DeviceArray(device, memory, offset, dtype, shape, row_strides(shape, dtype.itemsize))
 
 
 def imported(device: Device, stream: Stream, name: str, value: object, *, copies: bool = True) -> DeviceArray:
@@ -162,15 +161,8 @@ def imported(device: Device, stream: Stream, name: str, value: object, *, copies
 
 def device_view(device: Device, arena: Memory, start: int, value: PlanValue, env: Mapping[str, int]) -> DeviceArray:
     """An arena value as an array of its logical shape; `start`: where its buffer begins. Raises ExecutionError."""
-    shape, dtype = shape_of(value, env), DTYPES[value.dtype]
-    held = shape if value.whole is None else tuple(evaluate_dim(d, env) for d in value.whole)
-    order = tuple(range(len(held))) if value.order is None else value.order
-    strides = [0] * len(held)
-    for dim, stride in zip(order, _row_strides(tuple(held[d] for d in order), dtype.itemsize), strict=True):
-        strides[dim] = stride
-    corner = (0,) * len(held) if value.corner is None else tuple(evaluate_dim(d, env) for d in value.corner)
-    first = sum(c * s for c, s in zip(corner, strides, strict=True))
-    return DeviceArray(device, arena, start + first, dtype, shape, tuple(strides))
+    block = block_of(value, env)
+    return DeviceArray(device, arena, start + block.first, DTYPES[value.dtype], block.shape, block.strides)
 
 
 def copy_arrays(pairs: Iterable[tuple[DeviceArray, DeviceArray]], stream: Stream) -> None:
@@ -185,18 +177,9 @@ def copy_arrays(pairs: Iterable[tuple[DeviceArray, DeviceArray]], stream: Stream
 
 
 @lru_cache(maxsize=4096)
-def _row_strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    strides, step = [], itemsize
-    for extent in reversed(shape):
-        strides.append(step)
-        step *= extent
-    return tuple(reversed(strides))
-
-
-@lru_cache(maxsize=4096)
 def _is_row_major(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> bool:
     """Pure, and remembered: a run asks it of the same few shapes again and again."""
-    wanted = _row_strides(shape, itemsize)
+    wanted = row_strides(shape, itemsize)
     return math.prod(shape) <= 1 or all(d == 1 or s == w for d, s, w in zip(shape, strides, wanted, strict=True))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fusible.errors import LimitExceeded
+from fusible.errors import ExecutionError, LimitExceeded
 from fusible.runtime.devices.array import DeviceArray, copy_arrays, device_view, row_major
 from fusible.runtime.devices.buckets import (
     BucketPlan,
@@ -77,6 +77,12 @@ class _Bucket:
     sent: Filled | None = None
     used: list[Mapping[str, int]] = field(default_factory=list)
     seen: set[tuple[tuple[str, int], ...]] = field(default_factory=set)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that it has for itself: all but the arena."""
+        results = (memory for pool in self.results.values() for memory in pool)
+        return sum(memory.nbytes for memory in (self.table, *self.staging.values(), *results, *self.steady))
 
 
 def runs_by_buckets(
@@ -187,6 +193,25 @@ class BucketRuns:
         table = self._stream.allocate(_ITEM * self._plan.count)
         return _Bucket(ranges, placement, self._arena, known, table)
 
+    def _allocate(self, bucket: _Bucket, numbers: Sequence[int]) -> list[Memory]:
+        """Memory of a bucket for the largest arrays that values are in it, within what the session may have in all.
+
+        Other buckets go if there is no room: they are made anew when they are wanted.
+        """
+        sizes = [self._plan.most_bytes(number, bucket.ranges) for number in numbers]
+        others = [key for key, known in self._buckets.items() if known is not bucket]
+        while (asked := self._held() + sum(sizes)) > self._limits.memory_bytes:
+            if not others:
+                names = ", ".join(name for number in numbers if (name := self._values[number].name))
+                raise LimitExceeded("memory_bytes", asked, self._limits.memory_bytes, names)
+            del self._buckets[others.pop(0)]
+        return self._stream.allocate_all(sizes)
+
+    def _held(self) -> int:
+        """The bytes that the session has on the device for runs by buckets."""
+        arena = 0 if self._arena is None else self._arena.nbytes
+        return arena + sum(bucket.nbytes for bucket in self._buckets.values())
+
     def _placement(self, ranges: Ranges) -> Placement:
         buffers = self._plan.plan.buffers
         sizes = [max(0, range_of(b.nbytes, ranges)[1]) for b in buffers]
@@ -204,14 +229,17 @@ class BucketRuns:
         size = DTYPES[value.dtype].itemsize
         first = 0 if value.corner is None else size * block_start(value, lambda dim: range_of(dim, ranges))[0]
         most = max(0, range_of(self._plan.plan.buffers[value.index].nbytes, ranges)[1])
+        if first + self._plan.most_bytes(number, {name: (high, high) for name, (_, high) in ranges.items()}) > most:
+            raise ExecutionError(value.name or f"value {number}", f"does not fit its buffer, which has {most} bytes")
         return Span(arena.address + placement.offsets[value.index] + first, most - first, size)
 
     def _input(self, bucket: _Bucket, number: int, given: Any, poison: bool) -> DeviceArray:
         """An input where kernels can read it."""
         if isinstance(given, DeviceArray):
             return given
+        self._check_bytes(given.nbytes, number)
         if number not in bucket.staging:
-            bucket.staging[number] = self._stream.allocate(self._plan.most_bytes(number, bucket.ranges))
+            (bucket.staging[number],) = self._allocate(bucket, [number])
         memory = bucket.staging[number]
         if poison:
             self._stream.fill(memory, _POISON)
@@ -240,7 +268,7 @@ class BucketRuns:
         pool = bucket.results.setdefault(number, [])
         free = [memory for memory in pool if id(memory) not in held]
         if not free:
-            free = [self._stream.allocate(self._plan.most_bytes(number, bucket.ranges))]
+            free = self._allocate(bucket, [number])
             pool += free
         return free[0]
 
@@ -270,8 +298,7 @@ class BucketRuns:
         """A run whose arrays lie elsewhere each time: by copies to and from arrays that stay."""
         given = [*inputs, *outputs]
         if not bucket.steady:
-            sizes = [self._plan.most_bytes(number, bucket.ranges) for number in self._plan.moving]
-            bucket.steady = self._stream.allocate_all(sizes)
+            bucket.steady = self._allocate(bucket, self._plan.moving)
         arrays = [row_major(self._device, m, a.dtype, a.shape) for m, a in zip(bucket.steady, given, strict=True)]
         copy_arrays(zip(inputs, arrays, strict=False), self._stream)
         self._launch(bucket, tuple(array.span.address for array in arrays), arrays, filled)

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from fusible.errors import SignatureError
+from fusible.errors import ExecutionError, LimitExceeded, SignatureError
 from fusible.runtime.devices.array import DeviceArray, device_view
 from fusible.runtime.devices.device import Device, Graph, Memory, Prepared
 from fusible.runtime.devices.residence import Residence, is_same_memory
 from fusible.runtime.devices.segments import DeviceSegment
-from fusible.runtime.dims import symbols_of
+from fusible.runtime.dims import evaluate_dim, symbols_of
 from fusible.runtime.memory import Placement
 from fusible.runtime.plan import Call, Plan
-from fusible.runtime.plan_session import MAX_LAYOUTS, Frame, Layout
+from fusible.runtime.plan_session import MAX_LAYOUTS, Frame, Layout, RunLimits
 from fusible.runtime.views import arena_view, shape_of
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Record",
     "RunValues",
     "arena_arrays",
+    "check_staging",
     "copied_result",
     "still_view",
 ]
@@ -138,7 +139,10 @@ def arena_arrays(
     assert frame.arena is not None
     for number, value in enumerate(frame.plan.values):
         if value.kind == "arena" and number in on_device:
-            known[number] = device_view(device, frame.arena, placement.offsets[value.index], value, env)
+            known[number] = view = device_view(device, frame.arena, placement.offsets[value.index], value, env)
+            end = view.offset - placement.offsets[value.index] + view.extent
+            if end > (held := evaluate_dim(frame.plan.buffers[value.index].nbytes, env)):
+                raise ExecutionError(value.name or f"value {number}", f"ends {end} bytes into a buffer of {held}")
         elif value.kind == "arena":
             host[number] = arena_view(frame.host_arena, placement.offsets[value.index], value, env)
     return known, host
@@ -160,3 +164,13 @@ def copied_result(name: str, result: Any, bound: np.ndarray) -> np.ndarray:
         raise SignatureError(name, f"shape {np.shape(result)}", f"shape {bound.shape}", "output")
     np.copyto(bound, result)
     return bound
+
+
+def check_staging(layout: DeviceLayout, number: int, nbytes: int, limits: RunLimits) -> None:
+    """Raise LimitExceeded if the arena and what is staged, with an array for value `number`, are more than allowed."""
+    name = layout.plan.values[number].name
+    if nbytes > limits.tensor_bytes:
+        raise LimitExceeded("tensor_bytes", nbytes, limits.tensor_bytes, name)
+    others = sum(memory.nbytes for value, memory in layout.staging.items() if value != number)
+    if (asked := layout.arena.nbytes + others + nbytes) > limits.memory_bytes:
+        raise LimitExceeded("memory_bytes", asked, limits.memory_bytes, name)

@@ -17,6 +17,7 @@ from fusible.runtime.devices.array import DeviceArray, row_major
 from fusible.runtime.devices.code import DeviceCode, DeviceImage, DeviceKernel
 from fusible.runtime.devices.convolution import TorchCall
 from fusible.runtime.devices.device import Device, LoadedKernel, Memory, Prepared, Span, Stream
+from fusible.runtime.devices.torch_checks import check_reach
 from fusible.runtime.devices.torch_product import InOrder
 from fusible.runtime.devices.triton_cpu import TritonCpu, build_host_library
 from fusible.runtime.native.loading import load_library
@@ -124,7 +125,10 @@ class DeviceProgram:
         if product.scratch:
             memory = self._scratch_of(stream, product.scratch)
             places.insert(product.result.argument, Span(memory.address, product.scratch, 1))
+        if kernel.source:
+            self.check(kernel.name, len(places), [], where)
         used = [places[place.argument] for place in product.places]
+        check_reach(product, used, where)
         launches = [stream.prepare_product(product, used, where)]
         if kernel.source:
             launches.append(stream.prepare(self._load(kernel.name), programs, places, [], where))

@@ -24,6 +24,7 @@ from fusible.runtime.devices.frames import (
     Record,
     RunValues,
     arena_arrays,
+    check_staging,
     copied_result,
     still_view,
 )
@@ -340,8 +341,12 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
         found = values.on_device.get(number)
         if found is None:
             array = self._on_host(values, number)
+            if array is None or isinstance(array, list):  # an optional that is absent, a sequence
+                name = values.layout.plan.values[number].name
+                raise ExecutionError(name or "a value", f"a kernel reads it, and it is {type(array).__name__}")
             staging = values.layout.staging
             if number not in staging or staging[number].nbytes < array.nbytes:
+                check_staging(values.layout, number, array.nbytes, self._executable.limits)
                 staging[number] = self._stream.allocate(array.nbytes)
             found = row_major(self._device, staging[number], array.dtype, array.shape)
             found.upload(array, self._stream)
@@ -366,7 +371,7 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
             used = dict.fromkeys(n for step in segment.launches for n in (*step.inputs, *step.outputs) if n is not None)
             layout.moving[segment.first] = tuple(n for n in used if n not in layout.known)
         places = tuple(self._on_device(values, n).span.address for n in layout.moving[segment.first])
-        late = tuple(env[s] for s in sorted(segment.symbols - layout.symbols))
+        late = tuple(evaluate_dim(s, env) for s in sorted(segment.symbols - layout.symbols))
         key = (segment.first, segment.last, places, late)
         record = layout.records.get(key)
         if record is None:

@@ -13,6 +13,7 @@ from typing import Any
 from fusible.runtime.devices.code import DeviceCode, DeviceImage, DeviceKernel
 from fusible.runtime.devices.facts import Facts, damaged
 from fusible.runtime.devices.program import DeviceProgram, open_device_program, open_host_library
+from fusible.runtime.devices.torch_checks import check_call
 from fusible.runtime.devices.triton_cpu import TritonCpu
 from fusible.runtime.native.library_bytes import cached_library
 from fusible.runtime.native.program import NativeCode, processor_key
@@ -93,6 +94,8 @@ def open_stored(
     """
     code = _code(facts, sources, binaries.get(IMAGES, memoryview(b"")))
     target, threads = str(facts["target"]), facts["threads"]
+    if threads is not None:
+        threads = Facts.of("device code", facts).number("threads", 1)
     if target == TritonCpu.target and LIBRARY in binaries and facts["processor"] == processor_key():
         library, checked = cached_library(binaries[LIBRARY], digest, cache_dir)
         return open_host_library(code, library, threads=threads, checked=checked)
@@ -114,7 +117,9 @@ def _code(data: Mapping[str, Any], sources: Mapping[str, Any], images: memoryvie
 
 def _kernel(data: Any, texts: Sequence[str]) -> DeviceKernel:
     facts = Facts.of("a kernel", data)
-    return DeviceKernel.from_json({**facts.fields, "source": texts[facts.position("source", len(texts))]})
+    kernel = DeviceKernel.from_json({**facts.fields, "source": texts[facts.position("source", len(texts))]})
+    check_call(kernel)
+    return kernel
 
 
 def _image(data: Any, images: memoryview, kernel: DeviceKernel) -> DeviceImage:

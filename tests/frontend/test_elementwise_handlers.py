@@ -67,6 +67,18 @@ def test_lists_of_tensors(op: str, opset: int) -> None:
     assert_close(outcome(op, list(given), opset), function(np.stack(given).astype(np.float64), axis=0), accumulation=3)
 
 
+@pytest.mark.parametrize("op", ["Sum", "Mean", "Max", "Min"])
+@pytest.mark.parametrize("count", [32, 33, 300])
+def test_long_lists_of_tensors(op: str, count: int) -> None:
+    """Folds of many operands are folds of folds: their definitions stay shallow."""
+    arrays = normal(count, 2, 3)
+    inputs = {f"x{n}": array for n, array in enumerate(arrays)}
+    model = model_of([helper.make_node(op, list(inputs), ["y"])], inputs, ["y"])
+    assert all(len(node.inputs) <= 32 for node in imported(model))
+    (got,) = evaluated(model, inputs)
+    assert_close(got, getattr(np, op.lower())(arrays.astype(np.float64), axis=0), accumulation=count)
+
+
 @pytest.mark.parametrize("opset", [1, 6, 10, 11, 12, 13])
 def test_clip_of_every_opset(opset: int) -> None:
     x = normal(3, 4, scale=3)

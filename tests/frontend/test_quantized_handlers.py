@@ -137,9 +137,36 @@ def n_bits(bits: int, *, zeros: bool, terms: int = 20, block: int = 16, **more: 
     attributes = {"N": 5, "K": terms, "bits": bits, "block_size": block}
     node = helper.make_node("MatMulNBits", names, ["y"], domain="com.microsoft", **attributes)
     inputs = {"x": constants.pop("x", RANDOM.standard_normal((3, terms)).astype(np.float32))}
-    constants["bias"] = CONSTANTS["bias"]
+    constants.setdefault("bias", CONSTANTS["bias"])
     model = model_of([node], inputs, ["y"], {n: a for n, a in constants.items() if n in names}, domains=CONTRIB)
     return evaluated(model, inputs), expected(model, inputs)
+
+
+UNEVEN = np.arange(20, dtype=np.int32) // 16
+UNEVEN[:3] = 1  # no order in which terms lie block after block
+MALFORMED: dict[str, tuple[dict[str, np.ndarray], str]] = {
+    "too few zero points": ({"z": np.zeros((4, 1), np.uint8)}, r"zero points must be 5 rows \(N\) of 1 bytes"),
+    "too few of groups": ({"z": np.zeros(4, np.uint8), "g": UNEVEN}, r"zero points must be 5 rows \(N\) of 1 bytes"),
+    "too many floats": ({"z": np.zeros((5, 3), np.float32)}, r"zero points must be 5 rows \(N\) of 2 floats"),
+    "zero points of int32": ({"z": np.zeros((5, 2), np.int32)}, r"input 3 \(zero_points\) has type tensor\(int32\)"),
+    "floats as groups": ({"g": UNEVEN.astype(np.float32)}, r"input 4 \(g_idx\) has type tensor\(float\)"),
+    "flags as groups": ({"g": UNEVEN.astype(bool)}, r"input 4 \(g_idx\) has type tensor\(bool\)"),
+    "too few groups": ({"g": UNEVEN[:-1]}, r"g_idx must be 20 integers \(K\), got i32\[19\]"),
+    "too many groups": ({"g": np.append(UNEVEN, UNEVEN)}, r"g_idx must be 20 integers \(K\), got i32\[40\]"),
+    "groups that are not there": ({"g": UNEVEN + 1}, "g_idx must name groups from 0 to 1, got 1 to 2"),
+    "too few scales": ({"s": np.ones((4, 2), np.float32)}, r"\(scales\) must have shape \[5, 2\] or \[10\], got f32"),
+    "columns": ({"x": np.ones((3, 21), np.float32), "g": UNEVEN}, r"A must have K = 20 columns, got f32\[3, 21\]"),
+    "ordered columns": ({"x": np.ones((3, 21), np.float32)}, r"A must have K = 20 columns, got f32\[3, 21\]"),
+    "no columns": ({"x": np.ones((), np.float32)}, r"A must have K = 20 columns, got f32\[\]"),
+    "a long bias": ({"bias": np.ones(6, np.float32)}, r"\(bias\) must have shape \[5\], got f32\[6\]"),
+}
+
+
+@pytest.mark.parametrize("what", MALFORMED)
+def test_malformed_weights_of_few_bits(what: str) -> None:
+    changed, message = MALFORMED[what]
+    with pytest.raises(InvalidModel, match=f"MatMulNBits at '.*{message}"):
+        n_bits(4, zeros=True, **changed)
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -185,7 +212,7 @@ def test_zero_points_that_are_floats() -> None:
 
 
 def test_groups_that_are_not_there() -> None:
-    with pytest.raises(InvalidModel, match="g_idx must hold 32 numbers of groups from 0 to 1"):
+    with pytest.raises(InvalidModel, match="g_idx must name groups from 0 to 1"):
         n_bits(4, zeros=False, terms=32, g=np.full(32, 2, np.int32))
 
 
@@ -193,7 +220,7 @@ def test_weights_that_do_not_fit_their_sizes() -> None:
     with pytest.raises(InvalidModel, match="a weight of 80 bytes was expected, got 40"):
         n_bits(4, zeros=False, b=np.zeros((5, 1, 8), np.uint8))
     for size in (4, 6, 10):
-        with pytest.raises(InvalidModel, match=f"zero points of 5 x 1 bytes were expected, got {size}"):
+        with pytest.raises(InvalidModel, match=f"zero points must be 5 rows .N. of 1 bytes, got u8.{size}"):
             n_bits(4, zeros=True, z=np.zeros(size, np.uint8))
     with pytest.raises(InvalidModel, match="whole bytes, got block_size 1 with elements of 4 bits"):
         n_bits(4, zeros=False, terms=21, block=1, b=np.zeros(52, np.uint8))

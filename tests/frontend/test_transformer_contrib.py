@@ -69,6 +69,12 @@ def test_embeddings(segments: bool, places: str) -> None:
     compare("EmbedLayerNormalization", used, names, ["y", "count", "sum"])
 
 
+def test_elements_of_a_mask_that_are_neither_0_nor_1_do_not_count() -> None:
+    mask = np.array([[2, 1, 0], [3, -1, 3], [1, 1, 1]], np.int32)
+    inputs = {"ids": mask % 3, "words": random(4, 5, 8), "table": random(5, 6, 8), "g": SCALE, "b": BIAS, "mask": mask}
+    compare("EmbedLayerNormalization", inputs, ["ids", "", "words", "table", "", "g", "b", "mask"], ["y", "count"])
+
+
 def test_activations() -> None:
     for op in ("FastGelu", "Gelu", "QuickGelu"):
         compare(op, {"x": X}, ["x"], ["y"])
@@ -191,6 +197,10 @@ GROUPS: dict[str, dict[str, Any]] = {
     "prompt_in_buffers": {"batch": 2, "new": 4, "past": 12, "total": 4, "ends": [4, 2], "rotary": True},
     "prompt_as_long_as_buffers": {"batch": 2, "new": 4, "past": 4, "total": 4, "ends": [2, 4]},
     "more_in_buffers": {"batch": 1, "new": 3, "past": 12, "total": 6, "ends": [6], "rotary": True},
+    "ends_early": {"batch": 1, "new": 1, "past": 6, "total": 7, "ends": [5], "rotary": True},
+    "more_that_end_early": {"batch": 1, "new": 3, "past": 6, "total": 9, "ends": [7], "rotary": True},
+    "window_that_ends_early": {"batch": 1, "new": 2, "past": 6, "total": 8, "ends": [7], "local_window_size": 3},
+    "biased_that_ends_early": {"batch": 1, "new": 1, "past": 6, "total": 7, "ends": [5], "add": True},
     "biased_buffers": {"batch": 1, "new": 1, "past": 12, "total": 7, "ends": [7], "add": True},
 }
 

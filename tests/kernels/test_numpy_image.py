@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import product
 from typing import Any
 
@@ -151,14 +152,31 @@ def test_grid_sample(mode: str, padding: str, align: int) -> None:
         assert_close(grid_sampling.grid_sample(x, grid, **attributes), expected, accumulation=64)
 
 
+@pytest.mark.parametrize("mode", grid_sampling.MODES)
+@pytest.mark.parametrize("padding", grid_sampling.PADDING_MODES)
+@pytest.mark.parametrize("align", [0, 1])
+def test_grid_sample_at_no_number(mode: str, padding: str, align: int) -> None:
+    """NaN is -1, as in ONNX Runtime; infinities too where they have no limit, else what is far outside."""
+    attributes: Attributes = {"mode": mode, "padding_mode": padding, "align_corners": align}
+    x, nan, inf = normal(1, 2, 4, 5), np.nan, np.inf
+    grid = np.array([[[[nan, 0.1], [0.1, nan], [nan, nan], [inf, 0.1], [0.1, -inf], [-inf, nan]]]], np.float32)
+    got = grid_sampling.grid_sample(x, grid, **attributes)
+    (expected,) = run_node("GridSample", [x, grid], opset=20, **attributes)
+    same = slice(None) if padding == "reflection" else slice(3)
+    assert_close(got[..., same], expected[..., same], accumulation=64)
+    if padding != "reflection":
+        (expected,) = run_node("GridSample", [x, np.clip(grid, -100, 100)], opset=20, **attributes)
+        assert_close(got[..., 3:], expected[..., 3:], accumulation=64)
+
+
 def test_grid_sample_far_outside_and_next_to_infinity() -> None:
     x = np.full((1, 1, 3, 3), np.inf, np.float32)
-    grid = np.array([[[[1e30, 0], [-9, 9], [np.nan, 0], [0.1, 0.1]]]], np.float32)
+    grid = np.array([[[[1e30, 0], [-9, 9], [np.inf, 0], [0.1, 0.1]]]], np.float32)
     zeros = grid_sampling.grid_sample(x, grid).reshape(-1)
-    assert np.array_equal(zeros[:2], [0, 0])
+    assert np.array_equal(zeros[:3], [0, 0, 0])
     assert zeros[3] == np.inf
-    edge = grid_sampling.grid_sample(np.ones_like(x), grid[:, :, :2], padding_mode="border")
-    assert np.array_equal(edge.reshape(-1), [1, 1])
+    edge = grid_sampling.grid_sample(np.ones_like(x), grid[:, :, :3], padding_mode="border")
+    assert np.array_equal(edge.reshape(-1), [1, 1, 1])
 
 
 def test_grid_sample_of_a_product_is_the_product_of_samples() -> None:
@@ -202,6 +220,24 @@ def test_roi_align(mode: str, coordinates: str) -> None:
     assert half.dtype == np.float16
     with pytest.raises(ValueError, match="image 2"):
         roi.roi_align(x, rois, images + 1)
+
+
+LARGE_BOXES = [[-3000, -2000, 2000, 9], [0, -1e6, 14, 1e6], [-1e6, 2, 1e6, 1e6], [5e5, 5e5, 6e5, 6e5], [-9, -9, 1e6, 3]]
+
+
+@pytest.mark.parametrize("mode", ["avg", "max"])
+def test_roi_align_of_large_boxes_takes_little_memory(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, images = normal(1, 3, 12, 15), np.zeros(5, np.int64)
+    boxes = np.array(LARGE_BOXES, np.float32)
+    tracemalloc.start()
+    got = roi.roi_align(x, boxes, images, output_height=2, output_width=3, mode=mode)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 1_000_000
+    monkeypatch.setattr(roi, "_FEW_SAMPLES", 2**30)  # all are gone through
+    assert np.array_equal(got, roi.roi_align(x, boxes, images, output_height=2, output_width=3, mode=mode))
+    with pytest.raises(ValueError, match=r"from -0\.5 to .* has no number of pixels"):
+        roi.roi_align(x, np.array([[0, 0, np.inf, 9]], np.float32), images[:1], mode=mode)
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.5, 0.3])

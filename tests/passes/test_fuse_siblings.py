@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import pytest
 
 from fusible.compiler.ir.evaluate import evaluate_graph
-from fusible.compiler.ir.graph import Graph, Value
+from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.types import DType, TensorType
 from fusible.compiler.ir.verify import verify
 from fusible.passes.base import PassContext
@@ -108,3 +111,36 @@ def test_what_reads_the_first_before_the_second_is_made_keeps_them_apart() -> No
     assert _run(graph, context) == 0
     verify(graph)
     assert all(np.array_equal(a, b) for a, b in zip(evaluate_graph(graph, [X, X]), expected, strict=True))
+
+
+@pytest.mark.parametrize("near", [False, True])
+def test_a_kernel_has_sixteen_results_at_most(near: bool) -> None:
+    graph, context = _graph(*[(24,)] * 40), _context()
+    context.target["reads_packed"] = near  # type: ignore[index]
+    expected = evaluate_graph(graph, [X])
+    assert _run(graph, context) == 37
+    verify(graph)
+    assert [len(node.outputs) for node in graph] == [16, 16, 8]
+    for got, wanted in zip(evaluate_graph(graph, [X]), expected, strict=True):
+        assert np.array_equal(got, wanted)
+    reasons = [e.reason for e in context.ledger.select(Kind.REFUSED)]
+    assert "the kernel would have more than 16 results" in reasons and len(reasons) < 5
+
+
+@pytest.mark.parametrize("near", [False, True])
+@pytest.mark.parametrize("reason", [None, "no two stores"])
+def test_what_is_asked_of_many_siblings_grows_with_their_number(near: bool, reason: str | None) -> None:
+    """The nodes that a target is asked about: of 160 siblings four times as many as of 40."""
+    asked = []
+    for count in (40, 160):
+        graph, context = _graph(*[(24,)] * count), _context()
+        FuseRegions().run(graph, context)
+        sizes: list[int] = []
+
+        def printable(nodes: Sequence[Node], outputs: Sequence[Value], sizes: list[int] = sizes) -> str | None:
+            sizes.append(len(nodes))
+            return reason
+
+        FuseSiblings().run(graph, PassContext(target={"printable": printable, "reads_packed": near}))
+        asked.append(sum(sizes))
+    assert 3.5 * asked[0] < asked[1] < 4.5 * asked[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import Any
 import pytest
 
 import fusible
-from fusible.runtime.artifact import _PREFIX, ALIGNMENT, MAGIC, VERSION
+from fusible.runtime.artifact import with_prefix
 from tests.runtime import models
+from tests.runtime.damaged import before_sections, header_of, sections_of
 
 WRONG: tuple[Any, ...] = (
     None, -1, 0, 2**63, 2**70, 1.5, float("nan"), float("inf"), "", "x", "../../x", "n*" * 50, [], [1], {}, True,
@@ -34,16 +34,11 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Json],
     """The header of an artifact, and all that follows."""
     path = tmp_path_factory.mktemp("artifact") / "m.fusible"
     fusible.compile(models.branches(), target="numpy").save(path)
-    data = path.read_bytes()
-    _, _, length = _PREFIX.unpack(data[: _PREFIX.size])
-    start = -(-(_PREFIX.size + length) // ALIGNMENT) * ALIGNMENT
-    return json.loads(data[_PREFIX.size : _PREFIX.size + length]), data[start:]
+    return header_of(path), sections_of(path)
 
 
 def _write(path: Path, header: dict[str, Json], rest: bytes) -> None:
-    body = json.dumps(header).encode()
-    start = -(-(_PREFIX.size + len(body)) // ALIGNMENT) * ALIGNMENT
-    path.write_bytes((_PREFIX.pack(MAGIC, VERSION, len(body)) + body).ljust(start, b"\0") + rest)
+    path.write_bytes(before_sections(header) + rest)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -63,7 +58,7 @@ def test_headers(seed: int, artifact: tuple[dict[str, Json], bytes], tmp_path: P
             at[place[-1]] = rng.choice(WRONG)  # type: ignore[index]
         _write(tmp_path / "m.fusible", changed, rest)
         try:
-            exe = fusible.load(tmp_path / "m.fusible")
+            exe = fusible.load(tmp_path / "m.fusible", check=rng.random() < 0.5)
             assert repr(exe) and exe.report is not None
         except fusible.FusibleError as error:
             refused += 1
@@ -85,7 +80,6 @@ def test_reports(report: bytes, artifact: tuple[dict[str, Json], bytes], tmp_pat
 
 
 def test_a_header_of_brackets(tmp_path: Path) -> None:
-    body = b"[" * 200_000
-    (tmp_path / "m.fusible").write_bytes(_PREFIX.pack(MAGIC, VERSION, len(body)) + body)
+    (tmp_path / "m.fusible").write_bytes(with_prefix(b"[" * 200_000))
     with pytest.raises(fusible.ArtifactError, match="is damaged"):
         fusible.load(tmp_path / "m.fusible")

@@ -73,7 +73,7 @@ def test_damaged_artifacts(tmp_path: Path) -> None:
     with pytest.raises(fusible.ArtifactError, match="format 99"):
         fusible.load(tmp_path / "cut")
     (tmp_path / "cut").write_bytes(data[:8] + b"\x05" + data[9:])  # kernels had no table of sizes
-    with pytest.raises(fusible.ArtifactError, match="format 5, this release reads 6: compile the model again"):
+    with pytest.raises(fusible.ArtifactError, match="format 5, this release reads 7: compile the model again"):
         fusible.load(tmp_path / "cut")
     flipped = bytearray(data)
     flipped[-200] ^= 1
@@ -82,6 +82,19 @@ def test_damaged_artifacts(tmp_path: Path) -> None:
         fusible.load(tmp_path / "cut", check=True)
     with pytest.raises(fusible.ArtifactError, match="cannot be read"):
         fusible.load(tmp_path / "none")
+
+
+def test_a_header_of_which_one_bit_differs_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.fusible"
+    fusible.compile(models.conv_relu_add(), target="numpy").save(path)
+    data = path.read_bytes()
+    end = data.index(b'"target":"numpy"')
+    for place in range(12, end, 211):
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        with pytest.raises(fusible.ArtifactError, match=r"the hash of its header differs|is truncated"):
+            fusible.load(path)
 
 
 _LIGHT = """

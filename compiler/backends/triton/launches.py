@@ -102,8 +102,11 @@ class LaunchWork:
             return expectation(self.rule, gpu, self.programs)
         sizes = self.product.m, self.product.n, self.product.k
         sums = self.tile.m * self.tile.n // (self.tile.warps * gpu.warp)
-        spills = f"a thread has {sums} sums, and a smaller tile would read the operands more often"
-        return Expectation(sizes, self.tile.m, self.product.kind, spills=spills if sums >= _MANY_SUMS else "")
+        split = self.product.kind is MatrixType.TF32X3
+        beside = " beside both parts of operands" if split else ""
+        spills = f"a thread has {sums} sums{beside}, and a smaller tile would read the operands more often"
+        many = sums >= (_MANY_SUMS // 2 if split else _MANY_SUMS)
+        return Expectation(sizes, self.tile.m, self.product.kind, spills=spills if many else "")
 
 
 def launch_work(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fusible.compiler.frontend.context import NodeContext
+from fusible.compiler.frontend.contrib_shapes import check_shape, flag
 from fusible.compiler.frontend.handlers import onnx_op
 from fusible.compiler.ir.graph import Value
 from fusible.compiler.ir.symbols import Dim, exact_div
@@ -23,10 +24,12 @@ _DOMAIN = "com.microsoft"
 @onnx_op("RotaryEmbedding", domain=_DOMAIN)
 def rotary_embedding(c: NodeContext) -> Value:
     """RotaryEmbedding: X [B, S, H * D] or [B, H, S, D], position_ids [B, S] or [1] (the first), both caches."""
-    if c.attr_int("is_packed_batching", 0):
+    if flag(c, "is_packed_batching"):
         c.unsupported("its sequences are packed without padding (is_packed_batching)")
     shape, cache = _shape(c, 0, (3, 4)), _shape(c, 2, (2,))
     batch, length = (shape[0], shape[1]) if len(shape) == 3 else (shape[0], shape[2])
+    check_shape(c, 1, (1,), (batch, length))
+    check_shape(c, 3, cache)
     positions = c.required(1)
     if c.known_rank(1) == 1:
         positions = _grid(c, c.add("cast", positions, dtype=DType.I64), batch, length)
@@ -40,7 +43,7 @@ def rotary_embedding(c: NodeContext) -> Value:
         heads = found
     return c.add(
         "rotary_embedding", c.required(0), c.required(2), c.required(3), positions,
-        interleaved=c.attr_int("interleaved", 0) != 0, rotary_embedding_dim=turned,
+        interleaved=flag(c, "interleaved"), rotary_embedding_dim=turned,
         num_heads=heads if len(shape) == 3 else None,
     )  # fmt: skip
 
@@ -54,13 +57,15 @@ def multi_head_attention(c: NodeContext) -> list[Value | None]:
     if c.wants(3):
         c.unsupported("its scores are a result")
     heads = c.attr_int("num_heads")
-    q, k, v = _biased(c, _three(c, heads), heads)
+    q, k, v = _biased(c, _three(c, heads))
     past = c.optional(6), c.optional(7)
-    mask = _padding_mask(c)
+    batch, length, total = _check_keys(c, q, k, v, heads)
+    mask = _padding_mask(c, (batch, total))
+    check_shape(c, 5, *((b, h, length, total) for b in (batch, 1) for h in (heads, 1)))
     if c.optional(5) is not None:
         mask = c.required(5) if mask is None else c.add("add", mask, c.required(5))
     attrs: dict[str, Any] = {
-        "q_num_heads": heads, "kv_num_heads": heads, "is_causal": c.attr_int("unidirectional", 0) != 0,
+        "q_num_heads": heads, "kv_num_heads": heads, "is_causal": flag(c, "unidirectional"),
         "scale": c.attr_float("scale", 0.0) or None,
     }  # fmt: skip
     k, v = (_rows(c, value) for value in (k, v))
@@ -71,6 +76,9 @@ def multi_head_attention(c: NodeContext) -> list[Value | None]:
 def group_query_attention(c: NodeContext) -> list[Value | None]:
     """GroupQueryAttention over caches that grow, or over buffers of full length.
 
+    New keys are written where seqlens_k says that a sequence ends, as ONNX Runtime does. Where that is known to be the
+    end of a cache that grows by them, keys are joined and attention is causal, which costs less.
+
     Inputs: query, key, value, past_key, past_value, seqlens_k, total_sequence_length, caches of cosines and sines,
     position_ids, attention_bias.
     """
@@ -78,9 +86,12 @@ def group_query_attention(c: NodeContext) -> list[Value | None]:
     heads, groups = c.attr_int("num_heads"), c.attr_int("kv_num_heads")
     q, k, v = _group_operands(c, heads, groups)
     place = _place_of(c, q, k, groups)
-    if c.attr_int("do_rotary", 0):
+    _check_group_shapes(c, (q, k, v), place, heads, groups)
+    if flag(c, "do_rotary"):
         q, k = (_rotated(c, x, n, place) for x, n in ((q, heads), (k, groups)))
     window = c.attr_int("local_window_size", -1)
+    if window == 0 or abs(window) >= 2**31:
+        c.invalid(f"attribute 'local_window_size' must be -1 for none, or a positive number of 32 bits, got {window}")
     attrs: dict[str, Any] = {
         "q_num_heads": heads, "kv_num_heads": groups, "is_causal": place.start is None,
         "scale": c.attr_float("scale", 0.0) or None, "softcap": c.attr_float("softcap", 0.0),
@@ -97,7 +108,8 @@ def group_query_attention(c: NodeContext) -> list[Value | None]:
 class _Place:
     """Where new keys come to lie: behind `past` others, or from `start` [B] on in caches of `total` keys.
 
-    start None: caches are as long as what they hold. positions: of the queries, int64 [B, S].
+    start None: caches are as long as what they hold, and are known to end with the last new key. positions: of the
+    queries, int64 [B, S].
     """
 
     batch: Dim
@@ -118,8 +130,32 @@ def _check_group_query(c: NodeContext) -> None:
         c.unsupported("its scores are a result")
     if not c.attr_int("causal", 1):
         c.unsupported("it is not causal")
-    if c.attr_int("do_rotary", 0) and (c.optional(7) is None or c.optional(8) is None):
+    if flag(c, "do_rotary") and (c.optional(7) is None or c.optional(8) is None):
         c.invalid("do_rotary needs cos_cache and sin_cache")
+    if (c.optional(3) is None) != (c.optional(4) is None):
+        c.invalid("past_key and past_value must both be given or both be left out")
+    if c.optional(3) is not None and c.tensor_type(3).dtype is not c.tensor_type(0).dtype:
+        c.unsupported(f"its caches hold {c.tensor_type(3).dtype.value}, its queries {c.tensor_type(0).dtype.value}")
+
+
+def _check_group_shapes(
+    c: NodeContext, operands: tuple[Value, Value, Value], place: _Place, heads: int, groups: int
+) -> None:
+    """Keys, values, caches, positions and a mask fit the queries."""
+    batch, length = place.batch, place.length
+    columns = [_shape_of(c, x, 3) for x in operands]
+    sizes = [exact_div(shape[2], count) for shape, count in zip(columns, (heads, groups, groups), strict=True)]
+    for index in (1, 2):
+        if c.optional(index) is not None:
+            check_shape(c, index, (batch, length, None))
+    for index, size in ((3, sizes[1]), (4, sizes[2])):
+        check_shape(c, index, (batch, groups, place.past, size))
+    if c.optional(7) is not None and c.optional(8) is not None:
+        check_shape(c, 8, _shape(c, 7, (2,)))
+    check_shape(c, 9, (batch, length))
+    keys = c.dims(6)
+    total = None if keys is None else keys[0]
+    check_shape(c, 10, *((b, h, length, total) for b in (batch, 1) for h in (heads, 1)))
 
 
 def _group_operands(c: NodeContext, heads: int, groups: int) -> tuple[Value, Value, Value]:
@@ -138,14 +174,23 @@ def _group_operands(c: NodeContext, heads: int, groups: int) -> tuple[Value, Val
 def _place_of(c: NodeContext, q: Value, k: Value, groups: int) -> _Place:
     batch, length, _ = _shape_of(c, q, 3)
     past: Dim = 0 if c.optional(3) is None else _shape(c, 3, (4,))[2]
+    check_shape(c, 5, (batch,), (batch, 1))
+    check_shape(c, 6, (), (1,))
     known = c.dims(6)
     if known is None:
         c.unsupported("total_sequence_length is computed from more than shapes, so those of the caches are not known")
     total = known[0]
-    if past == 0 or (total == past + length and batch == 1):
+    if isinstance(past, int) and isinstance(total, int) and isinstance(length, int):
+        if not length <= total <= past + length:
+            c.invalid(
+                f"total_sequence_length must be {length} to {past + length}, for {length} new keys and caches of "
+                f"{past}, got {total}; check what makes it"
+            )
+    grows = total == past + length
+    if past == 0 or (grows and batch == 1 and c.dims(5) == (total - 1,)):
         positions = _grid(c, c.add("dims", values=(past,), shape=(1,)), batch, length)
         return _Place(batch, length, past, past + length, None, _stated(c, positions))
-    if not all(isinstance(d, int) for d in (past, total, length)):
+    if not grows and not all(isinstance(d, int) for d in (past, total, length)):
         c.unsupported("whether the caches are buffers of full length is not known; fix lengths with shapes={...}")
     if total == length:  # the first prompt: it fills the buffers from their start, wherever each sequence ends
         start = c.add("expand", c.constant(np.zeros(1, np.int64)), shape=(batch,))
@@ -155,16 +200,21 @@ def _place_of(c: NodeContext, q: Value, k: Value, groups: int) -> _Place:
             "ONNX Runtime takes several sequences only as a first prompt, or with one new key each"
         )
     else:
-        start = _first_place(c, batch, length)
+        start = _first_place(c, batch, length, prompt=not isinstance(past, int))
     positions = _grid(c, c.add("unsqueeze", start, axes=(1,)), batch, length)
-    return _Place(batch, length, past, max(past, total), start, _stated(c, positions))  # type: ignore[type-var]
+    full = total if grows else max(past, total)  # type: ignore[type-var]
+    return _Place(batch, length, past, full, start, _stated(c, positions))
 
 
-def _first_place(c: NodeContext, batch: Dim, length: Dim) -> Value:
-    """Where new keys come to lie that end where seqlens_k says, int64 [batch]."""
+def _first_place(c: NodeContext, batch: Dim, length: Dim, *, prompt: bool) -> Value:
+    """Where new keys come to lie that end where seqlens_k says, int64 [batch].
+
+    prompt: there may be no past; a first prompt lies from 0 on, though the sequence may end within it.
+    """
     last = c.add("cast", c.required(5), dtype=DType.I64)
     last = c.add("reshape", last, shape=(batch,))
-    return c.add("sub", c.add("add", last, c.constant(np.asarray(1, np.int64))), _number(c, length))
+    start = c.add("sub", c.add("add", last, c.constant(np.asarray(1, np.int64))), _number(c, length))
+    return c.add("max", start, c.constant(np.asarray(0, np.int64))) if prompt else start
 
 
 def _stated(c: NodeContext, positions: Value) -> Value:
@@ -180,7 +230,7 @@ def _rotated(c: NodeContext, x: Value, heads: int, place: _Place) -> Value:
         c.invalid(f"caches of {turned} elements do not fit heads of {size}")
     return c.add(
         "rotary_embedding", x, c.required(7), c.required(8), place.positions,
-        interleaved=c.attr_int("rotary_interleaved", 0) != 0, rotary_embedding_dim=0 if turned == size else turned,
+        interleaved=flag(c, "rotary_interleaved"), rotary_embedding_dim=0 if turned == size else turned,
         num_heads=heads,
     )  # fmt: skip
 
@@ -224,18 +274,40 @@ def _three(c: NodeContext, heads: int) -> tuple[Value, Value, Value]:
     """Queries [B, S, H * D], keys and values the same or [B, H, L, D], of one tensor where they come in one."""
     if c.optional(1) is None:
         shape = _shape(c, 0, (5,))
+        check_shape(c, 0, (None, None, heads, 3, None))
         rows = [_columns(c, c.required(0), n, n + 1, 3) for n in range(3)]
         q, k, v = (c.add("reshape", x, shape=(*shape[:2], heads * shape[4])) for x in rows)
         return q, k, v
     if c.optional(2) is None:
         shape = _shape(c, 1, (5,))
+        check_shape(c, 1, (None, None, heads, 2, None))
         rows = [_columns(c, c.required(1), n, n + 1, 3) for n in range(2)]
         k, v = (c.add("reshape", x, shape=(*shape[:2], heads * shape[4])) for x in rows)
         return c.required(0), k, v
     return c.required(0), c.required(1), c.required(2)
 
 
-def _biased(c: NodeContext, operands: tuple[Value, Value, Value], heads: int) -> tuple[Value, Value, Value]:
+def _check_keys(c: NodeContext, q: Value, k: Value, v: Value, heads: int) -> tuple[Dim, Dim, Dim]:
+    """Batch, number of queries and of all keys; values and caches fit the keys."""
+    batch, length, _ = _shape_of(c, q, 3)
+    lengths: list[Dim] = []
+    for x in (k, v):
+        assert isinstance(x.type, TensorType)
+        shape = _shape_of(c, x, 4 if x.type.rank == 4 else 3)
+        lengths.append(shape[-2])
+        if shape[0] != batch and isinstance(shape[0], int) and isinstance(batch, int):
+            c.invalid(f"queries are of {batch} sequences, keys or values of {shape[0]}; check what makes them")
+    if lengths[0] != lengths[1] and all(isinstance(d, int) for d in lengths):
+        c.invalid(f"there are {lengths[0]} keys and {lengths[1]} values; check what makes them")
+    if (c.optional(6) is None) != (c.optional(7) is None):
+        c.invalid("past_key and past_value must both be given or both be left out")
+    past: Dim = 0 if c.optional(6) is None else _shape(c, 6, (4,))[2]
+    for index in (6, 7):
+        check_shape(c, index, (batch, heads, past, None))
+    return batch, length, past + lengths[0]
+
+
+def _biased(c: NodeContext, operands: tuple[Value, Value, Value]) -> tuple[Value, Value, Value]:
     """The bias's parts added: [H * D] for queries, [H * D] for keys, [H * Dv] for values."""
     bias = c.optional(3)
     if bias is None:
@@ -246,12 +318,14 @@ def _biased(c: NodeContext, operands: tuple[Value, Value, Value], heads: int) ->
         if x.type.rank != 3 or x.type.shape is None or not isinstance(x.type.shape[2], int):
             c.unsupported("it has a bias, and the columns of an operand are not known")
         end = start + x.type.shape[2]
-        found.append(c.add("add", x, _columns(c, bias, start, end, 0)))
+        found.append((x, start, end))
         start = end
-    return found[0], found[1], found[2]
+    check_shape(c, 3, (start,))
+    q, k, v = (c.add("add", x, _columns(c, bias, a, b, 0)) for x, a, b in found)
+    return q, k, v
 
 
-def _padding_mask(c: NodeContext) -> Value | None:
+def _padding_mask(c: NodeContext, expected: tuple[Dim, Dim]) -> Value | None:
     """key_padding_mask [B, T], 0 for keys that do not count, as what is added to scores."""
     mask = c.optional(4)
     if mask is None:
@@ -259,6 +333,7 @@ def _padding_mask(c: NodeContext) -> Value | None:
     shape = c.shape(4)
     if shape is None or len(shape) != 2:
         c.unsupported(f"its key_padding_mask is of rank {'?' if shape is None else len(shape)}, not [batch, keys]")
+    check_shape(c, 4, expected)
     like = c.required(0)
     filled = c.scalar_like(like, c.attr_float("mask_filter_value", -10000.0))
     counts = c.add("reshape", c.add("cast", mask, dtype=DType.BOOL), shape=(shape[0], 1, 1, shape[1]))

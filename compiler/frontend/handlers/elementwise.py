@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 from onnx import TensorProto
 
@@ -32,8 +31,8 @@ _NARY = {
     "LessOrEqual": "less_or_equal", "GreaterOrEqual": "greater_or_equal", "BitwiseAnd": "bitwise_and",
     "BitwiseOr": "bitwise_or", "BitwiseXor": "bitwise_xor", "Where": "where",
 }  # fmt: skip
-_VARIADIC = {"Max": "max", "Min": "min", "Sum": "sum"}
-_MOST = 32  # operands of one variadic node: what is printed of it nests as deeply, and Python parses 200 brackets
+_FOLDS = {"Max": "max", "Min": "min", "Sum": "sum", "Mean": "mean"}
+_TOGETHER = 32  # operands of one fold, whose expression is as deep as they are many
 
 
 def _plain(op: str) -> Callable[[NodeContext], Value]:
@@ -44,26 +43,24 @@ for _onnx, _op in (_UNARY | _NARY).items():
     onnx_op(_onnx)(_plain(_op))
 
 
-def _folded(context: NodeContext, op: str) -> Value:
-    """A variadic op over all inputs, from the left, by several nodes if there are many."""
-    first, *rest = context.all_inputs()
-    found = context.add(op, first, *rest[: _MOST - 1])
-    for start in range(_MOST - 1, len(rest), _MOST - 1):
-        found = context.add(op, found, *rest[start : start + _MOST - 1])
-    return found
+def _fold(op: str) -> Callable[[NodeContext], Value]:
+    """Of any number of operands: 32 at a time, then 32 of these results, and so on."""
+
+    def convert(context: NodeContext) -> Value:
+        operands = context.all_inputs()
+        if len(operands) <= _TOGETHER:
+            return context.add(op, *operands)
+        count, part = len(operands), "sum" if op == "mean" else op
+        while len(operands) > 1:
+            operands = [context.add(part, *operands[n : n + _TOGETHER]) for n in range(0, len(operands), _TOGETHER)]
+        y = operands[0]
+        return context.add("div", y, context.scalar_like(y, count)) if op == "mean" else y
+
+    return convert
 
 
-for _onnx, _op in _VARIADIC.items():
-    onnx_op(_onnx)(partial(_folded, op=_op))
-
-
-@onnx_op("Mean")
-def mean(context: NodeContext) -> Value:
-    """Mean; of many tensors their sum, divided by their number."""
-    count = len(context.all_inputs())
-    if count <= _MOST:
-        return context.add("mean", *context.all_inputs())
-    return context.add("div", _folded(context, "sum"), context.scalar_like(context.required(0), count))
+for _onnx, _op in _FOLDS.items():
+    onnx_op(_onnx)(_fold(_op))
 
 
 def _binary_with_axis(op: str) -> Callable[[NodeContext], Value]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from fusible.compiler.frontend.context import NodeContext
+from fusible.compiler.frontend.contrib_shapes import check_shape
 from fusible.compiler.frontend.handlers import onnx_op
 from fusible.compiler.ir.graph import Value
 from fusible.compiler.ir.types import DType
@@ -32,20 +33,17 @@ def matmul_n_bits(c: NodeContext) -> Value:
     if block_size * bits % 8:
         c.invalid(f"a block must be whole bytes, got block_size {block_size} with elements of {bits} bits")
     blocks = -(-k // block_size)
+    _check_shapes(c, n, k, blocks)
     packed = _constant(c, 1, "its weight")
     if packed.dtype != np.uint8 or packed.size != n * blocks * block_size * bits // 8:
         c.invalid(f"a weight of {n * blocks * block_size * bits // 8} bytes was expected, got {packed.size}")
+    check_shape(c, 1, (n, blocks, block_size * bits // 8))
     codes = _codes(packed.reshape(n, -1), bits)[:, :k]
-    zero_points = None if c.optional(3) is None else _constant(c, 3, "its zero points")
-    groups = _groups(c, k, blocks)
+    zero_points = _zero_points(c, n, blocks, bits)
+    groups = _groups(c, k, blocks, block_size)
     order = _in_blocks(groups, block_size)
     if (zero_points is not None and zero_points.dtype != np.uint8) or (groups is not None and order is None):
         return _as_floats(c, codes, zero_points, groups, bits, block_size)
-    if zero_points is not None:
-        row = -(-blocks * bits // 8)
-        if zero_points.size != n * row:
-            c.invalid(f"zero points of {n} x {row} bytes were expected, got {zero_points.size}")
-        zero_points = _codes(zero_points.reshape(n, row), bits)[:, :blocks]
     a = c.required(0)
     if order is not None:
         codes, a = codes[:, order], c.add("gather", a, c.ints_constant(order.tolist()), axis=c.known_rank(0) - 1)
@@ -65,13 +63,54 @@ def _product(c: NodeContext, a: Value, weight: Value) -> Value:
     return y if bias is None else c.add("add", y, bias)
 
 
-def _groups(c: NodeContext, k: int, blocks: int) -> np.ndarray | None:
-    """g_idx: the group of each term, [K]; None where terms lie block after block."""
+def _check_shapes(c: NodeContext, n: int, k: int, blocks: int) -> None:
+    """A [..., K], one scale for each block of each row, a bias [N]."""
+    a = c.shape(0)
+    if a is not None and (not a or (isinstance(a[-1], int) and a[-1] != k)):
+        c.invalid(f"A must have K = {k} columns, got {c.tensor_type(0)}; check A and the attribute K")
+    check_shape(c, 2, (n, blocks), (n * blocks,))
+    check_shape(c, 5, (n,))
+
+
+def _zero_points(c: NodeContext, n: int, blocks: int, bits: int) -> np.ndarray | None:
+    """The zero point of each block, [N, blocks], as bytes or floats; None where none is given.
+
+    Those that are integers come packed as the weight is, each row in whole bytes.
+    """
+    if c.optional(3) is None:
+        return None
+    found = _constant(c, 3, "its zero points")
+    packed = found.dtype == np.uint8
+    if not packed and not c.tensor_type(3).dtype.is_float:
+        c.invalid(f"zero points must be bytes or floats, got {c.tensor_type(3)}; store them in one of these types")
+    row = -(-blocks * bits // 8) if packed else blocks
+    if found.size != n * row:
+        unit = "bytes" if packed else "floats"
+        c.invalid(
+            f"zero points must be {n} rows (N) of {row} {unit}, got {c.tensor_type(3)}; check them and the attributes "
+            "N, K, bits and block_size"
+        )
+    check_shape(c, 3, (n, row), (n * row,))
+    found = found.reshape(n, row)
+    return _codes(found, bits)[:, :blocks] if packed else found
+
+
+def _groups(c: NodeContext, k: int, blocks: int, block_size: int) -> np.ndarray | None:
+    """g_idx: the group of each term, [K], perhaps padded to whole blocks; None where terms lie block after block."""
     if c.optional(4) is None:
         return None
-    groups = _constant(c, 4, "its g_idx").reshape(-1)
-    if groups.size < k or groups.min(initial=0) < 0 or groups.max(initial=0) >= blocks:
-        c.invalid(f"g_idx must hold {k} numbers of groups from 0 to {blocks - 1}, got {groups.size}")
+    groups = _constant(c, 4, "its g_idx")
+    if groups.dtype.kind not in "iu" or groups.size not in (k, blocks * block_size):
+        c.invalid(
+            f"g_idx must be {k} integers (K), got {c.tensor_type(4)}; store the group of each term, or leave g_idx out "
+            "where they lie block after block"
+        )
+    check_shape(c, 4, (groups.size,))
+    if groups.min() < 0 or groups.max() >= blocks:
+        c.invalid(
+            f"g_idx must name groups from 0 to {blocks - 1}, got {groups.min()} to {groups.max()}; check it and the "
+            "attributes K and block_size"
+        )
     return groups[:k]
 
 
@@ -94,11 +133,7 @@ def _as_floats(
     blocks = -(-k // size)
     if zero_points is None:
         zero_points = np.full((n, blocks), _MIDDLE[bits])
-    elif zero_points.dtype == np.uint8:
-        zero_points = _codes(zero_points.reshape(n, -1), bits)[:, :blocks]
-    if zero_points.size != n * blocks:
-        c.invalid(f"zero points of {n} x {blocks} numbers were expected, got {zero_points.size}")
-    zeros = zero_points.reshape(n, blocks).astype(np.float32)[:, groups]
+    zeros = zero_points.astype(np.float32)[:, groups]
     moved = c.constant((codes.astype(np.float32) - zeros).astype(dtype.numpy))
     spread = c.add("gather", c.add("reshape", scale, shape=(n, blocks)), c.ints_constant(groups.tolist()), axis=1)
     return _product(c, c.required(0), c.add("mul", moved, spread))

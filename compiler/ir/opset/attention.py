@@ -152,6 +152,8 @@ def _split(ctx: Infer, index: int, heads: int | None) -> _Heads:
 
 
 def _check_heads(ctx: Infer, q: _Heads, k: _Heads, v: _Heads) -> None:
+    if q.depth == 0:
+        ctx.fail(f"a head of the queries has no elements, got {ctx.type(0)}")
     if isinstance(q.heads, int) and isinstance(k.heads, int) and (k.heads == 0 or q.heads % k.heads):
         ctx.fail(f"{q.heads} query heads are no multiple of {k.heads} key heads")
     for name, a, b in (

@@ -280,6 +280,38 @@ def grid_sample_nearest(random: np.random.Generator) -> NodeCase:
     return _grid_sample(x, grid.astype(np.float32), mode="nearest", padding_mode="border")
 
 
+def _grid_with_no_numbers(random: np.random.Generator) -> np.ndarray:
+    """Places among which are NaN, infinities and very large numbers."""
+    grid = random.uniform(-1.6, 1.6, (1, 4, 9, 2)).astype(np.float32)
+    wrong = np.array([np.nan, np.inf, -np.inf, 1e30, -1e30], np.float32)
+    grid.reshape(-1)[: 3 * 18] = np.where(np.arange(54) % 2, random.choice(wrong, 54), grid.reshape(-1)[:54])
+    return grid
+
+
+@node
+def grid_sample_cubic_at_no_number(random: np.random.Generator) -> NodeCase:
+    x = random.standard_normal((1, 2, 6, 5)).astype(np.float32)
+    return _grid_sample(x, _grid_with_no_numbers(random), mode="cubic", align_corners=True)
+
+
+@node
+def grid_sample_cubic_border_at_no_number(random: np.random.Generator) -> NodeCase:
+    x = random.standard_normal((1, 2, 6, 5)).astype(np.float32)
+    return _grid_sample(x, _grid_with_no_numbers(random)[..., ::-1].copy(), mode="cubic", padding_mode="border")
+
+
+@node
+def grid_sample_linear_at_no_number(random: np.random.Generator) -> NodeCase:
+    x = random.standard_normal((1, 2, 6, 5)).astype(np.float32)
+    return _grid_sample(x, _grid_with_no_numbers(random), padding_mode="border")
+
+
+@node
+def grid_sample_nearest_at_no_number(random: np.random.Generator) -> NodeCase:
+    x = random.standard_normal((1, 2, 6, 5)).astype(np.float32)
+    return _grid_sample(x, _grid_with_no_numbers(random), mode="nearest", padding_mode="reflection")
+
+
 def _roi_align(random: np.random.Generator, kind: Any, reach: float = 18, **attrs: Any) -> NodeCase:
     from fusible.kernels.numpy.roi import roi_align
 

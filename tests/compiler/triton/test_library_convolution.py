@@ -29,6 +29,7 @@ from tests import oracle
 from tests.compiler.triton.test_library_product import by_torch
 from tests.fast_compiler import fast_compiler
 from tests.runtime import models
+from tests.runtime.damaged import changed, header_of, numbers_in, with_header
 from tests.tolerance import assert_outputs_close
 
 torch = pytest.importorskip("torch")
@@ -176,6 +177,47 @@ def test_built_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exe.save(tmp_path / "artifact")
     loaded = fusible.load(tmp_path / "artifact")
     assert loaded.device is not None and loaded.device.code.kernels == exe.device.code.kernels  # type: ignore[union-attr]
+
+
+def test_damaged_numbers_never_reach_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each number of a call is refused at load, or what torch is told of lies within bounds."""
+    made, feeds = model({"groups": FORMS["groups"]})
+    with_torch(made, tmp_path, monkeypatch).save(tmp_path / "artifact")
+    header, refused, run = header_of(tmp_path / "artifact"), 0, 0
+    (kernel,) = (n for n, kernel in enumerate(header["device"]["kernels"]) if kernel["product"])
+    at: tuple[str | int, ...] = ("device", "kernels", kernel, "product")
+    for place in numbers_in(header["device"]["kernels"][kernel]["product"], at):
+        for change in (lambda v: v + 1, lambda v: v - 1, lambda v: 2 * v + 3, lambda v: 2**40):
+            path = with_header(tmp_path / "artifact", changed(header, place, change), tmp_path / "damaged")
+            try:
+                loaded = fusible.load(path)
+            except fusible.ArtifactError:
+                refused += 1
+                continue
+            loaded.run(feeds)
+            run += 1
+    assert refused > 5 * run > 0
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong", "told"),
+    [
+        ("shape", [1, 2, 1, 1], r"its image reaches \d+ bytes into a buffer of 8"),
+        ("dtype", "f16", "its image is in float32, and its buffer in f16"),
+    ],
+)
+def test_buffers_that_do_not_hold_a_call(
+    field: str, wrong: Any, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, _ = model({"groups": FORMS["groups"]})
+    with_torch(made, tmp_path, monkeypatch).save(tmp_path / "artifact")
+    header = header_of(tmp_path / "artifact")
+    (kernel,) = (kernel for kernel in header["device"]["kernels"] if kernel["product"])
+    (step,) = (step for step in header["plan"]["steps"] if step.get("kernel") == kernel["name"])
+    value = step["inputs"][kernel["product"]["image"]["argument"]]
+    damaged = changed(header, ("plan", "values", value, field), lambda _: wrong)
+    with pytest.raises(fusible.ArtifactError, match=f"the convolution of the kernel .* at 'groups'.*{told}"):
+        fusible.load(with_header(tmp_path / "artifact", damaged, tmp_path / "damaged"))
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])

@@ -14,7 +14,8 @@ from tests.compiler.triton.node_cases import NodeCase, node_case
 SAMPLE = (
     "top_k_with_ties_and_nan", "resize_linear_aligned_half", "resize_of_unknown_length", "dynamic_quantisation",
     "dynamic_quantisation_by_rows", "dynamic_quantisation_of_no_rows", "quantised_lstm", "grid_sample_cubic_reflected",
-    "roi_align_of_all_pixels",
+    "grid_sample_cubic_at_no_number", "grid_sample_cubic_border_at_no_number", "grid_sample_linear_at_no_number",
+    "grid_sample_nearest_at_no_number", "roi_align_of_all_pixels",
     "roi_align_of_boxes_beyond_images",
 )  # fmt: skip
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from fusible.compiler.backends.triton.aot import _built, build
-from fusible.compiler.backends.triton.gpu_targets import gpu_target
+from fusible.compiler.backends.triton.gpu_targets import MatrixType, gpu_target
 from fusible.compiler.backends.triton.kernel_report import Expectation, FindingKind, check, expectation
 from fusible.compiler.backends.triton.launch import AccessFact, LaunchRule
+from fusible.compiler.backends.triton.launches import LaunchWork
 from fusible.compiler.backends.triton.occupancy import occupancy
 from fusible.compiler.backends.triton.print_kernel import print_kernel
+from fusible.compiler.backends.triton.roofline import Product, Tile
 from fusible.compiler.backends.triton.static_report import StaticReport, cuda_report
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.parse import parse_region
@@ -48,6 +50,18 @@ def test_a_little_is_an_exception_where_a_thread_has_many_sums() -> None:
     for spilled, reason in ((48, "many sums"), (480, "")):
         (found,) = check(StaticReport(255, spilled, 0, {}, {}), gpu, resident, why)
         assert (found.kind, found.reason) == (FindingKind.SPILLS, reason)
+
+
+def test_both_parts_of_split_operands_take_registers_too() -> None:
+    gpu, rule = gpu_target("h100"), LaunchRule("kernel", (), {}, (), (), 8, 3)
+    for kind, side, reason in (
+        (MatrixType.TF32X3, 128, "a thread has 64 sums beside both parts of operands"),
+        (MatrixType.TF32, 128, ""),
+        (MatrixType.TF32, 256, "a thread has 128 sums, "),
+    ):
+        work = LaunchWork("k", rule, 8, 1.0, 1.0, 1.0, Product(512, 512, 512, kind=kind), Tile(128, side, 32, 3, 8))
+        found = work.expected(gpu).spills
+        assert found.startswith(reason) and bool(found) == bool(reason)
 
 
 def test_what_all_rows_share_may_be_read_in_short_vectors() -> None:

@@ -14,6 +14,7 @@ from fusible.runtime.devices.code import DeviceKernel
 from fusible.runtime.devices.program import DeviceProgram
 from fusible.runtime.devices.session import DeviceSession
 from fusible.runtime.devices.triton_cpu import TritonCpu
+from fusible.runtime.session import RunLimits
 from tests.runtime.devices import plans
 from tests.runtime.devices.build import program
 from tests.runtime.devices.counting import CountingCpu
@@ -43,6 +44,25 @@ def test_one_graph_serves_a_bucket() -> None:
     ]  # 40 came back when a larger bucket had taken its arena, and is launched anew
     assert [dict(used) for used in session.captures[-1].used] == [{"n": n} for n in (1000, 700, 999)]
     assert str(session.captures[0]).endswith("for n 33 to 64; used for n=40; n=33; n=64; n=63")
+
+
+def test_memory_is_counted_and_bounded() -> None:
+    exe = plans.chain(sized_program())
+    session = session_of(replace(exe, limits=RunLimits(memory_bytes=13_000)))
+    for n in (1000, 40, 100, 20, 300, 700, 10, 1000):  # older buckets go when there is no room for all
+        assert np.array_equal(session.run({"x": numbers(n)})["y"], 3 * numbers(n))
+        assert session._buckets is not None and session._buckets._held() <= 13_000
+    for allowed, asked in ((4100, "at x: asked for 80"), (8100, "at y: asked for 120")):  # each of the three has 4000
+        session = session_of(replace(exe, limits=RunLimits(memory_bytes=allowed)))
+        with pytest.raises(fusible.LimitExceeded, match=f"'memory_bytes' exceeded {asked}.*allowed {allowed}"):
+            session.run({"x": numbers(1000)})
+    elsewhere = session_of(replace(exe, limits=RunLimits(memory_bytes=8100)))
+    with pytest.raises(fusible.LimitExceeded, match="'memory_bytes' exceeded at x, y"):
+        kept = [elsewhere.run_on_device({"x": numbers(1000, seed=n)}) for n in range(24)]
+        assert not kept
+    exact = replace(plans.with_host_step(program()), limits=RunLimits(memory_bytes=1000))
+    with pytest.raises(fusible.LimitExceeded, match="'memory_bytes' exceeded at x: asked for 1296, allowed 1000"):
+        session_of(exact).run({"x": numbers(100)})
 
 
 def counting(known: DeviceProgram) -> tuple[DeviceProgram, CountingCpu]:
