@@ -32,6 +32,7 @@ from fusible.compiler.targets import (
 )
 from fusible.compiler.tuning import TuningLock
 from fusible.errors import UsageError
+from fusible.kernels.registry import KERNELS
 from fusible.passes.exactness import Exactness
 from fusible.passes.instruments import Instrument
 from fusible.passes.manager import Pipeline
@@ -97,6 +98,7 @@ def compile_with(
     notes += _unavailable(settings, chosen)
     with collection_put_off():
         graph = import_graph(model, shapes=shapes, options=settings)
+        notes += _passed_over(graph, chosen)
         check_sizes(graph, settings.limits)  # before a pass computes anything of that size
         selected = passes if passes is not None else pipeline(chosen)
         known = KnownKernels()
@@ -106,6 +108,17 @@ def compile_with(
         lowered = lower(graph, _backend(chosen, settings, known), settings, outcome, notes=notes)
         known.keep()
         return lowered
+
+
+def _passed_over(graph: Graph, target: str) -> list[str]:
+    """A note on registered kernels that would take the place of an op's own, but on other targets."""
+    names = sorted({node.op.name for inner in graph.all_graphs() for node in inner})
+    found = {name: {t for kernel in KERNELS.for_op(name) for t in kernel.targets} for name in names}
+    return [
+        f"the kernels registered for {name} are for {', '.join(sorted(targets))}; {target} computes it with its own"
+        for name, targets in found.items()
+        if targets and target not in targets
+    ]
 
 
 def _backend(target: str, options: Options, known: KnownKernels) -> NumpyBackend:

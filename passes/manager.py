@@ -6,12 +6,13 @@ A phase may be a cycle: its passes run in turn until a whole round changes nothi
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from time import perf_counter
 from types import MappingProxyType
 
 from fusible.compiler.ir.graph import Graph
-from fusible.errors import PassError, UsageError, VerifyError
+from fusible.errors import FusibleError, PassError, UsageError, VerifyError
 from fusible.passes.base import Pass, PassContext, Phase
 from fusible.passes.instruments import Instrument, Step
 
@@ -133,7 +134,8 @@ class _Runner:
             return 0
         self.context.check_deadline(f"pass {pass_.name!r}")
         began = perf_counter()
-        changes = pass_.run(self.graph, self.context)
+        with _Naming(pass_.name):
+            changes = pass_.run(self.graph, self.context)
         step = Step(self.number, phase, pass_.name, changes, perf_counter() - began)
         self.number += 1
         for instrument in self.instruments:
@@ -143,3 +145,15 @@ class _Runner:
                 dumps = [path for other in self.instruments for path in other.dumps]
                 raise PassError(pass_.name, f"it left the graph broken: {error}", dumps) from error
         return changes
+
+
+class _Naming(AbstractContextManager[None]):
+    """Notes on an error that is none of ours, and goes on as it is, which pass raised it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, FusibleError):
+            without = f"fusible.pipeline(target).without({self.name!r})"
+            error.add_note(f"The pass {self.name!r} raised this; {without} leaves it out.")

@@ -17,6 +17,7 @@ import fusible
 from fusible.compiler.ir.inference import broadcast_type
 from fusible.compiler.ir.ops import OPS
 from fusible.definitions import Arg, apply
+from fusible.kernels.registry import KERNELS
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 ROOT = str(Path(__file__).parents[2])
@@ -120,3 +121,16 @@ def test_results_of_another_shape_are_errors(target: str, function: Any, outputs
             exe(np.ones((3, 4), np.float32))
     finally:
         OPS.unregister(name)
+
+
+@pytest.mark.parametrize(("target", "noted"), [("numpy", False), ("triton-cpu", True)])
+def test_kernels_that_are_registered_for_other_targets_are_noted(target: str, noted: bool) -> None:
+    kernel = fusible.register_kernel("softplus", function=lambda x: np.log1p(np.exp(x)), targets=("numpy",))
+    try:
+        node = helper.make_node("Softplus", ["x"], ["y"])
+        inputs, outputs = [helper.make_tensor_value_info("x", 1, [4])], [ValueInfoProto(name="y")]
+        model = helper.make_model(helper.make_graph([node], "g", inputs, outputs), ir_version=10)
+        notes = fusible.compile(model, target=target).report.notes
+    finally:
+        KERNELS.unregister(kernel)
+    assert any("registered for softplus are for numpy" in note for note in notes) is noted

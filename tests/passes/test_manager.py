@@ -152,3 +152,18 @@ def test_the_example_file_registers_its_pass() -> None:
     example = Path(__file__).parents[2] / "docs" / "examples" / "fold_scales.py"
     names = load_pass_file(example, pipeline("numpy")).names
     assert names.index("fold-scales") == names.index("recompose") - 1
+
+
+class Raiser(Pass):
+    name = "raiser"
+
+    def run(self, graph: Graph, context: PassContext) -> int:
+        raise KeyError("mine")
+
+
+def test_an_error_of_a_users_pass_names_it() -> None:
+    pipeline = Pipeline.of({Phase.IMPORT: [Raiser()]})
+    with pytest.raises(KeyError) as caught:
+        pipeline.run(Graph("g"), PassContext())
+    (note,) = caught.value.__notes__
+    assert "'raiser'" in note and "without" in note
