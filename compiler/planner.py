@@ -287,7 +287,7 @@ class _Planner:
                     self.last_use[base] = position
                 self.last_use[number] = position
             for number in _writes(step):
-                self.last_use.setdefault(number, position)
+                self.last_use[number] = position  # a late one is allocated first, and may be read by nobody
         for number in outputs:
             self.last_use[number] = len(self.steps)
 

@@ -14,7 +14,7 @@ is then a sixteenth of what the results took apart.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fusible.compiler.ir.definition import Elementwise
 from fusible.compiler.ir.graph import Graph, Node, Value
@@ -112,7 +112,9 @@ class FuseSiblings(GraphPass):
             reason = f"the kernel would have more than {_MOST} results"
             context.ledger.add(Entry(Kind.REFUSED, self.name, "", origin, reason, cost=Cost(0, 1)))
             return None
-        inner, operands = _together(graph, (first, second))
+        kept = [v for v in first.outputs if v in graph.outputs or any(user is not second for user in v.users)]
+        kept += second.outputs
+        inner, operands = _together((first, second), graph, kept)
         refusal = printable(list(inner), inner.outputs)
         if refusal is not None:
             context.ledger.add(Entry(Kind.REFUSED, self.name, "", origin, refusal, cost=Cost(0, 1)))
@@ -120,11 +122,13 @@ class FuseSiblings(GraphPass):
             inner.release()
             return None
         with graph.inserting_before(at or first, origin):
-            fused = graph.add_node("fused", operands, {}, outputs=len(inner.outputs), subgraphs=[inner])
+            fused = graph.add_node("fused", operands, {}, outputs=len(kept), subgraphs=[inner])
         alike = "the same" if set(first.inputs) == set(second.inputs) else "common"
-        count = len(first.outputs)
-        graph.replace(second, fused.outputs[count:])  # before the first, whose result it may read
-        graph.replace(first, fused.outputs[:count])
+        for old, new in zip(kept, fused.outputs, strict=True):
+            new.name = new.name or old.name
+            graph.redirect(old, new)
+        graph.erase(second)  # before the first, whose result it may read
+        graph.erase(first)
         chain = f"{len(fused.outputs)} results of {alike} operands"
         context.ledger.add(Entry(Kind.FUSED, self.name, "", origin, chain, saved=Cost(0, 1)))
         return fused
@@ -193,8 +197,8 @@ def _is_number(value: Value, nodes: tuple[Node, Node]) -> bool:
     return not taken and value.constant is not None and value.constant.size == 1
 
 
-def _together(graph: Graph, nodes: tuple[Node, Node]) -> tuple[Graph, list[Value | None]]:
-    """A graph that holds what both groups do, results of the first before those of the second, and its operands."""
+def _together(nodes: tuple[Node, Node], graph: Graph, kept: Sequence[Value]) -> tuple[Graph, list[Value | None]]:
+    """A graph that holds what both groups do, and its operands. kept: the results of theirs that become its own."""
     made = Graph("fused", graph.symbols)
     inside, wanted = set(nodes[0].outputs), (v for node in nodes for v in node.inputs if v is not None)
     operands: list[Value | None] = [v for v in dict.fromkeys(wanted) if v not in inside and not _is_number(v, nodes)]
@@ -209,5 +213,5 @@ def _together(graph: Graph, nodes: tuple[Node, Node]) -> tuple[Graph, list[Value
             copy = copy_node(made, part, mapped)
             mapped.update(zip(part.outputs, copy.outputs, strict=True))
         known.update(zip(node.outputs, (mapped[v] for v in inner.outputs), strict=True))
-    made.set_outputs([known[v] for node in nodes for v in node.outputs])
+    made.set_outputs([known[v] for v in kept])
     return made, operands

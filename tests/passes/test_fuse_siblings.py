@@ -15,6 +15,7 @@ from fusible.passes.base import PassContext
 from fusible.passes.fuse_regions import FuseRegions, ungroup
 from fusible.passes.fuse_siblings import FuseSiblings
 from fusible.passes.ledger import Kind
+from fusible.passes.packed_weights import READS_PACKED
 
 X = np.random.default_rng(0).standard_normal((4, 6)).astype(np.float32)
 
@@ -144,3 +145,24 @@ def test_what_is_asked_of_many_siblings_grows_with_their_number(near: bool, reas
         FuseSiblings().run(graph, PassContext(target={"printable": printable, "reads_packed": near}))
         asked.append(sum(sizes))
     assert 3.5 * asked[0] < asked[1] < 4.5 * asked[0]
+
+
+def test_a_result_that_only_the_other_group_read_is_not_stored() -> None:
+    def made() -> Graph:
+        graph = Graph("g")
+        x, y = (graph.input(TensorType(DType.F32, (64,)), name) for name in "xy")
+        first = graph.add("add", graph.add("exp", x), y)
+        graph.set_outputs([graph.add("mul", graph.add("sqrt", first), y)], ["z"])
+        return graph
+
+    graph, operands = made(), [np.linspace(0, 9, 64, dtype=np.float32), np.ones(64, np.float32)]
+    (expected,) = evaluate_graph(made(), operands)
+    small = {"name": "cpu", "printable": lambda nodes, outputs: "large" if len(nodes) > 2 else None}
+    FuseRegions().run(graph, PassContext(target=small))
+    assert len(list(graph)) == 2
+    near = {"name": "triton-cpu", "printable": lambda nodes, outputs: None, READS_PACKED: True}
+    assert FuseSiblings().run(graph, PassContext(target=near)) == 1
+    verify(graph)
+    (node,) = graph
+    assert len(node.outputs) == 1
+    np.testing.assert_array_equal(evaluate_graph(graph, operands)[0], expected)

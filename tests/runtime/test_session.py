@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import onnx
 import pytest
+from onnx import ValueInfoProto, helper, numpy_helper
 
 import fusible
 from fusible.compiler.ir.evaluate import evaluate_graph
@@ -187,3 +188,20 @@ def test_shapes_that_were_checked_do_not_hide_wrong_ones(convolution: fusible.Ex
             session.run({spec.name: wrong})
     again = session.run({spec.name: right})
     assert all(np.array_equal(again[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("target", ["numpy", "cpu", "triton-cpu"])
+@pytest.mark.parametrize("wanted", ["values", "places"])
+def test_a_result_of_unknown_size_that_nobody_reads_is_there_to_be_written(target: str, wanted: str) -> None:
+    nodes = [
+        helper.make_node("Compress", ["x", "keep"], ["rows"], axis=0),
+        helper.make_node("TopK", ["rows", "two"], ["values", "places"], axis=1),
+    ]
+    inputs = [helper.make_tensor_value_info("x", 1, [6, 5]), helper.make_tensor_value_info("keep", 9, [6])]
+    two = numpy_helper.from_array(np.asarray([2]), "two")
+    graph = helper.make_graph(nodes, "g", inputs, [ValueInfoProto(name=wanted)], [two])
+    exe = fusible.compile(helper.make_model(graph, ir_version=10), target=target)
+    x, keep = np.arange(30, dtype=np.float32).reshape(6, 5), np.asarray([1, 0, 1, 0, 1, 1], bool)
+    places = np.tile([4, 3], (4, 1))
+    expected = places if wanted == "places" else np.take_along_axis(x[keep], places, 1)
+    np.testing.assert_array_equal(exe.run({"x": x, "keep": keep})[wanted], expected)
