@@ -65,28 +65,30 @@ def build(kernel: PrintedKernel, target: GpuTarget) -> BuiltKernel:
     Code that spills is made again in the ways that may avoid it, until one does: with more registers, where there are
     more, then with twice the warps. If none helps the first is kept, as it is where those are refused. Left to itself
     ptxas rather writes a few values to memory than have fewer warps resident, though a program that has a limit of its
-    own is given all of it.
+    own is given all of it. Code in which products of wgmma wait for each other is made again with twice the warps.
     """
     made = _built(kernel, target)
-    if not made.report.spilled or target.backend != "cuda":
+    if target.backend != "cuda":
         return made
-    for warps, registers in _roomier(made, kernel.rule.warps, target):
+    for warps, registers in _other_ways(made, kernel.rule.warps, target):
         rule = replace(kernel.rule, warps=warps)
         try:
             other = _built(replace(kernel, rule=rule), target, registers)
         except KernelBuildError:
-            continue  # the first build stands, with its spills in the report
-        if not other.report.spilled:
+            continue  # the first build stands, with what is wrong with it in the report
+        if not other.report.spilled and (made.report.spilled or not other.report.serialised):
             return replace(other, report=replace(other.report, threads=other.threads))
     return made
 
 
-def _roomier(made: BuiltKernel, warps: int, target: GpuTarget) -> Iterator[tuple[int, int | None]]:
-    """Warps of a program, and registers of a thread (None: as ptxas chooses), that may make room."""
-    most = min(target.sm.thread_registers, target.registers // made.threads)
-    yield from ((warps, n) for n in _REGISTERS if made.report.registers < n <= most)
-    if 2 * warps <= _MOST_WARPS:
+def _other_ways(made: BuiltKernel, warps: int, target: GpuTarget) -> Iterator[tuple[int, int | None]]:
+    """Warps of a program, and registers of a thread (None: as ptxas chooses), that may help what spills or waits."""
+    if made.report.spilled:
+        most = min(target.sm.thread_registers, target.registers // made.threads)
+        yield from ((warps, n) for n in _REGISTERS if made.report.registers < n <= most)
+    if 2 * warps <= _MOST_WARPS and (made.report.spilled or made.report.serialised):
         yield 2 * warps, None
+    if 2 * warps <= _MOST_WARPS and made.report.spilled:
         yield 2 * warps, min(target.sm.thread_registers, target.registers // (2 * made.threads))
 
 

@@ -43,6 +43,29 @@ def test_a_kernel_that_would_spill_is_given_more_registers() -> None:
     assert made.report.registers > alone.report.registers and made.threads == alone.threads
 
 
+WAITS = """
+region [i0=128, i1=14, i2=14, i3=544]
+  in x0: f32[1, 14, 14, 1024]
+  in x1: f32[544, 1, 1]
+  in x2: f32[128, 1, 1, 544]
+  out y0: f32[1, 14, 14, 128]
+  v0: f32 = load x0[0, i1, i2, i3]
+  v1: f32 = load x1[i3, 0, 0]
+  v2: f32 = mul(v0, v1)
+  v3: f32 = load x2[i0, 0, 0, i3]
+  v4: f32 = contract over i3 of v2, v3
+  store y0[0, i1, i2, i0] = v4
+"""
+
+
+def test_products_that_wait_for_each_other_are_made_with_twice_the_warps() -> None:
+    gpu = gpu_target("h100")
+    kernel = print_kernel(parse_region(WAITS), gpu, precision="tf32")
+    alone, made = _built(kernel, gpu), build(kernel, gpu)
+    assert alone.report.serialised and not made.report.serialised and not made.report.spilled
+    assert made.threads == made.report.threads == 2 * alone.threads and made.report.matrix.keys() == {"wgmma"}
+
+
 def test_a_little_is_an_exception_where_a_thread_has_many_sums() -> None:
     gpu = gpu_target("h100")
     resident = occupancy(gpu.sm, 256, 255, 0)
