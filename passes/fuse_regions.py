@@ -23,13 +23,13 @@ from fusible.passes.fusion import copy_node, graphs_outside_groups, is_pointwise
 from fusible.passes.ledger import Cost, Entry, Kind
 from fusible.passes.packed_weights import READS_PACKED, why_apart
 
-__all__ = ["FuseRegions", "Printable", "ungroup"]
+__all__ = ["MOST_READ", "FuseRegions", "Printable", "ungroup"]
 
 Printable = Callable[[Sequence[Node], Sequence[Value]], "str | None"]
 """(nodes, outputs) -> why no kernel can be printed for them, or None."""
 
 _LARGEST = 48  # nodes of a group
-_MOST_READ = 128  # values that a group reads: kernels of native code take 256 operands, GPUs' 4096 bytes of them
+MOST_READ = 128  # values that a group reads: kernels of native code take 256 operands, GPUs' 4096 bytes of them
 _INTEGER_PRODUCTS = frozenset({"matmul_integer", "conv_integer", "qlinear_matmul", "qlinear_conv"})
 _LITTLE = 6  # nodes that are computed again rather than launched, if they make a number or a line of them
 
@@ -211,8 +211,8 @@ class _Search:
             return "the producer is inside another group"
         if len(drawn) + len(members) > _LARGEST:
             return f"the group would have more than {_LARGEST} nodes"
-        if len(_read({*members, *drawn})) > _MOST_READ:
-            return f"the group would read more than {_MOST_READ} values"
+        if len(_read({*members, *drawn})) > MOST_READ:
+            return f"the group would read more than {MOST_READ} values"
         if views or (self.packed and (_is_little(value, node, drawn) or self._is_joined_once(node, drawn))):
             return None
         return _repetition(value, node, drawn)

@@ -21,7 +21,7 @@ from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.types import Shape, TensorType
 from fusible.passes.base import GraphPass, PassContext
 from fusible.passes.exactness import Exactness
-from fusible.passes.fuse_regions import Printable
+from fusible.passes.fuse_regions import MOST_READ, Printable
 from fusible.passes.fusion import copy_node, graphs_outside_groups, is_pointwise
 from fusible.passes.ledger import Cost, Entry, Kind
 from fusible.passes.packed_weights import READS_PACKED
@@ -108,8 +108,11 @@ class FuseSiblings(GraphPass):
     ) -> Node | None:
         """One group for both, in the place of the first or of the node `at`, or None."""
         origin = tuple(dict.fromkeys((*first.origin, *second.origin)))
-        if len(first.outputs) + len(second.outputs) > _MOST:
-            reason = f"the kernel would have more than {_MOST} results"
+        read = {v for node in (first, second) for v in node.inputs if v is not None}
+        results = len(first.outputs) + len(second.outputs)
+        if results > _MOST or len(read) > MOST_READ:
+            most = f"have more than {_MOST} results" if results > _MOST else f"read more than {MOST_READ} values"
+            reason = f"the kernel would {most}"
             context.ledger.add(Entry(Kind.REFUSED, self.name, "", origin, reason, cost=Cost(0, 1)))
             return None
         kept = [v for v in first.outputs if v in graph.outputs or any(user is not second for user in v.users)]

@@ -166,3 +166,20 @@ def test_a_result_that_only_the_other_group_read_is_not_stored() -> None:
     (node,) = graph
     assert len(node.outputs) == 1
     np.testing.assert_array_equal(evaluate_graph(graph, operands)[0], expected)
+
+
+def test_a_group_of_more_values_than_kernels_take_is_refused() -> None:
+    graph = Graph("g")
+    values = [graph.input(TensorType(DType.F32, (64,)), f"x{n}") for n in range(140)]
+
+    def folded(among: Sequence[Value]) -> Value:
+        total = among[0]
+        for value in among[1:]:
+            total = graph.add("add", total, value)
+        return total
+
+    graph.set_outputs([folded(values[:80]), folded(values[60:])], ["y", "z"])
+    context = PassContext(target={"name": "triton-cpu", "printable": lambda nodes, outputs: None, READS_PACKED: True})
+    FuseRegions().run(graph, context)
+    assert FuseSiblings().run(graph, context) == 0
+    assert any(entry.reason == "the kernel would read more than 128 values" for entry in context.ledger)
