@@ -12,7 +12,7 @@ from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.types import DType, TensorType
 from fusible.compiler.ir.verify import verify
 from fusible.passes.base import PassContext
-from fusible.passes.fuse_regions import FuseRegions, ungroup
+from fusible.passes.fuse_regions import MOST_READ, FuseRegions, ungroup
 from fusible.passes.fuse_siblings import FuseSiblings
 from fusible.passes.ledger import Kind
 from fusible.passes.packed_weights import READS_PACKED
@@ -181,5 +181,6 @@ def test_a_group_of_more_values_than_kernels_take_is_refused() -> None:
     graph.set_outputs([folded(values[:80]), folded(values[60:])], ["y", "z"])
     context = PassContext(target={"name": "triton-cpu", "printable": lambda nodes, outputs: None, READS_PACKED: True})
     FuseRegions().run(graph, context)
-    assert FuseSiblings().run(graph, context) == 0
+    FuseSiblings().run(graph, context)
+    assert max(len(node.inputs) for node in graph) <= MOST_READ
     assert any(entry.reason == "the kernel would read more than 128 values" for entry in context.ledger)
