@@ -178,6 +178,8 @@ def _works(graph: Graph, gpu: GpuTarget, options: Options) -> tuple[list[LaunchW
     backend.prepare(graph)
     costs, works, host = Costs(), list[LaunchWork](), 0
     for node in graph:
+        if backend.done(node):  # a concatenation whose operands lie in it
+            continue
         printed = backend.kernel_of(node)
         if isinstance(printed, str):
             host += not node.op.view

@@ -126,3 +126,17 @@ def test_findings_are_listed_once_for_a_kernel() -> None:
     row = {"kernel": "k0", "findings": [{"kind": "spills", "what": "8 bytes of a thread", "reason": ""}]}
     (found,) = findings("small", {"target": "cuda:sm_90", "kernels": [row, row]}, "fp16")
     assert (found.kernel, found.kind, found.reason) == ("k0", "spills", "")
+
+
+def test_what_lies_in_a_concatenation_needs_no_launch_for_it() -> None:
+    joined = parse_model("""
+        <ir_version: 10, opset_import: ["": 18]>
+        model (float16[batch, 64] x, float16[64, 64] w, float16[64, 64] v, float16[128, 64] u) => (float16[batch, 64] y)
+        {
+            a = MatMul(x, w)
+            b = MatMul(x, v)
+            both = Concat<axis = 1>(a, b)
+            y = MatMul(both, u)
+        }
+    """)
+    assert of("h100", 8, joined).kernels == 3
