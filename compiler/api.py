@@ -14,6 +14,7 @@ from fusible.compiler.backends.triton.gpu_targets import GpuTarget
 from fusible.compiler.frontend.convert import import_model
 from fusible.compiler.frontend.load import load_model
 from fusible.compiler.frontend.signature import ShapeRequest
+from fusible.compiler.ir.analysis import constants
 from fusible.compiler.ir.graph import Graph
 from fusible.compiler.known_kernels import KnownKernels
 from fusible.compiler.lower import cache_folder, check_sizes, lower
@@ -55,8 +56,16 @@ def import_graph(
     options: Options | None = None,
 ) -> Graph:
     """The model as a graph, before any pass. Arguments and errors as for `compile`."""
-    limits = (options or Options()).limits
-    return import_model(load_model(model, limits), shapes=shapes, limits=limits)
+    graph = _imported(model, shapes, options or Options())
+    for value in constants(graph):
+        assert value.constant is not None
+        _ = value.constant.array  # read now: the file may change while the graph is kept
+    return graph
+
+
+def _imported(model: Model, shapes: Mapping[str, ShapeRequest] | None, options: Options) -> Graph:
+    """The model as a graph, whose weights are read from its file when they are wanted."""
+    return import_model(load_model(model, options.limits), shapes=shapes, limits=options.limits)
 
 
 def compile(
@@ -97,7 +106,7 @@ def compile_with(
     notes = [note] if note else []
     notes += _unavailable(settings, chosen)
     with collection_put_off():
-        graph = import_graph(model, shapes=shapes, options=settings)
+        graph = _imported(model, shapes, settings)
         notes += _passed_over(graph, chosen)
         check_sizes(graph, settings.limits)  # before a pass computes anything of that size
         selected = passes if passes is not None else pipeline(chosen)

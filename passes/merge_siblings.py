@@ -9,10 +9,11 @@ element-wise nodes and concatenations stand between, as rotary embedding and a c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fusible.compiler.ir.constant import Constant
 from fusible.compiler.ir.definition import Contraction, View
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.types import DType, TensorType
@@ -26,12 +27,29 @@ __all__ = ["MergeSiblings"]
 
 
 @dataclass(frozen=True)
+class _Plain:
+    """A weight that is a constant, [K, N], or where `across` [N, K]."""
+
+    constant: Constant
+    across: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """K, N."""
+        return self.constant.shape[::-1] if self.across else self.constant.shape
+
+    def content(self) -> np.ndarray:
+        """The elements, [K, N], which are read now."""
+        return self.constant.content.T if self.across else self.constant.content
+
+
+@dataclass(frozen=True)
 class _Linear:
     """x @ weight + bias: the product, the node that gives the result, weight [K, N] and bias [N] in one float type."""
 
     product: Node
     last: Node
-    weight: np.ndarray | PackedMatrix
+    weight: _Plain | PackedMatrix
     bias: np.ndarray | None
 
     @property
@@ -94,12 +112,12 @@ class MergeSiblings(GraphPass):
         context.ledger.add(Entry(Kind.FUSED, self.name, "", origin, reason, saved=saved))
 
 
-def _side_by_side(graph: Graph, weights: Sequence[np.ndarray | PackedMatrix]) -> Value:
+def _side_by_side(graph: Graph, weights: Sequence[_Plain | PackedMatrix]) -> Value:
     """One weight of several, all packed or none."""
     packed = [w for w in weights if isinstance(w, PackedMatrix)]
     if packed:
         return joined(graph, packed)
-    return graph.constant(np.concatenate([w for w in weights if not isinstance(w, PackedMatrix)], axis=1))
+    return graph.constant(np.concatenate([w.content() for w in weights if isinstance(w, _Plain)], axis=1))
 
 
 def _bias(linear: _Linear) -> np.ndarray:
@@ -126,7 +144,9 @@ def _linear(node: Node) -> _Linear | None:
         return None
     if type_.dtype not in (DType.F32, DType.F16, DType.BF16):
         return None
-    weight = packed_matrix(node.inputs[1]) if known is None else known.array if len(known.shape) == 2 else None
+    weight: _Plain | PackedMatrix | None = packed_matrix(node.inputs[1]) if known is None else None
+    if known is not None and len(known.shape) == 2:
+        weight = _Plain(known)
     if weight is None:
         return None
     if node.op.name == "gemm":
@@ -140,11 +160,11 @@ def _linear(node: Node) -> _Linear | None:
     return plain
 
 
-def _gemm(node: Node, weight: np.ndarray) -> _Linear | None:
+def _gemm(node: Node, weight: _Plain) -> _Linear | None:
     attrs = node.attrs
     if attrs.alpha != 1 or attrs.transA:
         return None
-    weight = weight.T if attrs.transB else weight
+    weight = replace(weight, across=bool(attrs.transB))
     third = node.inputs[2] if len(node.inputs) > 2 else None
     if third is None:
         return _Linear(node, node, weight, None)

@@ -87,8 +87,9 @@ class Importer:
 
         def read(item: tuple[int, TensorProto]) -> Constant:
             number, tensor = item
-            raw = apart.get(number, b"")
-            return tensor_constant(tensor, self.model.folder, self.limits, f"initialiser {tensor.name!r}", raw)
+            raw, unread = apart.get(number, b""), self.model.unread(number) if apart else None
+            where = f"initialiser {tensor.name!r}"
+            return tensor_constant(tensor, self.model.folder, self.limits, where, raw, unread)
 
         made = in_threads(read, enumerate(proto.initializer), sum(map(len, apart.values())))
         for tensor, found in zip(proto.initializer, made, strict=True):

@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from onnx import TensorProto, numpy_helper
 
 from fusible.compiler.frontend.raw_data import cut_out
 from fusible.compiler.frontend.text_fields import check_text
-from fusible.compiler.ir.constant import Constant, FileRange
+from fusible.compiler.ir.constant import Constant, FileRange, OpenFile, Unread
 from fusible.compiler.ir.types import DType
 from fusible.compiler.options import Limits
 from fusible.errors import InvalidModel, LimitExceeded, UsageError
@@ -64,13 +64,22 @@ _DATA_FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double
 class LoadedModel:
     """A parsed model and the folder that its external data must lie in (None: it may have none).
 
-    raw_data: of initialisers of the main graph, by number; the message lacks them.
+    raw_data: of initialisers of the main graph, by number; the message lacks them. file: where they lie, if they are to
+    be read when they are wanted, and `places` at which offsets.
     """
 
     proto: onnx.ModelProto
     folder: Path | None
     name: str
     raw_data: Mapping[int, memoryview] = field(default_factory=dict)
+    file: OpenFile | None = None
+    places: Mapping[int, int] = field(default_factory=dict)
+
+    def unread(self, number: int) -> Unread | None:
+        """Where the raw data of an initialiser lie in the file; None if they are in memory."""
+        if self.file is None or number not in self.places or sys.byteorder != "little":
+            return None
+        return Unread(self.file, self.places[number], len(self.raw_data[number]))
 
 
 def dtype_of(code: int, where: str) -> DType:
@@ -89,7 +98,7 @@ def onnx_dtype(dtype: DType) -> int:
 def load_model(model: str | os.PathLike[str] | bytes | onnx.ModelProto, limits: Limits) -> LoadedModel:
     """Parse a model given as a path, bytes or a ModelProto; external data is not read.
 
-    A large file is mapped, and its weights are read when they are imported. Raises InvalidModel if it cannot be read or
+    A large file stays open, and its weights are read when they are wanted. Raises InvalidModel if it cannot be read or
     parsed, LimitExceeded("model_bytes").
     """
     if isinstance(model, onnx.ModelProto):
@@ -104,14 +113,20 @@ def load_model(model: str | os.PathLike[str] | bytes | onnx.ModelProto, limits: 
         info = path.stat()
         if info.st_size > limits.model_bytes:
             raise LimitExceeded("model_bytes", info.st_size, limits.model_bytes, str(path))
-        if stat.S_ISREG(info.st_mode) and info.st_size >= _MAPPED_BYTES:
-            with path.open("rb") as file:
-                data: bytes | mmap.mmap = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        else:
-            data = path.read_bytes()
+        file = OpenFile(path) if stat.S_ISREG(info.st_mode) and info.st_size >= _MAPPED_BYTES else None
+        data = path.read_bytes() if file is None else file.mapped()
     except OSError as error:
         raise InvalidModel(f"model file {str(path)!r} cannot be read: {error.strerror or error}") from error
-    return _parsed(data, f"model file {str(path)!r}", limits, path.resolve().parent, path.stem)
+    loaded = _parsed(data, f"model file {str(path)!r}", limits, path.resolve().parent, path.stem)
+    if file is None or not loaded.raw_data:
+        return loaded
+    begin = _address(data)
+    places = {number: _address(view) - begin for number, view in loaded.raw_data.items()}
+    return replace(loaded, file=file, places=places)
+
+
+def _address(memory: bytes | mmap.mmap | memoryview) -> int:
+    return int(np.frombuffer(memory, np.uint8).ctypes.data)
 
 
 def _parsed(data: bytes | mmap.mmap, what: str, limits: Limits, folder: Path | None, name: str) -> LoadedModel:
@@ -132,12 +147,17 @@ def _parsed(data: bytes | mmap.mmap, what: str, limits: Limits, folder: Path | N
 
 
 def tensor_constant(
-    tensor: TensorProto, folder: Path | None, limits: Limits, where: str, raw: bytes | memoryview = b""
+    tensor: TensorProto,
+    folder: Path | None,
+    limits: Limits,
+    where: str,
+    raw: bytes | memoryview = b"",
+    unread: Unread | None = None,
 ) -> Constant:
     """A checked constant from a TensorProto; external data becomes a file range that is mapped on demand.
 
-    raw: the raw data, if the message lacks them. Raises InvalidModel if shape, type and data contradict each other or
-    the data escape the folder.
+    raw: the raw data, if the message lacks them. unread: where they can be read later. Raises InvalidModel if shape,
+    type and data contradict each other or the data escape the folder.
     """
     dtype = dtype_of(tensor.data_type, where)
     shape = _checked_dims(tensor, dtype, limits, where)
@@ -152,6 +172,8 @@ def tensor_constant(
         _check_length(len(raw), _stored_bytes(dtype, count), "bytes of raw_data", where)
         if dtype is DType.STRING:
             raise InvalidModel(f"{where}: a string tensor cannot use raw_data")
+        if dtype not in _BITS and unread is not None:
+            return Constant(unread, dtype.numpy, shape)
         if dtype not in _BITS:
             array = _of_bytes(raw, dtype).reshape(shape)
             return Constant(array if isinstance(raw, bytes) else array.copy())

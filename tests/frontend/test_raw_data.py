@@ -10,10 +10,13 @@ import pytest
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
+import fusible
 from fusible.compiler.frontend import raw_data
 from fusible.compiler.frontend.convert import import_model
 from fusible.compiler.frontend.load import load_model
 from fusible.compiler.frontend.raw_data import cut_out
+from fusible.compiler.ir.constant import Constant, Unread
+from fusible.compiler.ir.graph import Graph
 from fusible.compiler.options import Limits
 from fusible.errors import InvalidModel
 
@@ -56,13 +59,47 @@ def test_imported(mapped: bool, tmp_path: Path) -> None:
     path.write_bytes(model.SerializeToString())
     loaded = load_model(path if mapped else path.read_bytes(), Limits())
     assert set(loaded.raw_data) == {0, 3}
-    graph = import_model(loaded)
+    graph = fusible.import_graph(path if mapped else path.read_bytes())
     path.write_bytes(b"")  # nothing needs it any more
     (w,) = [v for node in graph for v in node.inputs if v is not None and v.constant is not None]
     assert w.constant is not None
     array = w.constant.array
     assert array.flags.aligned
     assert np.array_equal(array, numpy_helper.to_array(model.graph.initializer[0]))
+
+
+def _weight(graph: Graph) -> Constant:
+    (value,) = [v for node in graph for v in node.inputs if v is not None and v.constant is not None]
+    assert value.constant is not None
+    return value.constant
+
+
+def test_weights_are_read_when_they_are_wanted(tmp_path: Path) -> None:
+    model, path = _model(), tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    weight, again = (_weight(import_model(load_model(path, Limits()))) for _ in range(2))
+    assert isinstance(weight.source, Unread)
+    expected = numpy_helper.to_array(model.graph.initializer[0])
+    assert np.array_equal(weight.content, expected) and isinstance(weight.source, Unread)
+    assert weight.digest == Constant(expected).digest
+    assert np.array_equal(weight.array, expected) and not isinstance(weight.source, Unread)
+    for damage in (lambda: path.write_bytes(path.read_bytes()[:-5000]), lambda: path.write_bytes(b"")):
+        damage()
+        with pytest.raises(InvalidModel, match=r"m\.onnx' was changed while it was compiled; compile it again"):
+            _ = again.array
+    assert np.array_equal(weight.array, expected)
+
+
+@pytest.mark.parametrize("target", ["numpy", "cpu", "triton-cpu"])
+def test_the_file_may_change_once_the_model_is_compiled(target: str, tmp_path: Path) -> None:
+    model, path = _model(), tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    exe = fusible.compile(path, target=target)
+    path.write_bytes(b"")
+    inputs = {i.name: np.ones([int(d) for d in i.shape or ()], i.dtype) for i in exe.inputs}
+    expected = fusible.compile(model.SerializeToString(), target="numpy").run(inputs)
+    for name, value in exe.run(inputs).items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-4)
 
 
 def test_sizes_are_checked() -> None:

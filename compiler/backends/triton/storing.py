@@ -24,7 +24,7 @@ def pending(constant: Constant, order: Order | None, packed: int | None) -> Pend
     if packed is not None:
         shape[packed], dtype = shape[packed] // 2, np.dtype(np.uint8)
     shape = [shape[d] for d in order or range(len(shape))]
-    return Pending(tuple(shape), dtype, lambda: stored(constant.array, order, packed))
+    return Pending(tuple(shape), dtype, lambda: stored(constant.content, order, packed))
 
 
 def stored(array: np.ndarray, order: Order | None, packed: int | None) -> np.ndarray:
