@@ -16,9 +16,10 @@ import json
 import mmap
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from itertools import accumulate
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -177,23 +178,24 @@ def _write(path: Path, header: dict[str, Any], sections: list[dict[str, Any]], b
     import tempfile  # noqa: PLC0415 - loading does not need it
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - as above
 
-    offset = 0
-    for section, blob in zip(sections, blobs, strict=True):
-        section.update(offset=offset, nbytes=len(blob), sha256=_NO_HASH)
-        offset += -(-len(blob) // ALIGNMENT) * ALIGNMENT
+    written, numbers = _once(blobs)
+    offsets = [0, *accumulate(-(-len(blob) // ALIGNMENT) * ALIGNMENT for blob in written)]
+    for section, number in zip(sections, numbers, strict=True):
+        section.update(offset=offsets[number], nbytes=len(written[number]), sha256=_NO_HASH)
     length = len(_json_bytes(header))
     start = -(-(_PREFIX.size + length) // ALIGNMENT) * ALIGNMENT
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(descriptor, "wb") as file, ThreadPoolExecutor(1) as hasher:
-                digests = hasher.map(_digest, blobs)
+                waiting = hasher.map(_digest, written)
                 file.write(b"\0" * start)
-                for blob in blobs:
+                for blob in written:
                     file.write(blob)
                     file.write(b"\0" * (-len(blob) % ALIGNMENT))
-                for section, digest in zip(sections, digests, strict=True):
-                    section["sha256"] = digest
+                digests = list(waiting)
+                for section, number in zip(sections, numbers, strict=True):
+                    section["sha256"] = digests[number]
                 file.seek(0)
                 file.write(with_prefix(_json_bytes(header)))
             os.chmod(temporary, 0o644)
@@ -208,6 +210,21 @@ def _write(path: Path, header: dict[str, Any], sections: list[dict[str, Any]], b
 def with_prefix(header: bytes) -> bytes:
     """A header as the file begins with it."""
     return _PREFIX.pack(MAGIC, VERSION, len(header), hashlib.sha256(header).digest()) + header
+
+
+def _once(blobs: Sequence[bytes | memoryview]) -> tuple[list[bytes | memoryview], list[int]]:
+    """The parts without those that are the same memory as one before, and for each of all the number of its own."""
+    written: list[bytes | memoryview] = []
+    known: dict[tuple[int, int], int] = {}
+    numbers = []
+    for blob in blobs:
+        is_array = isinstance(blob, memoryview) and len(blob)
+        key = (np.frombuffer(blob, np.uint8).ctypes.data, len(blob)) if is_array else (0, len(written))
+        if key not in known:
+            known[key] = len(written)
+            written.append(blob)
+        numbers.append(known[key])
+    return written, numbers
 
 
 def _digest(blob: bytes | memoryview) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, ValueInfoProto, helper, numpy_helper
 
 import fusible
 from fusible.runtime.plan import Plan
@@ -126,3 +127,24 @@ def test_a_damaged_library_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_importing_fusible_is_light() -> None:
     code = "import sys, fusible, fusible.runtime.artifact; assert not {'onnx', 'typer', 'rich'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_constants_of_one_memory_are_stored_once(tmp_path: Path) -> None:
+    """Tied embeddings: a table that a product reads transposed."""
+    rng = np.random.default_rng(0)
+    table = rng.standard_normal((3000, 128)).astype(np.float32)
+    nodes = [
+        helper.make_node("Gather", ["table", "words"], ["x"]),
+        helper.make_node("Transpose", ["table"], ["columns"], perm=[1, 0]),
+        helper.make_node("MatMul", ["x", "columns"], ["y"]),
+    ]
+    inputs = [helper.make_tensor_value_info("words", TensorProto.INT64, [64])]
+    graph = helper.make_graph(nodes, "g", inputs, [ValueInfoProto(name="y")], [numpy_helper.from_array(table, "table")])
+    exe = fusible.compile(helper.make_model(graph, ir_version=10), target="triton-cpu")
+    for n in range(2):
+        exe.save(tmp_path / f"{n}.fusible")
+        exe = fusible.load(tmp_path / f"{n}.fusible", check=True)
+    assert (tmp_path / "1.fusible").read_bytes() == (tmp_path / "0.fusible").read_bytes()
+    assert (tmp_path / "0.fusible").stat().st_size < 1.5 * table.nbytes
+    words = rng.integers(0, 3000, 64)
+    assert np.abs(exe.run({"words": words})["y"] - table[words].astype(np.float64) @ table.T).max() < 1e-4

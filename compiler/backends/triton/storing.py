@@ -35,8 +35,10 @@ def stored(array: np.ndarray, order: Order | None, packed: int | None) -> np.nda
 
 
 def transposed(array: np.ndarray, order: Order) -> np.ndarray:
-    """A contiguous, aligned copy with the dimensions in this order, made a tile at a time."""
+    """The array, contiguous and aligned, with the dimensions in this order: a copy made a tile at a time, or itself."""
     view = array.transpose(order)
+    if view.flags.c_contiguous and view.flags.aligned:  # a transpose undone: tied embeddings are one memory
+        return view
     made = np.empty(view.shape, view.dtype)
     if not order or order[-1] == array.ndim - 1:
         made[...] = view
