@@ -16,7 +16,7 @@ from fusible.compiler.ir.types import DType
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_tiles_give_what_a_transposition_does(data: st.DataObject) -> None:
-    shape = data.draw(st.lists(st.sampled_from([0, 1, 3, 65, 130]), min_size=0, max_size=3))
+    shape = data.draw(st.lists(st.sampled_from([0, 1, 3, 65]), min_size=0, max_size=2))
     shape += [data.draw(st.sampled_from([1, 7, 513]))] if shape else []
     order = tuple(data.draw(st.permutations(range(len(shape)))))
     array = np.arange(np.prod(shape, dtype=int), dtype=np.int32).reshape(shape)
