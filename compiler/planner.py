@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 
 from fusible.compiler.backends.base import Backend, Emitted, Pending
-from fusible.compiler.in_threads import in_threads
 from fusible.compiler.ir.constant import Constant
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.symbols import Dim, SymInt, dim_text, product
 from fusible.compiler.ir.types import DType, SequenceType, TensorType, type_symbols
 from fusible.errors import LoweringError
 from fusible.runtime.dims import DimText
+from fusible.runtime.native.machine import usable_threads
 from fusible.runtime.plan import Alloc, Buffer, Call, Copy, If, Launch, Loop, Plan, PlanValue, Step
 
 __all__ = ["Planned", "make_plan"]
+
+_WORTH_THREADS = 1 << 24  # bytes, beside which the time that threads take to start is nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,10 @@ def _computed(constants: Sequence[np.ndarray | Pending]) -> tuple[np.ndarray, ..
     def array(one: np.ndarray | Pending) -> np.ndarray:
         return one.make() if isinstance(one, Pending) else one
 
-    return tuple(in_threads(array, constants, sum(one.nbytes for one in constants if isinstance(one, Pending))))
+    if sum(one.nbytes for one in constants if isinstance(one, Pending)) < _WORTH_THREADS:
+        return tuple(map(array, constants))
+    with ThreadPoolExecutor(usable_threads()) as pool:  # NumPy lets go of the interpreter while it copies
+        return tuple(pool.map(array, constants))
 
 
 class _Planner:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import onnx
-from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
+from onnx import AttributeProto, GraphProto, NodeProto
 
 import fusible.compiler.frontend.schema as schema
 from fusible.compiler.frontend.context import NodeContext
@@ -19,8 +19,6 @@ from fusible.compiler.frontend.order import sorted_nodes
 from fusible.compiler.frontend.scope import Scope
 from fusible.compiler.frontend.signature import ShapeRequest, declare_input
 from fusible.compiler.frontend.sparse import sparse_constant
-from fusible.compiler.in_threads import in_threads
-from fusible.compiler.ir.constant import Constant
 from fusible.compiler.ir.graph import Graph, Value
 from fusible.compiler.ir.ops import OPS
 from fusible.compiler.options import Limits
@@ -84,16 +82,11 @@ class Importer:
         self, proto: GraphProto, scope: Scope, apart: Mapping[int, memoryview] = MappingProxyType({})
     ) -> None:
         """Bind constants; one that is also an input counts as a constant. apart: raw data that the message lacks."""
-
-        def read(item: tuple[int, TensorProto]) -> Constant:
-            number, tensor = item
-            raw, unread = apart.get(number, b""), self.model.unread(number) if apart else None
+        for number, tensor in enumerate(proto.initializer):
             where = f"initialiser {tensor.name!r}"
-            return tensor_constant(tensor, self.model.folder, self.limits, where, raw, unread)
-
-        made = in_threads(read, enumerate(proto.initializer), sum(map(len, apart.values())))
-        for tensor, found in zip(proto.initializer, made, strict=True):
-            scope.define(tensor.name, scope.graph.constant(found, tensor.name), f"initialiser {tensor.name!r}")
+            raw, unread = apart.get(number, b""), self.model.unread(number) if apart else None
+            constant = tensor_constant(tensor, self.model.folder, self.limits, where, raw, unread)
+            scope.define(tensor.name, scope.graph.constant(constant, tensor.name), where)
         for sparse in proto.sparse_initializer:
             name = sparse.values.name
             constant = sparse_constant(sparse, self.model.folder, self.limits, f"sparse initialiser {name!r}")
