@@ -136,7 +136,8 @@ def _device(backend: TritonBackend, options: Options) -> DeviceProgram | None:
         if backend.target == TRITON_CPU:
             code = host_code(kernels, backend.gpu, cache_dir, checked=options.verify == "kernels")
         else:
-            code = gpu_code(kernels, backend.gpu, cache_dir)
+            code = gpu_code(kernels, backend.gpu, cache_dir, fit=backend.by_model())
+            backend.fitted(code.kernels)
     code = with_targets(code, options.also, cache_dir)
     return open_device_program(code, backend.target, threads=options.threads, cache_dir=cache_dir)
 

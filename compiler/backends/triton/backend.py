@@ -7,7 +7,7 @@ Nodes whose kernels are equal but for the numbers that a launch hands over share
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -76,6 +76,7 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
         self.kernels: dict[str, DeviceKernel] = {}
         self.chosen: dict[str, Chosen] = {}
         self._names: dict[str, str] = {}
+        self._notes: list[str] = []
         self._packed: dict[tuple[int, Order | None, int | None], Pending] = {}
 
     def emit(self, node: Node, name: str) -> Emitted:
@@ -184,6 +185,23 @@ class TritonBackend(JoiningBackend[PrintedKernel]):
             return [f"graphs are captured for exact sizes: {reason}"]
         ranges = ", ".join(f"{display.get(s, s)} {plan.bounds[s][0]} to {plan.bounds[s][1]}" for s in sorted(symbols))
         return [f"graphs are captured for buckets of sizes, which end at powers of two: {ranges}"]
+
+    def notes(self) -> list[str]:
+        """What the report should say of the kernels that were built."""
+        return list(self._notes)
+
+    def by_model(self) -> set[str]:
+        """The kernels of which no lockfile chooses the configuration."""
+        tuned = {name for name, chosen in self.chosen.items() if self.tuning.has(chosen.key)}
+        return self.kernels.keys() - tuned
+
+    def fitted(self, kernels: Sequence[DeviceKernel]) -> None:
+        """Take the kernels as they were built, with a note on each that had to have fewer stages than it was given."""
+        for kernel in kernels:
+            given, self.kernels[kernel.name] = self.kernels[kernel.name].stages, kernel
+            if kernel.stages != given:
+                room = f"{self.gpu.shared_per_block} bytes of shared memory that a block of {self.gpu.name} has"
+                self._notes.append(f"{kernel.name} has {kernel.stages} stages for {given}, to fit into the {room}")
 
     @contextmanager
     def explained(self) -> Iterator[None]:

@@ -72,6 +72,16 @@ class Contraction:
         after = [region.stages[n] for n in stages_of(region, stored, self.position)]
         return any(isinstance(s, Map) and _HEAVY.intersection(functions_in(s.expr)) for s in after)
 
+    @property
+    def loads(self) -> tuple[int, int]:
+        """How many blocks a step loads for the left and for the right operand: loads that vary along the depth."""
+        return self._loads(self.left), self._loads(self.right)
+
+    def _loads(self, operand: int) -> int:
+        region, depth = self.region, set(self.depth)
+        loads = [n for n in stages_of(region, [operand]) if isinstance(region.stages[n], Load)]
+        return max(1, sum(bool(depth & region.spaces[region.first_values[n]]) for n in loads))
+
     def points(self, axes: Sequence[int]) -> Dim:
         """How many points some axes have."""
         return product(extent for a in axes if (extent := self.tile.nest.extents[a]) is not None)

@@ -48,7 +48,7 @@ def sizes_of(contraction: Contraction) -> Sizes:
     tile = contraction.tile
     depths = tuple(e for a in contraction.depth if (e := tile.nest.extents[a]) is not None)
     batch = contraction.points(contraction.batch)
-    return Sizes(batch, tile.row_points, tile.column_points, depths, contraction.heavy)
+    return Sizes(batch, tile.row_points, tile.column_points, depths, contraction.heavy, contraction.loads)
 
 
 def print_product(

@@ -6,7 +6,7 @@ A kernel's C does not depend on the plan's name for it, so that models share wha
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,18 +77,28 @@ def host_code(kernels: Sequence[DeviceKernel], gpu: GpuTarget, cache_dir: Path, 
     return DeviceCode(all_of_them, host=host, checked=checked, builder=BUILDER)
 
 
-def gpu_code(kernels: Sequence[DeviceKernel], gpu: GpuTarget, cache_dir: Path) -> DeviceCode:
-    """The kernels of a plan built for a GPU. Raises as `host_code`."""
-    texts = [kernel for kernel in kernels if kernel.source]
-    built = build_kernels(texts, gpu, Form.IMAGE, cache_dir)
-    images = {kernel.name: _image(found) for kernel, (_, found) in zip(texts, built, strict=True)}
-    for kernel in texts:
-        if (asked := images[kernel.name].shared) > gpu.shared_per_block:
-            why = f"it needs {asked} bytes of shared memory, of which a {gpu.name} has {gpu.shared_per_block} a block: "
-            raise KernelBuildError(
-                kernel.source, ["triton", kernel.entry, gpu.target], f"{why}compile the model for it"
-            )
-    return DeviceCode(tuple(kernels), images={gpu.target: images}, builder=BUILDER)
+def gpu_code(
+    kernels: Sequence[DeviceKernel], gpu: GpuTarget, cache_dir: Path, *, fit: Container[str] = ()
+) -> DeviceCode:
+    """The kernels of a plan built for a GPU. Raises as `host_code`, and if one needs more shared memory than there is.
+
+    fit: names of kernels that get as many stages as leave enough, or one, before that is an error.
+    """
+    found = {kernel.name: kernel for kernel in kernels}
+    images: dict[str, DeviceImage] = {}
+    waiting = [kernel for kernel in kernels if kernel.source]
+    while waiting:
+        built = build_kernels(waiting, gpu, Form.IMAGE, cache_dir)
+        images |= {kernel.name: _image(entry) for kernel, (_, entry) in zip(waiting, built, strict=True)}
+        large = [kernel for kernel in waiting if images[kernel.name].shared > gpu.shared_per_block]
+        for kernel in large:
+            if kernel.name not in fit or kernel.stages == 1:
+                why = f"it needs {images[kernel.name].shared} bytes of shared memory, of which a {gpu.name} has "
+                what = f"{why}{gpu.shared_per_block} a block: compile the model for it"
+                raise KernelBuildError(kernel.source, ["triton", kernel.entry, gpu.target], what)
+        waiting = [replace(kernel, stages=kernel.stages - 1) for kernel in large]
+        found |= {kernel.name: kernel for kernel in waiting}
+    return DeviceCode(tuple(found.values()), images={gpu.target: images}, builder=BUILDER)
 
 
 def build_for(code: DeviceCode, target: str, cache_dir: Path) -> DeviceCode:
@@ -104,19 +114,8 @@ def build_for(code: DeviceCode, target: str, cache_dir: Path) -> DeviceCode:
         gpu = replace(gpu_target("cuda:sm_89"), target=target)
     else:
         raise DeviceError(f"kernels cannot be built for {target}: known are {', '.join(sorted(known))}")
-    fitting = _with_fewer_stages(code.kernels, gpu, cache_dir)
-    return replace(gpu_code(fitting, gpu, cache_dir), kernels=code.kernels)
-
-
-def _with_fewer_stages(kernels: Sequence[DeviceKernel], gpu: GpuTarget, cache_dir: Path) -> list[DeviceKernel]:
-    """The kernels, those that need too much shared memory with as many stages as leave enough; or one."""
-    found, waiting = {kernel.name: kernel for kernel in kernels}, [kernel for kernel in kernels if kernel.source]
-    while waiting:
-        built = build_kernels(waiting, gpu, Form.IMAGE, cache_dir)
-        large = [k for k, (_, entry) in zip(waiting, built, strict=True) if entry["shared"] > gpu.shared_per_block]
-        waiting = [replace(kernel, stages=kernel.stages - 1) for kernel in large if kernel.stages > 1]
-        found |= {kernel.name: kernel for kernel in waiting}
-    return list(found.values())
+    names = {kernel.name for kernel in code.kernels}
+    return replace(gpu_code(code.kernels, gpu, cache_dir, fit=names), kernels=code.kernels)
 
 
 def with_targets(code: DeviceCode, targets: Sequence[str], cache_dir: Path) -> DeviceCode:

@@ -77,7 +77,8 @@ _SINGLE = {TF32: MatrixType.TF32, TF32X3: MatrixType.TF32X3}
 class Sizes:
     """batch, rows, columns: their points. depths: the extents of the contracted axes, the slowest first.
 
-    heavy: what follows a sum takes long, exponentials and the like.
+    heavy: what follows a sum takes long, exponentials and the like. loads: so many blocks are loaded in a step for the
+    left and for the right operand: more than one where an operand is put together from several places.
     """
 
     batch: Dim
@@ -85,6 +86,7 @@ class Sizes:
     columns: Dim
     depths: tuple[Dim, ...]
     heavy: bool = False
+    loads: tuple[int, int] = (1, 1)
 
     @property
     def depth(self) -> Dim:
@@ -374,7 +376,7 @@ def _stages(made: ContractionSchedule, sizes: Sizes, kind: DType, unit: MatrixTy
         return 2
     steps = _estimate(product(steps_of(sizes, made))) // (made.slices * made.split)
     alone = _programs(made, sizes) * made.split <= target.multiprocessors and steps >= _ALONE_STAGES
-    step = (made.block_m + made.block_n) * made.block_k * made.slices * kind.numpy.itemsize
+    step = _step_bytes(made, kind, sizes.loads)
     roomy = step * _ALONE_STAGES <= target.shared_per_block
     most = _ALONE_STAGES if alone and roomy else _MOST_STAGES
     if unit is MatrixType.TF32X3:
@@ -385,26 +387,38 @@ def _stages(made: ContractionSchedule, sizes: Sizes, kind: DType, unit: MatrixTy
     room = target.shared_per_block
     if _in_pairs(made, sizes, target):
         room = target.shared_per_sm // 2 - target.sm.reserved
-    while made.stages > 2 and shared_bytes(made, kind, target, unit) > room:
+    while made.stages > 2 and shared_bytes(made, kind, target, unit, sizes.loads) > room:
         made = replace(made, stages=made.stages - 1)
     return made.stages
 
 
-def shared_bytes(made: ContractionSchedule, kind: DType, target: GpuTarget, unit: MatrixType | None = None) -> int:
+def shared_bytes(
+    made: ContractionSchedule,
+    kind: DType,
+    target: GpuTarget,
+    unit: MatrixType | None = None,
+    loads: tuple[int, int] = (1, 1),
+) -> int:
     """Bytes of shared memory of the operands that a program has on their way, as Triton lays them out.
 
     Where matrix instructions read them while others arrive (Hopper, Blackwell), each stage has a block; elsewhere the
     block that is multiplied is in registers, and so is one that is split for three products (`unit`), of which the
     instructions read both parts of the right operand from shared memory. What descriptors fetch has a barrier for each
-    stage.
+    stage. loads: as in Sizes; each load has blocks of its own.
     """
     item: int = kind.numpy.itemsize
-    step = (made.block_m + made.block_n) * made.block_k * made.slices * item
+    step = _step_bytes(made, kind, loads)
     reads_shared = target.target in _READ_SHARED and made.block_m >= _SIDE
     splits = unit is MatrixType.TF32X3
     barriers = _BARRIER * made.stages if made.bulk else 0
     parts = 2 * made.block_n * made.block_k * item if splits and reads_shared else 0
     return step * (made.stages if reads_shared and not splits else max(1, made.stages - 1)) + parts + barriers
+
+
+def _step_bytes(made: ContractionSchedule, kind: DType, loads: tuple[int, int]) -> int:
+    """Bytes that a program loads in a step."""
+    elements = (made.block_m * loads[0] + made.block_n * loads[1]) * made.block_k * made.slices
+    return elements * int(kind.numpy.itemsize)
 
 
 def _estimate(dim: Dim) -> int:

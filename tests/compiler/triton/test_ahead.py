@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 from onnx import helper
 
 import fusible
-from fusible.compiler.backends.triton.device_code import build_for, device_kernel
+from fusible.compiler.backends.triton.backend import TritonBackend
+from fusible.compiler.backends.triton.device_code import build_for, device_kernel, gpu_code
 from fusible.compiler.backends.triton.gpu_targets import gpu_target
 from fusible.compiler.backends.triton.print_kernel import print_kernel
 from fusible.gpu_selftest.models import matmul
@@ -86,3 +88,40 @@ def test_a_gpu_with_less_shared_memory_gets_fewer_stages(tmp_path: Path) -> None
     found = build_for(DeviceCode((kernel,)), "hip:gfx942", tmp_path)
     assert kernel.stages == 4 and found.kernels == (kernel,)
     assert found.images["hip:gfx942"]["k"].shared <= gpu_target("mi300x").shared_per_block
+
+
+def test_an_operand_of_two_places_has_blocks_of_each_in_shared_memory() -> None:
+    """Rows rolled by 25 before a product, as windows of attention are: both parts of a block are on their way."""
+    nodes = [
+        helper.make_node("Slice", ["x", "cut", "end"], ["last"]),
+        helper.make_node("Slice", ["x", "zero", "cut"], ["first"]),
+        helper.make_node("Concat", ["last", "first"], ["rolled"], axis=0),
+        helper.make_node("MatMul", ["rolled", "w"], ["y"]),
+    ]
+    starts = {name: np.array([value], np.int64) for name, value in (("zero", 0), ("cut", 25), ("end", 784))}
+    weights = np.random.default_rng(0).standard_normal((192, 576)).astype(np.float32)
+    model = models.make(nodes, [models.value("x", FLOAT, [784, 192])], ["y"], {**starts, "w": weights})
+    exe = fusible.compile(model, target="cuda:sm_80", options=fusible.Options(precision="tf32"))
+    assert exe.device is not None and exe.report.notes == ()
+    (image,) = exe.device.code.images["cuda:sm_80"].values()
+    assert 0 < image.shared <= gpu_target("cuda:sm_80").shared_per_block
+    assert re.search(r"v3 = tl.where\(", exe.device.code.kernels[0].source)
+
+
+def test_a_kernel_that_finds_no_room_gets_fewer_stages_and_a_note(tmp_path: Path) -> None:
+    m = Model(np.float16)
+    made = m.case(m("matmul", m.x(1024, 256), m.w(256, 4096)))
+    kernel = device_kernel("k", print_kernel(made.region, gpu_target("h100"), made.constants))
+    gpu = gpu_target("h100")
+    small = replace(gpu, sm=replace(gpu.sm, block_shared=100_000))
+    with pytest.raises(fusible.KernelBuildError, match="bytes of shared memory, of which a H100 SXM5 has 100000"):
+        gpu_code([kernel], small, tmp_path)
+    code = gpu_code([kernel], small, tmp_path, fit={"k"})
+    (fitted,), image = code.kernels, code.images["cuda:sm_90"]["k"]
+    assert 0 < image.shared <= 100_000 and fitted.stages < kernel.stages
+    backend = TritonBackend("cuda:sm_90", small)
+    backend.kernels["k"] = kernel
+    assert backend.by_model() == {"k"}
+    backend.fitted(code.kernels)
+    (note,) = backend.notes()
+    assert note.startswith(f"k has {fitted.stages} stages for {kernel.stages}, to fit into the 100000 bytes")
