@@ -139,6 +139,8 @@ def schedule_contraction(
         tiles = _tiles(_estimate(sizes.rows), _estimate(sizes.columns), unit, target)
         pair = ContractionSchedule(_PAIR[0], _PAIR[1], block_k, together, _GROUP, _PAIR[2], 2)
         tiles = [_PAIR] if _in_pairs(pair, sizes, target) else tiles
+        if sizes.heavy and unit is MatrixType.TF32 and not reads_shared_memory(target):
+            tiles = [t for t in tiles if t[0] * t[1] <= _LARGE]  # more sums leave functions too few registers
         if unit is not None and single and _only_passes(sizes, kind, unit, block_k, together, target):
             tiles = [_PASSING]
     rows, columns, warps = min(tiles, key=lambda tile: _time(tile, sizes, target))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fusible.compiler.backends.triton import schedule_contraction as schedule_contraction_module
@@ -63,6 +65,14 @@ def test_shared_memory_is_that_of_the_instructions() -> None:
     assert shared_bytes(small, DType.F16, H100) == 3 * 80 * 64 * 2
     assert shared_bytes(large, DType.F16, A100) == 3 * 256 * 64 * 2
     assert made(4096, 4096, 4096, gpu="mi300x").stages == 2
+
+
+def test_heavy_functions_of_many_sums_leave_registers_for_operands_that_lie_there() -> None:
+    """128 sums a thread, both operands in tf32 and GELU: ptxas spills if operands come from registers too."""
+    plain = Sizes(1, 1500, 1536, (384,))
+    for heavy, most in ((False, 128), (True, 64)):
+        found = schedule_contraction(replace(plain, heavy=heavy), DType.F32, "tf32", A100)
+        assert found.block_m * found.block_n == 32 * found.warps * most
 
 
 def test_a_step_stays_at_one_tap_of_a_window_where_channels_fill_it() -> None:
