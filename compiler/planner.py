@@ -15,12 +15,14 @@ from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.symbols import Dim, SymInt, dim_text, product
 from fusible.compiler.ir.types import DType, SequenceType, TensorType, type_symbols
 from fusible.errors import LoweringError
+from fusible.kernels.aligned import aligned_array
 from fusible.runtime.dims import DimText
 from fusible.runtime.native.machine import usable_threads
 from fusible.runtime.plan import Alloc, Buffer, Call, Copy, If, Launch, Loop, Plan, PlanValue, Step
 
 __all__ = ["Planned", "make_plan"]
 
+_SMALL = 1 << 20  # bytes of an array that is copied to a cache line: the memory of a larger one is worth more
 _WORTH_THREADS = 1 << 24  # bytes, beside which the time that threads take to start is nothing
 
 
@@ -73,9 +75,12 @@ def make_plan(graph: Graph, backend: Backend) -> Planned:
 
 
 def _in_order(constant: Constant) -> np.ndarray:
-    """Kernels read memory from its beginning: a folded transpose leaves an array that is not stored in order."""
+    """Kernels read memory from its beginning: a folded transpose leaves an array that is not stored in order.
+
+    One that has to be copied begins at a cache line, and so does a small one.
+    """
     array = constant.array
-    return array if array.flags.c_contiguous else array.copy(order="C")
+    return array if array.flags.c_contiguous and array.nbytes > _SMALL else aligned_array(array)
 
 
 def _computed(constants: Sequence[np.ndarray | Pending]) -> tuple[np.ndarray, ...]:

@@ -12,11 +12,10 @@ from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
+from fusible.kernels.aligned import ALIGNMENT
 
-__all__ = ["ALIGNMENT", "Placement", "aligned_bytes", "are_apart", "least_peak", "overlaps", "place"]
+__all__ = ["Placement", "are_apart", "least_peak", "overlaps", "place"]
 
-ALIGNMENT = 64
 _MOST_BY_WEIGHT = 2000  # buffers; above, it takes seconds
 
 
@@ -26,13 +25,6 @@ class Placement:
 
     offsets: tuple[int, ...]
     peak: int
-
-
-def aligned_bytes(nbytes: int) -> np.ndarray:
-    """Memory that begins at a multiple of ALIGNMENT: uint8 [nbytes], not initialised."""
-    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + nbytes]
 
 
 def place(sizes: Sequence[int], lifetimes: Sequence[tuple[int, int]]) -> Placement:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusible.errors import ExecutionError, LimitExceeded, SignatureError
+from fusible.kernels.aligned import aligned_bytes
 from fusible.runtime.dims import evaluate_dim, symbols_of
-from fusible.runtime.memory import Placement, aligned_bytes
+from fusible.runtime.memory import Placement
 from fusible.runtime.native.program import Segment, address_of, segments
 from fusible.runtime.plan import Alloc, Call, Copy, If, Launch, Loop, PlanValue, Step
 from fusible.runtime.plan_session import Frame, Layout, PlanSession, RunLimits

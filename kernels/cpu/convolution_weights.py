@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fusible.kernels.aligned import aligned_array, aligned_joined
 from fusible.kernels.cpu.packing import Bfloats, Floats, pack_panels, pack_panels_bf16
 
 __all__ = ["merge_groups", "pack_convolution", "pack_convolution_bf16", "pack_depthwise", "pack_transposed"]
@@ -16,7 +17,7 @@ def pack_convolution(weights: Floats, groups: int = 1) -> Floats:
     """
     _check_groups(weights.shape[0], groups)
     parts = np.split(weights.transpose(2, 3, 1, 0), groups, axis=3)
-    return np.concatenate([pack_panels(part.reshape(-1, part.shape[3])) for part in parts])
+    return aligned_joined([pack_panels(part.reshape(-1, part.shape[3])) for part in parts])
 
 
 def pack_convolution_bf16(weights: Floats, groups: int = 1) -> Bfloats:
@@ -28,14 +29,14 @@ def pack_convolution_bf16(weights: Floats, groups: int = 1) -> Bfloats:
     _check_groups(weights.shape[0], groups)
     even = np.pad(weights, ((0, 0), (0, weights.shape[1] % 2), (0, 0), (0, 0)))
     parts = np.split(even.transpose(2, 3, 1, 0), groups, axis=3)
-    return np.concatenate([pack_panels_bf16(part.reshape(-1, part.shape[3])) for part in parts])
+    return aligned_joined([pack_panels_bf16(part.reshape(-1, part.shape[3])) for part in parts])
 
 
 def pack_depthwise(weights: Floats) -> Floats:
     """[KH, KW, C] of depthwise weights [C, 1, KH, KW], float32. Raises ValueError where the second axis is not 1."""
     if weights.shape[1] != 1:
         raise ValueError(f"depthwise weights have one channel a group, got {weights.shape[1]}")
-    return np.ascontiguousarray(weights[:, 0].transpose(1, 2, 0), dtype=np.float32)
+    return aligned_array(weights[:, 0].transpose(1, 2, 0).astype(np.float32, copy=False))
 
 
 def pack_transposed(
@@ -55,7 +56,7 @@ def pack_transposed(
             columns = _phase_taps(weights.shape[3], strides[1], dilations[1], phase_x)
             taps = weights[:, :, rows][..., columns].transpose(2, 3, 0, 1)
             pieces += [pack_panels(part.reshape(-1, part.shape[3])) for part in np.split(taps, groups, axis=2)]
-    return np.concatenate(pieces)
+    return aligned_joined(pieces)
 
 
 def _phase_taps(kernel: int, stride: int, dilation: int, phase: int) -> list[int]:

@@ -38,10 +38,16 @@
 
 /* Depth of one chunk, and the bytes of B that a group may have: two groups and strips of A share L2. */
 #define GEMM_DEPTH 1536
+/* Steps of k by which B is fetched ahead of its use, all lines of a tile's columns: half a panel is every other cache
+ * line, which not every hardware prefetcher follows. The first group comes from memory while nothing else is at work, so
+ * where a core is fast it is small. */
+#if VL == 16
+#define GEMM_GROUP_BYTES (100 * 1024)
+#define GEMM_PREFETCH 48
+#else
 #define GEMM_GROUP_BYTES (200 * 1024)
-/* Steps of k by which B is fetched ahead of its use: half a panel is every other cache line, which not every hardware
- * prefetcher follows. */
 #define GEMM_PREFETCH 16
+#endif
 /* Multiplications below which splitting costs more than a second core brings. */
 #define GEMM_SMALL_ITEM (64 * 1024)
 
@@ -120,17 +126,27 @@ INLINE long gemm_lanes(long lanes, long vector) {
     return left < 0 ? 0 : gemm_smaller(left, VL);
 }
 
-/* sum[rows][vectors] += A B for the tile. */
-INLINE void gemm_tile_multiply(const int rows, const int vectors, const struct gemm_tile *t, vf *sum) {
+/* Bring a line of B that is GEMM_PREFETCH steps ahead into L1. */
+INLINE void gemm_fetch_ahead(const int vectors, const float *b, long b_depth) {
+    UNROLL for (int j = 0; j < vectors * VL; j += 16) prefetch(b + GEMM_PREFETCH * b_depth + j);
+}
+
+INLINE vf gemm_column(const int full, const float *b, long vector, long width) {
+    return full ? vf_load(b + vector * VL) : panels_load(b, vector, width);
+}
+
+/* sum[rows][vectors] += A B for the tile; full: whose columns are all stored. */
+INLINE void gemm_tile_multiply_as(const int full, const int rows, const int vectors, const struct gemm_tile *t,
+                                  vf *sum) {
     const float *a = t->a, *b = t->b;
     const char *ahead = t->ahead ? t->ahead : (const char *)b;
     vf accumulator[GEMM_TILE];
     UNROLL for (int i = 0; i < rows * vectors; i++) accumulator[i] = sum[i];
     for (long k = 0; k < t->depth; k++, a += t->a_depth, b += t->b_depth, ahead += t->ahead_step) {
         __builtin_prefetch(ahead, 0, 2);
-        prefetch(b + GEMM_PREFETCH * t->b_depth);
+        gemm_fetch_ahead(vectors, b, t->b_depth);
         vf column[GEMM_VECTORS];
-        UNROLL for (int j = 0; j < vectors; j++) column[j] = panels_load(b, j, t->width);
+        UNROLL for (int j = 0; j < vectors; j++) column[j] = gemm_column(full, b, j, t->width);
         UNROLL for (int i = 0; i < rows; i++) {
             vf element = vf_all(a[i * t->a_row]);
             UNROLL for (int j = 0; j < vectors; j++) accumulator[i * vectors + j] += element * column[j];
@@ -140,17 +156,18 @@ INLINE void gemm_tile_multiply(const int rows, const int vectors, const struct g
 }
 
 /* The same for words of bf16 (bf16.h), the rows of A without gaps. */
-INLINE void gemm_tile_multiply_bf16(const int rows, const int vectors, const struct gemm_tile *t, vf *sum) {
+INLINE void gemm_tile_multiply_bf16_as(const int full, const int rows, const int vectors, const struct gemm_tile *t,
+                                       vf *sum) {
     const float *a = t->a, *b = t->b;
     const char *ahead = t->ahead ? t->ahead : (const char *)b;
     vf accumulator[GEMM_TILE];
     UNROLL for (int i = 0; i < rows * vectors; i++) accumulator[i] = sum[i];
     for (long k = 0; k < t->depth; k++, a++, b += t->b_depth, ahead += t->ahead_step) {
         __builtin_prefetch(ahead, 0, 2);
-        prefetch(b + GEMM_PREFETCH * t->b_depth);
+        gemm_fetch_ahead(vectors, b, t->b_depth);
 #ifdef BF16_INSTRUCTIONS
         vi column[GEMM_VECTORS];
-        UNROLL for (int j = 0; j < vectors; j++) column[j] = (vi)panels_load(b, j, t->width);
+        UNROLL for (int j = 0; j < vectors; j++) column[j] = (vi)gemm_column(full, b, j, t->width);
         UNROLL for (int i = 0; i < rows; i++) {
             vi element = bf16_all(a + i * t->a_row);
             UNROLL for (int j = 0; j < vectors; j++)
@@ -159,7 +176,8 @@ INLINE void gemm_tile_multiply_bf16(const int rows, const int vectors, const str
 #else
         UNROLL for (int second = 0; second < 2; second++) {
             vf column[GEMM_VECTORS];
-            UNROLL for (int j = 0; j < vectors; j++) column[j] = bf16_half(second, (vi)panels_load(b, j, t->width));
+            UNROLL for (int j = 0; j < vectors; j++) 
+                column[j] = bf16_half(second, (vi)gemm_column(full, b, j, t->width));
             UNROLL for (int i = 0; i < rows; i++) {
                 vf element = bf16_half(second, bf16_all(a + i * t->a_row));
                 UNROLL for (int j = 0; j < vectors; j++) accumulator[i * vectors + j] += element * column[j];
@@ -168,6 +186,17 @@ INLINE void gemm_tile_multiply_bf16(const int rows, const int vectors, const str
 #endif
     }
     UNROLL for (int i = 0; i < rows * vectors; i++) sum[i] = accumulator[i];
+}
+
+/* Only panels that are the last of a matrix lack columns: all others are read without masks. */
+INLINE void gemm_tile_multiply(const int rows, const int vectors, const struct gemm_tile *t, vf *sum) {
+    if (VL < 16 || t->width == vectors * VL) gemm_tile_multiply_as(1, rows, vectors, t, sum);
+    else gemm_tile_multiply_as(0, rows, vectors, t, sum);
+}
+
+INLINE void gemm_tile_multiply_bf16(const int rows, const int vectors, const struct gemm_tile *t, vf *sum) {
+    if (VL < 16 || t->width == vectors * VL) gemm_tile_multiply_bf16_as(1, rows, vectors, t, sum);
+    else gemm_tile_multiply_bf16_as(0, rows, vectors, t, sum);
 }
 
 /* One function for every shape of tile, once in a translation unit however many products it has: only the two tiles
@@ -254,8 +283,8 @@ INLINE void gemm_tile_run_whole(const int bf16, const int rows, const struct gem
     vf sum[GEMM_TILE];
     UNROLL for (int i = 0; i < rows * GEMM_VECTORS; i++)
         sum[i] = start(context, t->row + i / GEMM_VECTORS, t->column + i % GEMM_VECTORS * VL, VL);
-    if (bf16) gemm_tile_multiply_bf16(rows, GEMM_VECTORS, t, sum);
-    else gemm_tile_multiply(rows, GEMM_VECTORS, t, sum);
+    if (bf16) gemm_tile_multiply_bf16_as(1, rows, GEMM_VECTORS, t, sum);
+    else gemm_tile_multiply_as(1, rows, GEMM_VECTORS, t, sum);
     UNROLL for (int i = 0; i < rows * GEMM_VECTORS; i++)
         finish(context, sum[i], t->row + i / GEMM_VECTORS, t->column + i % GEMM_VECTORS * VL, VL);
 }

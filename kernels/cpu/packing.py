@@ -6,6 +6,8 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
+from fusible.kernels.aligned import aligned_zeros
+
 __all__ = [
     "PANEL_COLUMNS",
     "pack_panels",
@@ -45,13 +47,13 @@ def packed_size(depth: int, columns: int) -> int:
 
 
 def pack_panels(matrix: npt.ArrayLike) -> Floats:
-    """Pack [..., K, N] float32 into [..., packed_size(K, N)] float32, C-contiguous; leading axes are a batch.
+    """Pack [..., K, N] float32 into [..., packed_size(K, N)] float32 at a cache line; leading axes are a batch.
 
     Raises `ValueError` for fewer than two axes and `TypeError` for another dtype: rounding is the caller's decision.
     """
     source = _checked(matrix)
     *batch, depth, columns = source.shape
-    packed = np.zeros((*batch, packed_size(depth, columns)), dtype=np.float32)
+    packed: Floats = aligned_zeros((*batch, packed_size(depth, columns)), np.float32)
     for panel in range(-(-columns // PANEL_COLUMNS)):
         part = source[..., panel * PANEL_COLUMNS : (panel + 1) * PANEL_COLUMNS]
         _panel(packed, depth, columns, panel)[..., : part.shape[-1]] = part

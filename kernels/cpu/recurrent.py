@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from fusible.kernels.aligned import aligned_array
+
 __all__ = ["RECURRENT_UNITS", "pack_bias", "pack_gates", "pack_recurrent"]
 
 RECURRENT_UNITS = 16
@@ -16,13 +18,13 @@ def pack_recurrent(matrix: Floats, gates: int) -> Floats:
     """W or R, [D, gates * H, K], as [D, blocks, gates, K, 16], flat; zeros beyond unit H."""
     directions, _, depth = matrix.shape
     blocked = _blocked(matrix.reshape(directions, gates, -1, depth))  # [D, gates, blocks, 16, K]
-    return np.ascontiguousarray(blocked.transpose(0, 2, 1, 4, 3)).reshape(-1)
+    return aligned_array(blocked.transpose(0, 2, 1, 4, 3)).reshape(-1)
 
 
 def pack_gates(vectors: Floats, gates: int) -> Floats:
     """Biases or peepholes, [D, gates * H], as [D, blocks, gates * 16], flat; zeros beyond unit H."""
     blocked = _blocked(vectors.reshape(vectors.shape[0], gates, -1))  # [D, gates, blocks, 16]
-    return np.ascontiguousarray(blocked.transpose(0, 2, 1, 3)).reshape(-1)
+    return aligned_array(blocked.transpose(0, 2, 1, 3)).reshape(-1)
 
 
 def pack_bias(bias: Floats, gates: int, *, linear_before_reset: bool = False) -> Floats:

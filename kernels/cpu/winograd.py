@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from fusible.kernels.aligned import aligned_joined, aligned_zeros
 from fusible.kernels.cpu.packing import PANEL_COLUMNS, Floats, pack_panels, packed_size
 
 __all__ = ["pack_winograd", "pack_winograd_line", "transform_weights"]
@@ -52,7 +53,7 @@ def pack_winograd(weights: npt.ArrayLike, m: int) -> Floats:
     """
     filters = np.asarray(weights)
     outputs, channels = filters.shape[:2] if filters.ndim == 4 else (0, 0)
-    packed = np.empty((m + 2) ** 2 * packed_size(channels, outputs), np.float32)
+    packed: Floats = aligned_zeros(((m + 2) ** 2 * packed_size(channels, outputs),), np.float32)
     end = 0
     for start in range(0, max(outputs, 1), PANEL_COLUMNS):
         transformed = transform_weights(filters[start : start + PANEL_COLUMNS], m)
@@ -80,4 +81,4 @@ def _panels(transformed: npt.NDArray[np.float64]) -> Floats:
     rounded = transformed.astype(np.float32)
     starts = range(0, rounded.shape[2], PANEL_COLUMNS)
     panels = [pack_panels(rounded[:, :, n : n + PANEL_COLUMNS]).ravel() for n in starts]
-    return np.concatenate(panels or [np.zeros(0, np.float32)])
+    return aligned_joined(panels or [np.zeros(0, np.float32)])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusible.errors import ExecutionError, LimitExceeded, SignatureError
+from fusible.kernels.aligned import aligned_bytes
 from fusible.runtime.devices.array import DeviceArray, device_range, imported, overlap_on_device, row_major
 from fusible.runtime.devices.bucket_runs import Wanted, runs_by_buckets
 from fusible.runtime.devices.device import Memory, Prepared
@@ -33,7 +34,7 @@ from fusible.runtime.devices.residence import Residence, is_same_memory, residen
 from fusible.runtime.devices.segments import DeviceSegment, device_segments, single_segment
 from fusible.runtime.devices.straight import Straight, StraightRuns, in_place, shapes_of, straight
 from fusible.runtime.dims import evaluate_dim
-from fusible.runtime.memory import Placement, aligned_bytes
+from fusible.runtime.memory import Placement
 from fusible.runtime.plan import Alloc, Call, Copy, If, Launch, Loop, Plan, PlanValue, Step
 from fusible.runtime.plan_session import PlanSession, layout_key, where_of
 from fusible.runtime.session import owned, poison

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusible.errors import DeviceError, ExecutionError
+from fusible.kernels.aligned import aligned_bytes
 from fusible.runtime.devices.code import DeviceCode, DeviceKernel
 from fusible.runtime.devices.convolution import TorchCall
 from fusible.runtime.devices.device import (
@@ -32,7 +33,6 @@ from fusible.runtime.devices.device import (
 )
 from fusible.runtime.devices.findings import FIELDS, describe_findings
 from fusible.runtime.devices.torch_calls import torch_on_cpu
-from fusible.runtime.memory import aligned_bytes
 from fusible.runtime.native.pool import Pool
 
 if TYPE_CHECKING:

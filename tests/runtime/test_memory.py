@@ -6,8 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fusible.kernels.aligned import ALIGNMENT
 from fusible.runtime import memory
-from fusible.runtime.memory import ALIGNMENT, are_apart, least_peak, overlaps, place
+from fusible.runtime.memory import are_apart, least_peak, overlaps, place
 
 _BUFFERS = st.lists(
     st.tuples(st.integers(0, 5000), st.integers(0, 30), st.integers(0, 10)).map(lambda t: (t[0], (t[1], t[1] + t[2]))),

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fusible.kernels.aligned import aligned_bytes
 from fusible.runtime.devices.device import Graph, LoadedKernel, Memory, Prepared, Span, Stream
 from fusible.runtime.devices.program import DeviceProgram
 from fusible.runtime.devices.triton_cpu import CpuStream, TritonCpu, _Block
-from fusible.runtime.memory import aligned_bytes
 from tests.runtime.devices.build import program
 
 __all__ = ["CountingCpu", "counting_program", "recycling_program"]
