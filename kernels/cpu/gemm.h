@@ -361,7 +361,7 @@ INLINE void gemm_look_ahead(const struct gemm *g, const struct gemm_range *range
 }
 
 /* One chunk of depth of a group of panels. */
-INLINE void gemm_chunk(const struct gemm *g, const struct gemm_range *range, long batch, long first_depth,
+INLINE void gemm_chunk(const int bf16, const struct gemm *g, const struct gemm_range *range, long batch, long first_depth,
                        long last_depth, float *scratch, start_hook *start, finish_hook *finish, const void *context) {
     const float *a = g->a + batch * g->a_batch + first_depth * g->a_depth, *b = g->b + batch * g->b_batch;
     struct gemm_tile t = {.a_row = g->a_row, .a_depth = g->a_depth, .depth = last_depth - first_depth,
@@ -372,7 +372,19 @@ INLINE void gemm_chunk(const struct gemm *g, const struct gemm_range *range, lon
         t.a = a + t.row * g->a_row;
         long rows = gemm_part(g->rows, range->strips, strip + 1) - t.row;
         for (long panel = range->first_panel; panel < range->last_panel; panel++)
-            gemm_strip_panel(0, g, &t, rows, panel, first_depth, b, start, finish, context);
+            gemm_strip_panel(bf16, g, &t, rows, panel, first_depth, b, start, finish, context);
+    }
+}
+
+INLINE void gemm_item_as(const int bf16, const struct gemm *g, const struct gemm_tiling *tiling, long item,
+                         float *scratch, start_hook *start, finish_hook *finish, const void *context) {
+    struct gemm_range range = gemm_item_range(g, tiling, item);
+    long batch = gemm_item_batch(tiling, item), chunks = g->depth ? gemm_ceil_divide(g->depth, GEMM_DEPTH) : 1;
+    for (; range.first_panel < range.end_panel; range.first_panel = range.last_panel) {
+        range.last_panel = gemm_smaller(range.first_panel + tiling->group, range.end_panel);
+        for (long chunk = 0; chunk < chunks; chunk++)
+            gemm_chunk(bf16, g, &range, batch, gemm_part(g->depth, chunks, chunk), gemm_part(g->depth, chunks, chunk + 1),
+                       scratch, start, finish, context);
     }
 }
 
@@ -380,14 +392,7 @@ INLINE void gemm_chunk(const struct gemm *g, const struct gemm_range *range, lon
  * columns are those of one matrix; gemm_item_batch tells the caller which. */
 INLINE void gemm_item(const struct gemm *g, const struct gemm_tiling *tiling, long item, float *scratch,
                       start_hook *start, finish_hook *finish, const void *context) {
-    struct gemm_range range = gemm_item_range(g, tiling, item);
-    long batch = gemm_item_batch(tiling, item), chunks = g->depth ? gemm_ceil_divide(g->depth, GEMM_DEPTH) : 1;
-    for (; range.first_panel < range.end_panel; range.first_panel = range.last_panel) {
-        range.last_panel = gemm_smaller(range.first_panel + tiling->group, range.end_panel);
-        for (long chunk = 0; chunk < chunks; chunk++)
-            gemm_chunk(g, &range, batch, gemm_part(g->depth, chunks, chunk), gemm_part(g->depth, chunks, chunk + 1),
-                       scratch, start, finish, context);
-    }
+    gemm_item_as(0, g, tiling, item, scratch, start, finish, context);
 }
 
 #endif

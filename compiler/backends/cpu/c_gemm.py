@@ -174,6 +174,7 @@ class _Printer:
             raise NotPrintable("its left operand is not read everywhere")
         self.few = product.batch is None and self._few_rows()
         self.suffix = "_bf16" if product.bf16 else ""
+        self.rounds = product.bf16 and not self.few  # all of the left operand, before anything is multiplied
         self.start = start_of(self.nest, product.contract, product.column)
         self.start_name = "start_zero" if self.start is None else f"{name}_start"
 
@@ -183,7 +184,7 @@ class _Printer:
 
     def text(self) -> str:
         """Everything."""
-        functions = [self._start(), self._finish(), self._task()]
+        functions = [self._start(), self._finish(), self._rounds(), self._task()]
         export = self._export()
         return "\n\n".join([self._structure(), *filter(None, functions), export]) + "\n"
 
@@ -198,6 +199,7 @@ class _Printer:
         members = call_members(self.region, self.symbols, len(self.numbers))
         kernel = ["    struct gemv gemv;"] if self.few else ["    struct gemm gemm;", "    struct gemm_tiling tiling;"]
         lines = [*members, *kernel, "    float *scratch;", "    long scratch_size, items;"]
+        lines += ["    struct gemm words;", "    float *rounded;", "    long parts;"] if self.rounds else []
         lines += ["    struct pool *pool;", "    int *error;"]
         place = f"struct {self.name}_place {{ const struct {self.name}_call *c; long batch; }};"
         return "\n".join([f"struct {self.name}_call {{", *lines, "};", place])
@@ -245,10 +247,22 @@ class _Printer:
                 f"const struct {self.name}_call *c = context;",
                 f"const struct {self.name}_place place = {{c, gemm_item_batch(&c->tiling, item)}};",
                 "float *scratch = c->scratch + pool_thread(c->pool) * c->scratch_size;",
-                f"gemm{self.suffix}_item(&c->gemm, &c->tiling, item, scratch, {hooks});",
+                f"gemm{self.suffix}_item(&c->{'words' if self.rounds else 'gemm'}, &c->tiling, item, scratch, {hooks});",
             ]
         return "\n".join(
             [f"static void {self.name}_task(void *context, long item) {{", *(f"    {line}" for line in lines), "}"]
+        )
+
+    def _rounds(self) -> str:
+        """What rounds a part of the left operand."""
+        if not self.rounds:
+            return ""
+        lines = [
+            f"const struct {self.name}_call *c = context;",
+            "gemm_bf16_round(&c->gemm, c->rounded, part, c->parts);",
+        ]
+        return "\n".join(
+            [f"static void {self.name}_round(void *context, long part) {{", *(f"    {line}" for line in lines), "}"]
         )
 
     def _rows(self) -> str:
@@ -280,13 +294,26 @@ class _Printer:
             lines += [
                 f"call.gemm = (struct gemm){{{', '.join([*sizes, a, a_batch, a_row, a_depth, b])}, 0}};",
                 f"call.tiling = gemm_items({batch}, {rows}, {columns}, {words}, pool_threads(pool));",
-                f"call.scratch_size = gemm{self.suffix}_scratch_size(&call.tiling, {rows}, {depth});",
+                f"call.scratch_size = gemm_scratch_size(&call.tiling, {rows}, {words});",
                 "if (!scratch_get(&call.scratch, call.scratch_size * pool_threads(pool), error)) return;",
+                *(self._rounding() if self.rounds else []),
                 f"pool_run(pool, {self.name}_task, &call, call.tiling.items);",
+                *(["scratch_give(call.rounded);"] if self.rounds else []),
                 "scratch_give(call.scratch);",
             ]
         head = f"EXPORT void {self.name}(struct pool *pool, void *const *buffers, const int64_t *dims, int *error) {{"
         return "\n".join([head, *(f"    {line}" for line in lines), "}"])
+
+    def _rounding(self) -> list[str]:
+        return [
+            "if (!scratch_get(&call.rounded, gemm_bf16_size(&call.gemm), error)) {",
+            "    scratch_give(call.scratch);",
+            "    return;",
+            "}",
+            "call.parts = gemm_bf16_parts(&call.gemm, pool_threads(pool));",
+            "call.words = gemm_bf16_words(&call.gemm, call.rounded);",
+            f"pool_run(pool, {self.name}_round, &call, call.parts);",
+        ]
 
     def _step(self, axis: int | None) -> Dim:
         if axis is None:

@@ -23,13 +23,19 @@ long items(long batch, long m, long n, long k, long threads) {
 }
 long scratch(long batch, long m, long n, long k, long threads) {
     struct gemm_tiling tiling = gemm_items(batch, m, n, bf16_pairs(k), threads);
-    return gemm_bf16_scratch_size(&tiling, m, k);
+    return gemm_scratch_size(&tiling, m, bf16_pairs(k));
 }
-void run(const struct gemm *g, long threads, long item, float *scratch, const float *bias, float *c, long c_batch,
-         long c_row) {
+long size(const struct gemm *g) { return gemm_bf16_size(g); }
+void rounded(const struct gemm *g, long threads, float *words) {
+    const long parts = gemm_bf16_parts(g, threads);
+    for (long part = parts - 1; part >= 0; part--) gemm_bf16_round(g, words, part, parts);
+}
+void run(const struct gemm *g, const float *rounded, long threads, long item, float *scratch, const float *bias,
+         float *c, long c_batch, long c_row) {
     struct gemm_tiling tiling = gemm_items(g->batch, g->rows, g->columns, bf16_pairs(g->depth), threads);
     struct output o = {bias, c + gemm_item_batch(&tiling, item) * c_batch, c_row};
-    gemm_bf16_item(g, &tiling, item, scratch, start, finish, &o);
+    const struct gemm words = gemm_bf16_words(g, rounded);
+    gemm_bf16_item(&words, &tiling, item, scratch, start, finish, &o);
 }
 void round_row(float *to, const float *from, long step, long count) { bf16_round_row(to, from, step, count); }
 """
@@ -48,7 +54,7 @@ void gemv_run(const struct gemm *g, long threads, long item, const float *bias, 
 @functools.cache
 def _library(variant: str) -> ctypes.CDLL:
     library = compile_c(*bf16_variant(SOURCE, variant))
-    library.items.restype = library.scratch.restype = ctypes.c_long
+    library.items.restype = library.scratch.restype = library.size.restype = ctypes.c_long
     return library
 
 
@@ -74,9 +80,11 @@ def _gemm(
     sizes = [ctypes.c_long(v) for v in (batch, m, n, k, threads)]
     scratch = guarded(poisoned((library.scratch(*sizes),), np.float32))
     arguments = gemm_arguments(operands, a, b, strides)
+    rounded = guarded(poisoned((library.size(ctypes.byref(arguments)),), np.float32))
+    library.rounded(ctypes.byref(arguments), ctypes.c_long(threads), pointer(rounded))
     for item in reversed(range(library.items(*sizes))):
         places = [pointer(scratch), pointer(bias), pointer(c), ctypes.c_long(m * n), ctypes.c_long(n)]
-        library.run(ctypes.byref(arguments), ctypes.c_long(threads), ctypes.c_long(item), *places)
+        library.run(ctypes.byref(arguments), pointer(rounded), ctypes.c_long(threads), ctypes.c_long(item), *places)
     return c.copy()
 
 
