@@ -11,8 +11,10 @@
  *
  * The caller writes the run's task, context and items, then opens it by one addition to `state` (release). A worker
  * enters by adding one to INSIDE (acquire); if the value that this returns says CLOSED it leaves again without having
- * looked at the run. Items are claimed by adding to `next`. When they are used up the caller closes the run and waits
- * until nobody is inside: then every claimed item is done, and the fields may be written again. A run never waits for a
+ * looked at the run. Items lie in shares, ranges of equal size: a thread claims those of its own share, one by one by
+ * adding to `next`, then those that other shares have left. So it works on the same part of the data in one run after
+ * the other, and finds in its own cache what it wrote: another core's may be far away. When all are used up the caller
+ * closes the run and waits until nobody is inside: then every claimed item is done, and the fields may be written again. A run never waits for a
  * worker that has not entered it, so a worker that the system does not schedule costs nothing but its help.
  *
  * RUN wraps around after 512 runs: a worker that sleeps through exactly 512 of them misses one, which is harmless.
@@ -49,6 +51,7 @@
 #define SPIN_NANOSECONDS 200000
 #define YIELD_NANOSECONDS 20000
 #define MAX_THREADS 1024
+#define MOST_SHARES 16 /* each is written when a run begins */
 #define STACK_BYTES (2 << 20)
 
 #define ONE_INSIDE 1u
@@ -72,6 +75,12 @@ struct worker {
     unsigned run; /* that before its first one, as in `state` */
 };
 
+/* Items from `next` to before `end`, which threads claim by adding to `next`. */
+struct share {
+    _Alignas(CACHE_LINE) atomic_long next;
+    long end;
+};
+
 /* What stands behind a struct pool. */
 struct workers {
     struct pool pool; /* first: a pointer to one is a pointer to the other */
@@ -85,9 +94,8 @@ struct workers {
     unsigned float_control;
     pool_task *task;
     void *context;
-    long items;
-
-    _Alignas(CACHE_LINE) atomic_long next;
+    int shares;
+    struct share share[MOST_SHARES];
 };
 
 /* The pool whose items this thread works on, and its number there. */
@@ -196,11 +204,14 @@ static void wait_for_workers(struct workers *all) {
     atomic_fetch_and_explicit(&all->state, ~WAITING, memory_order_relaxed);
 }
 
-static void do_items(struct workers *all) {
+static void do_items(struct workers *all, int thread) {
     pool_task *task = all->task;
     void *context = all->context;
-    long items = all->items, item;
-    while ((item = atomic_fetch_add_explicit(&all->next, 1, memory_order_relaxed)) < items) task(context, item);
+    for (int n = 0; n < all->shares; n++) {
+        struct share *share = &all->share[(thread + n) % all->shares];
+        long end = share->end, item;
+        while ((item = atomic_fetch_add_explicit(&share->next, 1, memory_order_relaxed)) < end) task(context, item);
+    }
 }
 
 static void *work(void *argument) {
@@ -215,7 +226,7 @@ static void *work(void *argument) {
         if (!(state & (CLOSED | STOP))) {
             run = state & RUN;
             set_float_control(all->float_control);
-            do_items(all);
+            do_items(all, self->thread);
         }
         unsigned before = atomic_fetch_sub_explicit(&all->state, ONE_INSIDE, memory_order_release);
         if ((before & INSIDE) == ONE_INSIDE && (before & WAITING)) wake(&all->state, 1, CALLER);
@@ -298,9 +309,12 @@ static int acquire(struct workers *all) {
 static void open_run(struct workers *all, pool_task *task, void *context, long items) {
     all->task = task;
     all->context = context;
-    all->items = items;
     all->float_control = float_control();
-    atomic_store_explicit(&all->next, 0, memory_order_relaxed);
+    all->shares = all->pool.threads < MOST_SHARES ? all->pool.threads : MOST_SHARES;
+    for (long n = 0; n < all->shares; n++) {
+        atomic_store_explicit(&all->share[n].next, items * n / all->shares, memory_order_relaxed);
+        all->share[n].end = items * (n + 1) / all->shares;
+    }
     unsigned before = atomic_fetch_add_explicit(&all->state, ONE_RUN - CLOSED, memory_order_release);
     if (before & ASLEEP) wake(&all->state, items - 1 < all->started ? (int)(items - 1) : all->started, WORKERS);
 }
@@ -320,7 +334,7 @@ static void run(struct pool *pool, pool_task *task, void *context, long items) {
     here.all = all;
     here.thread = 0;
     open_run(all, task, context, items);
-    do_items(all);
+    do_items(all, 0);
     atomic_fetch_or_explicit(&all->state, CLOSED, memory_order_relaxed);
     wait_for_workers(all);
     here.all = NULL;

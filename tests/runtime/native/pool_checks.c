@@ -93,6 +93,27 @@ EXPORT void wait_together(struct pool *pool, long items, long nanoseconds) {
     pool_run(pool, wait_item, &time, items);
 }
 
+struct meeting {
+    struct pool *pool;
+    int *threads; /* which thread did each item */
+    int arrived, expected;
+};
+
+/* Waits, a second at most, until as many threads have an item as are expected. */
+static void meet_item(void *context, long item) {
+    struct meeting *meeting = context;
+    meeting->threads[item] = pool_thread(meeting->pool);
+    __atomic_add_fetch(&meeting->arrived, 1, __ATOMIC_RELAXED);
+    for (int n = 0; n < 1000000 && __atomic_load_n(&meeting->arrived, __ATOMIC_RELAXED) < meeting->expected; n++)
+        spend_a_microsecond();
+}
+
+/* Who did each of `items` items, if every thread is there when the first ones are done. */
+EXPORT void meet(struct pool *pool, int *threads, long items) {
+    struct meeting meeting = {pool, threads, 0, pool_threads(pool)};
+    pool_run(pool, meet_item, &meeting, items);
+}
+
 static void halve_item(void *context, long item) {
     volatile float *value = (float *)context + item;
     *value = *value / 2.0f;

@@ -101,6 +101,14 @@ def test_threads_of_a_run_have_numbers_of_their_own(checks: ctypes.CDLL, pool_li
     assert np.array_equal(np.bincount(of_item, minlength=3), of_thread[:, 0])
 
 
+def test_each_thread_begins_with_a_share_of_its_own(checks: ctypes.CDLL, pool_library: ctypes.CDLL) -> None:
+    """What it wrote in the run before is in its own cache."""
+    of_item = np.full(12, -1, np.int32)
+    with Pool(3, library=pool_library) as pool:
+        checks.meet(pool.handle, of_item.ctypes.data, 12)
+    assert [of_item[n] for n in (0, 4, 8)] == [0, 1, 2]
+
+
 def test_no_pool_is_one_thread(checks: ctypes.CDLL) -> None:
     counts, of_thread, of_item = (np.zeros(16, np.int32) for _ in range(3))
     checks.count(None, counts.ctypes.data, 16)
