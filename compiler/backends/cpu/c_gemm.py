@@ -243,11 +243,12 @@ class _Printer:
                 f"gemv{self.suffix}_item(&gemv, c->items, item, {hooks});",
             ]
         else:
+            gemm = "words" if self.rounds else "gemm"
             lines = [
                 f"const struct {self.name}_call *c = context;",
                 f"const struct {self.name}_place place = {{c, gemm_item_batch(&c->tiling, item)}};",
                 "float *scratch = c->scratch + pool_thread(c->pool) * c->scratch_size;",
-                f"gemm{self.suffix}_item(&c->{'words' if self.rounds else 'gemm'}, &c->tiling, item, scratch, {hooks});",
+                f"gemm{self.suffix}_item(&c->{gemm}, &c->tiling, item, scratch, {hooks});",
             ]
         return "\n".join(
             [f"static void {self.name}_task(void *context, long item) {{", *(f"    {line}" for line in lines), "}"]

@@ -58,6 +58,7 @@ def checks(compiler: Compiler, cache_dir: Path) -> ctypes.CDLL:
         "count": (None, (pointer, pointer, long)),
         "many_runs": (long, (pointer, long, long)),
         "threads_of_items": (None, (pointer, pointer, pointer, long)),
+        "meet": (None, (pointer, pointer, long)),
         "nested": (None, (pointer, pointer, pointer, long, long)),
         "wait_together": (None, (pointer, long, long)),
         "halve": (None, (pointer, pointer, long)),
