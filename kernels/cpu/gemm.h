@@ -314,6 +314,7 @@ struct gemm_range {
     long first_strip, last_strip;
     long first_panel, last_panel;   /* of the group at work */
     long end_panel;                 /* of the item */
+    long known_panel;               /* to which panels may be fetched ahead: those of the next item too */
 };
 
 INLINE struct gemm_range gemm_item_range(const struct gemm *g, const struct gemm_tiling *tiling, long item) {
@@ -323,7 +324,8 @@ INLINE struct gemm_range gemm_item_range(const struct gemm *g, const struct gemm
                                gemm_part(strips, tiling->row_blocks, row_block + 1),
                                gemm_part(panels, tiling->panel_blocks, block),
                                gemm_part(panels, tiling->panel_blocks, block),
-                               gemm_part(panels, tiling->panel_blocks, block + 1)};
+                               gemm_part(panels, tiling->panel_blocks, block + 1),
+                               tiling->row_blocks == 1 ? panels : gemm_part(panels, tiling->panel_blocks, block + 1)};
 }
 
 /* A strip times one panel: the tile `t` names the strip and the chunk of depth, this fills in the columns, and moves on
@@ -352,7 +354,7 @@ INLINE void gemm_look_ahead(const struct gemm *g, const struct gemm_range *range
     long first = range->first_panel * PANEL_COLUMNS, last = range->last_panel * PANEL_COLUMNS;
     long columns = panels_round_up(gemm_smaller(g->columns, last) - first, 8);
     long begin = panels_offset(g->depth, range->first_panel) + first_depth * gemm_smaller(columns, PANEL_COLUMNS);
-    long end = panels_size(g->depth, gemm_smaller(g->columns, range->end_panel * PANEL_COLUMNS));
+    long end = panels_size(g->depth, gemm_smaller(g->columns, range->known_panel * PANEL_COLUMNS));
     long size = columns * t->depth, left = end - begin - size;
     long tiles = (range->last_strip - range->first_strip) * gemm_ceil_divide(columns, GEMM_COLUMNS);
     if (left <= 0 || tiles * t->depth == 0) return;
