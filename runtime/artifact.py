@@ -178,6 +178,8 @@ def _write(path: Path, header: dict[str, Any], sections: list[dict[str, Any]], b
     import tempfile  # noqa: PLC0415 - loading does not need it
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - as above
 
+    from fusible.runtime.aligned_writer import AlignedWriter  # noqa: PLC0415 - as above
+
     written, numbers = _once(blobs)
     offsets = [0, *accumulate(-(-len(blob) // ALIGNMENT) * ALIGNMENT for blob in written)]
     for section, number in zip(sections, numbers, strict=True):
@@ -187,17 +189,20 @@ def _write(path: Path, header: dict[str, Any], sections: list[dict[str, Any]], b
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(descriptor, "wb") as file, ThreadPoolExecutor(1) as hasher:
+            with os.fdopen(descriptor, "wb", buffering=0) as file, ThreadPoolExecutor(1) as hasher:
                 waiting = hasher.map(_digest, written)
-                file.write(b"\0" * start)
+                writer = AlignedWriter(file)
+                writer.write(b"\0" * start)
                 for blob in written:
-                    file.write(blob)
-                    file.write(b"\0" * (-len(blob) % ALIGNMENT))
+                    writer.write(blob)
+                    writer.write(b"\0" * (-len(blob) % ALIGNMENT))
+                writer.flush()
                 digests = list(waiting)
                 for section, number in zip(sections, numbers, strict=True):
                     section["sha256"] = digests[number]
                 file.seek(0)
-                file.write(with_prefix(_json_bytes(header)))
+                writer.write(with_prefix(_json_bytes(header)))
+                writer.flush()
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
         except BaseException:
