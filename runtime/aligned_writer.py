@@ -1,7 +1,7 @@
 """Writing in blocks that huge pages can map.
 
-Linux keeps what is written to a file in its page cache, in pieces as large as each write allows (ext4 and XFS of recent
-releases). A mapping of whole, aligned blocks of 2 MiB then has one entry of the page table for each in place of 512: the
+Linux keeps what is written to a file in its page cache, in pieces as large as each write allows (recent ext4 and XFS
+do). A mapping of whole, aligned blocks of 2 MiB then has one entry of the page table for each in place of 512: the
 first touch of 400 MB of weights took 1 ms in place of 34, and networks that stream weights took 2 to 4 % less.
 """
 
