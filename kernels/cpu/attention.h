@@ -20,7 +20,11 @@
 #include "vector_math.h"
 
 #define ATTENTION_QUERIES 64 /* of a block; a multiple of 16 */
-#define ATTENTION_KEYS 64    /* of a block */
+#if VL == 16
+#define ATTENTION_KEYS 84    /* of a block: six whole strips of gemm.h */
+#else
+#define ATTENTION_KEYS 64
+#endif
 #define ATTENTION_DECODE_KEYS 256
 
 /* Strides in floats. */
@@ -204,17 +208,34 @@ INLINE vf attention_largest(const struct attention_block *b, long query, long fi
     return vf_max(even, odd);
 }
 
-/* One vector of queries: scores become exponentials; maximum, sum and correction are brought up to date. */
+/* The largest of the products as they are, without scale. */
+INLINE vf attention_largest_product(const struct attention_block *b, long query, long keys) {
+    const float *at = b->scores + query;
+    vf even = vf_load(at), odd = even;
+    long key = 1;
+    for (; key + 2 <= keys; key += 2) {
+        even = vf_max(even, vf_load(at + key * ATTENTION_QUERIES));
+        odd = vf_max(odd, vf_load(at + (key + 1) * ATTENTION_QUERIES));
+    }
+    if (key < keys) even = vf_max(even, vf_load(at + key * ATTENTION_QUERIES));
+    return vf_max(even, odd);
+}
+
+/* One vector of queries: scores become exponentials; maximum, sum and correction are brought up to date. Scores without
+ * hook and mask are scaled as their exponentials are taken, so that they are read twice and written once. */
 INLINE void attention_softmax(const struct attention_block *b, long query, long first_key, long keys, const int masked,
                               score_hook *score, const void *context) {
     long lanes = gemm_smaller(b->queries - query, VL);
     vf before = vf_load(b->largest + query);
-    vf largest = attention_largest(b, query, first_key, keys, lanes, masked, score, context);
+    const int plain = score == score_unchanged && !masked && b->attention->scale > 0;
+    const float scale = plain ? b->attention->scale : 1.0f;
+    vf largest = plain ? vf_max(before, attention_largest_product(b, query, keys) * scale)
+                       : attention_largest(b, query, first_key, keys, lanes, masked, score, context);
     vf offset = vf_select(largest == -vf_infinity(), (vf){0}, largest); /* no key seen yet: exponentials are zero */
     vf correction = vf_exp_negative(before - offset), sum = {0};
     for (long key = 0; key < keys; key++) {
         float *at = b->scores + key * ATTENTION_QUERIES + query;
-        vf value = vf_exp_negative(vf_load(at) - offset);
+        vf value = vf_exp_negative(vf_load(at) * scale - offset);
         vf_store(at, value);
         sum += value;
     }

@@ -76,7 +76,9 @@ class _Printer:
 
     def text(self) -> str:
         """Everything."""
-        functions = [self._score(), self._finish(), self._task()]
+        score = self._score()
+        hook = f"{self.name}_score" if score else "score_unchanged"
+        functions = [*filter(None, [score]), self._finish(), self._task(hook)]
         export = self._export()
         return "\n\n".join([self._structure(), *functions, export]) + "\n"
 
@@ -88,13 +90,15 @@ class _Printer:
         return "\n".join([f"struct {self.name}_call {{", *lines, "};", place])
 
     def _score(self) -> str:
-        """The hook of the scores: the stages between the first product and the softmax."""
+        """The hook of the scores: the stages between the first product and the softmax. "" if there are none."""
         a = self.attention
         names = Names(axis_names(self.by_query), "c->n", self.numbers)
         product = self.region.first_values[a.scores]
         body = Body(self.by_query, {product: Code("score", Kind.FLOAT, True)}, names)
         body.stages(leading_to(self.region, a.softened, product))
         result = body.values[a.softened]
+        if result.vector and result.text == "score" and not body.lines:
+            return ""
         text = result.text if result.vector else f"vf_all({result.text})"
         query, key = f"i{self.query}", f"i{a.key}"
         axes = [f"const long {query} = query, {key} = key;", f"(void){query}, (void){key}, (void)lanes;"]
@@ -134,12 +138,12 @@ class _Printer:
         lines = [*self._heads(names), *axes, *body.lines]
         return "\n".join([head, *(f"    {line}" for line in lines), "}"])
 
-    def _task(self) -> str:
+    def _task(self, hook: str) -> str:
         lines = [
             f"const struct {self.name}_call *c = context;",
             f"const struct {self.name}_place place = {{c, attention_item_head(&c->kernel, item)}};",
             "float *scratch = c->scratch + pool_thread(c->pool) * c->scratch_size;",
-            f"attention_item(&c->kernel, item, scratch, {self.name}_score, {self.name}_finish, &place);",
+            f"attention_item(&c->kernel, item, scratch, {hook}, {self.name}_finish, &place);",
         ]
         head = f"static void {self.name}_task(void *context, long item) {{"
         return "\n".join([head, *(f"    {line}" for line in lines), "}"])
