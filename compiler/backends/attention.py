@@ -17,7 +17,7 @@ from fusible.compiler.ir.symbols import Call, Dim, Symbol, SymInt, dim_text, flo
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.expr import Apply, Arg, Convert, Expr, Literal
 from fusible.compiler.region.prune import moved_map, renamed_stage
-from fusible.compiler.region.region import Contract, Index, Load, Map, Reduce, Region, operands_of
+from fusible.compiler.region.region import Contract, Index, Load, Map, Reduce, Region, Scan, operands_of
 
 __all__ = [
     "Attention",
@@ -102,6 +102,8 @@ def attention_of(
     v, weights = finder.load_and_other(output)
     softened, softmax, guard = finder.softmax(weights, key)
     ahead, behind = sorted(scores.args, key=lambda value: key in region.spaces[value])
+    if any(isinstance(s, Reduce | Scan) and n not in softmax for n, s in enumerate(region.stages)):
+        raise NotPrintable("it folds something beside its softmax")
     k, k_scale = finder.scaled_load(behind)
     q, q_scale, turned = finder.queries(ahead, computed=computed)
     apart = _heads_apart(region, (q, k), v, finder)

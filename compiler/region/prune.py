@@ -68,6 +68,7 @@ def _live_axes(region: Region, live: list[int]) -> dict[int, int]:
                 used.update(axes)
             case Scan(axis=axis):
                 used.add(axis)
+    used.update(a for a, extent in enumerate(region.extents) if extent == 0)  # no points: indices may have become 0
     return {axis: number for number, axis in enumerate(sorted(used))}
 
 

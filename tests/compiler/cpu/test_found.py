@@ -51,6 +51,17 @@ GRAPHS = {
         n = Neg(s) r = Softmax(n) u = MatMul(r, v) w = Mul(u, b)""",
         {},
     ),
+    "attention_whose_heads_are_added_up_one_after_the_other": (
+        "(float[2, 2, 2, 3] q, float[2, 2, 3, 2] k, float[2, 2, 2, 3] v) => (float[2, 2, 6] y)",
+        """s = MatMul(q, k) p = Softmax(s) o = MatMul(p, v) t = Transpose<perm = [0, 2, 1, 3]>(o)
+        n = Constant<value_ints = [2, 2, 6]>() r = Reshape(t, n) a = Constant<value_int = 0>() y = CumSum(r, a)""",
+        {},
+    ),
+    "a_convolution_of_no_images_with_a_window_of_one": (  # stored what there is no room for
+        "(float[0, 1, 1] x) => (float[0, 1, 2] y) <float[1, 1, 1] w = {0.5}>",
+        "y = Conv<kernel_shape = [1], pads = [0, 1]>(x, w)",
+        {},
+    ),
     "a_quantisation_by_numbers_of_another_type": (
         "(float[7] x) => (uint8[7] y) <float s = {0.25}, uint8 z = {3}>",
         "y = QuantizeLinear(x, s, z)",
