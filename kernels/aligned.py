@@ -27,9 +27,11 @@ def aligned_zeros(shape: Sequence[int], dtype: npt.DTypeLike) -> np.ndarray:
 
 
 def aligned_array(array: np.ndarray) -> np.ndarray:
-    """The array if it is C-contiguous and begins at a multiple of ALIGNMENT, or a copy that does."""
-    if array.flags.c_contiguous and (is_aligned(array) or not array.size):
+    """The array if it is C-contiguous and at a multiple of ALIGNMENT, or a copy that is; strings may lie anywhere."""
+    if array.flags.c_contiguous and (is_aligned(array) or not array.size or array.dtype.hasobject):
         return array
+    if array.dtype.hasobject:
+        return array.copy(order="C")
     copy = aligned_zeros(array.shape, array.dtype)
     copy[...] = array
     return copy

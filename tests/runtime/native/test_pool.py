@@ -208,6 +208,7 @@ INTERRUPTED = """
 import ctypes, os, signal, sys, threading, time
 from pathlib import Path
 from fusible.runtime.native.pool import Pool
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background begins with it ignored
 pool_library, checks = ctypes.CDLL(sys.argv[1]), ctypes.CDLL(sys.argv[2])
 pool_library.pool_create.restype = ctypes.c_void_p
 pool_library.pool_destroy.argtypes = [ctypes.c_void_p]
