@@ -208,8 +208,8 @@ INLINE vf attention_largest(const struct attention_block *b, long query, long fi
     return vf_max(even, odd);
 }
 
-/* The largest of the products as they are, without scale. */
-INLINE vf attention_largest_product(const struct attention_block *b, long query, long keys) {
+/* The largest of scores that are final. */
+INLINE vf attention_largest_final(const struct attention_block *b, long query, long keys) {
     const float *at = b->scores + query;
     vf even = vf_load(at), odd = even;
     long key = 1;
@@ -221,21 +221,20 @@ INLINE vf attention_largest_product(const struct attention_block *b, long query,
     return vf_max(even, odd);
 }
 
-/* One vector of queries: scores become exponentials; maximum, sum and correction are brought up to date. Scores without
- * hook and mask are scaled as their exponentials are taken, so that they are read twice and written once. */
+/* One vector of queries: scores become exponentials; maximum, sum and correction are brought up to date. Products
+ * without scale, hook and mask are scores already: they are read twice and written once. */
 INLINE void attention_softmax(const struct attention_block *b, long query, long first_key, long keys, const int masked,
                               score_hook *score, const void *context) {
     long lanes = gemm_smaller(b->queries - query, VL);
     vf before = vf_load(b->largest + query);
-    const int plain = score == score_unchanged && !masked && b->attention->scale > 0;
-    const float scale = plain ? b->attention->scale : 1.0f;
-    vf largest = plain ? vf_max(before, attention_largest_product(b, query, keys) * scale)
+    const int final = score == score_unchanged && !masked && b->attention->scale == 1.0f;
+    vf largest = final ? vf_max(before, attention_largest_final(b, query, keys))
                        : attention_largest(b, query, first_key, keys, lanes, masked, score, context);
     vf offset = vf_select(largest == -vf_infinity(), (vf){0}, largest); /* no key seen yet: exponentials are zero */
     vf correction = vf_exp_negative(before - offset), sum = {0};
     for (long key = 0; key < keys; key++) {
         float *at = b->scores + key * ATTENTION_QUERIES + query;
-        vf value = vf_exp_negative(vf_load(at) * scale - offset);
+        vf value = vf_exp_negative(vf_load(at) - offset);
         vf_store(at, value);
         sum += value;
     }

@@ -39,8 +39,8 @@
 /* Depth of one chunk, and the bytes of B that a group may have: two groups and strips of A share L2. */
 #define GEMM_DEPTH 1536
 /* Steps of k by which B is fetched ahead of its use, all lines of a tile's columns: half a panel is every other cache
- * line, which not every hardware prefetcher follows. The first group comes from memory while nothing else is at work, so
- * where a core is fast it is small. */
+ * line, which not every hardware prefetcher follows. The first group comes from memory while nothing else is at work,
+ * so where a core is fast it is small. */
 #if VL == 16
 #define GEMM_GROUP_BYTES (100 * 1024)
 #define GEMM_PREFETCH 48
@@ -176,7 +176,7 @@ INLINE void gemm_tile_multiply_bf16_as(const int full, const int rows, const int
 #else
         UNROLL for (int second = 0; second < 2; second++) {
             vf column[GEMM_VECTORS];
-            UNROLL for (int j = 0; j < vectors; j++) 
+            UNROLL for (int j = 0; j < vectors; j++)
                 column[j] = bf16_half(second, (vi)gemm_column(full, b, j, t->width));
             UNROLL for (int i = 0; i < rows; i++) {
                 vf element = bf16_half(second, bf16_all(a + i * t->a_row));
@@ -363,8 +363,9 @@ INLINE void gemm_look_ahead(const struct gemm *g, const struct gemm_range *range
 }
 
 /* One chunk of depth of a group of panels. */
-INLINE void gemm_chunk(const int bf16, const struct gemm *g, const struct gemm_range *range, long batch, long first_depth,
-                       long last_depth, float *scratch, start_hook *start, finish_hook *finish, const void *context) {
+INLINE void gemm_chunk(const int bf16, const struct gemm *g, const struct gemm_range *range, long batch,
+                       long first_depth, long last_depth, float *scratch, start_hook *start, finish_hook *finish,
+                       const void *context) {
     const float *a = g->a + batch * g->a_batch + first_depth * g->a_depth, *b = g->b + batch * g->b_batch;
     struct gemm_tile t = {.a_row = g->a_row, .a_depth = g->a_depth, .depth = last_depth - first_depth,
                           .first = first_depth == 0, .last = last_depth == g->depth, .partial = scratch};
@@ -385,8 +386,8 @@ INLINE void gemm_item_as(const int bf16, const struct gemm *g, const struct gemm
     for (; range.first_panel < range.end_panel; range.first_panel = range.last_panel) {
         range.last_panel = gemm_smaller(range.first_panel + tiling->group, range.end_panel);
         for (long chunk = 0; chunk < chunks; chunk++)
-            gemm_chunk(bf16, g, &range, batch, gemm_part(g->depth, chunks, chunk), gemm_part(g->depth, chunks, chunk + 1),
-                       scratch, start, finish, context);
+            gemm_chunk(bf16, g, &range, batch, gemm_part(g->depth, chunks, chunk),
+                       gemm_part(g->depth, chunks, chunk + 1), scratch, start, finish, context);
     }
 }
 

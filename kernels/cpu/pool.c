@@ -14,8 +14,9 @@
  * looked at the run. Items lie in shares, ranges of equal size: a thread claims those of its own share, one by one by
  * adding to `next`, then those that other shares have left. So it works on the same part of the data in one run after
  * the other, and finds in its own cache what it wrote: another core's may be far away. When all are used up the caller
- * closes the run and waits until nobody is inside: then every claimed item is done, and the fields may be written again. A run never waits for a
- * worker that has not entered it, so a worker that the system does not schedule costs nothing but its help.
+ * closes the run and waits until nobody is inside: then every claimed item is done, and the fields may be written
+ * again. A run never waits for a worker that has not entered it, so a worker that the system does not schedule costs
+ * nothing but its help.
  *
  * RUN wraps around after 512 runs: a worker that sleeps through exactly 512 of them misses one, which is harmless.
  *

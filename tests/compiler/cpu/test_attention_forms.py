@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
+import onnx.parser
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import fusible
-from tests.tolerance import assert_outputs_close
+from tests.tolerance import assert_close, assert_outputs_close
 
 HEADS, HEAD = 2, 16
 WIDTH = HEADS * HEAD
@@ -74,3 +74,24 @@ def test_packed_attention_is_one_kernel(tokens: int) -> None:
     mask[..., 3, :] = False  # a query that sees nothing
     given = {"x": random.standard_normal((1, tokens, WIDTH)).astype(np.float32), "mask": mask}
     assert_outputs_close(exe.run(given), fusible.compile(packed(tokens), target="numpy").run(given))
+
+
+@pytest.mark.parametrize("scale", [1.0, 40**-0.5])
+@pytest.mark.parametrize("most", [3.0, 2e4])
+def test_scores_without_a_mask(scale: float, most: float) -> None:
+    """Of huge ones the largest alone counts, however its product with the scale is rounded."""
+    rng = np.random.default_rng(0)
+    q, k = (rng.uniform(-1, 1, (1, 2, 150, 40)).astype(np.float32) for _ in range(2))
+    v = rng.standard_normal((1, 2, 150, 40)).astype(np.float32)
+    q[:], k[..., 0, :] = most, most
+    text = f"""<ir_version: 10, opset_import: ["": 23]>
+    g (float[1, 2, 150, 40] q, float[1, 2, 150, 40] k, float[1, 2, 150, 40] v) => (float[1, 2, 150, 40] y)
+    <float s = {{{scale!r}}}> {{
+        t = Transpose<perm = [0, 1, 3, 2]>(k) r = Mul(q, s) d = MatMul(r, t) p = Softmax<axis = -1>(d) y = MatMul(p, v)
+    }}"""
+    exe = fusible.compile(onnx.parser.parse_model(text), target="cpu")
+    assert len(exe.report.kernels) == 1
+    (found,) = exe.run({"q": q, "k": k, "v": v}).values()
+    scores = (q.astype(np.float64) @ k.astype(np.float64).swapaxes(2, 3)) * np.float64(np.float32(scale))
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    assert_close(found, (weights / weights.sum(-1, keepdims=True)) @ v, accumulation=150)
