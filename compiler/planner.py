@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -226,10 +226,10 @@ class _Planner:
             self.homes[root] = len(self.buffers)
             nbytes = product(root.type.shape) * root.type.dtype.numpy.itemsize
             self.buffers.append((_text(nbytes), len(self.steps), len(self.steps)))
-        made = replace(old, kind="arena", index=self.homes[root], order=backend.order(value))
+        made = old._replace(kind="arena", index=self.homes[root], order=backend.order(value))
         if block is not None:
             self.divided.add(made.index)
-            made = replace(made, whole=tuple(map(_text, block.whole)), corner=tuple(map(_text, block.corner)))
+            made = made._replace(whole=tuple(map(_text, block.whole)), corner=tuple(map(_text, block.corner)))
         self.values[number] = made
         self.bases[number] = {number}
 
@@ -259,7 +259,7 @@ class _Planner:
                 continue
             self.buffers.pop()
             self.homes[node.outputs[0]] = self.values[number].index
-            self.values[outputs[0]] = replace(self.values[outputs[0]], index=self.values[number].index)
+            self.values[outputs[0]] = self.values[outputs[0]]._replace(index=self.values[number].index)
             return
 
     def _if(self, node: Node, inputs: tuple[int | None, ...]) -> None:

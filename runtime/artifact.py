@@ -1,9 +1,10 @@
 """The artifact: an executable as one versioned file.
 
 Layout: the 8 bytes `FUSIBLE\\n`, a little-endian u32 version, a u64 length, the SHA-256 of the header, that many bytes
-of JSON (the header), then sections, each aligned to 64 bytes. The header lists the sections with offset, size and
-SHA-256; constants are raw little-endian data and are memory-mapped. Writing is deterministic: the same executable gives
-the same bytes. A header that is not what its hash says is refused by every load; sections only where it is asked for.
+of JSON (the header), then sections, each aligned to 64 bytes. The header lists the sections, each a row of its name,
+dtype, shape, offset, size in bytes and SHA-256; constants are raw little-endian data and are memory-mapped. Writing is
+deterministic: the same executable gives the same bytes. A header that is not what its hash says is refused by every
+load; sections only where it is asked for.
 
 Models are untrusted, artifacts are code: load only artifacts whose origin you trust.
 """
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["VERSION", "load_artifact", "save_artifact"]
 
 MAGIC = b"FUSIBLE\n"
-VERSION = 7
+VERSION = 8
 ALIGNMENT = 64
 _PREFIX = struct.Struct("<8sIQ32s")
 _LEAST_PREFIX = 12  # bytes that say which version it is
@@ -60,14 +61,14 @@ def save_artifact(executable: Executable, path: str | PathLike[str]) -> None:
                 f"the custom kernel {kernel.path!r} cannot be saved: move it to the top level of a module that can be "
                 "imported where the artifact is loaded"
             )
-    sections: list[dict[str, Any]] = []
+    sections: list[list[Any]] = []
     blobs: list[bytes | memoryview] = []
     for number, array in enumerate(executable.constants):
         blob = _constant_bytes(array)
-        sections.append({"name": f"constant {number}", "dtype": _name(array.dtype), "shape": list(array.shape)})
+        sections.append([f"constant {number}", _name(array.dtype), list(array.shape)])
         blobs.append(blob)
     for name, data in _byte_sections(executable).items():
-        sections.append({"name": name, "dtype": "u8", "shape": [len(data)]})
+        sections.append([name, "u8", [len(data)]])
         blobs.append(data)
     header = {
         "native": _native_json(executable.program),
@@ -173,7 +174,7 @@ def _report_json(report: Report) -> dict[str, Any]:
     return data
 
 
-def _write(path: Path, header: dict[str, Any], sections: list[dict[str, Any]], blobs: list[bytes | memoryview]) -> None:
+def _write(path: Path, header: dict[str, Any], sections: list[list[Any]], blobs: list[bytes | memoryview]) -> None:
     """Write the file; sections are hashed meanwhile, and the header, whose length is known before, comes last."""
     import tempfile  # noqa: PLC0415 - loading does not need it
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - as above
@@ -183,7 +184,7 @@ def _write(path: Path, header: dict[str, Any], sections: list[dict[str, Any]], b
     written, numbers = _once(blobs)
     offsets = [0, *accumulate(-(-len(blob) // ALIGNMENT) * ALIGNMENT for blob in written)]
     for section, number in zip(sections, numbers, strict=True):
-        section.update(offset=offsets[number], nbytes=len(written[number]), sha256=_NO_HASH)
+        section += offsets[number], len(written[number]), _NO_HASH
     length = len(_json_bytes(header))
     start = -(-(_PREFIX.size + length) // ALIGNMENT) * ALIGNMENT
     try:
@@ -199,7 +200,7 @@ def _write(path: Path, header: dict[str, Any], sections: list[dict[str, Any]], b
                 writer.flush()
                 digests = list(waiting)
                 for section, number in zip(sections, numbers, strict=True):
-                    section["sha256"] = digests[number]
+                    section[-1] = digests[number]
                 file.seek(0)
                 writer.write(with_prefix(_json_bytes(header)))
                 writer.flush()
@@ -274,23 +275,24 @@ def load_artifact(path: str | PathLike[str], *, check: bool = False, target: str
 
 def _loaded(file: Path, check: bool, target: str | None) -> Executable:
     try:
-        with file.open("rb") as stream:
-            prefix = stream.read(_PREFIX.size)
-            header, start = _header(stream, prefix, file)
-            size = os.fstat(stream.fileno()).st_size
-            mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+        with file.open("rb", buffering=0) as stream:
+            has_bytes = os.fstat(stream.fileno()).st_size > 0  # nothing cannot be mapped
+            mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) if has_bytes else b""
     except OSError as error:
         raise ArtifactError(f"the artifact {str(file)!r} cannot be read: {error.strerror or error}") from error
+    header, start = _header(mapped, file)
+    size = len(mapped)
     try:
         if target is not None:
             header = _for_target(header, target)
-        parts = {s["name"]: _constant(s, mapped, start, size, check) for s in header["sections"]}
+        parts = {section[0]: _constant(section, mapped, start, size, check) for section in header["sections"]}
         return _executable(header, parts, check)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise ArtifactError(f"the artifact {str(file)!r} is damaged: {error!r}; compile the model again") from error
 
 
-def _header(stream: Any, prefix: bytes, file: Path) -> tuple[dict[str, Any], int]:
+def _header(mapped: mmap.mmap | bytes, file: Path) -> tuple[dict[str, Any], int]:
+    prefix = mapped[: _PREFIX.size]
     if not prefix.startswith(MAGIC) or len(prefix) < _LEAST_PREFIX:
         raise ArtifactError(f"{str(file)!r} is no Fusible artifact")
     _, version, length, digest = _PREFIX.unpack(prefix.ljust(_PREFIX.size, b"\0"))
@@ -298,7 +300,7 @@ def _header(stream: Any, prefix: bytes, file: Path) -> tuple[dict[str, Any], int
         raise ArtifactError(
             f"{str(file)!r} has format {version}, this release reads {VERSION}: compile the model again"
         )
-    body = stream.read(min(length, 2**31))
+    body = mapped[_PREFIX.size : _PREFIX.size + length]
     if len(body) != length or len(prefix) < _PREFIX.size:
         raise ArtifactError(f"{str(file)!r} is truncated")
     if hashlib.sha256(body).digest() != digest:
@@ -310,19 +312,23 @@ def _header(stream: Any, prefix: bytes, file: Path) -> tuple[dict[str, Any], int
     return header, -(-(_PREFIX.size + length) // ALIGNMENT) * ALIGNMENT
 
 
-def _constant(section: Mapping[str, Any], mapped: Any, start: int, size: int, check: bool) -> np.ndarray:
-    offset, nbytes = start + int(section["offset"]), int(section["nbytes"])
-    if offset < start or nbytes < 0 or offset + nbytes > size:
-        raise ArtifactError(f"section {section['name']!r} lies outside the file: it is truncated")
-    raw = memoryview(mapped)[offset : offset + nbytes]
-    if check and hashlib.sha256(raw).hexdigest() != section["sha256"]:
-        raise ArtifactError(f"section {section['name']!r} is damaged: its hash differs")
-    dtype, shape = DTYPES[section["dtype"]], tuple(section["shape"])
-    if dtype == object:
-        texts = np.empty(int(np.prod(shape, dtype=object)) if shape else 1, dtype=object)
-        texts[:] = json.loads(bytes(raw))
-        return texts.reshape(shape)
-    return np.frombuffer(raw, dtype=np.uint8).view(dtype).reshape(shape)
+def _constant(section: Sequence[Any], mapped: Any, start: int, size: int, check: bool) -> np.ndarray:
+    name, dtype_name, shape, offset, nbytes, digest = section
+    if offset < 0 or nbytes < 0 or start + offset + nbytes > size:
+        raise ArtifactError(f"section {name!r} lies outside the file: it is truncated")
+    dtype = DTYPES[dtype_name]
+    if check or dtype == object:
+        raw = memoryview(mapped)[start + offset : start + offset + nbytes]
+        if check and hashlib.sha256(raw).hexdigest() != digest:
+            raise ArtifactError(f"section {name!r} is damaged: its hash differs")
+        if dtype == object:
+            texts = np.empty(int(np.prod(shape, dtype=object)) if shape else 1, dtype=object)
+            texts[:] = json.loads(bytes(raw))
+            return texts.reshape(shape)
+    found: np.ndarray = np.ndarray(shape, dtype, mapped, start + offset)
+    if found.nbytes != nbytes:
+        raise ArtifactError(f"section {name!r} has {nbytes} bytes, {found.nbytes} were expected: it is damaged")
+    return found
 
 
 def _for_target(header: dict[str, Any], target: str) -> dict[str, Any]:
@@ -340,11 +346,11 @@ def _executable(header: Mapping[str, Any], parts: Mapping[str, np.ndarray], chec
     custom = tuple(CustomKernel(**k) for k in header["custom"])
     program = None
     if header["native"] is not None:
-        (digest,) = (s["sha256"] for s in header["sections"] if s["name"] == "library")
+        (digest,) = (section[-1] for section in header["sections"] if section[0] == "library")
         program = _program(header["native"], parts, digest)
     device = None
     if header["device"] is not None:
-        device = _device(header["device"], parts, {s["name"]: s["sha256"] for s in header["sections"]})
+        device = _device(header["device"], parts, {section[0]: section[-1] for section in header["sections"]})
     plan, limits = Plan.from_json(header["plan"]), RunLimits(**header["limits"])
     if not all(isinstance(limit, int) and limit > 0 for limit in asdict(limits).values()):
         raise ArtifactError(f"the limits in the artifact are damaged: {limits!r:.200}; compile the model again")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fusible.errors import LoweringError
@@ -101,7 +101,7 @@ def _signature_problems(executable: Executable) -> list[str]:
     if len(executable.outputs) > MAX_OUTPUTS:
         problems.append(f"it has {len(executable.outputs)} outputs, more than {MAX_OUTPUTS}")
     for value in executable.plan.values:
-        unknown = [f.name for f in fields(value) if f.name not in _KNOWN and getattr(value, f.name) != f.default]
+        unknown = [n for n, d in value._field_defaults.items() if n not in _KNOWN and getattr(value, n) != d]
         problems += [f"value {value.name!r} is placed by {name!r}, which C does not know yet" for name in unknown]
     return problems
 

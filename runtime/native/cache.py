@@ -1,8 +1,9 @@
 """A folder of built files, each kept with its SHA-256, shared by all processes of one user.
 
-An entry is a folder of two files, which appears by one rename and is never changed: nobody sees half of one, and a
-sound one is never replaced. What is damaged is not served. Writers take turns by a lock where the file system has
-locks; without one they may do the same work twice, and no harm comes of it.
+An entry is a folder of a file and its hash, which appears by one rename and is never changed: nobody sees half of one,
+and a sound one is never replaced. What is damaged is not served: a file is hashed when it is wanted, unless it has been
+and by its inode, size and times is the same still (which is noted in a third file). Writers take turns by a lock where
+the file system has locks; without one they may do the same work twice, and no harm comes of it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ __all__ = ["CACHE_BYTES", "FileCache", "default_cache_dir", "matches_hash"]
 CACHE_BYTES = 2 * 2**30
 """What the cache of native code keeps, about."""
 
-_HASH = ".sha256"
+_HASH, _SEEN = ".sha256", ".seen"
+_SETTLED_NS = 2_000_000_000  # no file system's times are coarser: a later change shows in them
 _SCRATCH, _LOCK, _GROWN = "build-", "lock", "grown"
 _TRIMMED_SHARE = 20  # of the limit: to look at every entry takes longer than to build a small library
 _LOCK_SECONDS, _POLL_SECONDS = 300.0, 0.02
@@ -43,11 +45,41 @@ def default_cache_dir(environment: Mapping[str, str]) -> Path:
 def matches_hash(path: Path) -> bool:
     """Return whether a file is the one whose SHA-256 stands beside it."""
     try:
-        stated = _hash_path(path).read_text(encoding="utf-8", errors="replace").strip()
+        stated = _beside(path, _HASH).read_text(encoding="utf-8", errors="replace").strip()
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == stated
     except FileNotFoundError:
         return False
+
+
+def _is_sound(path: Path) -> bool:
+    """`matches_hash`, looked up where the file did not change since that was found out."""
+    try:
+        facts = os.stat(path)
+        identity = f"{facts.st_dev} {facts.st_ino} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}"
+        if _text(_beside(path, _SEEN)) == identity:
+            return True
+    except FileNotFoundError:
+        return False
+    if not matches_hash(path):
+        return False
+    if time.time_ns() - max(facts.st_ctime_ns, facts.st_mtime_ns) > _SETTLED_NS:
+        _note(path, identity)
+    return True
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def _note(path: Path, identity: str) -> None:
+    new = _beside(path, f"{_SEEN}{os.getpid()}")
+    with suppress(OSError):  # the folder is read-only: its files are hashed each time
+        new.write_text(identity, encoding="utf-8")
+        new.replace(_beside(path, _SEEN))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +100,7 @@ class FileCache:
     def get(self, name: str) -> Path | None:
         """Return the path of an entry, now the last one to be removed; None if there is none or it is damaged."""
         path = self._path(name)
-        if not matches_hash(path):
+        if not _is_sound(path):
             return None
         with suppress(OSError):  # the folder is read-only: its entries stay as old as they are
             os.utime(path.parent)
@@ -85,7 +117,7 @@ class FileCache:
             new.mkdir()
             os.replace(file, new / name)
             with (new / name).open("rb") as opened:
-                _hash_path(new / name).write_text(hashlib.file_digest(opened, "sha256").hexdigest() + "\n")
+                _beside(new / name, _HASH).write_text(hashlib.file_digest(opened, "sha256").hexdigest() + "\n")
             while not _moved(new, path.parent) and not matches_hash(path):
                 warnings.warn(f"{path} was damaged; it has been built again", RuntimeWarning, stacklevel=2)
                 with suppress(FileNotFoundError):  # another process was faster
@@ -157,11 +189,13 @@ class FileCache:
             total -= size
 
 
-def _hash_path(path: Path) -> Path:
-    return path.with_name(path.name + _HASH)
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(path.name + ending)
 
 
 def _make_private(folder: Path) -> None:
+    if folder.exists():
+        return
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     for path in reversed(missing):
         path.mkdir(mode=0o700, exist_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ FEATURES = (
     "avx512_fp16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16", "asimd", "asimddp", "i8mm", "bf16", "sve", "sve2",
 )  # fmt: skip
 UNLIMITED = 1 << 60
+_BLOCK = 2048  # bytes; more than one processor's block, on x86
 CPUINFO, CGROUP, MEMBERSHIP = Path("/proc/cpuinfo"), Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
@@ -27,7 +27,7 @@ def cpu(cpuinfo: Path = CPUINFO) -> dict[str, object]:
 def instruction_sets(cpuinfo: Path = CPUINFO) -> str:
     """Return the processor's name and all of its features as one line: code built for it may depend on each."""
     name, found = _processor(cpuinfo)
-    return " ".join([platform.machine(), name, *sorted(found)])
+    return " ".join([os.uname().machine, name, *sorted(found)])
 
 
 def usable_threads(cgroup: Path = CGROUP, membership: Path = MEMBERSHIP) -> int:
@@ -66,7 +66,7 @@ def memory_limit(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = CGROUP) -
 
 
 def _processor(cpuinfo: Path) -> tuple[str, set[str]]:
-    facts = dict(_lines(cpuinfo))
+    facts = dict(_pairs(_first_processor(cpuinfo)))
     name = facts.get("model name") or facts.get("Model") or facts.get("CPU part") or "unknown"
     return name, set(facts.get("flags", facts.get("Features", "")).split())
 
@@ -84,9 +84,31 @@ def _cgroups(root: Path, membership: Path) -> Iterator[Path]:
     yield from (root, root / "cpu")
 
 
+def _first_processor(cpuinfo: Path) -> str:
+    """Return what stands of the first processor if that has its name and features, as on x86; otherwise all there is.
+
+    The system writes a block for each processor as it is read, and asks each for its frequency.
+    """
+    try:
+        with cpuinfo.open("rb", buffering=0) as file:
+            text = b""
+            while chunk := file.read(_BLOCK):
+                text += chunk
+                first, end, _ = text.partition(b"\n\n")
+                if end and b"\nmodel name" in first and b"\nflags" in first:
+                    return first.decode(errors="replace")
+    except OSError:
+        return ""  # not every system has it
+    return text.decode(errors="replace")
+
+
 def _lines(path: Path) -> list[tuple[str, str]]:
     """Return the `name: value` lines of a file."""
-    pairs = (line.partition(":") for line in _text(path).split("\n"))
+    return _pairs(_text(path))
+
+
+def _pairs(text: str) -> list[tuple[str, str]]:
+    pairs = (line.partition(":") for line in text.split("\n"))
     return [(name.strip(), value.strip()) for name, colon, value in pairs if colon]
 
 

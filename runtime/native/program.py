@@ -96,7 +96,7 @@ def unpack_program(
 
 def processor_key() -> str:
     """What a library must have been built for to run here: the machine, its instruction sets, the C library."""
-    return " ".join((platform.machine(), *platform.libc_ver(), instruction_sets()))
+    return " ".join((os.uname().machine, *platform.libc_ver(), instruction_sets()))
 
 
 class Program:
@@ -114,9 +114,6 @@ class Program:
         self.run_steps.argtypes = [ctypes.c_void_p] * 2 + [ctypes.c_long] + [ctypes.c_void_p] * 4
         self.run_steps.restype = ctypes.c_long
         self._pool: Pool | None = None
-        missing = [name for name in code.functions if not hasattr(library, name)]
-        if missing:
-            raise DeviceError(f"the native library {path} lacks the kernel {missing[0]}: build it again")
 
     @property
     def pool(self) -> Pool:
@@ -126,12 +123,18 @@ class Program:
         return self._pool
 
     def address(self, name: str) -> int:
-        """The address of a kernel."""
-        return int(ctypes.cast(getattr(self._library, name), ctypes.c_void_p).value or 0)
+        """The address of a kernel. Raises DeviceError if the library lacks it."""
+        return int(ctypes.cast(self._function(name), ctypes.c_void_p).value or 0)
+
+    def _function(self, name: str) -> Any:
+        try:
+            return getattr(self._library, name)
+        except AttributeError as error:
+            raise DeviceError(f"the native library {self.path} lacks the kernel {name}: build it again") from error
 
     def kernel(self, name: str) -> Callable[..., None]:
         """A kernel as a Python function of its operands and results (arrays) and its dims (ints), in this order."""
-        function = getattr(self._library, name)
+        function = self._function(name)
         function.argtypes = [ctypes.c_void_p] * 4
         function.restype = None
 

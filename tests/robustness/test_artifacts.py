@@ -70,9 +70,10 @@ def test_headers(seed: int, artifact: tuple[dict[str, Json], bytes], tmp_path: P
 def test_reports(report: bytes, artifact: tuple[dict[str, Json], bytes], tmp_path: Path) -> None:
     """The report is read when it is wanted."""
     header, rest = copy.deepcopy(artifact[0]), artifact[1]
-    (section,) = (s for s in header["sections"] if s["name"] == "report")
-    section["nbytes"], section["shape"] = len(report), [len(report)]
-    rest = rest[: section["offset"]] + report + rest[section["offset"] + len(report) :]
+    (section,) = (s for s in header["sections"] if s[0] == "report")
+    offset = section[3]
+    section[2], section[4] = [len(report)], len(report)
+    rest = rest[:offset] + report + rest[offset + len(report) :]
     _write(tmp_path / "m.fusible", header, rest)
     exe = fusible.load(tmp_path / "m.fusible")
     with pytest.raises(fusible.ArtifactError, match=r"the report in the artifact .*; compile the model again"):

@@ -181,8 +181,8 @@ def test_the_log_says_why_sizes_are_exact() -> None:
 def test_a_block_that_moves_with_sizes_is_told() -> None:
     exe = plans.with_blocks(sized_program())
     values = list(exe.plan.values)
-    values[3] = replace(values[3], shape=("n", 4), whole=("n + 2", 4), corner=("n", 0))
-    values[1] = replace(values[1], shape=("n", 4), name="b")
+    values[3] = values[3]._replace(shape=("n", 4), whole=("n + 2", 4), corner=("n", 0))
+    values[1] = values[1]._replace(shape=("n", 4), name="b")
     steps = tuple(replace(s, kernel="twice", dims=(1, "4*n")) if s.kernel == "negate" else s for s in exe.plan.steps)
     plan = replace(exe.plan, values=tuple(values), steps=steps, bounds={"n": (1, 8)})
     found = bucket_plan(plan, sized_program().kernels)
@@ -212,13 +212,13 @@ def test_a_size_that_may_be_0_divides_others() -> None:
 
 def test_a_divisor_of_0_is_a_reason_for_exact_sizes() -> None:
     exe = bounded(plans.with_weights(sized_program()), m=(1, 70))
-    divided = [replace(v, shape=("floordiv(m, m - 1)",)) if v.shape and "m" in v.shape else v for v in exe.plan.values]
+    divided = [v._replace(shape=("floordiv(m, m - 1)",)) if v.shape and "m" in v.shape else v for v in exe.plan.values]
     found = bucket_plan(replace(exe.plan, values=tuple(divided)), sized_program().kernels)
     assert isinstance(found, str) and "its divisor may be 0" in found
     block = plans.with_blocks(sized_program()).plan
-    values = [replace(v, whole=("n", 4), corner=("floordiv(4, n)", 0)) if v.corner else v for v in block.values]
+    values = [v._replace(whole=("n", 4), corner=("floordiv(4, n)", 0)) if v.corner else v for v in block.values]
     steps = tuple(replace(s, kernel="twice", dims=(1, "4*n")) if s.kernel == "negate" else s for s in block.steps)
-    inputs = [replace(v, shape=("n", 4)) if n in block.inputs else v for n, v in enumerate(values)]
+    inputs = [v._replace(shape=("n", 4)) if n in block.inputs else v for n, v in enumerate(values)]
     plan = replace(block, values=tuple(inputs), steps=steps, bounds={"n": (0, 8)})
     found = bucket_plan(plan, sized_program().kernels)
     assert isinstance(found, str) and "its divisor may be 0" in found

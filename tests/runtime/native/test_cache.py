@@ -40,6 +40,26 @@ def test_what_was_put_is_there(tmp_path: Path) -> None:
     assert [p.name for p in cache.folder.iterdir()] == ["x"]
 
 
+def test_a_file_is_hashed_once_and_again_when_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = FileCache(tmp_path, 1000)
+    path = put(cache, "x")
+    monkeypatch.setattr("fusible.runtime.native.cache._SETTLED_NS", 0)
+    assert cache.get("x") == path
+    monkeypatch.setattr("fusible.runtime.native.cache.matches_hash", lambda path: pytest.fail("hashed again"))
+    assert cache.get("x") == path
+    monkeypatch.undo()
+    facts = path.stat()
+    path.write_bytes(b"date")
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))  # its time of change nobody can set
+    assert path.stat().st_size == facts.st_size and cache.get("x") is None
+
+
+def test_a_young_file_is_hashed_each_time(tmp_path: Path) -> None:
+    cache = FileCache(tmp_path, 1000)
+    path = put(cache, "x")
+    assert cache.get("x") == path and not path.with_name("x.seen").exists()
+
+
 def test_the_folder_is_private_whatever_the_umask(tmp_path: Path) -> None:
     before = os.umask(0)
     try:

@@ -77,6 +77,15 @@ def test_processor(tmp_path: Path) -> None:
     assert cpu(cpuinfo) == {"name": "0xd40", "features": ["asimd", "sve"]}
 
 
+def test_of_many_processors_the_first_is_read_where_it_says_all(tmp_path: Path) -> None:
+    block = "processor\t: {}\nmodel name\t: P\nflags\t\t: fma avx " + "x " * 900 + "\n\n"
+    (tmp_path / "x86").write_text("".join(block.format(n) for n in range(64)))
+    assert instruction_sets(tmp_path / "x86").split()[1:] == ["P", "avx", "fma", "x"]
+    arm = "processor\t: 0\nFeatures\t: asimd fp\nCPU part\t: 0xd0c\n\n"
+    (tmp_path / "arm").write_text(arm * 40 + "Model\t: Board\n")
+    assert instruction_sets(tmp_path / "arm").split()[1:] == ["Board", "asimd", "fp"]
+
+
 def test_instruction_sets_tell_processors_apart_that_one_build_may_not_serve(tmp_path: Path) -> None:
     texts = ["model name: A\nflags: avx2 gfni", "model name: A\nflags: avx2", "model name: B\nflags: avx2"]
     lines = set()
