@@ -65,8 +65,7 @@ def band_of(group: Group, constants: Collection[int], *, exact: bool = False, bf
     g = convolution.geometry
     left = last.stages[convolution.left]
     assert isinstance(left, Load)
-    single = g.kernel == (1, 1) and g.strides == (1, 1) and g.pads == (0, 0) and g.groups == 1 and not g.depthwise
-    if left.buffer != len(group.buffers) - 1 or not single or g.first or g.pixel != g.channels:
+    if left.buffer != len(group.buffers) - 1 or not g.pointwise or g.first or g.pixel != g.channels:
         raise NotPrintable("it is no 1x1 convolution that reads what was computed")
     rows, column = axes_of_store(first)
     if first.contractions:

@@ -89,10 +89,8 @@ def _check(wide: Geometry, deep: Geometry, last: Geometry | None) -> None:
         raise NotPrintable("the size of the image between its convolutions is not literal")
     if size < _LEAST_IMAGE:
         raise NotPrintable(f"the image between its convolutions, {size} bytes, stays in the cache anyway")
-    if last is not None:
-        single = last.kernel == (1, 1) and last.strides == (1, 1) and last.pads == (0, 0) and last.groups == 1
-        if not single or last.depthwise:
-            raise NotPrintable("the convolution after its depthwise one is not 1x1")
+    if last is not None and not last.pointwise:
+        raise NotPrintable("the convolution after its depthwise one is not 1x1, or pads")
 
 
 def print_ring(ring: Ring, name: str, machine: Machine) -> tuple[str, tuple[str | int, ...]]:

@@ -49,6 +49,12 @@ class Geometry:
         """K: the terms of an output, of one group."""
         return self.planes * self.kernel[0] * self.kernel[1] * self.channels
 
+    @property
+    def pointwise(self) -> bool:
+        """True if each output pixel is a product of the pixel in its place: 1x1, with no padding on any side."""
+        single = self.kernel == (1, 1) and self.strides == (1, 1) and self.groups == 1 and not self.depthwise
+        return single and self.pads == (0, 0) and (self.out_height, self.out_width) == (self.height, self.width)
+
     def fields(self) -> dict[str, Dim]:
         """The members of the C struct that are sizes."""
         shared: dict[str, Dim] = {

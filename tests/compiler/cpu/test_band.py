@@ -127,6 +127,20 @@ def test_element_wise_and_pointwise(scale_by_image: bool) -> None:
     assert_one_band(normalised(scale_by_image), "mul_add_sigmoid_conv", (2, 12, 13, 9))
 
 
+@pytest.mark.parametrize("pads", [[0, 0, 0, 2], [0, 0, 1, 0], [1, 1, 1, 1]], ids=str)
+@pytest.mark.parametrize("size", [9, 72])
+def test_a_pointwise_convolution_that_pads_reads_what_is_there(pads: list[int], size: int) -> None:
+    """Of 72 x 72 pixels it follows the depthwise one as a chain of three would, of 9 x 9 as a band."""
+    model = Inverted(1, 8, size, size, 64).model()
+    (last,) = (n for n in model.graph.node if n.output[0] == "p")
+    last.attribute.append(helper.make_attribute("pads", pads))
+    feed = {"x": np.random.default_rng(2).standard_normal((1, 8, size, size)).astype(np.float32)}
+    wanted = fusible.compile(model, target="numpy").run(feed)
+    for threads in (1, 2):
+        exe = fusible.compile(model, target="cpu", options=fusible.Options(threads=threads))
+        assert_outputs_close(exe.run(feed), wanted)
+
+
 @dataclass(frozen=True)
 class Inverted:
     """x [n, channels, h, w] -> kxk -> clip -> depthwise -> clip -> 1x1 (+ x); between them over a megabyte."""
