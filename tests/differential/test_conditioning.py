@@ -1,0 +1,53 @@
+"""What excuses an error: the size of the one that float32 makes anyway, and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+
+from tests.differential.builder import Sample
+from tests.differential.conditioning import alone, is_ill_conditioned, widened
+
+_HEAD = '<ir_version: 10, opset_import: ["" : 23]> g '
+
+
+def _sample(text: str, **feeds: np.ndarray) -> Sample:
+    return Sample(onnx.parser.parse_model(_HEAD + text), feeds, {})
+
+
+@pytest.mark.parametrize(("error", "excused"), [(1.5e-6, True), (1e-4, False), (0.05, False)])
+def test_a_gelu_that_cancels(error: float, excused: bool) -> None:
+    sample = _sample("(float[1] x) => (float[1] y) { y = Gelu(x) }", x=np.array([-2.0], np.float32))
+    exact = np.array([-0.045500264], np.float32)
+    assert is_ill_conditioned(sample, "y", exact, exact * np.float32(1 + error)) is excused
+
+
+def test_a_sum_of_a_few_terms_excuses_nothing() -> None:
+    x = np.linspace(1, 2, 8, dtype=np.float32)
+    sample = _sample("(float[8] x) => (float[1] y) { y = ReduceSum(x) }", x=x)
+    exact = x.sum(keepdims=True)
+    assert not is_ill_conditioned(sample, "y", exact, exact * np.float32(1 + 2e-5))
+
+
+def test_an_output_is_looked_at_alone() -> None:
+    """float16 beside it is no reason to look away, float16 before it is; subgraphs are widened too."""
+    sample = _sample(
+        """(float[n] x, float16[n] h, bool c) => (float[n] y, float[n] z) {
+            k = Constant<value = float {0.5}>()
+            y = If(c)<then_branch = t () => (float[n] a) { a = Mul(x, k) },
+                      else_branch = e () => (float[n] b) { b = Neg(x) }>
+            w = Cast<to = 1>(h)
+            z = Mul(w, x)
+        }""",
+        x=np.ones(3, np.float32),
+        h=np.ones(3, np.float16),
+        c=np.array(True),
+    )
+    one = alone(sample, "y")
+    assert sorted(one.feeds) == ["c", "x"] and [n.op_type for n in one.model.graph.node] == ["Constant", "If"]
+    wide = widened(one)
+    assert wide is not None
+    onnx.checker.check_model(wide, full_check=True)
+    assert widened(alone(sample, "z")) is None
