@@ -88,8 +88,8 @@ INLINE struct attention_block attention_block_of(const struct attention *a, long
     if (a->causal) index = blocks - 1 - index; /* the longest items first */
     long batch = head / a->heads, kv_head = head % a->heads / (a->heads / a->kv_heads);
     struct attention_block b = {.attention = a, .output_row = ATTENTION_ROUND(a->value_size)};
-    b.first_query = 16 * gemm_part(attention_units(a), blocks, index);
-    b.queries = gemm_smaller(a->queries, 16 * gemm_part(attention_units(a), blocks, index + 1)) - b.first_query;
+    b.first_query = 16 * part_begin(attention_units(a), blocks, index);
+    b.queries = gemm_smaller(a->queries, 16 * part_begin(attention_units(a), blocks, index + 1)) - b.first_query;
     b.q = a->q + batch * a->q_strides.batch + head % a->heads * a->q_strides.head + b.first_query * a->q_strides.row;
     b.k = a->k + batch * a->k_strides.batch + kv_head * a->k_strides.head;
     b.v = a->v + batch * a->v_strides.batch + kv_head * a->v_strides.head;
@@ -142,9 +142,9 @@ static __attribute__((noinline, unused)) void attention_scores(const struct atte
             t.column = panel * PANEL_COLUMNS + column;
             t.lanes = t.width = gemm_smaller(width - column, GEMM_COLUMNS);
             for (long strip = 0; strip < strips; strip++) {
-                t.row = gemm_part(keys, strips, strip);
+                t.row = part_begin(keys, strips, strip);
                 t.a = k + t.row * t.a_row;
-                gemm_tile_run(0, gemm_part(keys, strips, strip + 1) - t.row, &t, start_zero, attention_store_score, b);
+                gemm_tile_run(0, part_begin(keys, strips, strip + 1) - t.row, &t, start_zero, attention_store_score, b);
             }
         }
     }
@@ -174,9 +174,9 @@ static __attribute__((noinline, unused)) void attention_accumulate(const struct 
         t.b = v + t.column;
         t.lanes = t.width = gemm_smaller(columns - t.column, GEMM_COLUMNS);
         for (long strip = 0; strip < strips; strip++) {
-            t.row = gemm_part(b->queries, strips, strip);
+            t.row = part_begin(b->queries, strips, strip);
             t.a = b->scores + t.row;
-            gemm_tile_run(0, gemm_part(b->queries, strips, strip + 1) - t.row, &t, attention_load_output,
+            gemm_tile_run(0, part_begin(b->queries, strips, strip + 1) - t.row, &t, attention_load_output,
                           attention_store_output, b);
         }
     }

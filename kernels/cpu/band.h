@@ -17,7 +17,7 @@
 struct band {
     long images, height, width;   /* of the output */
     long stride;                  /* floats of a pixel in the band */
-    long rows;                    /* of a band, at most */
+    long rows, count;             /* of a band, at most; bands of an image, nearly equal */
 };
 
 /* A pixel's floats: rows that lie a multiple of 4 KiB apart would displace each other in L1. */
@@ -27,20 +27,19 @@ INLINE long band_stride(long channels) {
 }
 
 INLINE struct band band_of(long images, long height, long width, long channels, long threads) {
-    struct band b = {images, height, width, band_stride(channels), 1};
+    struct band b = {images, height, width, band_stride(channels), 1, 0};
     b.rows = long_max(1, BAND_BYTES / long_max(1, width * b.stride * (long)sizeof(float)));
     if (threads > 1) {
         long least = ceiling_divide(BAND_PIXELS, long_max(1, width));
         long shared = ceiling_divide(height * images, 4 * threads);
         b.rows = long_min(b.rows, long_max(least, shared));
     }
-    long bands = ceiling_divide(height, b.rows);
-    b.rows = bands > 0 ? ceiling_divide(height, bands) : 1;
+    b.count = even_parts(ceiling_divide(height, b.rows), height, images, threads);
+    b.rows = b.count > 0 ? ceiling_divide(height, b.count) : 1;
     return b;
 }
 
-INLINE long band_count(const struct band *b) { return ceiling_divide(b->height, b->rows); }
-INLINE long band_items(const struct band *b) { return b->width > 0 ? b->images * band_count(b) : 0; }
+INLINE long band_items(const struct band *b) { return b->width > 0 ? b->images * b->count : 0; }
 INLINE long band_floats(const struct band *b) { return (b->rows * b->width * b->stride + 15) / 16 * 16; }
 
 /* The rows of an item: image, first and last row, the first pixel among those of all images, and their number. */
@@ -48,8 +47,8 @@ struct band_rows {
     long image, first, last, base, pixels;
 };
 INLINE struct band_rows band_rows_of(const struct band *b, long item) {
-    long image = item / band_count(b), first = item % band_count(b) * b->rows;
-    long last = long_min(first + b->rows, b->height);
+    long image = item / b->count, first = part_begin(b->height, b->count, item % b->count);
+    long last = part_begin(b->height, b->count, item % b->count + 1);
     return (struct band_rows){image, first, last, (image * b->height + first) * b->width, (last - first) * b->width};
 }
 

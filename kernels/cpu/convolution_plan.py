@@ -15,7 +15,7 @@ __all__ = [
     "DepthwisePlan",
     "plan_convolution",
     "plan_depthwise",
-    "plan_rows",
+    "plan_bands",
     "plan_winograd",
     "plan_winograd_line",
 ]
@@ -38,9 +38,9 @@ class ConvolutionPlan:
 
 @dataclass(frozen=True)
 class DepthwisePlan:
-    """Output rows and channels of an item: `rows_per_item` and `channels_per_item` of `struct depthwise`."""
+    """Parts of the output rows, and channels of an item: `bands` and `channels_per_item` of `struct depthwise`."""
 
-    rows: int
+    bands: int
     channels: int
 
 
@@ -79,14 +79,14 @@ def plan_depthwise(
     """Items of `depthwise.h` for images `width` wide: 64 channels where all of them would leave L1 but these do not."""
     row = kernel_height * width * 4
     part = 64 if row * channels > _L1 and row * 64 <= _L1 else channels
-    return DepthwisePlan(plan_rows(out_height, images=images * -(-channels // part), threads=threads), part)
+    return DepthwisePlan(plan_bands(out_height, images=images * -(-channels // part), threads=threads), part)
 
 
-def plan_rows(out_height: int, *, images: int = 1, threads: int = 1) -> int:
-    """Output rows of an item of a layer that is cut by rows: at most 14, fewer where threads would be left idle."""
+def plan_bands(out_height: int, *, most: int = 14, images: int = 1, threads: int = 1) -> int:
+    """Parts of the output rows of a layer that is cut by rows: of at most `most` rows, as many for each thread."""
     wanted = _ITEMS_PER_THREAD * threads if threads > 1 else 1
-    bands = max(-(-out_height // 14), min(-(-wanted // images), out_height))
-    return -(-out_height // bands)
+    bands = max(-(-out_height // most), min(-(-wanted // images), out_height))
+    return next((n for n in range(bands, min(bands + threads, out_height + 1)) if images * n % threads == 0), bands)
 
 
 def _tile_rows(lanes: int) -> int:

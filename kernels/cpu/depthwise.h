@@ -10,8 +10,9 @@
  * and 5 wide with stride 1 or 2, and 7 wide with stride 1, without dilation, are unrolled; taps in the padding are left
  * out, not multiplied by zero. Other kernels go pixel by pixel.
  *
- * An item is (image, channels, output rows). Where a few image rows of 64 channels fit in L1 but all channels do not,
- * `channels_per_item` = 64 keeps them and the weights there.
+ * An item is (image, output rows, channels). Where a few image rows of 64 channels fit in L1 but all channels do not,
+ * `channels_per_item` = 64 keeps them and the weights there. Rows are outermost, so that a thread, which begins with
+ * items side by side, reads and writes the rows that it has of other kernels.
  */
 #ifndef FUSIBLE_DEPTHWISE_H
 #define FUSIBLE_DEPTHWISE_H
@@ -25,13 +26,12 @@ struct depthwise {
     long kernel_height, kernel_width, stride_y, stride_x, dilation_y, dilation_x;
     long pad_top, pad_left, out_height, out_width;
     long image_stride, row_stride, pixel_stride;     /* floats */
-    long rows_per_item, channels_per_item;           /* channels_per_item: a multiple of VL, or all */
+    long bands, channels_per_item;                   /* parts of the output rows; a multiple of VL, or all */
 };
 
 INLINE long depthwise_parts(long whole, long part) { return (whole + part - 1) / part; }
 INLINE long depthwise_items(const struct depthwise *d) {
-    return d->images * depthwise_parts(d->channels, d->channels_per_item) *
-           depthwise_parts(d->out_height, d->rows_per_item);
+    return d->images * d->bands * depthwise_parts(d->channels, d->channels_per_item);
 }
 
 /* One output row: the image row under tap 0 may lie outside; taps first_tap ... end_tap - 1 do not. */
@@ -156,12 +156,11 @@ INLINE void depthwise_rows(const struct depthwise *d, long image, long oy, long 
 /* Compute item 0 <= item < depthwise_items(d). */
 INLINE void depthwise_item(const struct depthwise *d, long item, start_hook *start, finish_hook *finish,
                            const void *context) {
-    long bands = depthwise_parts(d->out_height, d->rows_per_item);
-    long parts = depthwise_parts(d->channels, d->channels_per_item);
-    long image = item / bands / parts, first = item / bands % parts * d->channels_per_item;
+    long parts = depthwise_parts(d->channels, d->channels_per_item), band = item / parts % d->bands;
+    long image = item / parts / d->bands, first = item % parts * d->channels_per_item;
     long end = first + d->channels_per_item < d->channels ? first + d->channels_per_item : d->channels;
-    long oy = item % bands * d->rows_per_item, last = oy + d->rows_per_item;
-    depthwise_rows(d, image, oy, last < d->out_height ? last : d->out_height, first, end, start, finish, context);
+    long oy = part_begin(d->out_height, d->bands, band), last = part_begin(d->out_height, d->bands, band + 1);
+    depthwise_rows(d, image, oy, last, first, end, start, finish, context);
 }
 
 #endif

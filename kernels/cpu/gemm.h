@@ -61,23 +61,23 @@ struct gemm {
     long b_batch;
 };
 
-/* How the work is cut: `items` independent items, numbered with the batch outermost and row blocks innermost, so that
- * neighbours share panels. */
+/* How the work is cut: `items` independent items, numbered with the batch outermost, then `shares` of the row blocks,
+ * and row blocks innermost, so that neighbours share panels. A thread begins with items side by side. Where A and C are
+ * larger than B there is a share for each thread, which then has the rows that it has in other kernels; where not, it
+ * does not read all of B. */
 struct gemm_tiling {
     long row_blocks, panel_blocks, items;
     long group; /* panels of a group */
+    long shares;
 };
 
 INLINE long gemm_ceil_divide(long value, long by) { return (value + by - 1) / by; }
 INLINE long gemm_smaller(long a, long b) { return a < b ? a : b; }
 
-/* The boundary before part `index` of `total` things in `parts` nearly equal parts. */
-INLINE long gemm_part(long total, long parts, long index) { return total * index / parts; }
-
 /* Cut until every thread has several items, unless they would become too small; the longer way first, so that an item
  * reuses both operands. */
 INLINE struct gemm_tiling gemm_items(long batch, long rows, long columns, long depth, long threads) {
-    if (!batch || !rows || !columns) return (struct gemm_tiling){1, 1, 0, 1};
+    if (!batch || !rows || !columns) return (struct gemm_tiling){1, 1, 0, 1, 1};
     long strips = gemm_ceil_divide(rows, GEMM_ROWS), panels = panels_count(columns);
     long panel_bytes = gemm_smaller(depth, GEMM_DEPTH) * PANEL_COLUMNS * (long)sizeof(float) + 1;
     long group = GEMM_GROUP_BYTES / panel_bytes ? GEMM_GROUP_BYTES / panel_bytes : 1;
@@ -90,7 +90,9 @@ INLINE struct gemm_tiling gemm_items(long batch, long rows, long columns, long d
         if (by_rows) row_blocks = gemm_smaller(2 * row_blocks, strips);
         else blocks = gemm_smaller(2 * blocks, panels);
     }
-    return (struct gemm_tiling){row_blocks, blocks, batch * row_blocks * blocks, group};
+    int is_tall = depth * columns <= rows * (depth + columns);
+    long shares = batch == 1 && is_tall && row_blocks % threads == 0 ? threads : 1;
+    return (struct gemm_tiling){row_blocks, blocks, batch * row_blocks * blocks, group, shares};
 }
 
 /* Floats of scratch that an item needs; 0 unless K is cut into chunks. Items that run at once need one each. */
@@ -318,14 +320,16 @@ struct gemm_range {
 };
 
 INLINE struct gemm_range gemm_item_range(const struct gemm *g, const struct gemm_tiling *tiling, long item) {
-    long row_block = item % tiling->row_blocks, block = item / tiling->row_blocks % tiling->panel_blocks;
+    long of_share = tiling->row_blocks / tiling->shares, block = item / of_share % tiling->panel_blocks;
+    long share = item / of_share / tiling->panel_blocks % tiling->shares;
+    long row_block = share * of_share + item % of_share;
     long strips = gemm_ceil_divide(g->rows, GEMM_ROWS), panels = panels_count(g->columns);
-    return (struct gemm_range){strips, gemm_part(strips, tiling->row_blocks, row_block),
-                               gemm_part(strips, tiling->row_blocks, row_block + 1),
-                               gemm_part(panels, tiling->panel_blocks, block),
-                               gemm_part(panels, tiling->panel_blocks, block),
-                               gemm_part(panels, tiling->panel_blocks, block + 1),
-                               tiling->row_blocks == 1 ? panels : gemm_part(panels, tiling->panel_blocks, block + 1)};
+    return (struct gemm_range){strips, part_begin(strips, tiling->row_blocks, row_block),
+                               part_begin(strips, tiling->row_blocks, row_block + 1),
+                               part_begin(panels, tiling->panel_blocks, block),
+                               part_begin(panels, tiling->panel_blocks, block),
+                               part_begin(panels, tiling->panel_blocks, block + 1),
+                               of_share == 1 ? panels : part_begin(panels, tiling->panel_blocks, block + 1)};
 }
 
 /* A strip times one panel: the tile `t` names the strip and the chunk of depth, this fills in the columns, and moves on
@@ -371,9 +375,9 @@ INLINE void gemm_chunk(const int bf16, const struct gemm *g, const struct gemm_r
                           .first = first_depth == 0, .last = last_depth == g->depth, .partial = scratch};
     gemm_look_ahead(g, range, b, first_depth, &t);
     for (long strip = range->first_strip; strip < range->last_strip; strip++) {
-        t.row = gemm_part(g->rows, range->strips, strip);
+        t.row = part_begin(g->rows, range->strips, strip);
         t.a = a + t.row * g->a_row;
-        long rows = gemm_part(g->rows, range->strips, strip + 1) - t.row;
+        long rows = part_begin(g->rows, range->strips, strip + 1) - t.row;
         for (long panel = range->first_panel; panel < range->last_panel; panel++)
             gemm_strip_panel(bf16, g, &t, rows, panel, first_depth, b, start, finish, context);
     }
@@ -386,8 +390,8 @@ INLINE void gemm_item_as(const int bf16, const struct gemm *g, const struct gemm
     for (; range.first_panel < range.end_panel; range.first_panel = range.last_panel) {
         range.last_panel = gemm_smaller(range.first_panel + tiling->group, range.end_panel);
         for (long chunk = 0; chunk < chunks; chunk++)
-            gemm_chunk(bf16, g, &range, batch, gemm_part(g->depth, chunks, chunk),
-                       gemm_part(g->depth, chunks, chunk + 1), scratch, start, finish, context);
+            gemm_chunk(bf16, g, &range, batch, part_begin(g->depth, chunks, chunk),
+                       part_begin(g->depth, chunks, chunk + 1), scratch, start, finish, context);
     }
 }
 

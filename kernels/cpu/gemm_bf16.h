@@ -32,7 +32,7 @@ INLINE long gemm_bf16_parts(const struct gemm *g, long threads) {
 /* Round part 0 <= part < parts of A, whose depth and strides count floats, to `words` (gemm_bf16_size floats). */
 INLINE void gemm_bf16_round(const struct gemm *g, float *words, long part, long parts) {
     const long rows = g->batch * g->rows, row = gemm_bf16_row(g->depth);
-    for (long r = gemm_part(rows, parts, part); r < gemm_part(rows, parts, part + 1); r++) {
+    for (long r = part_begin(rows, parts, part); r < part_begin(rows, parts, part + 1); r++) {
         const float *a = g->a + r / g->rows * g->a_batch + r % g->rows * g->a_row;
         bf16_round_row(words + r * row, a, g->a_depth, g->depth);
     }

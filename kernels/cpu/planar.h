@@ -20,20 +20,21 @@ struct planar {
     long images, planes, height, width, outputs;
     long kernel_height, kernel_width, stride_y, stride_x, pad_top, pad_left, out_height, out_width;
     long image_stride, plane_stride, row_stride; /* floats */
-    long rows_per_item;                          /* output rows */
+    long bands;                                  /* parts of the output rows, an item each */
 };
 
 #define PLANAR_PIXELS TILE_WHOLE_ROWS
 
-INLINE long planar_bands(const struct planar *p) { return (p->out_height + p->rows_per_item - 1) / p->rows_per_item; }
-INLINE long planar_items(const struct planar *p) { return p->images * planar_bands(p); }
+INLINE long planar_items(const struct planar *p) { return p->images * p->bands; }
 
 /* Floats of a copied row: whole tiles of pixels. Copied rows of a plane. */
 INLINE long planar_width(const struct planar *p) {
     long pixels = (p->out_width + PLANAR_PIXELS - 1) / PLANAR_PIXELS * PLANAR_PIXELS;
     return (pixels - 1) * p->stride_x + p->kernel_width;
 }
-INLINE long planar_rows(const struct planar *p) { return (p->rows_per_item - 1) * p->stride_y + p->kernel_height; }
+INLINE long planar_rows(const struct planar *p) {
+    return ((p->out_height + p->bands - 1) / p->bands - 1) * p->stride_y + p->kernel_height;
+}
 INLINE long planar_scratch_bytes(const struct planar *p) {
     return p->planes * planar_rows(p) * planar_width(p) * (long)sizeof(float);
 }
@@ -117,8 +118,8 @@ INLINE void planar_whole(const struct planar *p, const float *from, const float 
 /* Compute item 0 <= item < planar_items(p); scratch: planar_scratch_bytes(p), aligned to 64 bytes. */
 INLINE void planar_item(const struct planar *p, long item, void *scratch, start_hook *start, finish_hook *finish,
                         const void *context) {
-    long bands = planar_bands(p), image = item / bands, first = item % bands * p->rows_per_item;
-    long last = first + p->rows_per_item < p->out_height ? first + p->rows_per_item : p->out_height;
+    long image = item / p->bands, band = item % p->bands;
+    long first = part_begin(p->out_height, p->bands, band), last = part_begin(p->out_height, p->bands, band + 1);
     long width = planar_width(p), depth = p->planes * p->kernel_height * p->kernel_width;
     const struct planar elsewhere = *p; /* the caller's may be a local one whose numbers the compiler knows */
     planar_copy(&elsewhere, image, first, scratch);

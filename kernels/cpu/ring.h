@@ -20,7 +20,7 @@ struct ring {
     long images, height;                          /* of the output */
     long in_height, in_width;                     /* of the image in the ring */
     long kernel_height, stride_y, dilation_y, pad_top;
-    long rows, step, per_item;                    /* rows of the ring; output rows at a time, and of an item */
+    long rows, step, parts;                       /* rows of the ring; output rows at a time; items of an image */
 };
 
 /* `d` is the depthwise convolution; its pixels, in the ring as in the band, have `stride` floats. */
@@ -31,18 +31,18 @@ INLINE struct ring ring_of(const struct depthwise *d, long stride, long threads)
     long fixed = window - d->stride_y, fits = RING_BYTES / long_max(1, floats) - fixed * d->width;
     r.step = long_max(1, fits / long_max(1, d->stride_y * d->width + d->out_width));
     long items = threads > 1 ? ceiling_divide(2 * threads, long_max(1, d->images)) : 1;
-    r.per_item = long_max(1, ceiling_divide(d->out_height, items));
-    r.step = long_min(r.step, r.per_item);
+    r.parts = even_parts(long_min(items, d->out_height), d->out_height, d->images, threads);
+    r.step = long_max(1, long_min(r.step, ceiling_divide(d->out_height, long_max(1, r.parts))));
     r.rows = (r.step - 1) * d->stride_y + window;
     return r;
 }
 
-INLINE long ring_items(const struct ring *r) { return r->images * ceiling_divide(r->height, r->per_item); }
+INLINE long ring_items(const struct ring *r) { return r->images * r->parts; }
 
 /* The rows of an item. */
 INLINE struct band_rows ring_rows_of(const struct ring *r, long item) {
-    long parts = ceiling_divide(r->height, r->per_item), first = item % parts * r->per_item;
-    return (struct band_rows){item / parts, first, long_min(first + r->per_item, r->height), 0, 0};
+    long part = item % r->parts, first = part_begin(r->height, r->parts, part);
+    return (struct band_rows){item / r->parts, first, part_begin(r->height, r->parts, part + 1), 0, 0};
 }
 
 /* The first image row under the window of output row oy, and the one after its last. */

@@ -61,6 +61,16 @@
 #endif
 
 #define INLINE static inline __attribute__((always_inline, unused))
+
+/* Where part `index` of `parts` nearly equal ones of `total` things begins; that after the last is `total`. */
+INLINE long part_begin(long total, long parts, long index) { return total * index / parts; }
+
+/* At least `parts` parts, at most `most`, of each of `images` so that each of `threads` threads gets as many. */
+INLINE long even_parts(long parts, long most, long images, long threads) {
+    for (long even = parts; even <= most && even < parts + threads; even++)
+        if (images * even % threads == 0) return even;
+    return parts;
+}
 #define UNROLL _Pragma("GCC unroll 32")
 
 typedef float vf __attribute__((vector_size(VL * 4)));

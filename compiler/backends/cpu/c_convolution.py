@@ -23,9 +23,9 @@ from fusible.compiler.backends.cpu.windows import Geometry, geometry_of
 from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.region.region import Contract, Load, Region, operands_of
 from fusible.kernels.cpu.convolution_plan import (
+    plan_bands,
     plan_convolution,
     plan_depthwise,
-    plan_rows,
     plan_winograd,
     plan_winograd_line,
 )
@@ -314,7 +314,7 @@ class ConvolutionPrinter:
         images, oh, ow, width = (d if isinstance(d, int) and d > 0 else 1 for d in sizes)
         if g.depthwise:
             cut = plan_depthwise(oh, width, g.groups, g.kernel[0], images=images, threads=threads)
-            return {"rows_per_item": cut.rows, "channels_per_item": cut.channels}
+            return {"bands": cut.bands, "channels_per_item": cut.channels}
         if m := self.convolution.winograd:
             tiles = -(-oh // m) * -(-ow // m)
             plan = plan_winograd(m, tiles, g.channels, g.outputs, images=images, threads=threads, lanes=lanes)
@@ -324,7 +324,7 @@ class ConvolutionPrinter:
             plan = plan_winograd_line(taps, tiles, g.channels, g.outputs, images=images, threads=threads, lanes=lanes)
             return {"tiles_per_item": plan.band, "panels_per_item": plan.panels}
         if self.kind == "planar":
-            return {"rows_per_item": min(plan_rows(oh, images=images, threads=threads), _PLANAR_ROWS)}
+            return {"bands": plan_bands(oh, most=_PLANAR_ROWS, images=images, threads=threads)}
         plan = plan_convolution(oh * ow, g.depth, g.outputs, images=images * g.groups, threads=threads, lanes=lanes)
         return {"band": plan.band, "panels_per_item": plan.panels}
 

@@ -7,9 +7,9 @@ import pytest
 from fusible.kernels.cpu.convolution_plan import (
     ConvolutionPlan,
     DepthwisePlan,
+    plan_bands,
     plan_convolution,
     plan_depthwise,
-    plan_rows,
     plan_winograd,
 )
 
@@ -49,14 +49,25 @@ def test_winograd_tiles_fill_the_cache() -> None:
 
 
 def test_depthwise() -> None:
-    assert plan_depthwise(56, 112, 96, 3) == DepthwisePlan(14, 96)
-    assert plan_depthwise(14, 14, 576, 3) == DepthwisePlan(14, 64)
-    assert plan_depthwise(7, 7, 960, 5, threads=2) == DepthwisePlan(7, 64)
-    assert plan_depthwise(7, 7, 64, 3, threads=2) == DepthwisePlan(1, 64)
+    assert plan_depthwise(56, 112, 96, 3) == DepthwisePlan(4, 96)
+    assert plan_depthwise(14, 14, 576, 3) == DepthwisePlan(1, 64)
+    assert plan_depthwise(7, 7, 960, 5, threads=2) == DepthwisePlan(2, 64)  # 15 parts of the channels are odd
+    assert plan_depthwise(7, 7, 64, 3, threads=2) == DepthwisePlan(7, 64)
 
 
-def test_rows() -> None:
-    assert plan_rows(112) == 14
-    assert plan_rows(7, threads=2) == 1
-    assert plan_rows(7, images=8, threads=2) == 7
-    assert plan_rows(1, threads=64) == 1
+def test_bands() -> None:
+    assert plan_bands(112) == 8
+    assert plan_bands(112, most=8) == 14
+    assert plan_bands(28, threads=2) == plan_bands(14, threads=2) == 8  # 3.5 and 1.75 rows: as many for each thread
+    assert plan_bands(7, images=8, threads=2) == 1
+    assert plan_bands(7, images=9, threads=2) == 2
+    assert plan_bands(1, threads=64) == 1
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+@pytest.mark.parametrize("images", [1, 2, 7])
+def test_threads_have_as_many_bands_where_there_are_rows(images: int, threads: int) -> None:
+    for height in range(1, 120):
+        bands = plan_bands(height, images=images, threads=threads)
+        assert 1 <= bands <= height <= 14 * bands
+        assert images * bands % threads == 0 or bands + threads > height

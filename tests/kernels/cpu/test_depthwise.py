@@ -32,7 +32,7 @@ static struct depthwise shape(const long *s, const float *const *operands) {{
         .width = s[2], .channels = s[3], .kernel_height = s[4], .kernel_width = s[5], .stride_y = s[6],
         .stride_x = s[7], .dilation_y = s[8], .dilation_x = s[9], .pad_top = s[10], .pad_left = s[11],
         .out_height = s[12], .out_width = s[13], .image_stride = s[14], .row_stride = s[15], .pixel_stride = s[16],
-        .rows_per_item = s[17], .channels_per_item = s[18]}};
+        .bands = (s[12] + s[17] - 1) / s[17], .channels_per_item = s[18]}};
 }}
 long items(const long *s) {{ struct depthwise d = shape(s, 0); return depthwise_items(&d); }}
 long scratch(const long *s) {{ (void)s; return 0; }}

@@ -18,7 +18,7 @@ static struct planar shape(const long *s, const float *const *operands) {{
         .x = operands ? operands[0] : 0, .panels = operands ? operands[1] : 0, .images = s[0], .planes = s[1],
         .height = s[2], .width = s[3], .outputs = s[4], .kernel_height = s[5], .kernel_width = s[6], .stride_y = s[7],
         .stride_x = s[8], .pad_top = s[9], .pad_left = s[10], .out_height = s[11], .out_width = s[12],
-        .image_stride = s[13], .plane_stride = s[14], .row_stride = s[15], .rows_per_item = s[16]}};
+        .image_stride = s[13], .plane_stride = s[14], .row_stride = s[15], .bands = (s[11] + s[16] - 1) / s[16]}};
 }}
 long items(const long *s) {{ struct planar p = shape(s, 0); return planar_items(&p); }}
 long scratch(const long *s) {{ struct planar p = shape(s, 0); return planar_scratch_bytes(&p); }}
