@@ -7,12 +7,14 @@ for each thread, so that no thread waits long for the last one.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from fusible.kernels.cpu.packing import PANEL_COLUMNS
 
 __all__ = [
     "ConvolutionPlan",
     "DepthwisePlan",
+    "WinogradPlan",
     "plan_convolution",
     "plan_depthwise",
     "plan_bands",
@@ -25,12 +27,19 @@ _PIXELS = 96  # of a band: enough to read a panel from L3 without waiting ...
 _PIXELS_SHORT = 384  # ... and more where K is so short that setting up an item counts
 _SHORT_DEPTH = 64
 _L2 = 256 * 1024  # bytes that an item may count on
+_WIDE_L2, _TILES_L2 = 480 * 1024, 420 * 1024  # what Winograd's tiles may take, with AVX-512 and without
+# For the time of Winograd's products, measured on Zen 5 and about right elsewhere, per nanosecond: operations with
+# vectors of 16 and 8 lanes; bytes of weights from memory or L3, and from L2; of tiles and sums from L3.
+_WIDE_FLOPS, _FLOPS, _STREAMED, _FROM_L2, _FROM_L3 = 270, 100, 45, 200, 150
+_TILE_START = 1.5  # rows that a register tile could compute in the time that it loads weights
+_IN_THE_WAY = 0.35  # of the time of weights is not hidden behind that of products, and the other way round
+_MOST_TILES = 112  # of a block: transformed tiles of larger ones leave L3 as well
 _L1 = 24 * 1024
 
 
 @dataclass(frozen=True)
 class ConvolutionPlan:
-    """Output pixels (or Winograd tiles) and panels of an item: `band` and `panels_per_item` of the C structs."""
+    """Output pixels and panels of an item: `band` and `panels_per_item` of `struct convolution`."""
 
     band: int
     panels: int
@@ -42,6 +51,20 @@ class DepthwisePlan:
 
     bands: int
     channels: int
+
+
+@dataclass(frozen=True)
+class WinogradPlan:
+    """Blocks of an image, tiles of the largest, panels of an item."""
+
+    blocks: int
+    tiles: int
+    panels: int
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The members of the C structs."""
+        return {"blocks": self.blocks, "tiles_per_item": self.tiles, "panels_per_item": self.panels}
 
 
 def plan_convolution(
@@ -59,18 +82,61 @@ def plan_convolution(
 
 def plan_winograd(
     m: int, tiles: int, channels: int, outputs: int, *, images: int = 1, threads: int = 1, lanes: int = 8
-) -> ConvolutionPlan:
-    """Items of `winograd.h` for `tiles` tiles of an image: their transforms together fill L2, but are 12 to 48."""
-    most = min(max(_L2 // ((m + 2) ** 2 * 4 * max(channels, 1)), 12), 48)
-    return _plan(tiles, _tile_rows(lanes), -(-tiles // most), outputs, images, threads)
+) -> WinogradPlan:
+    """Items of `winograd.h` for `tiles` tiles of m x m pixels of an image."""
+    layer = _Winograd((m + 2) ** 2, tiles, channels, outputs, images, threads, lanes)
+    return layer.plan()
 
 
 def plan_winograd_line(
     taps: int, tiles: int, channels: int, outputs: int, *, images: int = 1, threads: int = 1, lanes: int = 8
-) -> ConvolutionPlan:
-    """Items of `winograd_line.h` for `tiles` tiles of an image, as `plan_winograd`'s."""
-    most = min(max(_L2 // ((taps + 3) * 4 * max(channels, 1)), 12), 48)
-    return _plan(tiles, _tile_rows(lanes), -(-tiles // most), outputs, images, threads)
+) -> WinogradPlan:
+    """Items of `winograd_line.h` for `tiles` tiles of 4 pixels of an image."""
+    layer = _Winograd(taps + 3, tiles, channels, outputs, images, threads, lanes)
+    return layer.plan()
+
+
+@dataclass(frozen=True)
+class _Winograd:
+    """A layer of `matrices` products of [tiles, channels] and [channels, outputs]."""
+
+    matrices: int
+    tiles: int
+    channels: int
+    outputs: int
+    images: int
+    threads: int
+    lanes: int
+
+    def plan(self) -> WinogradPlan:
+        """The number of blocks that takes the least time by the model; panels divided for the threads."""
+        least, most = (-(-self.tiles // n) for n in (_MOST_TILES, _tile_rows(self.lanes) // 2))
+        blocks = min(filter(self._is_even, range(least, most + self.threads)), key=self._nanoseconds)
+        wanted = _ITEMS_PER_THREAD * self.threads if self.threads > 1 else 1
+        panels = -(-self.outputs // PANEL_COLUMNS)
+        parts = min(panels, -(-wanted // (self.images * blocks)))
+        return WinogradPlan(blocks, -(-self.tiles // blocks), -(-panels // parts))
+
+    def _is_even(self, blocks: int) -> bool:
+        """Threads get as many blocks, or share one, or there are so many that it does not matter."""
+        count = self.images * blocks
+        return self.threads % count == 0 or count % self.threads == 0 or count > _ITEMS_PER_THREAD * self.threads
+
+    def _nanoseconds(self, blocks: int) -> float:
+        """What a thread takes: register tiles that are not full, weights once for each block, tiles that leave L2."""
+        count, rows, tile = self.images * blocks, -(-self.tiles // blocks), _tile_rows(self.lanes)
+        sharing = max(self.threads / count, 1.0)  # threads that work on a block
+        registers = -(-rows // tile)
+        computed = registers * (-(-rows // registers // 2) * 2 + _TILE_START)
+        elements = self.matrices * self.channels * self.outputs / sharing
+        products = 2 * elements * computed / (_WIDE_FLOPS if self.lanes == 16 else _FLOPS)
+        weights = 4 * elements / (_STREAMED if 4 * elements > _L2 else _FROM_L2)
+        values, sums = (4 * self.matrices * n for n in (rows * self.channels, (rows + tile) * PANEL_COLUMNS))
+        stays = values + sums <= (_WIDE_L2 if self.lanes == 16 else _TILES_L2)
+        panels = -(-self.outputs // PANEL_COLUMNS) / sharing
+        spilled = 0.0 if stays else (values + panels * (values + 2 * sums)) / _FROM_L3
+        hidden = (1 - _IN_THE_WAY) * min(products, weights)
+        return max(count / self.threads, 1.0) * (products + weights - hidden + spilled)
 
 
 def plan_depthwise(

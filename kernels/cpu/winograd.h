@@ -8,9 +8,10 @@
  * 2.25 times fewer multiplications than the direct sum at no loss of accuracy, F(4x4) 4 times fewer at an error about
  * ten times larger.
  *
- * An item is (image, block of tiles, panels). Its tiles are transformed into V [(m + 2)^2][tile][channel], which stays
- * in L2; for each panel all the products M = V U are computed, then their output transforms, then the hooks: the start
- * hook's value is added to each output. The more panels an item has, the less often its tiles are transformed.
+ * An item is (image, block of tiles, panels), panels innermost. The tiles of a block are transformed into V [(m + 2)^2]
+ * [tile][channel], which should stay in L2, by each thread that has items of the block, once; for each panel all the
+ * products M = V U are computed, then their output transforms, then the hooks: the start hook's value is added to each
+ * output. Each block reads all the weights once more, which come from memory if they are many.
  */
 #ifndef FUSIBLE_WINOGRAD_H
 #define FUSIBLE_WINOGRAD_H
@@ -23,16 +24,18 @@ struct winograd {
     long images, height, width, channels, outputs;
     long pad_top, pad_left, out_height, out_width;
     long image_stride, row_stride, pixel_stride;     /* floats */
-    long tiles_per_item, panels_per_item;
+    long blocks, tiles_per_item, panels_per_item;    /* of an image, nearly equal; tiles of a block, at most */
 };
+
+#define WINOGRAD_HEAD 64 /* bytes of scratch memory before the matrices */
 
 INLINE long winograd_parts(long whole, long part) { return (whole + part - 1) / part; }
 INLINE long winograd_tiles(const int m, const struct winograd *w) {
     return winograd_parts(w->out_height, m) * winograd_parts(w->out_width, m);
 }
 INLINE long winograd_items(const int m, const struct winograd *w) {
-    return w->images * winograd_parts(winograd_tiles(m, w), w->tiles_per_item) *
-           winograd_parts(panels_count(w->outputs), w->panels_per_item);
+    (void)m;
+    return w->images * w->blocks * winograd_parts(panels_count(w->outputs), w->panels_per_item);
 }
 
 /* Floats from one matrix of V or M to the next: 64 bytes more than their size, lest all of them meet in one L1 set. */
@@ -40,28 +43,43 @@ INLINE long winograd_input_stride(const struct winograd *w) { return w->tiles_pe
 INLINE long winograd_output_stride(const struct winograd *w) {
     return (w->tiles_per_item + TILE_ROWS) * PANEL_COLUMNS + 16;
 }
+INLINE long winograd_bytes(const struct winograd *w, long matrices) {
+    long floats = matrices * (winograd_output_stride(w) + winograd_input_stride(w) + 16);
+    return WINOGRAD_HEAD + floats * (long)sizeof(float) + (w->tiles_per_item + TILE_ROWS) * (long)sizeof(float *);
+}
 INLINE long winograd_scratch_bytes(const int m, const struct winograd *w) {
-    long matrices = (m + 2) * (m + 2);
-    return matrices * (winograd_output_stride(w) + winograd_input_stride(w) + 16) * (long)sizeof(float) +
-           (w->tiles_per_item + TILE_ROWS) * (long)sizeof(float *);
+    return winograd_bytes(w, (m + 2) * (m + 2));
+}
+
+/* Before a run: no scratch memory, of the threads one after the other, holds a block that was transformed. */
+INLINE void winograd_begin(void *scratch, long bytes, long threads) {
+    for (long thread = 0; thread < threads; thread++) *(long *)((char *)scratch + thread * bytes) = -1;
 }
 
 /* An item's part of the work, and of the scratch memory. */
 struct winograd_block {
+    long *number;     /* of the block that V holds, of all images */
     vf *m;
     float *v;
     const float **table;
     long image, first, count;
 };
 
-INLINE struct winograd_block winograd_block_of(const int m, const struct winograd *w, long image, long block,
+INLINE struct winograd_block winograd_block_of(const struct winograd *w, long matrices, long tiles, long number,
                                                void *scratch) {
-    long matrices = (m + 2) * (m + 2), tiles = winograd_tiles(m, w);
-    struct winograd_block b = {.m = scratch, .image = image, .first = block * w->tiles_per_item};
-    b.count = tiles - b.first < w->tiles_per_item ? tiles - b.first : w->tiles_per_item;
-    b.v = (float *)scratch + matrices * winograd_output_stride(w);
+    long block = number % w->blocks;
+    struct winograd_block b = {scratch, (vf *)((char *)scratch + WINOGRAD_HEAD), .image = number / w->blocks,
+                               .first = part_begin(tiles, w->blocks, block)};
+    b.count = part_begin(tiles, w->blocks, block + 1) - b.first;
+    b.v = (float *)b.m + matrices * winograd_output_stride(w);
     b.table = (const float **)(b.v + matrices * (winograd_input_stride(w) + 16));
     return b;
+}
+/* Whether the block's tiles have yet to be transformed; then they will have been. */
+INLINE int winograd_is_new(const struct winograd_block *b, long number) {
+    int is_new = *b->number != number;
+    *b->number = number;
+    return is_new;
 }
 
 /* out = B' in, for a vector of m + 2 values. */
@@ -228,11 +246,12 @@ INLINE void winograd_panel(const int m, const struct winograd *w, const struct w
 INLINE void winograd_item(const int m, const struct winograd *w, long item, void *scratch, start_hook *start,
                           finish_hook *finish, const void *context) {
     long panel_groups = winograd_parts(panels_count(w->outputs), w->panels_per_item);
-    long blocks = winograd_parts(winograd_tiles(m, w), w->tiles_per_item);
-    long part = item % panel_groups, block = item / panel_groups % blocks, image = item / panel_groups / blocks;
-    struct winograd_block b = winograd_block_of(m, w, image, block, scratch);
-    if (m == 2) winograd_input_2(w, &b);
-    else winograd_input_4(w, &b);
+    long part = item % panel_groups, number = item / panel_groups;
+    struct winograd_block b = winograd_block_of(w, (m + 2) * (m + 2), winograd_tiles(m, w), number, scratch);
+    if (winograd_is_new(&b, number)) {
+        if (m == 2) winograd_input_2(w, &b);
+        else winograd_input_4(w, &b);
+    }
     long end = (part + 1) * w->panels_per_item;
     if (end > panels_count(w->outputs)) end = panels_count(w->outputs);
     for (long p = part * w->panels_per_item; p < end; p++)

@@ -25,29 +25,25 @@ struct winograd_line {
     long pad, out_length;
     long image_stride, line_stride, step;            /* floats */
     long row_line, row_step;
-    long tiles_per_item, panels_per_item;
+    long blocks, tiles_per_item, panels_per_item;    /* as winograd.h's */
 };
 
 /* As the functions of winograd.h see it that know no pixels. */
 INLINE struct winograd winograd_line_shape(const struct winograd_line *l) {
     return (struct winograd){.x = l->x, .weights = l->weights, .images = l->images, .channels = l->channels,
-                             .outputs = l->outputs, .tiles_per_item = l->tiles_per_item,
-                             .panels_per_item = l->panels_per_item};
+                             .outputs = l->outputs, .blocks = l->blocks,
+                             .tiles_per_item = l->tiles_per_item, .panels_per_item = l->panels_per_item};
 }
 INLINE long winograd_line_tiles(const struct winograd_line *l) {
     return l->lines * winograd_parts(l->out_length, LINE_TILE);
 }
-INLINE long winograd_line_blocks(const struct winograd_line *l) {
-    return winograd_parts(winograd_line_tiles(l), l->tiles_per_item);
-}
 INLINE long winograd_line_items(const int taps, const struct winograd_line *l) {
     (void)taps;
-    return l->images * winograd_line_blocks(l) * winograd_parts(panels_count(l->outputs), l->panels_per_item);
+    return l->images * l->blocks * winograd_parts(panels_count(l->outputs), l->panels_per_item);
 }
 INLINE long winograd_line_scratch_bytes(const int taps, const struct winograd_line *l) {
     struct winograd w = winograd_line_shape(l);
-    return (taps + 3) * (winograd_output_stride(&w) + winograd_input_stride(&w) + 16) * (long)sizeof(float) +
-           (w.tiles_per_item + TILE_ROWS) * (long)sizeof(float *);
+    return winograd_bytes(&w, taps + 3);
 }
 
 /* out = B' in. */
@@ -164,15 +160,13 @@ INLINE void winograd_line_panel(const int taps, const struct winograd_line *l, c
 INLINE void winograd_line_item(const int taps, const struct winograd_line *l, long item, void *scratch,
                                start_hook *start, finish_hook *finish, const void *context) {
     struct winograd w = winograd_line_shape(l);
-    long groups = winograd_parts(panels_count(l->outputs), l->panels_per_item), tiles = winograd_line_tiles(l);
-    long part = item % groups, block = item / groups % winograd_line_blocks(l);
-    struct winograd_block b = {.m = scratch, .image = item / groups / winograd_line_blocks(l),
-                               .first = block * l->tiles_per_item};
-    b.count = tiles - b.first < l->tiles_per_item ? tiles - b.first : l->tiles_per_item;
-    b.v = (float *)scratch + (taps + 3) * winograd_output_stride(&w);
-    b.table = (const float **)(b.v + (taps + 3) * (winograd_input_stride(&w) + 16));
-    if (taps == 3) winograd_line_input_3(l, &b);
-    else winograd_line_input_5(l, &b);
+    long groups = winograd_parts(panels_count(l->outputs), l->panels_per_item);
+    long part = item % groups, number = item / groups;
+    struct winograd_block b = winograd_block_of(&w, taps + 3, winograd_line_tiles(l), number, scratch);
+    if (winograd_is_new(&b, number)) {
+        if (taps == 3) winograd_line_input_3(l, &b);
+        else winograd_line_input_5(l, &b);
+    }
     long end = (part + 1) * l->panels_per_item;
     if (end > panels_count(l->outputs)) end = panels_count(l->outputs);
     for (long p = part * l->panels_per_item; p < end; p++)

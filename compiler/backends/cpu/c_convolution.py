@@ -216,6 +216,7 @@ def _export(printer: ConvolutionPrinter, symbols: Sequence[str]) -> str:
             "float *scratch;",
             "if (!scratch_get(&scratch, call.scratch_size / 4 * pool_threads(pool), error)) return;",
             "call.scratch = (char *)scratch;",
+            *(["winograd_begin(scratch, call.scratch_size, pool_threads(pool));"] if printer.tile else []),
             f"pool_run(pool, {name}_task, &call, {kind}_items({tile}&call.kernel));",
             "scratch_give(scratch);",
         ]
@@ -318,15 +319,15 @@ class ConvolutionPrinter:
         if m := self.convolution.winograd:
             tiles = -(-oh // m) * -(-ow // m)
             plan = plan_winograd(m, tiles, g.channels, g.outputs, images=images, threads=threads, lanes=lanes)
-            return {"tiles_per_item": plan.band, "panels_per_item": plan.panels}
+            return plan.fields
         if taps := self.convolution.line:
             tiles = max(line_tiles(g), 1)
             plan = plan_winograd_line(taps, tiles, g.channels, g.outputs, images=images, threads=threads, lanes=lanes)
-            return {"tiles_per_item": plan.band, "panels_per_item": plan.panels}
+            return plan.fields
         if self.kind == "planar":
             return {"bands": plan_bands(oh, most=_PLANAR_ROWS, images=images, threads=threads)}
-        plan = plan_convolution(oh * ow, g.depth, g.outputs, images=images * g.groups, threads=threads, lanes=lanes)
-        return {"band": plan.band, "panels_per_item": plan.panels}
+        bands = plan_convolution(oh * ow, g.depth, g.outputs, images=images * g.groups, threads=threads, lanes=lanes)
+        return {"band": bands.band, "panels_per_item": bands.panels}
 
 
 def row_axes(nest: Nest, column: int, names: Names) -> list[str]:

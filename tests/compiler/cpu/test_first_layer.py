@@ -64,3 +64,15 @@ def test_an_image_that_comes_channels_last_is_copied() -> None:
     assert exe.report.host == () and len(exe.report.kernels) == 2
     x = np.random.default_rng(6).standard_normal((1, 20, 22, 3)).astype(np.float32)
     assert_outputs_close(exe.run({"x": x}), fusible.compile(model, target="numpy").run({"x": x}))
+
+
+@pytest.mark.parametrize("kernel", [(3, 3), (1, 5)])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_transformed_tiles_are_those_of_the_run(kernel: tuple[int, int], threads: int) -> None:
+    """Items of one block share its tiles in scratch memory, where the next run finds those of another image."""
+    model = first_layer([2, 64, 16, 16], 256, kernel, pads=[kernel[0] // 2, kernel[1] // 2] * 2)
+    session = fusible.compile(model, target="cpu", options=fusible.Options(threads=threads)).session()
+    reference = fusible.compile(model, target="numpy")
+    for seed in range(3):
+        feed = {"x": np.random.default_rng(seed).standard_normal((2, 64, 16, 16), np.float32)}
+        assert_outputs_close(session.run(feed), reference.run(feed))

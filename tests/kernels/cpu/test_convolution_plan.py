@@ -7,6 +7,7 @@ import pytest
 from fusible.kernels.cpu.convolution_plan import (
     ConvolutionPlan,
     DepthwisePlan,
+    WinogradPlan,
     plan_bands,
     plan_convolution,
     plan_depthwise,
@@ -41,11 +42,35 @@ def test_no_thread_is_idle(pixels: int, outputs: int, threads: int) -> None:
     assert items >= min(threads, pixels // 16 * panels)
 
 
-def test_winograd_tiles_fill_the_cache() -> None:
-    assert plan_winograd(4, 196, 64, 64) == ConvolutionPlan(30, 2)
-    assert plan_winograd(2, 784, 64, 64) == ConvolutionPlan(48, 2)
-    assert plan_winograd(4, 16, 256, 256, threads=2) == ConvolutionPlan(12, 2)
-    assert plan_winograd(4, 1, 3, 8, threads=4) == ConvolutionPlan(1, 1)
+def test_winograd_reads_its_weights_once_where_they_are_many() -> None:
+    """9.4 and 16.8 MB of weights, 0.6 and 0.5 of tiles: two blocks would read the weights twice."""
+    assert plan_winograd(4, 16, 256, 256, lanes=16) == WinogradPlan(1, 16, 8)
+    assert plan_winograd(2, 16, 512, 512, lanes=16) == WinogradPlan(1, 16, 16)
+    assert plan_winograd(4, 16, 256, 256, threads=2, lanes=16) == WinogradPlan(1, 16, 1)
+
+
+def test_winograd_tiles_stay_in_the_cache_where_weights_are_few() -> None:
+    for lanes, tile, most in ((8, 6, 420), (16, 14, 480)):
+        plan = plan_winograd(4, 784, 64, 64, lanes=lanes)
+        assert plan.blocks > 8 and 36 * 4 * (plan.tiles * (64 + 32) + tile * 32) <= most * 1024
+    assert plan_winograd(4, 1, 3, 8, threads=4) == WinogradPlan(1, 1, 1)
+
+
+def test_winograd_fills_its_register_tiles() -> None:
+    """Measured on Zen 5: 28 tiles a block are 6 % faster than 49, 2 % than 25."""
+    assert plan_winograd(4, 196, 64, 64, lanes=16) == WinogradPlan(7, 28, 2)
+    assert plan_winograd(4, 1024, 64, 64, lanes=16).tiles == 28
+    assert plan_winograd(4, 196, 64, 64, threads=2, lanes=16).blocks % 2 == 0
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+@pytest.mark.parametrize("images", [1, 3])
+def test_winograd_keeps_all_threads_at_work(images: int, threads: int) -> None:
+    for tiles in (1, 5, 16, 49, 100, 196):
+        plan = plan_winograd(4, tiles, 64, 256, images=images, threads=threads, lanes=16)
+        items = images * plan.blocks * -(-8 // plan.panels)
+        assert items >= (1 if threads == 1 else min(2 * threads, 8))
+        assert tiles <= plan.tiles * plan.blocks < tiles + plan.blocks
 
 
 def test_depthwise() -> None:

@@ -17,11 +17,14 @@ SOURCE = f"""
 #include "winograd.h"
 {HOOKS}
 static struct winograd shape(const long *s, const float *const *operands) {{
-    return (struct winograd){{
+    struct winograd w = {{
         .x = operands ? operands[0] : 0, .weights = operands ? operands[1] : 0, .images = s[1], .height = s[2],
         .width = s[3], .channels = s[4], .outputs = s[5], .pad_top = s[6], .pad_left = s[7], .out_height = s[8],
-        .out_width = s[9], .image_stride = s[10], .row_stride = s[11], .pixel_stride = s[12], .tiles_per_item = s[13],
+        .out_width = s[9], .image_stride = s[10], .row_stride = s[11], .pixel_stride = s[12],
         .panels_per_item = s[14]}};
+    long tiles = s[0] == 2 ? winograd_tiles(2, &w) : winograd_tiles(4, &w);
+    w.blocks = winograd_parts(tiles, s[13]), w.tiles_per_item = winograd_parts(tiles, w.blocks);
+    return w;
 }}
 long items(const long *s) {{
     struct winograd w = shape(s, 0);
@@ -40,7 +43,7 @@ void run(const long *s, const float *const *operands, const float *bias, const f
 }}
 """
 
-# `band` is the tiles of an item.
+# `band` is the tiles of a block, about.
 CASES = (
     Case((8, 8), 16, 32, pads=(1, 1, 1, 1), band=4),
     Case((7, 9), 19, 56, pads=(1, 1, 1, 1), images=2, band=3, panels=2),

@@ -15,11 +15,14 @@ SOURCE = f"""
 #include "winograd_line.h"
 {HOOKS}
 static struct winograd_line shape(const long *s, const float *const *operands) {{
-    return (struct winograd_line){{
+    struct winograd_line l = {{
         .x = operands ? operands[0] : 0, .weights = operands ? operands[1] : 0, .images = s[1], .lines = s[2],
         .length = s[3], .channels = s[4], .outputs = s[5], .pad = s[6], .out_length = s[7], .image_stride = s[8],
-        .line_stride = s[9], .step = s[10], .row_line = s[11], .row_step = s[12], .tiles_per_item = s[13],
+        .line_stride = s[9], .step = s[10], .row_line = s[11], .row_step = s[12],
         .panels_per_item = s[14]}};
+    l.blocks = winograd_parts(winograd_line_tiles(&l), s[13]);
+    l.tiles_per_item = winograd_parts(winograd_line_tiles(&l), l.blocks);
+    return l;
 }}
 long items(const long *s) {{
     struct winograd_line l = shape(s, 0);
@@ -38,7 +41,7 @@ void run(const long *s, const float *const *operands, const float *bias, const f
 }}
 """
 
-# Lines along the width; the tests turn them. `band` is the tiles of an item.
+# Lines along the width; the tests turn them. `band` is the tiles of a block, about.
 CASES = (
     Case((1, 40), 16, 32, kernel=(1, 5), band=4),
     Case((3, 17), 19, 56, kernel=(1, 5), pads=(0, 2, 0, 2), images=2, band=3, panels=2),
