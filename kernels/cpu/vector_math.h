@@ -35,8 +35,8 @@ INLINE vf vf_polynomial(vf x, const float *coefficients, const int count) {
 }
 
 /* x = n log 2 + r with |r| <= log 2 / 2, for |x| < 2^21; and exp(r) - 1 = r + r^2 q(r), which is returned. Adding
- * 1.5 * 2^23 leaves the rounded quotient in the low bits of the sum, without a conversion. */
-INLINE vf vf_exp_reduced(vf x, vi *n) {
+ * 1.5 * 2^23 leaves the rounded quotient in the low bits of the sum, without a conversion. power: n as a float. */
+INLINE vf vf_exp_parts(vf x, vi *n, vf *power) {
     static const float q[] = {0.00139418675f, 0.00836867932f, 0.0416663885f, 0.166665211f, 0.5f};
     const vf magic = vf_all(12582912.0f);
     vf shifted = x * LOG2_E + magic;
@@ -44,25 +44,42 @@ INLINE vf vf_exp_reduced(vf x, vi *n) {
     vf r = x - multiple * LOG_2_HIGH;
     r = r - multiple * LOG_2_LOW;
     *n = vf_bits(shifted) - vf_bits(magic);
+    *power = multiple;
     return r * r * vf_polynomial(r, q, 5) + r;
 }
+INLINE vf vf_exp_reduced(vf x, vi *n) {
+    vf power;
+    return vf_exp_parts(x, n, &power);
+}
 
-/* exp(x): 1.05 ulp. Scaled twice by half the exponent, so that subnormal results and overflow come by themselves. */
+/* exp(x): 1.05 ulp. Scaled by one instruction or twice by half the exponent, so that subnormal results and overflow come
+ * by themselves. */
 INLINE vf vf_exp(vf x) {
     vi n;
-    x = vf_select(x > 89.0f, vf_all(89.0f), x);
-    x = vf_select(x < -104.0f, vf_all(-104.0f), x);
-    vf less_one = vf_exp_reduced(x, &n);
+    vf power;
+    x = vf_max_number(vf_all(-104.0f), vf_min_number(vf_all(89.0f), x));
+    vf less_one = vf_exp_parts(x, &n, &power);
+#if VL == 16 && defined(__AVX512F__)
+    return (vf)_mm512_scalef_ps((__m512)(less_one + 1.0f), (__m512)power);
+#else
     vi half = n >> 1;
     return (less_one + 1.0f) * vf_power_of_two(half) * vf_power_of_two(n - half);
+#endif
 }
 
 /* exp(x) for x <= 0 or NaN: 1.05 ulp, save that results below the smallest normal number are zero. For softmax. */
 INLINE vf vf_exp_negative(vf x) {
+#if VL == 16 && defined(__AVX512F__)
     vi n;
-    vf clamped = vf_select(x < -88.0f, vf_all(-88.0f), x);
+    vf power, value = vf_exp_parts(x, &n, &power) + 1.0f;
+    __mmask16 is_normal = _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(-87.33654f), _CMP_NLT_UQ); /* or NaN */
+    return (vf)_mm512_maskz_scalef_ps(is_normal, (__m512)value, (__m512)power);
+#else
+    vi n;
+    vf clamped = vf_max_number(vf_all(-88.0f), x);
     vf value = (vf_exp_reduced(clamped, &n) + 1.0f) * vf_power_of_two(n);
     return vf_select(x < -87.33654f, vf_all(0.0f), value);
+#endif
 }
 
 /* exp(x) - 1 for -25 <= x <= 89, save that subnormal x lose their last bit. */
