@@ -52,8 +52,8 @@ INLINE vf vf_exp_reduced(vf x, vi *n) {
     return vf_exp_parts(x, n, &power);
 }
 
-/* exp(x): 1.05 ulp. Scaled by one instruction or twice by half the exponent, so that subnormal results and overflow come
- * by themselves. */
+/* exp(x): 1.05 ulp. Scaled by one instruction, or twice by half the exponent, so that subnormal results and overflow
+ * come by themselves. */
 INLINE vf vf_exp(vf x) {
     vi n;
     vf power;
