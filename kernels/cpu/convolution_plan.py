@@ -125,7 +125,8 @@ class _Winograd:
     def _nanoseconds(self, blocks: int) -> float:
         """What a thread takes: register tiles that are not full, weights once for each block, tiles that leave L2."""
         count, rows, tile = self.images * blocks, -(-self.tiles // blocks), _tile_rows(self.lanes)
-        sharing = max(self.threads / count, 1.0)  # threads that work on a block
+        columns = -(-self.outputs // PANEL_COLUMNS)
+        sharing = max(min(self.threads / count, columns), 1.0)  # threads that work on a block
         registers = -(-rows // tile)
         computed = registers * (-(-rows // registers // 2) * 2 + _TILE_START)
         elements = self.matrices * self.channels * self.outputs / sharing
@@ -133,7 +134,7 @@ class _Winograd:
         weights = 4 * elements / (_STREAMED if 4 * elements > _L2 else _FROM_L2)
         values, sums = (4 * self.matrices * n for n in (rows * self.channels, (rows + tile) * PANEL_COLUMNS))
         stays = values + sums <= (_WIDE_L2 if self.lanes == 16 else _TILES_L2)
-        panels = -(-self.outputs // PANEL_COLUMNS) / sharing
+        panels = columns / sharing
         spilled = 0.0 if stays else (values + panels * (values + 2 * sums)) / _FROM_L3
         hidden = (1 - _IN_THE_WAY) * min(products, weights)
         return max(count / self.threads, 1.0) * (products + weights - hidden + spilled)

@@ -54,6 +54,8 @@ def test_winograd_tiles_stay_in_the_cache_where_weights_are_few() -> None:
         plan = plan_winograd(4, 784, 64, 64, lanes=lanes)
         assert plan.blocks > 8 and 36 * 4 * (plan.tiles * (64 + 32) + tile * 32) <= most * 1024
     assert plan_winograd(4, 1, 3, 8, threads=4) == WinogradPlan(1, 1, 1)
+    for lanes in (8, 16):  # there is one panel, which threads cannot share
+        assert plan_winograd(4, 49, 128, 32, threads=2, lanes=lanes).blocks >= 2
 
 
 def test_winograd_fills_its_register_tiles() -> None:
