@@ -287,7 +287,7 @@ def _loaded(file: Path, check: bool, target: str | None) -> Executable:
             header = _for_target(header, target)
         parts = {section[0]: _constant(section, mapped, start, size, check) for section in header["sections"]}
         return _executable(header, parts, check)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise ArtifactError(f"the artifact {str(file)!r} is damaged: {error!r}; compile the model again") from error
 
 

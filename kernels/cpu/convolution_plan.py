@@ -111,7 +111,8 @@ class _Winograd:
     def plan(self) -> WinogradPlan:
         """The number of blocks that takes the least time by the model; panels divided for the threads."""
         least, most = (-(-self.tiles // n) for n in (_MOST_TILES, _tile_rows(self.lanes) // 2))
-        blocks = min(filter(self._is_even, range(least, most + self.threads)), key=self._nanoseconds)
+        known = range(least, min(most + self.threads, self.tiles + 1))
+        blocks = min([n for n in known if self._is_even(n)] or known, key=self._nanoseconds)
         wanted = _ITEMS_PER_THREAD * self.threads if self.threads > 1 else 1
         panels = -(-self.outputs // PANEL_COLUMNS)
         parts = min(panels, -(-wanted // (self.images * blocks)))

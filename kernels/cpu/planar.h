@@ -33,6 +33,7 @@ INLINE long planar_width(const struct planar *p) {
     return (pixels - 1) * p->stride_x + p->kernel_width;
 }
 INLINE long planar_rows(const struct planar *p) {
+    if (p->out_height == 0) return p->kernel_height; /* bands may be 0 too */
     return ((p->out_height + p->bands - 1) / p->bands - 1) * p->stride_y + p->kernel_height;
 }
 INLINE long planar_scratch_bytes(const struct planar *p) {

@@ -75,6 +75,7 @@ INLINE long even_parts(long parts, long most, long images, long threads) {
 
 typedef float vf __attribute__((vector_size(VL * 4)));
 typedef int32_t vi __attribute__((vector_size(VL * 4)));
+typedef uint32_t vu __attribute__((vector_size(VL * 4)));
 typedef float vf_unaligned __attribute__((vector_size(VL * 4), aligned(4), may_alias));
 typedef int32_t vi_unaligned __attribute__((vector_size(VL * 4), aligned(4), may_alias));
 

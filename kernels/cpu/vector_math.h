@@ -43,7 +43,7 @@ INLINE vf vf_exp_parts(vf x, vi *n, vf *power) {
     vf multiple = shifted - magic;
     vf r = x - multiple * LOG_2_HIGH;
     r = r - multiple * LOG_2_LOW;
-    *n = vf_bits(shifted) - vf_bits(magic);
+    *n = (vi)((vu)vf_bits(shifted) - (vu)vf_bits(magic)); /* unsigned: without meaning for x beyond the bounds */
     *power = multiple;
     return r * r * vf_polynomial(r, q, 5) + r;
 }
@@ -99,9 +99,9 @@ INLINE vf vf_expm1(vf x) {
 
 /* x = 2^exponent * m with m in [sqrt(1/2), sqrt(2)), for positive normal x. */
 INLINE vf vf_log_split(vf x, vi *exponent) {
-    vi above = vf_bits(x) - vi_all(0x3f3504f3);
+    vi above = (vi)((vu)vf_bits(x) - (vu)vi_all(0x3f3504f3)); /* unsigned: of negative x it wraps around */
     *exponent = above >> 23;
-    return vi_bits(vf_bits(x) - (above & vi_all((int32_t)0xff800000u)));
+    return vi_bits((vi)((vu)vf_bits(x) - (vu)(above & vi_all((int32_t)0xff800000u))));
 }
 
 /* exponent * log 2 + log(1 + f) for 1 + f in [sqrt(1/2), sqrt(2)). */

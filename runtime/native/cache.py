@@ -54,6 +54,7 @@ def matches_hash(path: Path) -> bool:
 
 def _is_sound(path: Path) -> bool:
     """`matches_hash`, looked up where the file did not change since that was found out."""
+    looked = time.time_ns()
     try:
         facts = os.stat(path)
         identity = f"{facts.st_dev} {facts.st_ino} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}"
@@ -63,7 +64,7 @@ def _is_sound(path: Path) -> bool:
         return False
     if not matches_hash(path):
         return False
-    if time.time_ns() - max(facts.st_ctime_ns, facts.st_mtime_ns) > _SETTLED_NS:
+    if looked - max(facts.st_ctime_ns, facts.st_mtime_ns) > _SETTLED_NS:
         _note(path, identity)
     return True
 
@@ -71,8 +72,8 @@ def _is_sound(path: Path) -> bool:
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return ""
+    except OSError:
+        return ""  # there is none, or another user's that this one may not read: the file is hashed
 
 
 def _note(path: Path, identity: str) -> None:

@@ -12,7 +12,7 @@ __all__ = ["cached_library"]
 
 
 def cached_library(library: memoryview, digest: str, cache_dir: Path) -> tuple[Path, bool]:
-    """The file in the cache, and whether it was there (its hash was compared then).
+    """The file in the cache, and whether it was there (and sound: hashed now, or unchanged since it was).
 
     digest: the library's SHA-256, under which the cache keeps it; the bytes are read only if the cache lacks it. Raises
     ArtifactError if they are damaged, UsageError if the cache cannot be used.

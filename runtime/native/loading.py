@@ -17,8 +17,8 @@ __all__ = ["load_library"]
 def load_library(path: Path, *, checked: bool = False) -> ctypes.CDLL:
     """Load a library that `build_library` returned; calls release the GIL and keep errno (`ctypes.get_errno`).
 
-    checked: its hash was compared a moment ago. Raises DeviceError if it is not the file that was built, or if the
-    system refuses it.
+    checked: its hash was compared, and it did not change since. Raises DeviceError if it is not the file that was
+    built, or if the system refuses it.
     """
     if not checked and not matches_hash(path):
         raise DeviceError(f"{path} is not the library that was built (another SHA-256, or none): build it again")

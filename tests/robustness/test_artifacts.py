@@ -84,3 +84,12 @@ def test_a_header_of_brackets(tmp_path: Path) -> None:
     (tmp_path / "m.fusible").write_bytes(with_prefix(b"[" * 200_000))
     with pytest.raises(fusible.ArtifactError, match="is damaged"):
         fusible.load(tmp_path / "m.fusible")
+
+
+@pytest.mark.parametrize("section", [[], "", ["report"], None])
+def test_sections_that_are_no_rows(section: Json, artifact: tuple[dict[str, Json], bytes], tmp_path: Path) -> None:
+    header, rest = copy.deepcopy(artifact[0]), artifact[1]
+    header["sections"][0] = section
+    _write(tmp_path / "m.fusible", header, rest)
+    with pytest.raises(fusible.ArtifactError, match="is damaged"):
+        fusible.load(tmp_path / "m.fusible")

@@ -309,13 +309,17 @@ class ConvolutionPrinter:
         return {n: v for n, v in sizes.items() if not self.convolution.winograd or n in _WINOGRAD_FIELDS} | self._plan()
 
     def _plan(self) -> dict[str, Dim]:
-        """How the work is cut, from sizes that are literal; one that is symbolic or 0 counts as 1."""
+        """How the work is cut, from sizes that are literal; one that is symbolic or 0 counts as 1.
+
+        Of a symbolic height each row is a band.
+        """
         g, threads, lanes = self.geometry, self.machine.threads, self.machine.lanes
         sizes = (g.images, g.out_height, g.out_width, g.width)
         images, oh, ow, width = (d if isinstance(d, int) and d > 0 else 1 for d in sizes)
         if g.depthwise:
             cut = plan_depthwise(oh, width, g.groups, g.kernel[0], images=images, threads=threads)
-            return {"bands": cut.bands, "channels_per_item": cut.channels}
+            bands = cut.bands if isinstance(g.out_height, int) else g.out_height
+            return {"bands": bands, "channels_per_item": cut.channels}
         if m := self.convolution.winograd:
             tiles = -(-oh // m) * -(-ow // m)
             plan = plan_winograd(m, tiles, g.channels, g.outputs, images=images, threads=threads, lanes=lanes)
@@ -325,9 +329,10 @@ class ConvolutionPrinter:
             plan = plan_winograd_line(taps, tiles, g.channels, g.outputs, images=images, threads=threads, lanes=lanes)
             return plan.fields
         if self.kind == "planar":
-            return {"bands": plan_bands(oh, most=_PLANAR_ROWS, images=images, threads=threads)}
-        bands = plan_convolution(oh * ow, g.depth, g.outputs, images=images * g.groups, threads=threads, lanes=lanes)
-        return {"band": bands.band, "panels_per_item": bands.panels}
+            literal = plan_bands(oh, most=_PLANAR_ROWS, images=images, threads=threads)
+            return {"bands": literal if isinstance(g.out_height, int) else g.out_height}
+        plain = plan_convolution(oh * ow, g.depth, g.outputs, images=images * g.groups, threads=threads, lanes=lanes)
+        return {"band": plain.band, "panels_per_item": plain.panels}
 
 
 def row_axes(nest: Nest, column: int, names: Names) -> list[str]:

@@ -76,3 +76,27 @@ def test_transformed_tiles_are_those_of_the_run(kernel: tuple[int, int], threads
     for seed in range(3):
         feed = {"x": np.random.default_rng(seed).standard_normal((2, 64, 16, 16), np.float32)}
         assert_outputs_close(session.run(feed), reference.run(feed))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_heights_known_only_at_the_call(threads: int) -> None:
+    """Planes, then channels by themselves; a height that leaves no rows has no items. Rows are shared by threads."""
+    rng = np.random.default_rng(9)
+    weights = {"w": rng.standard_normal((16, 3, 2, 2)), "d": rng.standard_normal((16, 1, 3, 3))}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], strides=[3, 3]),
+        helper.make_node("Conv", ["c", "d"], ["y"], group=16, pads=[1, 1, 1, 1]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "symbolic",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, "h", 20])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(array.astype(np.float32), name) for name, array in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+    exe = fusible.compile(model, target="cpu", options=fusible.Options(threads=threads))
+    reference = fusible.compile(model, target="numpy")
+    for height in (31, 2, 4, 1, 0):
+        feed = {"x": rng.standard_normal((1, 3, height, 20), np.float32)}
+        assert_outputs_close(exe.run(feed), reference.run(feed))

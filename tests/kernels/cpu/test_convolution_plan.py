@@ -65,14 +65,14 @@ def test_winograd_fills_its_register_tiles() -> None:
     assert plan_winograd(4, 196, 64, 64, threads=2, lanes=16).blocks % 2 == 0
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+@pytest.mark.parametrize("threads", [1, 2, 3, 7, 10, 17, 22, 32, 129])
 @pytest.mark.parametrize("images", [1, 3])
 def test_winograd_keeps_all_threads_at_work(images: int, threads: int) -> None:
     for tiles in (1, 5, 16, 49, 100, 196):
         plan = plan_winograd(4, tiles, 64, 256, images=images, threads=threads, lanes=16)
         items = images * plan.blocks * -(-8 // plan.panels)
         assert items >= (1 if threads == 1 else min(2 * threads, 8))
-        assert tiles <= plan.tiles * plan.blocks < tiles + plan.blocks
+        assert tiles <= plan.tiles * plan.blocks < tiles + plan.blocks and 1 <= plan.blocks <= tiles
 
 
 def test_depthwise() -> None:
