@@ -28,7 +28,8 @@ CACHE_BYTES = 2 * 2**30
 """What the cache of native code keeps, about."""
 
 _HASH, _SEEN = ".sha256", ".seen"
-_SETTLED_NS = 2_000_000_000  # no file system's times are coarser: a later change shows in them
+_TICKS_NS = 50_000_000  # a change so much later shows in times that have nanoseconds
+_SETTLED_NS = 2_000_000_000  # and in any file system's
 _SCRATCH, _LOCK, _GROWN = "build-", "lock", "grown"
 _TRIMMED_SHARE = 20  # of the limit: to look at every entry takes longer than to build a small library
 _LOCK_SECONDS, _POLL_SECONDS = 300.0, 0.02
@@ -64,7 +65,8 @@ def _is_sound(path: Path) -> bool:
         return False
     if not matches_hash(path):
         return False
-    if looked - max(facts.st_ctime_ns, facts.st_mtime_ns) > _SETTLED_NS:
+    settled = _TICKS_NS if facts.st_ctime_ns % 1_000_000 else _SETTLED_NS
+    if looked - max(facts.st_ctime_ns, facts.st_mtime_ns) > settled:
         _note(path, identity)
     return True
 

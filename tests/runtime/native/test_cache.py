@@ -43,7 +43,8 @@ def test_what_was_put_is_there(tmp_path: Path) -> None:
 def test_a_file_is_hashed_once_and_again_when_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = FileCache(tmp_path, 1000)
     path = put(cache, "x")
-    monkeypatch.setattr("fusible.runtime.native.cache._SETTLED_NS", 0)
+    for name in ("_SETTLED_NS", "_TICKS_NS"):
+        monkeypatch.setattr(f"fusible.runtime.native.cache.{name}", 0)
     assert cache.get("x") == path
     monkeypatch.setattr("fusible.runtime.native.cache.matches_hash", lambda path: pytest.fail("hashed again"))
     assert cache.get("x") == path
@@ -55,7 +56,9 @@ def test_a_file_is_hashed_once_and_again_when_it_has_changed(tmp_path: Path, mon
     assert path.stat().st_size == facts.st_size and cache.get("x") is None
 
 
-def test_a_young_file_is_hashed_each_time(tmp_path: Path) -> None:
+def test_a_young_file_is_hashed_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_SETTLED_NS", "_TICKS_NS"):
+        monkeypatch.setattr(f"fusible.runtime.native.cache.{name}", 60 * 10**9)
     cache = FileCache(tmp_path, 1000)
     path = put(cache, "x")
     assert cache.get("x") == path and not path.with_name("x.seen").exists()
