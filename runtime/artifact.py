@@ -352,7 +352,7 @@ def _executable(header: Mapping[str, Any], parts: Mapping[str, np.ndarray], chec
     if header["device"] is not None:
         device = _device(header["device"], parts, {section[0]: section[-1] for section in header["sections"]})
     plan, limits = Plan.from_json(header["plan"]), RunLimits(**header["limits"])
-    if not all(isinstance(limit, int) and limit > 0 for limit in asdict(limits).values()):
+    if not all(isinstance(limit, int) and limit > 0 for limit in header["limits"].values()):
         raise ArtifactError(f"the limits in the artifact are damaged: {limits!r:.200}; compile the model again")
     constants = tuple(array for name, array in parts.items() if name.startswith("constant "))
     inputs, outputs = (tuple(_spec(s) for s in header[name]) for name in ("inputs", "outputs"))

@@ -197,23 +197,29 @@ def _tuple(item: Sequence[Any] | None) -> tuple[Any, ...] | None:
 
 def _step_from(row: Sequence[Any]) -> Step:
     kind, *fields = row
+    if kind == "launch":  # nearly all are
+        kernel, inputs, outputs, dims, origin, op, free = fields
+        return Launch(kernel, tuple(inputs), tuple(outputs), tuple(dims), tuple(origin), op, tuple(free))
     made = [tuple(f) if isinstance(f, list) else _plan_from(f) if isinstance(f, dict) else f for f in fields]
     return _STEPS[kind](*made)  # type: ignore[no-any-return]
 
 
 def _check_numbers(plan: Plan) -> None:
     count = len(plan.values)
-    named = {*plan.inputs, *plan.outputs}
+    named: set[int | None] = {*plan.inputs, *plan.outputs}
     for step in plan.steps:
-        named.update(_numbers(step))
+        if isinstance(step, Launch):
+            named.update(step.inputs, step.outputs, step.free)
+        else:
+            named.update(_numbers(step))
+    named.discard(None)
     for number in named:
+        assert number is not None
         if not 0 <= number < count:
             raise ArtifactError(f"the plan names value {number} of {count}")
 
 
 def _numbers(step: Step) -> list[int]:
-    if isinstance(step, Launch):
-        return [*step.free, *(n for n in step.inputs if n is not None), *step.outputs]
     found: list[int | None] = list(step.free)
     for name in ("inputs", "outputs"):
         found.extend(getattr(step, name, ()))
