@@ -309,17 +309,13 @@ class ConvolutionPrinter:
         return {n: v for n, v in sizes.items() if not self.convolution.winograd or n in _WINOGRAD_FIELDS} | self._plan()
 
     def _plan(self) -> dict[str, Dim]:
-        """How the work is cut, from sizes that are literal; one that is symbolic or 0 counts as 1.
-
-        Of a symbolic height each row is a band.
-        """
+        """How the work is cut, from sizes that are literal; one that is symbolic or 0 counts as 1."""
         g, threads, lanes = self.geometry, self.machine.threads, self.machine.lanes
         sizes = (g.images, g.out_height, g.out_width, g.width)
         images, oh, ow, width = (d if isinstance(d, int) and d > 0 else 1 for d in sizes)
         if g.depthwise:
             cut = plan_depthwise(oh, width, g.groups, g.kernel[0], images=images, threads=threads)
-            bands = cut.bands if isinstance(g.out_height, int) else g.out_height
-            return {"bands": bands, "channels_per_item": cut.channels}
+            return {"bands": self._bands(cut.bands), "channels_per_item": cut.channels}
         if m := self.convolution.winograd:
             tiles = -(-oh // m) * -(-ow // m)
             plan = plan_winograd(m, tiles, g.channels, g.outputs, images=images, threads=threads, lanes=lanes)
@@ -329,10 +325,14 @@ class ConvolutionPrinter:
             plan = plan_winograd_line(taps, tiles, g.channels, g.outputs, images=images, threads=threads, lanes=lanes)
             return plan.fields
         if self.kind == "planar":
-            literal = plan_bands(oh, most=_PLANAR_ROWS, images=images, threads=threads)
-            return {"bands": literal if isinstance(g.out_height, int) else g.out_height}
-        plain = plan_convolution(oh * ow, g.depth, g.outputs, images=images * g.groups, threads=threads, lanes=lanes)
-        return {"band": plain.band, "panels_per_item": plain.panels}
+            return {"bands": self._bands(plan_bands(oh, most=_PLANAR_ROWS, images=images, threads=threads))}
+        item = plan_convolution(oh * ow, g.depth, g.outputs, images=images * g.groups, threads=threads, lanes=lanes)
+        return {"band": item.band, "panels_per_item": item.panels}
+
+    def _bands(self, planned: int) -> Dim:
+        """The planned number; of a height that is known only at the call each row is a band."""
+        height = self.geometry.out_height
+        return planned if isinstance(height, int) else height
 
 
 def row_axes(nest: Nest, column: int, names: Names) -> list[str]:
