@@ -18,6 +18,7 @@ struct band {
     long images, height, width;   /* of the output */
     long stride;                  /* floats of a pixel in the band */
     long rows, count;             /* of a band, at most; bands of an image, nearly equal */
+    long pieces;                  /* of a band of one row: items, where there are few rows for the threads */
 };
 
 /* A pixel's floats: rows that lie a multiple of 4 KiB apart would displace each other in L1. */
@@ -27,7 +28,7 @@ INLINE long band_stride(long channels) {
 }
 
 INLINE struct band band_of(long images, long height, long width, long channels, long threads) {
-    struct band b = {images, height, width, band_stride(channels), 1, 0};
+    struct band b = {images, height, width, band_stride(channels), 1, 0, 1};
     b.rows = long_max(1, BAND_BYTES / long_max(1, width * b.stride * (long)sizeof(float)));
     if (threads > 1) {
         long least = ceiling_divide(BAND_PIXELS, long_max(1, width));
@@ -36,20 +37,26 @@ INLINE struct band band_of(long images, long height, long width, long channels, 
     }
     b.count = even_parts(ceiling_divide(height, b.rows), height, images, threads);
     b.rows = b.count > 0 ? ceiling_divide(height, b.count) : 1;
+    long bands = images * b.count;
+    if (b.rows == 1 && bands % threads != 0 && bands < 4 * threads && width >= threads * BAND_PIXELS) b.pieces = threads;
     return b;
 }
 
-INLINE long band_items(const struct band *b) { return b->width > 0 ? b->images * b->count : 0; }
+INLINE long band_items(const struct band *b) { return b->width > 0 ? b->images * b->count * b->pieces : 0; }
 INLINE long band_floats(const struct band *b) { return (b->rows * b->width * b->stride + 15) / 16 * 16; }
 
-/* The rows of an item: image, first and last row, the first pixel among those of all images, and their number. */
+/* The pixels of an item: image, first and last row, their columns, the first pixel among those of all images, and their
+ * number. */
 struct band_rows {
-    long image, first, last, base, pixels;
+    long image, first, last, left, right, base, pixels;
 };
 INLINE struct band_rows band_rows_of(const struct band *b, long item) {
-    long image = item / b->count, first = part_begin(b->height, b->count, item % b->count);
-    long last = part_begin(b->height, b->count, item % b->count + 1);
-    return (struct band_rows){image, first, last, (image * b->height + first) * b->width, (last - first) * b->width};
+    long piece = item % b->pieces, image = item / b->pieces / b->count, number = item / b->pieces % b->count;
+    struct band_rows r = {image, part_begin(b->height, b->count, number), part_begin(b->height, b->count, number + 1),
+                          part_begin(b->width, b->pieces, piece), part_begin(b->width, b->pieces, piece + 1), 0, 0};
+    r.base = (image * b->height + r.first) * b->width + r.left;
+    r.pixels = (r.last - r.first) * (r.right - r.left);
+    return r;
 }
 
 /* All the channels of a band by a depthwise convolution, `channels_per_item` at a time. */
@@ -57,7 +64,11 @@ INLINE void band_depthwise(const struct depthwise *d, const struct band_rows *r,
                            const void *context) {
     for (long first = 0; first < d->channels; first += d->channels_per_item) {
         long end = long_min(first + d->channels_per_item, d->channels);
-        depthwise_rows(d, r->image, r->first, r->last, first, end, start, finish, context);
+        for (long oy = r->first; oy < r->last; oy++) {
+            struct depthwise_row row = depthwise_row_of(d, r->image, oy);
+            row.left = r->left, row.right = r->right;
+            depthwise_one_row(d, &row, first, end, start, finish, context);
+        }
     }
 }
 

@@ -39,6 +39,7 @@ struct depthwise_row {
     const float *x;             /* image row `iy` of tap 0, pixel 0, channel 0: only offsets inside are read */
     const float *const *taps;   /* instead, where image rows do not lie one after the other: that under each tap */
     long first_tap, end_tap, row;
+    long left, right;           /* the columns to compute */
 };
 
 INLINE struct depthwise_row depthwise_row_of(const struct depthwise *d, long image, long oy) {
@@ -46,7 +47,7 @@ INLINE struct depthwise_row depthwise_row_of(const struct depthwise *d, long ima
     while (first < end && top + first * d->dilation_y < 0) first++;
     while (end > first && top + (end - 1) * d->dilation_y >= d->height) end--;
     return (struct depthwise_row){d->x + image * d->image_stride + top * d->row_stride, 0, first, end,
-                                  (image * d->out_height + oy) * d->out_width};
+                                  (image * d->out_height + oy) * d->out_width, 0, d->out_width};
 }
 
 INLINE const float *depthwise_tap(const struct depthwise *d, const struct depthwise_row *r, long ky) {
@@ -84,11 +85,11 @@ INLINE void depthwise_tile(const int width, const int stride, const int clip, co
         if (i < pixels) finish(context, sum[i], r->row + ox + i, channel, lanes);
 }
 
-/* Channels first ... end - 1 of one output row. */
+/* Channels first ... end - 1 of the columns of one output row. */
 INLINE void depthwise_tiles(const int width, const int stride, const struct depthwise *d, const struct depthwise_row *r,
                             long first, long end, start_hook *start, finish_hook *finish, const void *context) {
-    for (long ox = 0; ox < d->out_width; ox += DEPTHWISE_PIXELS) {
-        long pixels = d->out_width - ox < DEPTHWISE_PIXELS ? d->out_width - ox : DEPTHWISE_PIXELS;
+    for (long ox = r->left; ox < r->right; ox += DEPTHWISE_PIXELS) {
+        long pixels = r->right - ox < DEPTHWISE_PIXELS ? r->right - ox : DEPTHWISE_PIXELS;
         long left = ox * stride - d->pad_left, right = left + (DEPTHWISE_PIXELS - 1) * stride + width;
         int inside = left >= 0 && right <= d->width && pixels == DEPTHWISE_PIXELS;
         long c = first;
@@ -119,14 +120,14 @@ INLINE void depthwise_pixel(const struct depthwise *d, const struct depthwise_ro
 
 INLINE void depthwise_pixels(const struct depthwise *d, const struct depthwise_row *r, long first, long end,
                              start_hook *start, finish_hook *finish, const void *context) {
-    for (long ox = 0; ox < d->out_width; ox++) {
+    for (long ox = r->left; ox < r->right; ox++) {
         long c = first;
         for (; c + VL <= end; c += VL) depthwise_pixel(d, r, ox, c, VL, start, finish, context);
         if (c < end) depthwise_pixel(d, r, ox, c, end - c, start, finish, context);
     }
 }
 
-/* One output row for channels first ... end - 1. Kernel, stride and dilation along x should be constants where this is
+/* The columns of one output row, for channels first ... end - 1. Kernel, stride and dilation along x should be constants where this is
  * inlined: then one of the branches remains. */
 INLINE void depthwise_one_row(const struct depthwise *d, const struct depthwise_row *r, long first, long end,
                               start_hook *start, finish_hook *finish, const void *context) {

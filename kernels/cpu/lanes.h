@@ -69,8 +69,28 @@ INLINE vf vf_load_interval(const float *from, long lanes, long first, long last,
     return value;
 }
 
-/* Elements `step` floats apart; only the first `lanes`. */
+/* Elements `step` floats apart; only the first `lanes`. What lies between them is not written: it may be another
+ * thread's. */
+#if defined(__AVX512F__)
+#define EVEN_LANES(lanes) (((1u << (lanes)) - 1) & 0x5555u)
+INLINE vf vf_load_second(const float *from, long lanes) {
+    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    long low = lanes < 8 ? 2 * lanes : 16, high = 2 * lanes - low;
+    __m512 first = _mm512_maskz_loadu_ps((__mmask16)EVEN_LANES(low), from);
+    return (vf)_mm512_permutex2var_ps(first, even, _mm512_maskz_loadu_ps((__mmask16)EVEN_LANES(high), from + 16));
+}
+INLINE void vf_store_second(float *to, vf value, long lanes) {
+    const __m512i first = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+    const __m512i second = _mm512_setr_epi32(8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15);
+    long low = lanes < 8 ? 2 * lanes : 16, high = 2 * lanes - low;
+    _mm512_mask_storeu_ps(to, (__mmask16)EVEN_LANES(low), _mm512_permutexvar_ps(first, (__m512)value));
+    _mm512_mask_storeu_ps(to + 16, (__mmask16)EVEN_LANES(high), _mm512_permutexvar_ps(second, (__m512)value));
+}
+#endif
 INLINE vf vf_load_step(const float *from, long step, long lanes) {
+#if defined(__AVX512F__)
+    if (__builtin_constant_p(step == 2) && step == 2) return vf_load_second(from, lanes);
+#endif
     vf value = {0};
     if (lanes == VL) {
         UNROLL for (int lane = 0; lane < VL; lane++) value[lane] = from[lane * step];
@@ -80,6 +100,12 @@ INLINE vf vf_load_step(const float *from, long step, long lanes) {
     return value;
 }
 INLINE void vf_store_step(float *to, long step, vf value, long lanes) {
+#if defined(__AVX512F__)
+    if (__builtin_constant_p(step == 2) && step == 2) {
+        vf_store_second(to, value, lanes);
+        return;
+    }
+#endif
     if (lanes == VL) {
         UNROLL for (int lane = 0; lane < VL; lane++) to[lane * step] = value[lane];
     } else {

@@ -34,8 +34,8 @@
 
 INLINE long nest_items(long rows, long points, long threads) {
     if (points <= 0 || rows <= 0) return rows > 0 && points == 0 ? 1 : 0;
-    long wanted = long_min(points / NEST_ITEM_POINTS, threads > 1 ? 4 * threads : 1);
-    return long_max(1, long_min(rows, wanted));
+    long wanted = long_max(1, long_min(long_min(points / NEST_ITEM_POINTS, threads > 1 ? 4 * threads : 1), rows));
+    return wanted > threads ? wanted - wanted % threads : wanted;
 }
 
 /* Scratch for the time of one call; 1 unless memory is short, which is noted as error 2. */

@@ -42,7 +42,7 @@ INLINE long ring_items(const struct ring *r) { return r->images * r->parts; }
 /* The rows of an item. */
 INLINE struct band_rows ring_rows_of(const struct ring *r, long item) {
     long part = item % r->parts, first = part_begin(r->height, r->parts, part);
-    return (struct band_rows){item / r->parts, first, part_begin(r->height, r->parts, part + 1), 0, 0};
+    return (struct band_rows){.image = item / r->parts, .first = first, .last = part_begin(r->height, r->parts, part + 1)};
 }
 
 /* The first image row under the window of output row oy, and the one after its last. */

@@ -8,28 +8,25 @@ the row small, then it is kept in a buffer on the stack.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 
-from fusible.compiler.backends.cpu.c_body import Body, axis_names, shape_symbols
-from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements
+from fusible.compiler.backends.cpu.c_body import Body, axis_names
+from fusible.compiler.backends.cpu.c_call import call_fields, call_members
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim, coefficient, mentions
 from fusible.compiler.backends.cpu.c_expr import print_expr
 from fusible.compiler.backends.cpu.c_kinds import Code, Kind, kind_of, literal, promoted, rounded
-from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of, vector_axes, vector_cost
+from fusible.compiler.backends.cpu.nest import Nest, NotPrintable
 from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.combiners import COMBINERS, start_value
 from fusible.compiler.region.expr import Apply, Convert, Expr
-from fusible.compiler.region.region import Map, Reduce, Region, operands_of
-from fusible.compiler.region.split import digits_apart, pieces
+from fusible.compiler.region.region import Map, Reduce, operands_of
 
-__all__ = ["print_nest"]
+__all__ = ["NestPrinter", "export_of", "indented"]
 
 _DEAR = frozenset({"exp", "log", "tanh", "erf", "sigmoid", "log1p", "expm1", "pow", "sin", "cos", "div"})
 _STASH_FLOATS = 8192  # 32 KiB of stack, the size of L1
-_ITEM_POINTS = 16384  # points an item should have, so that claiming it costs nothing
 _FOLDS = {"sum": "vf_sum({0})", "max": "vf_largest({0})", "min": "-vf_largest(-{0})", "prod": "vf_product({0})"}
 
 
@@ -42,60 +39,17 @@ class _Phase:
     stores: tuple[int, ...]
 
 
-def print_nest(region: Region, name: str) -> tuple[str, tuple[str, ...]]:
-    """The C text of a region without contractions, up to the exported function `name`, and its shape symbols.
-
-    A region that reads by cases is printed as several nests, one after the other. Raises NotPrintable.
-    """
-    check_elements(region)
-    whole = nest_of(region)
-    try:
-        return _print_nests([nest_of(part) for part in _parts(region, _split_axis(region, whole))], name)
-    except NotPrintable:
-        for axis in (*vector_axes(whole)[1:], -1):  # integers are loaded once for all lanes only
-            with suppress(NotPrintable):
-                return _print_nests([replace(whole, vector=axis)], name)
-        raise
+def export_of(name: str, lines: Sequence[str]) -> str:
+    """The function that the plan calls: buffers are the inputs and the outputs, then the symbols' values."""
+    head = f"EXPORT void {name}(struct pool *pool, void *const *buffers, const int64_t *dims, int *error) {{"
+    return "\n".join([head, *indented(lines), "}"])
 
 
-def _print_nests(nests: Sequence[Nest], name: str) -> tuple[str, tuple[str, ...]]:
-    symbols = list(dict.fromkeys(s for nest in nests for s in shape_symbols(nest)))
-    if len(nests) == 1:
-        return _Printer(nests[0], name, symbols, "EXPORT").text(), tuple(symbols)
-    names = [f"{name}_part{n}" for n in range(len(nests))]
-    texts = [_Printer(nest, part, symbols, "static").text() for nest, part in zip(nests, names, strict=True)]
-    calls = [f"    {part}(pool, buffers, dims, error);" for part in names]
-    return "\n".join([*texts, _head("EXPORT", name), *calls, "}", ""]), tuple(symbols)
+class NestPrinter:
+    """The text of one nest."""
 
-
-def _split_axis(region: Region, whole: Nest) -> int:
-    """The axis to take digits from: that of the vectors, or one whose digits leave a better axis for them."""
-    best, axis = vector_cost(whole), whole.vector
-    for other in whole.outer:
-        apart = digits_apart(region, other)
-        if apart is not region and (cost := vector_cost(nest_of(apart))) < best:
-            best, axis = cost, other
-    return axis
-
-
-def _parts(region: Region, axis: int) -> list[Region]:
-    """The regions for which nests are printed: without digits and cases along the vectors, if that is possible."""
-    for _ in range(_MOST_DIGITS):
-        apart = digits_apart(region, axis) if axis >= 0 else region
-        if apart is region:
-            break
-        region, axis = apart, nest_of(apart).vector
-    return pieces(region, axis, _MOST_PARTS, _LEAST_PART) if axis >= 0 else [region]
-
-
-def _head(linkage: str, name: str) -> str:
-    return f"{linkage} void {name}(struct pool *pool, void *const *buffers, const int64_t *dims, int *error) {{"
-
-
-class _Printer:
-    def __init__(self, nest: Nest, name: str, symbols: Sequence[str], linkage: str) -> None:
-        self.nest, self.region, self.name = nest, nest.region, name
-        self.symbols, self.linkage = symbols, linkage
+    def __init__(self, nest: Nest, name: str, symbols: Sequence[str]) -> None:
+        self.nest, self.region, self.name, self.symbols = nest, nest.region, name, symbols
         self.names = Names(axis_names(nest))
         self.folding = nest.vector in nest.folded  # lanes lie along a folded axis
         self.positions = {v: p for p, f in enumerate(self.region.first_values) for v in self._results(p, f)}
@@ -186,8 +140,8 @@ class _Printer:
     # Text
 
     def text(self) -> str:
-        """Everything."""
-        parts = [self._structure(), *self._phase_functions(), self._row(), self._task(), self._export()]
+        """What computes the rows of an item."""
+        parts = [self._structure(), *self._phase_functions(), self._row(), self._task(), self._begin()]
         return "\n\n".join(parts) + "\n"
 
     def _structure(self) -> str:
@@ -249,7 +203,7 @@ class _Printer:
             parameters = "".join(f", long i{a}" for a in axes)
             unused = ["(void)c, (void)r, (void)lanes;", *(f"(void)i{a};" for a in axes)]
             head = f"INLINE void {self.name}_phase{number}({objects}{parameters}, const long lanes) {{"
-            found.append("\n".join([head, *_indented([*unused, *body.lines]), "}"]))
+            found.append("\n".join([head, *indented([*unused, *body.lines]), "}"]))
         return found
 
     def _made_before(self, position: int, number: int) -> bool:
@@ -339,7 +293,7 @@ class _Printer:
                 if not self._stored_in_row(number):
                     body.store(number)
             lines += body.lines
-        return "\n".join([head, *_indented(lines), "}"])
+        return "\n".join([head, *indented(lines), "}"])
 
     def _row_stages(self, level: int) -> list[str]:
         """The stages outside the folded axes that this level makes possible."""
@@ -356,7 +310,7 @@ class _Printer:
         body = Body(self.nest, known, self.names)
         body.stages(positions)
         kept = [f"r->v{v} = v{v};" for v in (self.region.first_values[p] for p in positions)]
-        return ["{", *_indented([*body.lines, *kept]), "}"] if positions else []
+        return ["{", *indented([*body.lines, *kept]), "}"] if positions else []
 
     def _pass(self, number: int, outer: Sequence[int]) -> list[str]:
         """The loops over the folded axes around a phase; that along the vectors is the innermost."""
@@ -371,7 +325,7 @@ class _Printer:
                 lines.append("    " * depth + f"long i{a} = 0;")
                 lines.append("    " * depth + f"for (; i{a} + VL <= {extent}; i{a} += VL) {call}VL);")
                 lines.append("    " * depth + f"if (i{a} < {extent}) {call}{extent} - i{a});")
-                return ["{", *_indented([*lines, *("    " * d + "}" for d in reversed(range(depth)))]), "}"]
+                return ["{", *indented([*lines, *("    " * d + "}" for d in reversed(range(depth)))]), "}"]
             lines.append("    " * depth + f"for (long i{a} = 0; i{a} < {extent}; i{a}++) {{")
             depth += 1
         lines.append("    " * depth + f"{call}lanes);")
@@ -406,70 +360,95 @@ class _Printer:
 
     def _task(self) -> str:
         """Rows of one item; the vector's axis, if it is parallel, is the innermost loop."""
-        outer, rows, block = self._open(self.nest.outer), self._crossed(), self._block()
-        lines = [
-            f"const struct {self.name}_call *c = context;",
-            "const long last = c->rows * (item + 1) / c->items;",
-            "for (long row = c->rows * item / c->items; row < last; row++) {",
-            "    long rest = row;",
-        ]
-        for a in reversed(rows):
-            extent = c_dim(self._extent(a), self.names)
-            lines.append(f"    const long i{a} = rest % {extent}; rest /= {extent};")
+        outer, rows, block, v = self._open(self.nest.outer), self._crossed(), self._block(), self.nest.vector
         arguments = "".join(f", i{a}" for a in outer)
-        if not self.folding and self.nest.vector >= 0:
-            v, extent = self.nest.vector, c_dim(self._extent(self.nest.vector), self.names)
-            first, end = (f"rest * {block}", f"long_min({extent}, (rest + 1) * {block})") if block else ("0", extent)
-            lines.append(f"    long i{v} = {first};")
-            lines.append(f"    const long end = {end};")
-            lines.append(f"    for (; i{v} + VL <= end; i{v} += VL) {self.name}_row(c{arguments}, VL);")
-            lines.append(f"    if (i{v} < end) {self.name}_row(c{arguments}, end - i{v});")
+        first, last = "c->rows * item / c->items", "c->rows * (item + 1) / c->items"
+        if block and self._flat():
+            inner = [f"const long i{a} = 0;" for a in rows]
+            end = f"long_min({c_dim(self._extent(v), self.names)}, {last} * {block})"
+            inner += self._along(f"{first} * {block}", end, arguments)
         else:
-            lines.append(f"    {self.name}_row(c{arguments});")
-        lines += ["    (void)rest;", "}"]
-        return "\n".join([f"static void {self.name}_task(void *context, long item) {{", *_indented(lines), "}"])
+            loop = f"for (long row = {first}; row < last; row++) {{"
+            inner = [f"const long last = {last};", loop, "    long rest = row;"]
+            for a in reversed(rows):
+                extent = c_dim(self._extent(a), self.names)
+                inner.append(f"    const long i{a} = rest % {extent}; rest /= {extent};")
+            if self.folding or v < 0:
+                inner.append(f"    {self.name}_row(c{arguments});")
+            else:
+                extent = c_dim(self._extent(v), self.names)
+                ends = (f"rest * {block}", f"long_min({extent}, (rest + 1) * {block})") if block else ("0", extent)
+                inner += indented(self._along(*ends, arguments))
+            inner += ["    (void)rest;", "}"]
+        lines = [f"const struct {self.name}_call *c = context;", *inner]
+        return "\n".join([f"static void {self.name}_task(void *context, long item) {{", *indented(lines), "}"])
 
-    def _export(self) -> str:
-        """The function that the plan calls: buffers are the inputs and the outputs, then the symbols' values."""
+    def _along(self, first: str, end: str, arguments: str) -> list[str]:
+        """The loop over the vector's axis."""
+        v = self.nest.vector
+        return [
+            f"long i{v} = {first};",
+            f"const long end = {end};",
+            f"for (; i{v} + VL <= end; i{v} += VL) {self.name}_row(c{arguments}, VL);",
+            f"if (i{v} < end) {self.name}_row(c{arguments}, end - i{v});",
+        ]
+
+    def _begin(self) -> str:
+        """The function that fills the struct of a call; it notes the most rows, and adds the points."""
         fields = call_fields(self.region, self.symbols)
         outer = self._open(self.nest.outer)
         rows: Dim = product(self._extent(a) for a in self._crossed())
         points = product(self._extent(a) for a in [*outer, *self._open(self.nest.folded)])
-        names = Names(axis_names(self.nest, "call."))
+        names = Names(axis_names(self.nest, "call->"))
         row_text = c_dim(rows, names)
         if block := self._block():
             row_text = f"{row_text} * (({c_dim(self._extent(self.nest.vector), names)} + {block - 1}) / {block})"
+        head = f"static void {self.name}_begin(struct {self.name}_call *call, void *const *buffers,"
         lines = [
-            f"struct {self.name}_call call = {{{', '.join([*fields, '.error = error'])}}};",
+            f"*call = (struct {self.name}_call){{{', '.join([*fields, '.error = error'])}}};",
             "(void)dims;",
-            f"call.rows = {row_text};",
-            f"call.items = nest_items(call.rows, {c_dim(points, names)}, pool_threads(pool));",
+            f"call->rows = {row_text};",
+            "*rows = long_max(*rows, call->rows);",
+            f"*points += {c_dim(points, names)};",
+        ]
+        return "\n".join([head, f"    {_REST_OF_BEGIN}", *indented(lines), "}"])
+
+    def export(self) -> str:
+        """The function that the plan calls."""
+        lines = [
+            f"struct {self.name}_call call;",
+            "long rows = 0, points = 0;",
+            f"{self.name}_begin(&call, buffers, dims, error, &rows, &points);",
+            "call.items = nest_items(rows, points, pool_threads(pool));",
             f"pool_run(pool, {self.name}_task, &call, call.items);",
         ]
-        return "\n".join([_head(self.linkage, self.name), *_indented(lines), "}"])
+        return export_of(self.name, lines)
 
     def _block(self) -> int:
         """The points along the vectors that a row takes, if these are cut into blocks; 0 if not.
 
-        Where elements are strided along the vectors, a block's cache lines stay for the rows after it.
+        Where elements lie far apart along the vectors, a block's cache lines stay for the rows after it.
         """
         v = self.nest.vector
         if self.folding or v < 0:
             return 0
-        if not self._crossed():
+        if self._flat():
             return _BLOCK
-        strided = any(coefficient(access.offset, v) not in (0, 1) for access in self.nest.accesses())
+        strided = any(coefficient(access.offset, v) not in (0, 1, 2) for access in self.nest.accesses())
         extent = self._extent(v)
         return _STRIDED_BLOCK if strided and (not isinstance(extent, int) or extent > _STRIDED_BLOCK) else 0
+
+    def _flat(self) -> bool:
+        """True if the vectors lie along all the points."""
+        return all(self._extent(a) == 1 for a in self._crossed())
 
     def _crossed(self) -> list[int]:
         """The axes that a row's number stands for."""
         return [a for a in self._open(self.nest.outer) if a != self.nest.vector]
 
 
-_BLOCK, _STRIDED_BLOCK = 4096, 64
-_MOST_PARTS, _LEAST_PART = 24, 8
-_MOST_DIGITS = 3
+_BLOCK, _STRIDED_BLOCK = 16, 64
+_REST_OF_BEGIN = "const int64_t *dims, int *error, long *rows, long *points) {"
 
 
 def _is_dear(expr: Expr) -> bool:
@@ -481,5 +460,6 @@ def _is_dear(expr: Expr) -> bool:
     return False
 
 
-def _indented(lines: Sequence[str]) -> list[str]:
+def indented(lines: Sequence[str]) -> list[str]:
+    """One level deeper."""
     return [f"    {line}" for line in lines]

@@ -184,7 +184,7 @@ class _Printer:
         hooks = f"{self.last.start_name}, {self.name}_last_finish, &place"
         operands = f"{int(self.last.convolution.bf16)}, &c->last, &c->band, &band, place.band"
         return (
-            "    const struct band_rows band = {rows.image, oy, end, place.base, (end - oy) * c->band.width};",
+            "    const struct band_rows band = {.base = place.base, .pixels = (end - oy) * c->band.width};",
             f"    band_convolution({operands}, wide_scratch + c->wide_bytes, {hooks});",
         )
 

@@ -19,7 +19,7 @@ from fusible.compiler.backends.cpu.c_convolution import (
     print_convolution,
 )
 from fusible.compiler.backends.cpu.c_gemm import Product, packed_operand, print_product, product_of
-from fusible.compiler.backends.cpu.c_nest import print_nest
+from fusible.compiler.backends.cpu.c_parts import print_nest
 from fusible.compiler.backends.cpu.c_ring import Ring, print_ring, ring_of
 from fusible.compiler.backends.cpu.c_serial import Serial, check_serial, print_serial
 from fusible.compiler.backends.cpu.nest import NotPrintable

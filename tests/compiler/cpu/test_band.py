@@ -83,6 +83,9 @@ BLOCKS = [
     Block(1, 17, 8, 9, 33, dilation=2),
     Block(3, 8, 1, 1, 8),
     Block(1, 1024, 3, 4, 20),
+    Block(1, 40, 3, 61, 24),  # three rows for two threads: cut into pieces
+    Block(3, 16, 1, 50, 24, kernel=5),
+    Block(1, 20, 9, 97, 16, kernel=3, stride=3),
 ]
 
 

@@ -7,7 +7,7 @@ import functools
 import numpy as np
 import pytest
 
-from fusible.compiler.backends.cpu.c_nest import print_nest
+from fusible.compiler.backends.cpu.c_parts import print_nest
 from fusible.compiler.backends.cpu.kernel import PLACEHOLDER, NotPrintable, print_region
 from fusible.compiler.region.evaluate import run_region
 from fusible.compiler.region.parse import parse_region

@@ -1,0 +1,92 @@
+"""A region without contractions as C: one nest (c_nest.py), or several where it reads by cases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from fusible.compiler.backends.cpu.c_body import shape_symbols
+from fusible.compiler.backends.cpu.c_call import check_elements
+from fusible.compiler.backends.cpu.c_nest import NestPrinter, export_of, indented
+from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of, vector_axes, vector_cost
+from fusible.compiler.region.region import Region
+from fusible.compiler.region.split import digits_apart, pieces
+
+__all__ = ["print_nest"]
+
+_MOST_PARTS, _LEAST_PART = 24, 8
+_MOST_DIGITS = 3
+
+
+def print_nest(region: Region, name: str) -> tuple[str, tuple[str, ...]]:
+    """The C text of a region without contractions, up to the exported function `name`, and its shape symbols.
+
+    A region that reads by cases is printed as several nests, one after the other. Raises NotPrintable.
+    """
+    check_elements(region)
+    whole = nest_of(region)
+    try:
+        return _print_nests([nest_of(part) for part in _parts(region, _split_axis(region, whole))], name)
+    except NotPrintable:
+        for axis in (*vector_axes(whole)[1:], -1):  # integers are loaded once for all lanes only
+            with suppress(NotPrintable):
+                return _print_nests([replace(whole, vector=axis)], name)
+        raise
+
+
+def _print_nests(nests: Sequence[Nest], name: str) -> tuple[str, tuple[str, ...]]:
+    symbols = list(dict.fromkeys(s for nest in nests for s in shape_symbols(nest)))
+    if len(nests) == 1:
+        printer = NestPrinter(nests[0], name, symbols)
+        return "\n\n".join([printer.text(), printer.export()]) + "\n", tuple(symbols)
+    names = [f"{name}_part{n}" for n in range(len(nests))]
+    printers = [NestPrinter(nest, part, symbols) for nest, part in zip(nests, names, strict=True)]
+    return "\n".join([*(p.text() for p in printers), _print_parts(name, printers)]), tuple(symbols)
+
+
+def _print_parts(name: str, parts: Sequence[NestPrinter]) -> str:
+    """Nests as one run of the pool: an item is a range of the rows of each, so that neighbouring pieces of a result are
+    written by one thread.
+    """
+    members = [f"struct {p.name}_call {p.name};" for p in parts]
+    begin = [f"{p.name}_begin(&call.{p.name}, buffers, dims, error, &rows, &points);" for p in parts]
+    lines = [
+        f"struct {name}_call call;",
+        "long rows = 0, points = 0;",
+        *begin,
+        "const long items = nest_items(rows, points, pool_threads(pool));",
+        *(f"call.{p.name}.items = items;" for p in parts),
+        f"pool_run(pool, {name}_task, &call, items);",
+    ]
+    texts = [
+        [f"struct {name}_call {{", *indented(members), "};"],
+        [
+            f"static void {name}_task(void *context, long item) {{",
+            f"    struct {name}_call *c = context;",
+            *(f"    {p.name}_task(&c->{p.name}, item);" for p in parts),
+            "}",
+        ],
+        [export_of(name, lines), ""],
+    ]
+    return "\n\n".join("\n".join(text) for text in texts)
+
+
+def _split_axis(region: Region, whole: Nest) -> int:
+    """The axis to take digits from: that of the vectors, or one whose digits leave a better axis for them."""
+    best, axis = vector_cost(whole), whole.vector
+    for other in whole.outer:
+        apart = digits_apart(region, other)
+        if apart is not region and (cost := vector_cost(nest_of(apart))) < best:
+            best, axis = cost, other
+    return axis
+
+
+def _parts(region: Region, axis: int) -> list[Region]:
+    """The regions for which nests are printed: without digits and cases along the vectors, if that is possible."""
+    for _ in range(_MOST_DIGITS):
+        apart = digits_apart(region, axis) if axis >= 0 else region
+        if apart is region:
+            break
+        region, axis = apart, nest_of(apart).vector
+    return pieces(region, axis, _MOST_PARTS, _LEAST_PART) if axis >= 0 else [region]
