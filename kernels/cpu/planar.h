@@ -63,9 +63,9 @@ struct planar_place {
     long row, pixels, column, outputs;
 };
 
-/* sum += the products of a tile: `from` is tap 0 of its first pixel, `panel` its first column at k = 0. */
-INLINE void planar_multiply(const int vectors, const int lanes, const struct planar *p, const float *from,
-                            const float *panel, long panel_width, vf *sum) {
+/* sum += the products of a tile of `pixels`: `from` is tap 0 of its first pixel, `panel` its first column at k = 0. */
+INLINE void planar_multiply(const int pixels, const int vectors, const int lanes, const struct planar *p,
+                            const float *from, const float *panel, long panel_width, vf *sum) {
     const long width = planar_width(p), plane = planar_rows(p) * width;
     for (long c = 0; c < p->planes; c++)
         for (long ky = 0; ky < p->kernel_height; ky++) {
@@ -77,8 +77,9 @@ INLINE void planar_multiply(const int vectors, const int lanes, const struct pla
             _Pragma("GCC unroll 1") for (long kx = 0; kx < taps; kx++, a++, panel += panel_width) {
                 __asm__("" : "+r"(a));
                 vf column[2];
-                UNROLL for (int j = 0; j < vectors; j++) column[j] = vf_loaded(tile_load_lanes(panel + j * VL, lanes));
-                UNROLL for (int i = 0; i < PLANAR_PIXELS; i++)
+                UNROLL for (int j = 0; j < vectors; j++)
+                    column[j] = vf_loaded(tile_load_lanes(panel + j * VL, j == vectors - 1 ? lanes : VL));
+                UNROLL for (int i = 0; i < pixels; i++)
                     UNROLL for (int j = 0; j < vectors; j++)
                         sum[i * vectors + j] += vf_all(a[i * p->stride_x]) * column[j];
             }
@@ -96,7 +97,7 @@ INLINE void planar_edge(const int vectors, const int lanes, const struct planar 
             if (left > 0) kept[i * vectors + j] = start(context, at->row + i, column, left < VL ? left : VL);
         }
     UNROLL for (int i = 0; i < PLANAR_PIXELS * vectors; i++) sum[i] = kept[i];
-    planar_multiply(vectors, lanes, p, from, panel, panel_width, sum);
+    planar_multiply(PLANAR_PIXELS, vectors, lanes, p, from, panel, panel_width, sum);
     UNROLL for (int i = 0; i < PLANAR_PIXELS * vectors; i++) kept[i] = sum[i];
     for (long i = 0; i < at->pixels; i++)
         for (long j = 0; j < vectors; j++) {
@@ -105,15 +106,37 @@ INLINE void planar_edge(const int vectors, const int lanes, const struct planar 
         }
 }
 
-/* A whole tile: two vectors of columns, accumulators in registers from the start hook to the finish hook. */
-INLINE void planar_whole(const struct planar *p, const float *from, const float *panel, long panel_width,
-                         const struct planar_place *at, start_hook *start, finish_hook *finish, const void *context) {
+/* A tile of as many accumulators as there are registers for, all of it inside, the last of its vectors with `lanes`
+ * columns: they stay in registers from the start hook to the finish hook. */
+#define PLANAR_WHOLE(vectors) (2 * PLANAR_PIXELS / (vectors))
+INLINE void planar_whole(const int vectors, const int lanes, const struct planar *p, const float *from,
+                         const float *panel, long panel_width, const struct planar_place *at, start_hook *start,
+                         finish_hook *finish, const void *context) {
     vf sum[2 * PLANAR_PIXELS];
     UNROLL for (int i = 0; i < 2 * PLANAR_PIXELS; i++)
-        sum[i] = start(context, at->row + i / 2, at->column + i % 2 * VL, VL);
-    planar_multiply(2, VL, p, from, panel, panel_width, sum);
+        sum[i] = start(context, at->row + i / vectors, at->column + i % vectors * VL,
+                       i % vectors == vectors - 1 ? lanes : VL);
+    planar_multiply(PLANAR_WHOLE(vectors), vectors, lanes, p, from, panel, panel_width, sum);
     UNROLL for (int i = 0; i < 2 * PLANAR_PIXELS; i++)
-        finish(context, sum[i], at->row + i / 2, at->column + i % 2 * VL, VL);
+        finish(context, sum[i], at->row + i / vectors, at->column + i % vectors * VL,
+               i % vectors == vectors - 1 ? lanes : VL);
+}
+
+/* The tiles of `vectors` vectors of columns from at->column on, the last of `lanes` lanes, of one output row. */
+INLINE void planar_row(const int vectors, const int lanes, const struct planar *p, const float *line,
+                       const float *panel, long panel_width, struct planar_place at, start_hook *start,
+                       finish_hook *finish, const void *context) {
+    const int whole = at.column + (vectors - 1) * VL + lanes <= p->outputs;
+    for (long ox = 0; ox < p->out_width; ox += at.pixels, at.row += at.pixels) {
+        const float *from = line + ox * p->stride_x;
+        at.pixels = PLANAR_WHOLE(vectors);
+        if (whole && p->out_width - ox >= at.pixels) {
+            planar_whole(vectors, lanes, p, from, panel, panel_width, &at, start, finish, context);
+            continue;
+        }
+        at.pixels = p->out_width - ox < PLANAR_PIXELS ? p->out_width - ox : PLANAR_PIXELS;
+        planar_edge(vectors, lanes, p, from, panel, panel_width, &at, start, finish, context);
+    }
 }
 
 /* Compute item 0 <= item < planar_items(p); scratch: planar_scratch_bytes(p), aligned to 64 bytes. */
@@ -128,24 +151,22 @@ INLINE void planar_item(const struct planar *p, long item, void *scratch, start_
         long panel_width = panels_width(p->outputs, column / PANEL_COLUMNS), within = column % PANEL_COLUMNS;
         const float *panel = p->panels + depth * (column - within) + within;
         long left = panel_width - within;
-        int two = left >= 2 * VL;
-        for (long oy = first; oy < last; oy++)
-            for (long ox = 0; ox < p->out_width; ox += PLANAR_PIXELS) {
-                const float *from = (const float *)scratch + (oy - first) * p->stride_y * width + ox * p->stride_x;
-                long pixels = p->out_width - ox < PLANAR_PIXELS ? p->out_width - ox : PLANAR_PIXELS;
-                struct planar_place at = {(image * p->out_height + oy) * p->out_width + ox, pixels, column, p->outputs};
-                if (two && pixels == PLANAR_PIXELS && column + 2 * VL <= p->outputs)
-                    planar_whole(p, from, panel, panel_width, &at, start, finish, context);
-                else if (two)
-                    planar_edge(2, VL, p, from, panel, panel_width, &at, start, finish, context);
+        long columns = left >= 2 * VL ? 2 * VL : left;
+        for (long oy = first; oy < last; oy++) {
+            const float *line = (const float *)scratch + (oy - first) * p->stride_y * width;
+            struct planar_place at = {(image * p->out_height + oy) * p->out_width, 0, column, p->outputs};
+#define PLANAR_CASE(VECTORS, LANES)                                                                  \
+    if (columns == (VECTORS - 1) * VL + LANES)                                                       \
+        planar_row(VECTORS, LANES, p, line, panel, panel_width, at, start, finish, context);
+            PLANAR_CASE(2, VL)
 #if VL == 16
-                else if (left >= VL)
-                    planar_edge(1, VL, p, from, panel, panel_width, &at, start, finish, context);
+            PLANAR_CASE(2, 8)
+            PLANAR_CASE(1, 16)
 #endif
-                else
-                    planar_edge(1, VL < 8 ? VL : 8, p, from, panel, panel_width, &at, start, finish, context);
-            }
-        column += two ? 2 * VL : left >= VL ? VL : 8;
+            PLANAR_CASE(1, (VL < 8 ? VL : 8))
+#undef PLANAR_CASE
+        }
+        column += columns;
     }
 }
 

@@ -4,8 +4,8 @@
  * windows of the next `step` output rows see. What the depthwise convolution makes of them is either stored, or the band
  * (band.h) that the 1x1 convolution reads. All of it stays in L2.
  *
- * An item is a run of output rows. At its beginning the rows above its windows are computed once more than by their own
- * item, so items are long.
+ * An item is a run of output rows. A thread that goes on with the next item finds the rows above its windows in its ring;
+ * else they are computed once more than by their own item, so items are long.
  */
 #ifndef FUSIBLE_RING_H
 #define FUSIBLE_RING_H
@@ -37,6 +37,18 @@ INLINE struct ring ring_of(const struct depthwise *d, long stride, long threads)
     return r;
 }
 
+/* What a thread's ring holds, at the head of its scratch memory: all that item `next` needs of the rows before `row`. */
+struct ring_state {
+    long next, row;
+};
+#define RING_HEAD 64 /* bytes */
+
+/* Before a run: no scratch memory, of the threads one after the other, holds rows. */
+INLINE void ring_begin(char *scratch, long bytes, long threads) {
+    for (long thread = 0; thread < threads; thread++)
+        *(struct ring_state *)(scratch + thread * bytes) = (struct ring_state){-1, 0};
+}
+
 INLINE long ring_items(const struct ring *r) { return r->images * r->parts; }
 
 /* The rows of an item. */
@@ -49,6 +61,11 @@ INLINE struct band_rows ring_rows_of(const struct ring *r, long item) {
 INLINE long ring_first(const struct ring *r, long oy) { return long_max(0, oy * r->stride_y - r->pad_top); }
 INLINE long ring_end(const struct ring *r, long oy) {
     return long_min(r->in_height, oy * r->stride_y - r->pad_top + (r->kernel_height - 1) * r->dilation_y + 1);
+}
+
+/* The first image row that an item has to compute. */
+INLINE long ring_begin_row(const struct ring *r, const struct ring_state *state, long item, long oy) {
+    return state->next == item && item % r->parts != 0 ? state->row : ring_first(r, oy);
 }
 
 /* Rows from `row` to the next end of the ring, but not beyond `end`. */

@@ -283,7 +283,7 @@ class ConvolutionPrinter:
         """Statements for a local copy `kernel` of a struct whose kernel the compiler knows."""
         g = self.geometry
         sizes = {"kernel_width": g.kernel[1], "stride_x": g.strides[1]}
-        sizes |= {"planes": g.planes} if self.kind == "planar" else {"dilation_x": g.dilations[1]}
+        sizes |= {"planes": g.planes, "outputs": g.outputs} if self.kind == "planar" else {"dilation_x": g.dilations[1]}
         known = [f"kernel.{member} = {value};" for member, value in sizes.items()]
         return [f"struct {self.struct} kernel = {source};", *known]
 

@@ -38,6 +38,11 @@ CASES = (
     Case((11, 30), 4, 77, kernel=(4, 4), stride=(4, 4), band=2),
     Case((3, 4), 3, 5, kernel=(3, 3), pads=(5, 6, 5, 6), band=4),  # windows that see nothing but padding
     Case((13, 9), 3, 16, kernel=(3, 5), band=11, pads=(0, 0, 0, 9)),
+    # Rows of whole tiles and of what is left, for one vector of columns and two, the last of them whole or not.
+    Case((5, 65), 3, 16, kernel=(3, 3), stride=(2, 1), pads=(1, 1, 1, 1), band=2),
+    Case((4, 59), 1, 8, kernel=(3, 3), band=1),
+    Case((3, 33), 3, 56, kernel=(2, 2), band=3),
+    Case((3, 30), 3, 20, kernel=(2, 2), band=3),
 )
 
 
