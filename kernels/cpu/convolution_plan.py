@@ -28,10 +28,13 @@ _PIXELS_SHORT = 384  # ... and more where K is so short that setting up an item 
 _SHORT_DEPTH = 64
 _L2 = 256 * 1024  # bytes that an item may count on
 _WIDE_L2, _TILES_L2 = 480 * 1024, 420 * 1024  # what Winograd's tiles may take, with AVX-512 and without
-# For the time of Winograd's products, measured on Zen 5 and about right elsewhere, per nanosecond: operations with
-# vectors of 16 and 8 lanes; bytes of weights from memory or L3, and from L2; of tiles and sums from L3.
-_WIDE_FLOPS, _FLOPS, _STREAMED, _FROM_L2, _FROM_L3 = 270, 100, 45, 200, 150
-_TILE_START = 1.5  # rows that a register tile could compute in the time that it loads weights
+# For the time of Winograd's convolutions, measured on Zen 5 and about right elsewhere, per nanosecond: operations with
+# vectors of 16 and 8 lanes; bytes of weights from memory, or L3 if they are many, and from L2; of few weights, tiles and
+# sums from L3; of tiles that are transformed.
+_WIDE_FLOPS, _FLOPS, _STREAMED, _FROM_L2, _FROM_L3, _TRANSFORMED = 270, 100, 45, 200, 150, 35
+_KEPT = 90  # of weights from L3, that all blocks but the first read
+_FEW_WEIGHTS = 4 * 1024 * 1024  # bytes, which stay in L3
+_TILE_START = 512  # what beginning with a register tile is worth, in rows times channels
 _IN_THE_WAY = 0.35  # of the time of weights is not hidden behind that of products, and the other way round
 _MOST_TILES = 112  # of a block: transformed tiles of larger ones leave L3 as well
 _L1 = 24 * 1024
@@ -124,21 +127,32 @@ class _Winograd:
         return self.threads % count == 0 or count % self.threads == 0 or count > _ITEMS_PER_THREAD * self.threads
 
     def _nanoseconds(self, blocks: int) -> float:
-        """What a thread takes: register tiles that are not full, weights once for each block, tiles that leave L2."""
+        """What a thread takes: the tiles' transforms, which all threads compute that share a block; register tiles that
+        are not full; weights once for each block; tiles that leave L2.
+        """
         count, rows, tile = self.images * blocks, -(-self.tiles // blocks), _tile_rows(self.lanes)
         columns = -(-self.outputs // PANEL_COLUMNS)
         sharing = max(min(self.threads / count, columns), 1.0)  # threads that work on a block
-        registers = -(-rows // tile)
-        computed = registers * (-(-rows // registers // 2) * 2 + _TILE_START)
+        computed = self._rows_computed(rows)
         elements = self.matrices * self.channels * self.outputs / sharing
         products = 2 * elements * computed / (_WIDE_FLOPS if self.lanes == 16 else _FLOPS)
-        weights = 4 * elements / (_STREAMED if 4 * elements > _L2 else _FROM_L2)
+        passes = max(count / self.threads, 1.0)
+        kept = _FROM_L2 if 4 * elements <= _L2 else _KEPT if 4 * elements <= _FEW_WEIGHTS else _STREAMED
+        weights = 4 * elements * (1 / _STREAMED + (passes - 1) / kept) / passes
         values, sums = (4 * self.matrices * n for n in (rows * self.channels, (rows + tile) * PANEL_COLUMNS))
         stays = values + sums <= (_WIDE_L2 if self.lanes == 16 else _TILES_L2)
         panels = columns / sharing
         spilled = 0.0 if stays else (values + panels * (values + 2 * sums)) / _FROM_L3
         hidden = (1 - _IN_THE_WAY) * min(products, weights)
-        return max(count / self.threads, 1.0) * (products + weights - hidden + spilled)
+        return passes * (values / _TRANSFORMED + products + weights - hidden + spilled)
+
+    def _rows_computed(self, rows: int) -> float:
+        """The rows of the register tiles that compute `rows`, and what beginning with each of them is worth."""
+        tiles = -(-rows // _tile_rows(self.lanes))
+        fewer, more = divmod(rows, tiles)
+        step = 2 if self.lanes == 16 else 1  # from one size of tile to the next
+        up = [-(-n // step) * step for n in (fewer, fewer + 1)]
+        return (tiles - more) * up[0] + more * up[1] + tiles * _TILE_START / self.channels
 
 
 def plan_depthwise(
