@@ -29,10 +29,9 @@ _SHORT_DEPTH = 64
 _L2 = 256 * 1024  # bytes that an item may count on
 _WIDE_L2, _TILES_L2 = 480 * 1024, 420 * 1024  # what Winograd's tiles may take, with AVX-512 and without
 # For the time of Winograd's convolutions, measured on Zen 5 and about right elsewhere, per nanosecond: operations with
-# vectors of 16 and 8 lanes; bytes of weights from memory, or L3 if they are many, and from L2; of few weights, tiles and
-# sums from L3; of tiles that are transformed.
-_WIDE_FLOPS, _FLOPS, _STREAMED, _FROM_L2, _FROM_L3, _TRANSFORMED = 270, 100, 45, 200, 150, 35
-_KEPT = 90  # of weights from L3, that all blocks but the first read
+# vectors of 16 and 8 lanes; bytes of weights from memory or of many from L3, and from L2; of tiles and sums from L3; of
+# tiles that are transformed; of few weights from L3, which all blocks but the first read.
+_WIDE_FLOPS, _FLOPS, _STREAMED, _FROM_L2, _FROM_L3, _TRANSFORMED, _KEPT = 270, 100, 45, 200, 150, 35, 90
 _FEW_WEIGHTS = 4 * 1024 * 1024  # bytes, which stay in L3
 _TILE_START = 512  # what beginning with a register tile is worth, in rows times channels
 _IN_THE_WAY = 0.35  # of the time of weights is not hidden behind that of products, and the other way round
