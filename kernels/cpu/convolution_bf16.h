@@ -3,7 +3,8 @@
  * Channels are padded with one of zeros if they are odd, so that pairs never run from one tap to the next: K = (ky, kx,
  * c) then is even, and everything of convolution.h holds for words in the place of floats. The image is stored as
  * floats: an item rounds the rows that its band sees, of its group's channels, into scratch memory, and takes them for
- * the image. Rows that two bands see are rounded for both, which is little beside the products.
+ * the image. Rows that two bands see are rounded for both, which is little beside the products; a thread that goes on with
+ * other panels of the same band finds it rounded.
  *
  * `struct convolution` as in convolution.h, `channels` and strides in floats; panels from pack_convolution_bf16 of
  * convolution_weights.py. One plane: not for images stored channels first.
@@ -46,7 +47,7 @@ INLINE long convolution_bf16_image_floats(const struct convolution *c) {
 INLINE long convolution_bf16_items(const struct convolution *c) { return convolution_items(c); }
 INLINE long convolution_bf16_scratch_bytes(const struct convolution *c) {
     struct convolution words = convolution_bf16_words(c, NULL, 0, 0);
-    return convolution_bf16_image_floats(c) * (long)sizeof(float) + convolution_scratch_bytes(&words);
+    return SCRATCH_HEAD + convolution_bf16_image_floats(c) * (long)sizeof(float) + convolution_scratch_bytes(&words);
 }
 
 /* Round `rows` image rows from `first` on, the channels of one group at x. */
@@ -63,7 +64,8 @@ static __attribute__((noinline, unused)) void convolution_bf16_round(const struc
     }
 }
 
-/* Compute item 0 <= item < convolution_bf16_items(c); scratch: convolution_bf16_scratch_bytes(c), aligned to 64 bytes. */
+/* Compute item 0 <= item < convolution_bf16_items(c); scratch: convolution_bf16_scratch_bytes(c), aligned to 64 bytes, of
+ * which scratch_begin has set the head. */
 INLINE void convolution_bf16_item(const struct convolution *c, long item, void *scratch, start_hook *start,
                                   finish_hook *finish, const void *context) {
     long panel_groups = convolution_panel_groups(c), bands = convolution_bands(c);
@@ -76,8 +78,11 @@ INLINE void convolution_bf16_item(const struct convolution *c, long item, void *
     if (first < 0) first = 0;
     if (end > c->height) end = c->height;
     if (end < first) end = first;
-    float *rounded = scratch;
-    convolution_bf16_round(c, c->x + image * c->image_stride + group * c->channels, first, end - first, rounded);
+    float *rounded = (float *)((char *)scratch + SCRATCH_HEAD);
+    long *held = scratch;
+    const float *x = c->x + image * c->image_stride + group * c->channels;
+    if (*held != item / panel_groups) convolution_bf16_round(c, x, first, end - first, rounded);
+    *held = item / panel_groups;
     struct convolution words = convolution_bf16_words(c, rounded, first, end - first);
     struct convolution_band b =
         convolution_band_of(&words, 0, 0, band, rounded + convolution_bf16_image_floats(c));

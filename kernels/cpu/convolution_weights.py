@@ -7,7 +7,14 @@ import numpy as np
 from fusible.kernels.aligned import aligned_array, aligned_joined
 from fusible.kernels.cpu.packing import Bfloats, Floats, pack_panels, pack_panels_bf16
 
-__all__ = ["merge_groups", "pack_convolution", "pack_convolution_bf16", "pack_depthwise", "pack_transposed"]
+__all__ = [
+    "merge_groups",
+    "pack_convolution",
+    "pack_convolution_bf16",
+    "pack_depthwise",
+    "pack_planar_bf16",
+    "pack_transposed",
+]
 
 
 def pack_convolution(weights: Floats, groups: int = 1) -> Floats:
@@ -30,6 +37,17 @@ def pack_convolution_bf16(weights: Floats, groups: int = 1) -> Bfloats:
     even = np.pad(weights, ((0, 0), (0, weights.shape[1] % 2), (0, 0), (0, 0)))
     parts = np.split(even.transpose(2, 3, 1, 0), groups, axis=3)
     return aligned_joined([pack_panels_bf16(part.reshape(-1, part.shape[3])) for part in parts])
+
+
+def pack_planar_bf16(weights: Floats) -> Bfloats:
+    """Panels for `planar.h` in bf16 of ONNX Conv weights [O, C, KH, KW]; bfloat16, 1-D.
+
+    K runs over (c, pair of kernel rows, kx, row of the pair), with one more row of zeros if they are odd.
+    """
+    outputs, channels, height, width = weights.shape
+    even = np.pad(weights, ((0, 0), (0, 0), (0, height % 2), (0, 0)))
+    pairs = even.reshape(outputs, channels, -1, 2, width).transpose(1, 2, 4, 3, 0)
+    return pack_panels_bf16(pairs.reshape(-1, outputs)).reshape(-1)
 
 
 def pack_depthwise(weights: Floats) -> Floats:

@@ -18,6 +18,13 @@ typedef vf start_hook(const void *context, long row, long column, long lanes);
  * lie where it stores. */
 typedef void finish_hook(const void *context, vf value, long row, long column, long lanes);
 
+/* Before a run: scratch memory of the threads, one after the other, whose items begin it with the number of what they
+ * leave there for the next one, holds nothing yet. */
+#define SCRATCH_HEAD 64 /* bytes */
+INLINE void scratch_begin(void *scratch, long bytes, long threads) {
+    for (long thread = 0; thread < threads; thread++) *(long *)((char *)scratch + thread * bytes) = -1;
+}
+
 INLINE vf start_zero(const void *context, long row, long column, long lanes) {
     (void)context, (void)row, (void)column, (void)lanes;
     return (vf){0};

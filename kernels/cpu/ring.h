@@ -41,13 +41,6 @@ INLINE struct ring ring_of(const struct depthwise *d, long stride, long threads)
 struct ring_state {
     long next, row;
 };
-#define RING_HEAD 64 /* bytes */
-
-/* Before a run: no scratch memory, of the threads one after the other, holds rows. */
-INLINE void ring_begin(char *scratch, long bytes, long threads) {
-    for (long thread = 0; thread < threads; thread++)
-        *(struct ring_state *)(scratch + thread * bytes) = (struct ring_state){-1, 0};
-}
 
 INLINE long ring_items(const struct ring *r) { return r->images * r->parts; }
 
@@ -78,7 +71,7 @@ INLINE void ring_convolution(const int bf16, const struct convolution *c, long i
     struct convolution k = *c;
     k.x += image * c->image_stride;
     k.images = 1, k.out_height = count, k.pad_top = c->pad_top - first * c->stride_y;
-    if (bf16) convolution_bf16_item(&k, 0, scratch, start, finish, context);
+    if (bf16) scratch_begin(scratch, 0, 1), convolution_bf16_item(&k, 0, scratch, start, finish, context);
     else convolution_item(&k, 0, scratch, start, finish, context);
 }
 

@@ -27,8 +27,6 @@ struct winograd {
     long blocks, tiles_per_item, panels_per_item;    /* of an image, nearly equal; tiles of a block, at most */
 };
 
-#define WINOGRAD_HEAD 64 /* bytes of scratch memory before the matrices */
-
 INLINE long winograd_parts(long whole, long part) { return (whole + part - 1) / part; }
 INLINE long winograd_tiles(const int m, const struct winograd *w) {
     return winograd_parts(w->out_height, m) * winograd_parts(w->out_width, m);
@@ -45,15 +43,10 @@ INLINE long winograd_output_stride(const struct winograd *w) {
 }
 INLINE long winograd_bytes(const struct winograd *w, long matrices) {
     long floats = matrices * (winograd_output_stride(w) + winograd_input_stride(w) + 16);
-    return WINOGRAD_HEAD + floats * (long)sizeof(float) + (w->tiles_per_item + TILE_ROWS) * (long)sizeof(float *);
+    return SCRATCH_HEAD + floats * (long)sizeof(float) + (w->tiles_per_item + TILE_ROWS) * (long)sizeof(float *);
 }
 INLINE long winograd_scratch_bytes(const int m, const struct winograd *w) {
     return winograd_bytes(w, (m + 2) * (m + 2));
-}
-
-/* Before a run: no scratch memory, of the threads one after the other, holds a block that was transformed. */
-INLINE void winograd_begin(void *scratch, long bytes, long threads) {
-    for (long thread = 0; thread < threads; thread++) *(long *)((char *)scratch + thread * bytes) = -1;
 }
 
 /* An item's part of the work, and of the scratch memory. */
@@ -68,7 +61,7 @@ struct winograd_block {
 INLINE struct winograd_block winograd_block_of(const struct winograd *w, long matrices, long tiles, long number,
                                                void *scratch) {
     long block = number % w->blocks;
-    struct winograd_block b = {scratch, (vf *)((char *)scratch + WINOGRAD_HEAD), .image = number / w->blocks,
+    struct winograd_block b = {scratch, (vf *)((char *)scratch + SCRATCH_HEAD), .image = number / w->blocks,
                                .first = part_begin(tiles, w->blocks, block)};
     b.count = part_begin(tiles, w->blocks, block + 1) - b.first;
     b.v = (float *)b.m + matrices * winograd_output_stride(w);

@@ -29,7 +29,12 @@ from fusible.kernels.cpu.convolution_plan import (
     plan_winograd,
     plan_winograd_line,
 )
-from fusible.kernels.cpu.convolution_weights import pack_convolution, pack_convolution_bf16, pack_depthwise
+from fusible.kernels.cpu.convolution_weights import (
+    pack_convolution,
+    pack_convolution_bf16,
+    pack_depthwise,
+    pack_planar_bf16,
+)
 from fusible.kernels.cpu.winograd import pack_winograd, pack_winograd_line
 
 __all__ = [
@@ -48,6 +53,7 @@ _WINOGRAD_FIELDS = frozenset(
      "image_stride", "row_stride", "pixel_stride"}
 )  # fmt: skip
 _NOT_PLANAR = frozenset({"groups", "channels", "dilation_y", "dilation_x", "pixel_stride"})
+_KEPT = ("winograd", "winograd_line", "convolution_bf16")  # items leave a block of tiles or a band to the next one
 _LEAST_CHANNELS = 16  # below, the transforms cost more than the products that they save
 _PLANAR_ROWS = 8  # output rows of an item: the image rows under them stay in L2
 _LARGE_IMAGE, _SMALL_IMAGE = 100, 36  # output pixels from which tiles of 4 x 4, and of 2 x 2, pay
@@ -92,7 +98,10 @@ class Convolution:
             return "depthwise"
         if self.winograd or self.line:
             return "winograd" if self.winograd else "winograd_line"
-        return "convolution_bf16" if self.bf16 and self.geometry.planes == 1 else "convolution"
+        planar = self.geometry.planes > 1
+        if planar and self.geometry.dilations != (1, 1):
+            return "convolution"
+        return ("planar" if planar else "convolution") + ("_bf16" if self.bf16 else "")
 
     @property
     def products(self) -> Products:
@@ -100,9 +109,11 @@ class Convolution:
         reasons = {
             "depthwise": "depthwise convolutions: each weight meets one channel",
             "winograd": "convolutions that are faster by Winograd's algorithm in fp32",
-            "convolution": "convolutions of an image stored channels first",
+            "convolution": "dilated convolutions of an image stored channels first",
         }
-        return Products(1) if self.kind == "convolution_bf16" else Products(0, (reasons[self.kind],))
+        if self.kind.endswith("_bf16"):
+            return Products(1)
+        return Products(0, (reasons.get(self.kind, "convolutions that were asked for in fp32"),))
 
 
 def convolution_of(
@@ -159,6 +170,8 @@ def packed_weights(convolution: Convolution, array: np.ndarray) -> np.ndarray:
         return pack_winograd(array, convolution.winograd)
     if convolution.line:
         return pack_winograd_line(array.reshape(*array.shape[:2], convolution.line))
+    if convolution.kind == "planar_bf16":
+        return pack_planar_bf16(array)
     if convolution.geometry.planes > 1:
         return pack_convolution(array.reshape(array.shape[0], 1, -1, array.shape[3]))
     pack = pack_convolution_bf16 if convolution.kind == "convolution_bf16" else pack_convolution
@@ -175,8 +188,6 @@ def print_convolution(
     check_elements(region)
     symbols, numbers = shape_symbols(convolution.nest), list[int]()
     printer = ConvolutionPrinter(convolution, name, machine, numbers)
-    if printer.kind == "convolution" and convolution.geometry.planes > 1 and convolution.geometry.dilations == (1, 1):
-        printer.kind = "planar"
     context = [f"const struct {name}_call *c = context;"]
     hooks = [printer.start_hook(context), printer.finish_hook(context)]
     export = _export(printer, symbols)
@@ -193,7 +204,7 @@ def _task(printer: ConvolutionPrinter) -> str:
     scratch = "" if kind == "depthwise" else ", c->scratch + pool_thread(c->pool) * c->scratch_size"
     lines = [f"const struct {name}_call *c = context;"]
     operand = "&c->kernel"
-    if kind in ("depthwise", "planar"):
+    if printer.struct in ("depthwise", "planar"):
         lines += printer.specialised("c->kernel")
         operand = "&kernel"
     lines.append(f"{kind}_item({printer.tile}{operand}, item{scratch}, {printer.start_name}, {name}_finish, c);")
@@ -216,12 +227,12 @@ def _export(printer: ConvolutionPrinter, symbols: Sequence[str]) -> str:
             "float *scratch;",
             "if (!scratch_get(&scratch, call.scratch_size / 4 * pool_threads(pool), error)) return;",
             "call.scratch = (char *)scratch;",
-            *(["winograd_begin(scratch, call.scratch_size, pool_threads(pool));"] if printer.tile else []),
+            "scratch_begin(scratch, call.scratch_size, pool_threads(pool));" if kind in _KEPT else "",
             f"pool_run(pool, {name}_task, &call, {kind}_items({tile}&call.kernel));",
             "scratch_give(scratch);",
         ]
     head = f"EXPORT void {name}(struct pool *pool, void *const *buffers, const int64_t *dims, int *error) {{"
-    return "\n".join([head, *(f"    {line}" for line in lines), "}"])
+    return "\n".join([head, *(f"    {line}" for line in lines if line), "}"])
 
 
 class ConvolutionPrinter:
@@ -283,7 +294,8 @@ class ConvolutionPrinter:
         """Statements for a local copy `kernel` of a struct whose kernel the compiler knows."""
         g = self.geometry
         sizes = {"kernel_width": g.kernel[1], "stride_x": g.strides[1]}
-        sizes |= {"planes": g.planes, "outputs": g.outputs} if self.kind == "planar" else {"dilation_x": g.dilations[1]}
+        planar = {"planes": g.planes, "outputs": g.outputs}
+        sizes |= planar if self.struct == "planar" else {"dilation_x": g.dilations[1]}
         known = [f"kernel.{member} = {value};" for member, value in sizes.items()]
         return [f"struct {self.struct} kernel = {source};", *known]
 
@@ -304,7 +316,7 @@ class ConvolutionPrinter:
         if self.convolution.line:
             return line_fields(self.geometry) | self._plan()
         sizes = self.geometry.fields()
-        if self.kind == "planar":
+        if self.struct == "planar":
             return {n: v for n, v in sizes.items() if n not in _NOT_PLANAR} | self._plan()
         return {n: v for n, v in sizes.items() if not self.convolution.winograd or n in _WINOGRAD_FIELDS} | self._plan()
 
@@ -324,7 +336,7 @@ class ConvolutionPrinter:
             tiles = max(line_tiles(g), 1)
             plan = plan_winograd_line(taps, tiles, g.channels, g.outputs, images=images, threads=threads, lanes=lanes)
             return plan.fields
-        if self.kind == "planar":
+        if self.struct == "planar":
             return {"bands": self._bands(plan_bands(oh, most=_PLANAR_ROWS, images=images, threads=threads))}
         item = plan_convolution(oh * ow, g.depth, g.outputs, images=images * g.groups, threads=threads, lanes=lanes)
         return {"band": item.band, "panels_per_item": item.panels}

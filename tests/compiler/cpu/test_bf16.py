@@ -42,7 +42,7 @@ def chains() -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
         "product_w": rounded(39, 41), "bias": rounded(41, seed=7), "strided_w": rounded(33, 19, 3, 3),
         "grouped_w": rounded(24, 5, 3, 3), "sparse_w": rounded(9, 19, 1, 1), "copy24": copy[24], "copy13": copy[13],
         "center24": center[:24], "center91": center, "band_w": rounded(40, 24, 1, 1), "wide_w": rounded(91, 13, 1, 1),
-        "low": np.float32(-2), "high": np.float32(6),
+        "planes_w": rounded(24, 3, 5, 4), "low": np.float32(-2), "high": np.float32(6),
     }  # fmt: skip
     pads = {"pads": [1, 1, 1, 1]}
     nodes = [
@@ -59,12 +59,14 @@ def chains() -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
         node("Conv", ["ring_0", "wide_w"], ["ring_1"]),
         node("Clip", ["ring_1", "low", "high"], ["ring_2"]),
         node("Conv", ["ring_2", "center91"], ["ring"], group=91, **pads),
+        node("Conv", ["planes", "planes_w"], ["first"], strides=[2, 1], **pads),
     ]
     given = {
         "rows": rounded(17, 39, seed=1), "image": rounded(2, 19, 11, 9, seed=3), "groups": rounded(1, 15, 7, 6, seed=4),
         "small": rounded(1, 24, 7, 7, seed=5), "large": rounded(1, 13, 54, 55, seed=6),
+        "planes": rounded(2, 3, 18, 37, seed=8),
     }  # fmt: skip
-    return model(nodes, weights, given, ("product", "strided", "grouped", "sparse", "band", "ring")), given
+    return model(nodes, weights, given, ("product", "strided", "grouped", "sparse", "band", "ring", "first")), given
 
 
 def layers(weights: dict[str, np.ndarray]) -> onnx.ModelProto:
@@ -116,13 +118,14 @@ def test_operands_are_rounded(compiled: fusible.Executable) -> None:
 
 def test_weights_take_half_the_bytes(compiled: fusible.Executable) -> None:
     packed = {c.size for c in compiled.constants if c.dtype == ml_dtypes.bfloat16}
-    assert {40 * 48, 9 * 20 * 40, 3 * 9 * 6 * 8, 20 * 16, 24 * 24, 24 * 40, 14 * 16, 14 * 96} == packed
+    sizes = {40 * 48, 9 * 20 * 40, 3 * 9 * 6 * 8, 20 * 16, 24 * 24, 24 * 40, 14 * 16, 14 * 96, 3 * 6 * 4 * 24}
+    assert sizes == packed
 
 
 def test_the_report_counts(compiled: fusible.Executable) -> None:
     first, *rest = [note for note in compiled.report.notes if note.startswith("precision bf16: ")]
     assert first == (
-        "precision bf16: 8 of 10 contractions multiply in bf16; "
+        "precision bf16: 9 of 11 contractions multiply in bf16; "
         "in fp32: 2 (depthwise convolutions: each weight meets one channel)"
     )
     slow = "avx512_bf16" not in instruction_sets().split()

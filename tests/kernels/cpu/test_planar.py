@@ -46,20 +46,24 @@ CASES = (
 )
 
 
+def planar_sizes(case: Case) -> list[int]:
+    """The sizes that SOURCE takes, of an image that is stored channels first."""
+    height, width = case.size
+    strides = (case.channels * height * width, height * width, width)
+    return [
+        case.images, case.channels, height, width, case.outputs, *case.kernel, *case.stride, *case.pads[:2], *case.out,
+        *strides, case.band,
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_planar(variant: str, case: Case) -> None:
     x, weights = operands(case)
-    height, width = case.size
-    strides = (case.channels * height * width, height * width, width)
-    sizes = [
-        case.images, case.channels, height, width, case.outputs, *case.kernel, *case.stride, *case.pads[:2], *case.out,
-        *strides, case.band,
-    ]  # fmt: skip
     planes = np.ascontiguousarray(x.transpose(0, 3, 1, 2)).reshape(-1)
     packed = [planes, pack_convolution(weights.reshape(case.outputs, 1, -1, case.kernel[1]))]
     shape = (case.images * case.out[0] * case.out[1], case.outputs)
     bias, residual = random((case.outputs,), seed=2), random(shape, seed=3)
-    got = Layer(SOURCE, variant)(sizes, packed, bias, shape, residual)
+    got = Layer(SOURCE, variant)(planar_sizes(case), packed, bias, shape, residual)
     wanted = reference(case).reshape(shape) + bias.astype(np.float64) + residual
     assert_close(got, wanted, accumulation=weights[0].size)
