@@ -125,7 +125,7 @@ def test_most_is_printed() -> None:
     anchors = [kernel.anchor for _, kernel in printed().values()]
     assert sum(isinstance(anchor, Product) for anchor in anchors) >= 6
     kinds = {anchor.kind for anchor in anchors if isinstance(anchor, Convolution)}
-    assert kinds == {"convolution", "winograd", "depthwise"}
+    assert kinds == {"convolution", "planar", "winograd", "depthwise"}
 
 
 @pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
