@@ -165,6 +165,8 @@ def _value_row(value: PlanValue) -> list[Any]:
 
 def _value_from(row: Sequence[Any]) -> PlanValue:
     name, kind, dtype, shape, index, *places = row
+    if shape is not None and not places:  # nearly all are
+        return PlanValue(name, kind, dtype, tuple(shape), index)
     return PlanValue(name, kind, dtype, None if shape is None else tuple(shape), index, *[_tuple(p) for p in places])
 
 

@@ -28,6 +28,7 @@ CACHE_BYTES = 2 * 2**30
 """What the cache of native code keeps, about."""
 
 _HASH, _SEEN = ".sha256", ".seen"
+_MOST_TEXT = 1024  # bytes; an identity has some ninety
 _TICKS_NS = 50_000_000  # a change so much later shows in times that have nanoseconds
 _SETTLED_NS = 2_000_000_000  # and in any file system's
 _SCRATCH, _LOCK, _GROWN = "build-", "lock", "grown"
@@ -59,7 +60,7 @@ def _is_sound(path: Path) -> bool:
     try:
         facts = os.stat(path)
         identity = f"{facts.st_dev} {facts.st_ino} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}"
-        if _text(_beside(path, _SEEN)) == identity:
+        if _text(f"{path}{_SEEN}") == identity:
             return True
     except FileNotFoundError:
         return False
@@ -71,9 +72,10 @@ def _is_sound(path: Path) -> bool:
     return True
 
 
-def _text(path: Path) -> str:
+def _text(path: str) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        with open(path, "rb", buffering=0) as file:
+            return file.read(_MOST_TEXT).decode(errors="replace")
     except OSError:
         return ""  # there is none, or another user's that this one may not read: the file is hashed
 
@@ -97,8 +99,7 @@ class FileCache:
 
     def __post_init__(self) -> None:
         with self.explained():
-            _make_private(self.folder)
-            _refuse_if_others_write(self.folder)
+            _refuse_if_others_write(self.folder, _made_private(self.folder))
 
     def get(self, name: str) -> Path | None:
         """Return the path of an entry, now the last one to be removed; None if there is none or it is damaged."""
@@ -196,17 +197,18 @@ def _beside(path: Path, ending: str) -> Path:
     return path.with_name(path.name + ending)
 
 
-def _make_private(folder: Path) -> None:
-    if folder.exists():
-        return
+def _made_private(folder: Path) -> os.stat_result:
+    """Facts about the folder, which is made if there is none."""
+    with suppress(FileNotFoundError):
+        return folder.stat()
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     for path in reversed(missing):
         path.mkdir(mode=0o700, exist_ok=True)
+    return folder.stat()
 
 
-def _refuse_if_others_write(folder: Path) -> None:
+def _refuse_if_others_write(folder: Path, facts: os.stat_result) -> None:
     """Whoever can write here runs code in our name: the files are loaded into the process."""
-    facts = folder.stat()
     if not stat.S_ISDIR(facts.st_mode):
         raise _unusable(folder, "it is not a folder")
     if facts.st_uid not in (0, os.geteuid()):  # root may write everywhere, and so prepare a cache for others

@@ -66,9 +66,20 @@ def memory_limit(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = CGROUP) -
 
 
 def _processor(cpuinfo: Path) -> tuple[str, set[str]]:
-    facts = dict(_pairs(_first_processor(cpuinfo)))
-    name = facts.get("model name") or facts.get("Model") or facts.get("CPU part") or "unknown"
-    return name, set(facts.get("flags", facts.get("Features", "")).split())
+    text = f"\n{_first_processor(cpuinfo)}"
+    name = next(filter(None, (_fact(text, n) for n in ("model name", "Model", "CPU part"))), "unknown")
+    return name, set((_fact(text, "flags") or _fact(text, "Features")).split())
+
+
+def _fact(text: str, name: str) -> str:
+    """Return what the first line of this name states, "" if there is none. Loads look up two of some thirty lines."""
+    at = -1
+    while (at := text.find(f"\n{name}", at + 1)) >= 0:
+        found, colon, value = text[at + 1 :].partition("\n")[0].partition(":")
+        if colon and found.strip() == name:
+            return value.strip()
+    return ""
+
 
 
 def _cgroups(root: Path, membership: Path) -> Iterator[Path]:
@@ -90,7 +101,7 @@ def _first_processor(cpuinfo: Path) -> str:
     The system writes a block for each processor as it is read, and asks each for its frequency.
     """
     try:
-        with cpuinfo.open("rb", buffering=0) as file:
+        with open(cpuinfo, "rb", buffering=0) as file:
             text = b""
             while chunk := file.read(_BLOCK):
                 text += chunk
