@@ -81,7 +81,6 @@ def _fact(text: str, name: str) -> str:
     return ""
 
 
-
 def _cgroups(root: Path, membership: Path) -> Iterator[Path]:
     """Yield the folders whose quotas bind: the process's own cgroup and all above it, as far as they are mounted.
 
