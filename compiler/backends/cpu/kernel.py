@@ -112,6 +112,9 @@ def _anchored(region: Region, constants: Collection[int], machine: Machine) -> N
             return NativeKernel(text, dims, line, {line.buffer: Packing(region, line)})
     try:
         anchor = product_of(region, constants, bf16=machine.bf16)
+        if anchor.batch is not None:  # rows that lie apart: a product would read its right operand once for each batch
+            with suppress(NotPrintable):
+                return _convolution(region, constants, machine)
         packings = {anchor.buffer: Packing(region, anchor)}
         text, dims = print_product(region, anchor, PLACEHOLDER)
         return NativeKernel(text, dims, anchor, packings, products=Products(1))
@@ -119,12 +122,16 @@ def _anchored(region: Region, constants: Collection[int], machine: Machine) -> N
         if len(region.inputs[0].shape) != 4 and not any(len(b.shape) == 4 for b in region.inputs):
             raise
         try:
-            found = convolution_of(region, constants, exact=machine.exact, bf16=machine.bf16)
-            text, dims = print_convolution(region, found, PLACEHOLDER, machine)
+            return _convolution(region, constants, machine)
         except NotPrintable as no_convolution:
             raise NotPrintable(f"{no_product}; {no_convolution}") from no_convolution
-        packings = {found.buffer: Packing(region, found)}
-        return NativeKernel(text, dims, found, packings, products=found.products)
+
+
+def _convolution(region: Region, constants: Collection[int], machine: Machine) -> NativeKernel:
+    """The kernel of a region around a convolution. Raises NotPrintable."""
+    found = convolution_of(region, constants, exact=machine.exact, bf16=machine.bf16)
+    text, dims = print_convolution(region, found, PLACEHOLDER, machine)
+    return NativeKernel(text, dims, found, {found.buffer: Packing(region, found)}, products=found.products)
 
 
 def _along_lines(region: Region, constants: Collection[int]) -> Convolution | None:

@@ -76,3 +76,23 @@ def test_points_of_one_axis_are_cut_anywhere(points: int) -> None:
     for threads in (1, 3):
         exe = fusible.compile(model, target="cpu", options=fusible.Options(threads=threads))
         assert_outputs_close(exe.run(feed), fusible.compile(model, target="numpy").run(feed))
+
+
+@pytest.mark.parametrize("size", [13, 14])
+def test_rows_that_lie_apart_read_their_weights_once(size: int) -> None:
+    """A strided 1x1 convolution is one of a single image, not a product for each of its rows."""
+    weights = np.random.default_rng(2).standard_normal((72, 40, 1, 1)).astype(np.float32) / 6
+    nodes = [
+        helper.make_node("MaxPool", ["x"], ["r"], kernel_shape=[2, 2], pads=[0, 0, 1, 1]),
+        helper.make_node("Conv", ["r", "w"], ["c"], strides=[2, 2]),
+        helper.make_node("Sigmoid", ["c"], ["y"]),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 40, size, size])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, "strided", [x], [y], [onnx.numpy_helper.from_array(weights, "w")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+    exe = fusible.compile(model, target="cpu", options=fusible.Options(threads=2))
+    text = "".join(exe.sources.values())
+    assert "convolution_item(" in text and "gemm_item(" not in text
+    feed = {"x": np.random.default_rng(3).standard_normal((1, 40, size, size)).astype(np.float32)}
+    assert_outputs_close(exe.run(feed), fusible.compile(model, target="numpy").run(feed))
