@@ -127,8 +127,8 @@ INLINE void depthwise_pixels(const struct depthwise *d, const struct depthwise_r
     }
 }
 
-/* The columns of one output row, for channels first ... end - 1. Kernel, stride and dilation along x should be constants where this is
- * inlined: then one of the branches remains. */
+/* The columns of one output row, for channels first ... end - 1. Kernel, stride and dilation along x should be constants
+ * where this is inlined: then one of the branches remains. */
 INLINE void depthwise_one_row(const struct depthwise *d, const struct depthwise_row *r, long first, long end,
                               start_hook *start, finish_hook *finish, const void *context) {
 #define DEPTHWISE_CASE(WIDTH, STRIDE)                                              \

@@ -18,9 +18,8 @@ typedef vf start_hook(const void *context, long row, long column, long lanes);
  * lie where it stores. */
 typedef void finish_hook(const void *context, vf value, long row, long column, long lanes);
 
-/* Before a run: scratch memory of the threads, one after the other, whose items begin it with the number of what they
- * leave there for the next one, holds nothing yet. */
-#define SCRATCH_HEAD 64 /* bytes */
+#define SCRATCH_HEAD 64 /* bytes, of scratch memory that begins with the number of what an item leaves for the next one */
+/* Before a run: such memory, of the threads one after the other, holds nothing yet. */
 INLINE void scratch_begin(void *scratch, long bytes, long threads) {
     for (long thread = 0; thread < threads; thread++) *(long *)((char *)scratch + thread * bytes) = -1;
 }

@@ -1,4 +1,4 @@
-/* Convolution of an image stored channels first, of few channels: the first layer of a network. fp32.
+/* Convolution of an image stored channels first, of few channels: the first layer of a network. fp32 and bf16.
  *
  *   y[n][oy][ox][o] = sum over c, ky, kx of x[n][c][oy * sy - top + ky][ox * sx - left + kx] * w[c][ky][kx][o]
  *
@@ -30,10 +30,11 @@ struct planar {
 
 #define PLANAR_PIXELS TILE_WHOLE_ROWS
 
-INLINE long planar_items(const struct planar *p) { return p->images * p->bands; }
+INLINE long planar_items(const struct planar *p) { return p->out_width > 0 ? p->images * p->bands : 0; }
 
 /* Floats of a copied row: whole tiles of pixels. Copied rows of a plane. */
 INLINE long planar_width(const struct planar *p) {
+    if (p->out_width <= 0) return 0;
     long pixels = (p->out_width + PLANAR_PIXELS - 1) / PLANAR_PIXELS * PLANAR_PIXELS;
     return (pixels - 1) * p->stride_x + p->kernel_width;
 }
@@ -61,41 +62,50 @@ INLINE long planar_bf16_scratch_bytes(const struct planar *p) {
     return planar_floats(1, p) * (long)sizeof(float) + planar_rows(p) * planar_half_row(p) * (long)sizeof(bf16_element);
 }
 
-/* Image row `row` of the copy, of which `first` is the first output row, or null where it is outside. */
+/* A copied row: `before` zeros, `inside` elements of the image from `skipped` on (padding may be negative), zeros. */
+struct planar_copied {
+    long before, skipped, inside;
+};
+INLINE struct planar_copied planar_copied(const struct planar *p) {
+    struct planar_copied c = {p->pad_left > 0 ? p->pad_left : 0, p->pad_left < 0 ? -p->pad_left : 0, 0};
+    long room = planar_width(p) - c.before, given = p->width - c.skipped;
+    if (room > 0 && given > 0) c.inside = room < given ? room : given;
+    return c;
+}
+
+/* The elements of the image in row `row` of the copy, of which `first` is the first output row; null outside. */
 INLINE const float *planar_source(const struct planar *p, long image, long first, long plane, long row) {
     long y = first * p->stride_y - p->pad_top + row;
     if (y < 0 || y >= p->height) return NULL;
-    return p->x + image * p->image_stride + plane * p->plane_stride + y * p->row_stride;
-}
-/* Elements of a copied row that are inside the image. */
-INLINE long planar_inside(const struct planar *p) {
-    long inside = planar_width(p) - p->pad_left;
-    return inside < 0 ? 0 : inside < p->width ? inside : p->width;
+    return p->x + image * p->image_stride + plane * p->plane_stride + y * p->row_stride + planar_copied(p).skipped;
 }
 
 /* Copy the image rows under output rows `first` and after, as far as they are inside, to `to`. */
 static __attribute__((noinline, unused)) void planar_copy(const struct planar *p, long image, long first, float *to) {
-    long width = planar_width(p), rows = planar_rows(p), inside = planar_inside(p);
+    long width = planar_width(p), rows = planar_rows(p);
+    struct planar_copied copied = planar_copied(p);
     for (long c = 0; c < p->planes; c++)
         for (long row = 0; row < rows; row++, to += width) {
             const float *from = planar_source(p, image, first, c, row);
-            if (!from || inside == 0) {
+            if (!from || copied.inside == 0) {
                 memset(to, 0, (size_t)width * sizeof *to);
                 continue;
             }
-            memset(to, 0, (size_t)p->pad_left * sizeof *to);
-            memcpy(to + p->pad_left, from, (size_t)inside * sizeof *to);
-            memset(to + p->pad_left + inside, 0, (size_t)(width - p->pad_left - inside) * sizeof *to);
+            long end = copied.before + copied.inside;
+            memset(to, 0, (size_t)copied.before * sizeof *to);
+            memcpy(to + copied.before, from, (size_t)copied.inside * sizeof *to);
+            memset(to + end, 0, (size_t)(width - end) * sizeof *to);
         }
 }
 
 /* Round the rows of a plane to `half`, zeros around them. */
 INLINE void planar_round(const struct planar *p, long image, long first, long plane, bf16_element *half) {
-    long row_length = planar_half_row(p), inside = planar_inside(p);
+    long row_length = planar_half_row(p);
+    struct planar_copied copied = planar_copied(p);
     for (long row = 0; row < planar_rows(p); row++, half += row_length) {
         const float *from = planar_source(p, image, first, plane, row);
         memset(half, 0, (size_t)row_length * sizeof *half);
-        if (from && inside) bf16_round_row((float *)(half + p->pad_left), from, 1, inside);
+        if (from && copied.inside) bf16_round_row((float *)(half + copied.before), from, 1, copied.inside);
     }
 }
 
@@ -175,8 +185,8 @@ INLINE void planar_multiply(const int bf16, const int pixels, const int vectors,
 
 /* A tile of which some pixels or columns do not exist: accumulators travel through memory. */
 INLINE void planar_edge(const int bf16, const int vectors, const int lanes, const struct planar *p,
-                        const float *from, const float *panel, long panel_width, const struct planar_place *at, start_hook *start,
-                        finish_hook *finish, const void *context) {
+                        const float *from, const float *panel, long panel_width, const struct planar_place *at,
+                        start_hook *start, finish_hook *finish, const void *context) {
     vf kept[2 * PLANAR_PIXELS] = {{0}}, sum[2 * PLANAR_PIXELS];
     for (long i = 0; i < at->pixels; i++)
         for (long j = 0; j < vectors; j++) {
@@ -197,8 +207,8 @@ INLINE void planar_edge(const int bf16, const int vectors, const int lanes, cons
  * columns: they stay in registers from the start hook to the finish hook. */
 #define PLANAR_WHOLE(vectors) (2 * PLANAR_PIXELS / (vectors))
 INLINE void planar_whole(const int bf16, const int vectors, const int lanes, const struct planar *p,
-                         const float *from, const float *panel, long panel_width, const struct planar_place *at, start_hook *start,
-                         finish_hook *finish, const void *context) {
+                         const float *from, const float *panel, long panel_width, const struct planar_place *at,
+                         start_hook *start, finish_hook *finish, const void *context) {
     vf sum[2 * PLANAR_PIXELS];
     UNROLL for (int i = 0; i < 2 * PLANAR_PIXELS; i++)
         sum[i] = start(context, at->row + i / vectors, at->column + i % vectors * VL,
@@ -211,8 +221,8 @@ INLINE void planar_whole(const int bf16, const int vectors, const int lanes, con
 
 /* The tiles of `vectors` vectors of columns from at->column on, the last of `lanes` lanes, of one output row. */
 INLINE void planar_row(const int bf16, const int vectors, const int lanes, const struct planar *p,
-                       const float *line, const float *panel, long panel_width, struct planar_place at, start_hook *start,
-                       finish_hook *finish, const void *context) {
+                       const float *line, const float *panel, long panel_width, struct planar_place at,
+                       start_hook *start, finish_hook *finish, const void *context) {
     const int whole = at.column + (vectors - 1) * VL + lanes <= p->outputs;
     for (long ox = 0; ox < p->out_width; ox += at.pixels, at.row += at.pixels) {
         const float *from = line + ox * p->stride_x;
@@ -251,7 +261,9 @@ INLINE void planar_item_of(const int bf16, const struct planar *p, long item, vo
             PLANAR_CASE(2, 8)
             PLANAR_CASE(1, 16)
 #endif
-            PLANAR_CASE(1, (VL < 8 ? VL : 8))
+#if VL >= 8
+            PLANAR_CASE(1, 8)
+#endif
 #undef PLANAR_CASE
         }
         column += columns;

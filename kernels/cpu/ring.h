@@ -58,7 +58,8 @@ INLINE long ring_end(const struct ring *r, long oy) {
 
 /* The first image row that an item has to compute. */
 INLINE long ring_begin_row(const struct ring *r, const struct ring_state *state, long item, long oy) {
-    return state->next == item && item % r->parts != 0 ? state->row : ring_first(r, oy);
+    long first = ring_first(r, oy);
+    return state->next == item && item % r->parts != 0 ? long_max(state->row, first) : first;
 }
 
 /* Rows from `row` to the next end of the ring, but not beyond `end`. */

@@ -105,15 +105,15 @@ class Convolution:
 
     @property
     def products(self) -> Products:
-        """Whether it multiplies in bf16."""
+        """Whether it multiplies in bf16, if that was asked for."""
         reasons = {
             "depthwise": "depthwise convolutions: each weight meets one channel",
             "winograd": "convolutions that are faster by Winograd's algorithm in fp32",
             "convolution": "dilated convolutions of an image stored channels first",
         }
-        if self.kind.endswith("_bf16"):
-            return Products(1)
-        return Products(0, (reasons.get(self.kind, "convolutions that were asked for in fp32"),))
+        if not self.bf16:
+            return Products()
+        return Products(1) if self.kind.endswith("_bf16") else Products(0, (reasons[self.kind],))
 
 
 def convolution_of(

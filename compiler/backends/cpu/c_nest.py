@@ -23,7 +23,7 @@ from fusible.compiler.region.combiners import COMBINERS, start_value
 from fusible.compiler.region.expr import Apply, Convert, Expr
 from fusible.compiler.region.region import Map, Reduce, operands_of
 
-__all__ = ["NestPrinter", "export_of", "indented"]
+__all__ = ["NestPrinter", "indented"]
 
 _DEAR = frozenset({"exp", "log", "tanh", "erf", "sigmoid", "log1p", "expm1", "pow", "sin", "cos", "div"})
 _STASH_FLOATS = 8192  # 32 KiB of stack, the size of L1
@@ -37,12 +37,6 @@ class _Phase:
     stages: tuple[int, ...]
     reductions: tuple[int, ...]
     stores: tuple[int, ...]
-
-
-def export_of(name: str, lines: Sequence[str]) -> str:
-    """The function that the plan calls: buffers are the inputs and the outputs, then the symbols' values."""
-    head = f"EXPORT void {name}(struct pool *pool, void *const *buffers, const int64_t *dims, int *error) {{"
-    return "\n".join([head, *indented(lines), "}"])
 
 
 class NestPrinter:
@@ -412,17 +406,6 @@ class NestPrinter:
             f"*points += {c_dim(points, names)};",
         ]
         return "\n".join([head, f"    {_REST_OF_BEGIN}", *indented(lines), "}"])
-
-    def export(self) -> str:
-        """The function that the plan calls."""
-        lines = [
-            f"struct {self.name}_call call;",
-            "long rows = 0, points = 0;",
-            f"{self.name}_begin(&call, buffers, dims, error, &rows, &points);",
-            "call.items = nest_items(rows, points, pool_threads(pool));",
-            f"pool_run(pool, {self.name}_task, &call, call.items);",
-        ]
-        return export_of(self.name, lines)
 
     def _block(self) -> int:
         """The points along the vectors that a row takes, if these are cut into blocks; 0 if not.

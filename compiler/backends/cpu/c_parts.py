@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from fusible.compiler.backends.cpu.c_body import shape_symbols
 from fusible.compiler.backends.cpu.c_call import check_elements
-from fusible.compiler.backends.cpu.c_nest import NestPrinter, export_of, indented
+from fusible.compiler.backends.cpu.c_nest import NestPrinter, indented
 from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of, vector_axes, vector_cost
 from fusible.compiler.region.region import Region
 from fusible.compiler.region.split import digits_apart, pieces
@@ -22,7 +22,7 @@ _MOST_DIGITS = 3
 def print_nest(region: Region, name: str) -> tuple[str, tuple[str, ...]]:
     """The C text of a region without contractions, up to the exported function `name`, and its shape symbols.
 
-    A region that reads by cases is printed as several nests, one after the other. Raises NotPrintable.
+    A region that reads by cases is printed as several nests. Raises NotPrintable.
     """
     check_elements(region)
     whole = nest_of(region)
@@ -37,9 +37,6 @@ def print_nest(region: Region, name: str) -> tuple[str, tuple[str, ...]]:
 
 def _print_nests(nests: Sequence[Nest], name: str) -> tuple[str, tuple[str, ...]]:
     symbols = list(dict.fromkeys(s for nest in nests for s in shape_symbols(nest)))
-    if len(nests) == 1:
-        printer = NestPrinter(nests[0], name, symbols)
-        return "\n\n".join([printer.text(), printer.export()]) + "\n", tuple(symbols)
     names = [f"{name}_part{n}" for n in range(len(nests))]
     printers = [NestPrinter(nest, part, symbols) for nest, part in zip(nests, names, strict=True)]
     return "\n".join([*(p.text() for p in printers), _print_parts(name, printers)]), tuple(symbols)
@@ -59,6 +56,7 @@ def _print_parts(name: str, parts: Sequence[NestPrinter]) -> str:
         *(f"call.{p.name}.items = items;" for p in parts),
         f"pool_run(pool, {name}_task, &call, items);",
     ]
+    head = f"EXPORT void {name}(struct pool *pool, void *const *buffers, const int64_t *dims, int *error) {{"
     texts = [
         [f"struct {name}_call {{", *indented(members), "};"],
         [
@@ -67,7 +65,7 @@ def _print_parts(name: str, parts: Sequence[NestPrinter]) -> str:
             *(f"    {p.name}_task(&c->{p.name}, item);" for p in parts),
             "}",
         ],
-        [export_of(name, lines), ""],
+        [head, *indented(lines), "}", ""],
     ]
     return "\n\n".join("\n".join(text) for text in texts)
 

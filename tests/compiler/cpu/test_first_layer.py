@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -100,3 +100,31 @@ def test_heights_known_only_at_the_call(threads: int) -> None:
     for height in (31, 2, 4, 1, 0):
         feed = {"x": rng.standard_normal((1, 3, height, 20), np.float32)}
         assert_outputs_close(exe.run(feed), reference.run(feed))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("kernel", [1, 2, 3])
+@pytest.mark.parametrize("crop", [1, 3, 6])
+def test_a_cropped_image(crop: int, kernel: int, precision: Literal["fp32", "bf16"]) -> None:
+    """A crop that is drawn into the convolution is padding below zero."""
+    model = first_layer([2, 3, 14, 37], 24, (kernel, kernel), strides=[2, 1])
+    starts, ends, axes = (
+        numpy_helper.from_array(np.array(v, np.int64), n)
+        for n, v in (("starts", [crop, crop]), ("ends", [1000, 1000]), ("axes", [2, 3]))
+    )
+    model.graph.initializer.extend([starts, ends, axes])
+    model.graph.node[0].input[0] = "cropped"
+    model.graph.node.insert(0, helper.make_node("Slice", ["x", "starts", "ends", "axes"], ["cropped"]))
+    x = np.random.default_rng(7).standard_normal((2, 3, 14, 37)).astype(np.float32)
+    wanted = fusible.compile(model, target="numpy").run({"x": x})["y"]
+    exe = fusible.compile(model, target="cpu", options=fusible.Options(threads=2, precision=precision))
+    np.testing.assert_allclose(exe.run({"x": x})["y"], wanted, rtol=0, atol=1e-5 if precision == "fp32" else 0.05)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_width_without_windows(precision: Literal["fp32", "bf16"]) -> None:
+    model = first_layer(["n", 3, "h", "w"], 16, (2, 2), strides=[3, 3])
+    exe = fusible.compile(model, target="cpu", options=fusible.Options(precision=precision))
+    for size in ((1, 3, 8, 1), (1, 3, 1, 8), (1, 3, 8, 8), (0, 3, 8, 8)):
+        x = np.ones(size, np.float32)
+        assert exe.run({"x": x})["y"].shape == fusible.compile(model, target="numpy").run({"x": x})["y"].shape
