@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -113,7 +114,8 @@ class Worker:
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._log):
             if stream is not None:
-                stream.close()
+                with suppress(BrokenPipeError):  # what the process was killed before it read; the stream is closed
+                    stream.close()
 
     def _ask(self, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         assert self._process.stdin is not None

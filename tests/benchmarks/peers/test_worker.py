@@ -114,6 +114,18 @@ def test_a_worker_that_is_killed_is_a_reason(task: Task) -> None:
             worker.block(1)
 
 
+def test_a_worker_that_is_killed_before_it_reads_is_closed(task: Task) -> None:
+    worker = Worker(Contestant("onnxruntime"), threads=1)
+    worker.load(task, cache=None)
+    streams = (worker._process.stdin, worker._process.stdout, worker._log)
+    os.kill(worker._process.pid, signal.SIGKILL)
+    worker._process.wait()
+    assert worker._process.stdin is not None
+    worker._process.stdin.write(b"more than is flushed")
+    worker.close()
+    assert all(stream is not None and stream.closed for stream in streams)
+
+
 def test_an_unforeseen_error_ends_the_worker_with_its_last_words(task: Task) -> None:
     task.inputs.unlink()
     ended = pytest.raises(PeerError, match=r"ended with status 1; it said: FileNotFoundError: .*inputs\.npz")
