@@ -149,9 +149,14 @@ class _Winograd:
         """The rows of the register tiles that compute `rows`, and what beginning with each of them is worth."""
         tiles = -(-rows // _tile_rows(self.lanes))
         fewer, more = divmod(rows, tiles)
-        step = 2 if self.lanes == 16 else 1  # from one size of tile to the next
-        up = [-(-n // step) * step for n in (fewer, fewer + 1)]
+        up = [next((n for n in self._tile_sizes() if n >= rows), rows) for rows in (fewer, fewer + 1)]
         return (tiles - more) * up[0] + more * up[1] + tiles * _TILE_START / self.channels
+
+    def _tile_sizes(self) -> range | tuple[int, ...]:
+        """Rows of the register tiles that there are (`TILE_SHAPES`): fewer for a panel that is not whole."""
+        if self.lanes != 16:
+            return range(1, _tile_rows(self.lanes) + 1)
+        return (4, 6, 8, 10, 12, 14) if self.outputs > 24 else (4, 8, 14) if self.outputs > 16 else (8, 14)
 
 
 def plan_depthwise(

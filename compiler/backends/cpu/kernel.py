@@ -112,9 +112,9 @@ def _anchored(region: Region, constants: Collection[int], machine: Machine) -> N
             return NativeKernel(text, dims, line, {line.buffer: Packing(region, line)})
     try:
         anchor = product_of(region, constants, bf16=machine.bf16)
-        if anchor.batch is not None:  # rows that lie apart: a product would read its right operand once for each batch
+        if anchor.batch is not None:
             with suppress(NotPrintable):
-                return _convolution(region, constants, machine, of_known_size=True)
+                return _convolution(region, constants, machine, apart=True)
         packings = {anchor.buffer: Packing(region, anchor)}
         text, dims = print_product(region, anchor, PLACEHOLDER)
         return NativeKernel(text, dims, anchor, packings, products=Products(1))
@@ -127,16 +127,16 @@ def _anchored(region: Region, constants: Collection[int], machine: Machine) -> N
             raise NotPrintable(f"{no_product}; {no_convolution}") from no_convolution
 
 
-def _convolution(
-    region: Region, constants: Collection[int], machine: Machine, *, of_known_size: bool = False
-) -> NativeKernel:
+def _convolution(region: Region, constants: Collection[int], machine: Machine, *, apart: bool = False) -> NativeKernel:
     """The kernel of a region around a convolution. Raises NotPrintable.
 
-    of_known_size: only of an image whose height and width are numbers, by which its work can be cut.
+    apart: only where image rows lie apart, for which a product would read its right operand once each, and where the
+    image's height and width are numbers, by which a convolution's work is cut.
     """
     found = convolution_of(region, constants, exact=machine.exact, bf16=machine.bf16)
-    if of_known_size and not all(isinstance(d, int) for d in (found.geometry.out_height, found.geometry.out_width)):
-        raise NotPrintable("its image's size is known only at the call")
+    g = found.geometry
+    if apart and (g.strides == (1, 1) or not isinstance(g.out_height, int) or not isinstance(g.out_width, int)):
+        raise NotPrintable("it is a product")
     text, dims = print_convolution(region, found, PLACEHOLDER, machine)
     return NativeKernel(text, dims, found, {found.buffer: Packing(region, found)}, products=found.products)
 
