@@ -62,3 +62,26 @@ def test_an_activation_that_multiplies_by_x_errs_by_an_ulp_of_x(text: str, excus
     exact = judge.reference(sample)["y"]
     assert is_ill_conditioned(sample, "y", exact, exact * np.float32(1.004)) is excused
     assert not is_ill_conditioned(sample, "y", exact, exact * np.float32(1.02))
+
+
+@pytest.mark.parametrize(("error", "excused"), [(1e-7, True), (3e-6, False)])
+def test_values_that_cancel_whatever_they_are(error: float, excused: bool) -> None:
+    """The mean is 0 for every x, and other systems find just that."""
+    text = """(float[1] x) => (float[1] y) {
+        w = Constant<value = float[4] {1.0, -1.0, 2.0, -2.0}>()
+        v = Mul(x, w)
+        y = ReduceMean(v)
+    }"""
+    sample = _sample(text, x=np.array([1.17], np.float32))
+    exact = judge.reference(sample)["y"]
+    assert exact == 0
+    assert is_ill_conditioned(sample, "y", exact, exact + np.float32(error)) is excused
+
+
+@pytest.mark.parametrize(("steps", "excused"), [(1, True), (12, False)])
+def test_the_square_of_a_rounded_product(steps: int, excused: bool) -> None:
+    """A step of float16 in a factor is two in the square."""
+    sample = _sample("(float16[2] x) => (float16[2] y) { p = Mul(x, x)\n y = Mul(p, p) }", x=np.float16([1.1, 1.3]))
+    exact = judge.reference(sample)["y"]
+    got = (exact.astype(np.float32) * (1 + steps * 2.0**-10)).astype(np.float16)
+    assert is_ill_conditioned(sample, "y", exact, got) is excused
