@@ -7,7 +7,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fusible.kernels.numpy.integer_matmul import integer_matmul
@@ -119,6 +119,8 @@ SPREADS = st.floats(0, 9, width=32, allow_subnormal=False)
 @given(seed=st.integers(0, 1000), shift=st.floats(-9, 9), spread=SPREADS)
 def test_dynamic_quantize_linear(seed: int, shift: float, spread: float) -> None:
     x = (np.random.default_rng(seed).standard_normal((3, 7)) * spread + shift).astype(np.float32)
+    width = x.max(initial=0) - x.min(initial=0)
+    assume(width == 0 or width / np.float32(255) > 0)  # ONNX Runtime divides by a scale that became 0
     expected = run_node("DynamicQuantizeLinear", [x], 3)
     for got, reference in zip(dynamic_quantize_linear(x), expected, strict=True):
         assert_same(got, reference)
