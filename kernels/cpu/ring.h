@@ -72,8 +72,12 @@ INLINE void ring_convolution(const int bf16, const struct convolution *c, long i
     struct convolution k = *c;
     k.x += image * c->image_stride;
     k.images = 1, k.out_height = count, k.pad_top = c->pad_top - first * c->stride_y;
-    if (bf16) scratch_begin(scratch, 0, 1), convolution_bf16_item(&k, 0, scratch, start, finish, context);
-    else convolution_item(&k, 0, scratch, start, finish, context);
+    if (!bf16) {
+        convolution_item(&k, 0, scratch, start, finish, context);
+        return;
+    }
+    scratch_begin(scratch, 0, 1); /* item 0 has other rows each time */
+    convolution_bf16_item(&k, 0, scratch, start, finish, context);
 }
 
 /* Output rows of the depthwise convolution whose image is the ring at `d->x`, all channels. */
