@@ -141,7 +141,7 @@ def _backend(target: str, options: Options, known: KnownKernels) -> NumpyBackend
         from fusible.compiler.backends.cpu.backend import CpuBackend  # noqa: PLC0415 - large, and only for this target
 
         exact = options.exactness is Exactness.EXACT
-        return CpuBackend(options.threads, exact=exact, bf16=options.precision == "bf16")
+        return CpuBackend(exact=exact, bf16=options.precision == "bf16")
     return NumpyBackend()
 
 

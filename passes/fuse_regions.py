@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from fusible.compiler.ir.assumed import assumed_size
 from fusible.compiler.ir.definition import Composite, Contraction, Elementwise, Opaque, Reduce, View
 from fusible.compiler.ir.facts import replacement_kernel
 from fusible.compiler.ir.graph import Graph, Node, Value
@@ -300,9 +301,9 @@ def _repetition(value: Value, node: Node, drawn: Sequence[Node]) -> str | None:
         case View():
             if any(m.indirect for m in definition.maps):
                 return "elements are read where data say, perhaps several times"
-    sizes = _elements(value), _elements(node.outputs[0])
+    before, after = assumed_size(_elements(value)), assumed_size(_elements(node.outputs[0]))
     reduces = any(isinstance(n.op.definition(n), (Reduce, Composite)) for n in drawn)
-    if not isinstance(definition, (Reduce, Composite)) and not reduces and _larger(sizes[1], sizes[0]):
+    if not isinstance(definition, (Reduce, Composite)) and not reduces and after > before:
         return "it is broadcast: each element would be computed many times"
     return None
 
@@ -334,10 +335,6 @@ def _by_channel(node: Node, contraction: Contraction) -> bool:
 
 def _axes(component: Dim) -> set[str]:
     return {s.name for s in symbols_of(component) if s.name[0] == "i" and s.name[1:].isdigit()}
-
-
-def _larger(a: Dim, b: Dim) -> bool:
-    return isinstance(a, int) and isinstance(b, int) and a > b
 
 
 def _elements(value: Value) -> Dim:

@@ -19,6 +19,7 @@
 #include "gemv.h"
 #include "lanes.h"
 #include "planar.h"
+#include "plan.h"
 #include "pool.h"
 #include "recurrent.h"
 #include "ring.h"

@@ -16,21 +16,15 @@ from fusible.compiler.backends.cpu.c_library import LibraryCall, requirement_cal
 from fusible.compiler.backends.cpu.c_recurrent import RECURRENT, recurrent_call
 from fusible.compiler.backends.cpu.c_ring import Ring
 from fusible.compiler.backends.cpu.c_serial import Serial, step_name
-from fusible.compiler.backends.cpu.kernel import (
-    PLACEHOLDER,
-    Machine,
-    NativeKernel,
-    NotPrintable,
-)
+from fusible.compiler.backends.cpu.kernel import PLACEHOLDER, NativeKernel, NotPrintable
 from fusible.compiler.backends.cpu.native import kernel_of
-from fusible.compiler.backends.cpu.precision import Products, notes_on
+from fusible.compiler.backends.cpu.precision import Arithmetic, Products, notes_on
 from fusible.compiler.backends.joining import JoiningBackend
 from fusible.compiler.ir.definition import Contraction
 from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.ir.symbols import Dim, SymInt
 from fusible.compiler.region.build import Built
 from fusible.compiler.region.overwrite import overwritable
-from fusible.runtime.native.machine import instruction_sets, usable_threads
 from fusible.runtime.native.program import NativeCode
 
 __all__ = ["CpuBackend"]
@@ -44,10 +38,8 @@ class CpuBackend(JoiningBackend[NativeKernel]):
 
     target = "cpu"
 
-    def __init__(self, threads: int | None = None, *, exact: bool = False, bf16: bool = False) -> None:
-        lanes = 16 if "avx512f" in instruction_sets() else 8
-        machine = Machine(threads or usable_threads(), lanes, exact, bf16)
-        super().__init__(partial(kernel_of, machine=machine))
+    def __init__(self, *, exact: bool = False, bf16: bool = False) -> None:
+        super().__init__(partial(kernel_of, arithmetic=Arithmetic(exact, bf16)))
         self.kernels: dict[str, str] = {}  # text -> name of the function
         self._packed: dict[tuple[int, str], np.ndarray] = {}
         self._bf16 = bf16

@@ -7,7 +7,7 @@ follows the second product into the finish hook. A query whose scores are all -i
 from __future__ import annotations
 
 from fusible.compiler.backends.attention import Attention, leading_to, step_of
-from fusible.compiler.backends.cpu.c_body import Body, axis_names, shape_symbols
+from fusible.compiler.backends.cpu.c_body import Body, names_of, shape_symbols
 from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim, coefficient, mentions
 from fusible.compiler.backends.cpu.c_kinds import Code, Kind, c_float
@@ -48,7 +48,7 @@ def _divisor(component: Dim, axis: int) -> int:
     raise NotPrintable("its heads are not read in order")
 
 
-def print_attention(attention: Attention, name: str) -> tuple[str, tuple[str | int, ...]]:
+def print_attention(attention: Attention, name: str) -> tuple[str, tuple[str | Dim, ...]]:
     """The C text up to the exported function `name`, and what it takes as `dims`. Raises NotPrintable."""
     printer = _Printer(attention, name)
     text = printer.text()
@@ -72,7 +72,7 @@ class _Printer:
         self.by_query = flat_nest(self.region, hidden, self.query)
         self.by_column = flat_nest(self.region, hidden, attention.column)
         self.symbols = shape_symbols(self.whole)
-        self.numbers: list[int] = []
+        self.numbers: list[Dim] = []
 
     def text(self) -> str:
         """Everything."""
@@ -92,7 +92,7 @@ class _Printer:
     def _score(self) -> str:
         """The hook of the scores: the stages between the first product and the softmax. "" if there are none."""
         a = self.attention
-        names = Names(axis_names(self.by_query), "c->n", self.numbers)
+        names = names_of(self.by_query, "c->", self.numbers)
         product = self.region.first_values[a.scores]
         body = Body(self.by_query, {product: Code("score", Kind.FLOAT, True)}, names)
         body.stages(leading_to(self.region, a.softened, product))
@@ -125,7 +125,7 @@ class _Printer:
     def _finish(self) -> str:
         """The hook of the output: what follows the second product."""
         a = self.attention
-        names = Names(axis_names(self.by_column), "c->n", self.numbers)
+        names = names_of(self.by_column, "c->", self.numbers)
         body = Body(self.by_column, {self.region.first_values[a.output]: Code("value", Kind.FLOAT, True)}, names)
         wanted: set[int] = set()
         for store in self.region.stores:
@@ -150,7 +150,7 @@ class _Printer:
 
     def _export(self) -> str:
         a = self.attention
-        names = Names(axis_names(self.whole, "call."), "call.n", self.numbers)
+        names = names_of(self.whole, "call.", self.numbers)
         extents = self.region.extents
         batch: Dim = extents[a.leading[0]] if len(a.leading) == 2 else 1
         heads: Dim = extents[a.leading[-1]] if a.leading else 1

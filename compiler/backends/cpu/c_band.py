@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from fusible.compiler.backends.cpu.c_body import Body, axis_names, shape_symbols
+from fusible.compiler.backends.cpu.c_body import Body, names_of, shape_symbols
 from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements
 from fusible.compiler.backends.cpu.c_convolution import (
     Convolution,
     ConvolutionPrinter,
-    Machine,
     convolution_of,
     row_axes,
 )
@@ -111,27 +110,27 @@ def _axis(component: Dim) -> int | None:
     return int(text[1:]) if text[:1] == "i" and text[1:].isdigit() else -1
 
 
-def print_band(band: Band, name: str, machine: Machine) -> tuple[str, tuple[str | int, ...]]:
+def print_band(band: Band, name: str) -> tuple[str, tuple[str | Dim, ...]]:
     """The C text up to the exported function `name`, and what it takes as `dims`. Raises NotPrintable."""
-    return _Printer(band, name, machine).print()
+    return _Printer(band, name).print()
 
 
 class _Printer:
-    def __init__(self, band: Band, name: str, machine: Machine) -> None:
+    def __init__(self, band: Band, name: str) -> None:
         self.band, self.name = band, name
         group = band.group
         outputs = group.buffers[group.inputs : group.inputs + group.outputs]
         self.operands = Region((), group.buffers[: group.inputs], outputs, (), ())
         check_elements(self.operands)
-        self.numbers: list[int] = []
-        self.last = ConvolutionPrinter(band.last, f"{name}_last", machine, self.numbers)
+        self.numbers: list[Dim] = []
+        self.last = ConvolutionPrinter(band.last, f"{name}_last", self.numbers)
         nest = band.first.nest if isinstance(band.first, Convolution) else band.first
         self.symbols = list(dict.fromkeys([*shape_symbols(nest), *shape_symbols(band.last.nest)]))
         self.first: ConvolutionPrinter | None = None
         if isinstance(band.first, Convolution):
-            self.first = ConvolutionPrinter(band.first, f"{name}_first", machine, self.numbers)
+            self.first = ConvolutionPrinter(band.first, f"{name}_first", self.numbers)
 
-    def print(self) -> tuple[str, tuple[str | int, ...]]:
+    def print(self) -> tuple[str, tuple[str | Dim, ...]]:
         """The text and the dims."""
         fill = self._element_wise() if self.first is None else self._depthwise(self.first)
         place = [f"const struct {self.name}_place *place = context;", f"const struct {self.name}_call *c = place->c;"]
@@ -162,7 +161,7 @@ class _Printer:
         """A function for the channels of a pixel, one vector of them, and one for the pixels of a band."""
         nest, column = self.band.first, self.band.column
         assert isinstance(nest, Nest)
-        names = Names(axis_names(nest), "c->n", self.numbers)
+        names = names_of(nest, "c->", self.numbers)
         body = Body(nest, {}, names)
         body.stages(range(len(nest.region.stages)))
         value = promoted(body.values[self._stored(nest)])
@@ -222,11 +221,11 @@ class _Printer:
 
     def _export(self) -> str:
         g, name = self.band.last.geometry, self.name
-        names = Names(axis_names(self.band.last.nest, "call."), "call.n", self.numbers)
+        names = names_of(self.band.last.nest, "call.", self.numbers)
         extents = [c_dim(d, names) for d in (g.images, g.out_height, g.out_width, g.channels)]
         band = f"band_of({', '.join(extents)}, pool_threads(pool))"
-        last = self.last.kernel(Names({**names, "most": "most"}, "call.n", self.numbers), "NULL", band_sizes(g))
-        first = "" if self.first is None else self.first.kernel(self._first_names(self.first))
+        last = self.last.kernel(names | {"most": "most"}, "NULL", band_sizes(g))
+        first = None if self.first is None else self.first.kernel(self._first_names(self.first))
         fields = call_fields(self.operands, self.symbols, len(self.numbers))
         lines = [
             f"struct {name}_call call = {{{', '.join([*fields, '.pool = pool', '.error = error'])}}};",
@@ -234,7 +233,7 @@ class _Printer:
             f"call.band = {band};",
             "const long most = call.band.rows * call.band.width;",
             f"call.last = {last};",
-            f"call.first = {first};" if first else "",
+            *([f"call.first = {first};", self.first.cut("call.first")] if self.first else []),
             "const long bytes = band_floats(&call.band) * (long)sizeof(float) + convolution_scratch_bytes(&call.last);",
             "call.scratch_size = (bytes + 63) / 64 * 64;",
             "float *scratch;",
@@ -247,7 +246,7 @@ class _Printer:
         return "\n".join([head, *(f"    {line}" for line in lines if line), "}"])
 
     def _first_names(self, first: ConvolutionPrinter) -> Names:
-        return Names(axis_names(first.nest, "call."), "call.n", self.numbers)
+        return names_of(first.nest, "call.", self.numbers)
 
 
 def band_sizes(g: Geometry) -> dict[str, Dim]:

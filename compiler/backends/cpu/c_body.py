@@ -21,21 +21,22 @@ from fusible.compiler.backends.cpu.c_kinds import (
 )
 from fusible.compiler.backends.cpu.nest import Access, Nest, NotPrintable
 from fusible.compiler.ir.symbol_values import symbols_of
-from fusible.compiler.ir.symbols import Dim
+from fusible.compiler.ir.symbols import Dim, bounds_of
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.expr import Convert
 from fusible.compiler.region.index import Bound
 from fusible.compiler.region.region import Index, Load, Map, Reduce, Stage, Test
 
-__all__ = ["Body", "axis_names"]
+__all__ = ["Body", "names_of", "shape_symbols"]
 
 _OWN = re.compile(r"[iv][0-9]+|w[0-9]+_[0-9]+")  # axes, values, checked indices
 
 
-def axis_names(nest: Nest, call: str = "c->") -> dict[str, str]:
-    """The C names of axes and shape symbols; `call`: what stands before a member of the call's struct."""
+def names_of(nest: Nest, call: str, numbers: list[Dim], *, literal: bool = False) -> Names:
+    """The C names of axes, shape symbols and parameters. call: what stands before a member of the call's struct."""
     axes = {f"i{n}": f"i{n}" for n in range(len(nest.extents))}
-    return axes | {name: f"{call}s_{name}" for name in shape_symbols(nest)}
+    sizes = {name: f"{call}s_{name}" for name in shape_symbols(nest)}
+    return Names(axes | sizes, f"{call}n", numbers, sizes=sizes.keys(), literal=literal)
 
 
 def shape_symbols(nest: Nest) -> list[str]:
@@ -169,7 +170,9 @@ class Body:
         parts: list[str] = []
         for bound in bounds:
             low, expr, high = (c_dim(d, known) for d in (bound.low, bound.expr, bound.high))
-            parts.append(f"{expr} >= {low} && {expr} < {high}")
+            least = bounds_of(bound.expr - bound.low)[0]
+            parts += [f"{expr} >= {low}"] if least is None or least < 0 else []
+            parts.append(f"{expr} < {high}")
         return f"({' && '.join(parts)})" if parts else "1"
 
     # Loads and stores

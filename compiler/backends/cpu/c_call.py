@@ -26,9 +26,9 @@ def call_members(region: Region, symbols: Sequence[str], numbers: int = 0) -> li
     return members + [f"    long n{n};" for n in range(numbers)]
 
 
-def call_fields(region: Region, symbols: Sequence[str], numbers: int = 0) -> list[str]:
-    """Their values: `buffers` holds operands, then results; `dims` symbols, then parameters."""
-    inputs, first = len(region.inputs), len(symbols)
+def call_fields(region: Region, symbols: Sequence[str], numbers: int = 0, before: int = 0) -> list[str]:
+    """Their values: `buffers` holds operands, then results; `dims` symbols, then parameters, after `before` others."""
+    inputs, first = len(region.inputs), len(symbols) + before
     fields = [f".x{n} = buffers[{n}]" for n in range(inputs)]
     fields += [f".y{n} = buffers[{inputs + n}]" for n in range(len(region.outputs))]
     fields += [f".s_{name} = dims[{n}]" for n, name in enumerate(symbols)]

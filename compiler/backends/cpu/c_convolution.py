@@ -11,24 +11,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fusible.compiler.backends.cpu.c_body import Body, axis_names, shape_symbols
+from fusible.compiler.backends.cpu.c_body import Body, names_of, shape_symbols
 from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim
 from fusible.compiler.backends.cpu.c_kinds import Code, Kind
 from fusible.compiler.backends.cpu.c_start import print_start, start_of
-from fusible.compiler.backends.cpu.lines import line_fields, line_taps, line_tiles
+from fusible.compiler.backends.cpu.lines import line_fields, line_taps
 from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, check_packed, check_products, nest_of
 from fusible.compiler.backends.cpu.precision import Products, winograd_beats_bf16
 from fusible.compiler.backends.cpu.windows import Geometry, geometry_of
+from fusible.compiler.ir.assumed import assumed_size
 from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.region.region import Contract, Load, Region, operands_of
-from fusible.kernels.cpu.convolution_plan import (
-    plan_bands,
-    plan_convolution,
-    plan_depthwise,
-    plan_winograd,
-    plan_winograd_line,
-)
 from fusible.kernels.cpu.convolution_weights import (
     pack_convolution,
     pack_convolution_bf16,
@@ -40,7 +34,6 @@ from fusible.kernels.cpu.winograd import pack_winograd, pack_winograd_line
 __all__ = [
     "Convolution",
     "ConvolutionPrinter",
-    "Machine",
     "convolution_of",
     "packed_weights",
     "print_convolution",
@@ -55,21 +48,7 @@ _WINOGRAD_FIELDS = frozenset(
 _NOT_PLANAR = frozenset({"groups", "channels", "dilation_y", "dilation_x", "pixel_stride"})
 _KEPT = ("winograd", "winograd_line", "convolution_bf16")  # items leave a block of tiles or a band to the next one
 _LEAST_CHANNELS = 16  # below, the transforms cost more than the products that they save
-_PLANAR_ROWS = 8  # output rows of an item: the image rows under them stay in L2
 _LARGE_IMAGE, _SMALL_IMAGE = 100, 36  # output pixels from which tiles of 4 x 4, and of 2 x 2, pay
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What work is cut for: threads, and lanes of a vector. exact: keep to algorithms that round as the sums do.
-
-    bf16: multiply in bf16 where that is worth it.
-    """
-
-    threads: int = 1
-    lanes: int = 8
-    exact: bool = False
-    bf16: bool = False
 
 
 @dataclass(frozen=True)
@@ -156,9 +135,7 @@ def _winograd(g: Geometry) -> int:
     plain = g.kernel == (3, 3) and g.strides == (1, 1) and g.dilations == (1, 1) and g.groups == 1
     if not plain or min(g.channels, g.outputs) < _LEAST_CHANNELS:
         return 0
-    if not isinstance(g.out_height, int) or not isinstance(g.out_width, int):
-        return 0
-    pixels = g.out_height * g.out_width
+    pixels = assumed_size(g.out_height) * assumed_size(g.out_width)
     return 4 if pixels >= _LARGE_IMAGE else 2 if pixels >= _SMALL_IMAGE else 0
 
 
@@ -178,16 +155,14 @@ def packed_weights(convolution: Convolution, array: np.ndarray) -> np.ndarray:
     return pack(array, convolution.geometry.groups)
 
 
-def print_convolution(
-    region: Region, convolution: Convolution, name: str, machine: Machine
-) -> tuple[str, tuple[str | int, ...]]:
+def print_convolution(region: Region, convolution: Convolution, name: str) -> tuple[str, tuple[str | Dim, ...]]:
     """The C text of a region around a convolution, up to the exported function `name`, and what it takes as `dims`.
 
     Raises NotPrintable.
     """
     check_elements(region)
-    symbols, numbers = shape_symbols(convolution.nest), list[int]()
-    printer = ConvolutionPrinter(convolution, name, machine, numbers)
+    symbols, numbers = shape_symbols(convolution.nest), list[Dim]()
+    printer = ConvolutionPrinter(convolution, name, numbers)
     context = [f"const struct {name}_call *c = context;"]
     hooks = [printer.start_hook(context), printer.finish_hook(context)]
     export = _export(printer, symbols)
@@ -214,11 +189,11 @@ def _task(printer: ConvolutionPrinter) -> str:
 
 def _export(printer: ConvolutionPrinter, symbols: Sequence[str]) -> str:
     name, kind, tile, region = printer.name, printer.kind, printer.tile, printer.nest.region
-    names = Names(axis_names(printer.nest, "call."), "call.n", printer.numbers)
+    names = names_of(printer.nest, "call.", printer.numbers)
     kernel = printer.kernel(names)
     fields = call_fields(region, symbols, len(printer.numbers))
     lines = [f"struct {name}_call call = {{{', '.join([*fields, '.pool = pool', '.error = error'])}}};"]
-    lines += ["(void)dims;", f"call.kernel = {kernel};"]
+    lines += ["(void)dims;", f"call.kernel = {kernel};", printer.cut("call.kernel")]
     if kind == "depthwise":
         lines.append(f"pool_run(pool, {name}_task, &call, depthwise_items(&call.kernel));")
     else:
@@ -238,10 +213,10 @@ def _export(printer: ConvolutionPrinter, symbols: Sequence[str]) -> str:
 class ConvolutionPrinter:
     """The parts of a kernel around one convolution: its hooks and its struct. Numbers are parameters in `numbers`."""
 
-    def __init__(self, convolution: Convolution, name: str, machine: Machine, numbers: list[int]) -> None:
-        self.convolution, self.name, self.machine, self.numbers = convolution, name, machine, numbers
+    def __init__(self, convolution: Convolution, name: str, numbers: list[Dim]) -> None:
+        self.convolution, self.name, self.numbers = convolution, name, numbers
         self.nest, self.geometry, self.kind = convolution.nest, convolution.geometry, convolution.kind
-        self.names = Names(axis_names(self.nest), "c->n", self.numbers)
+        self.names = names_of(self.nest, "c->", self.numbers)
         self.start = start_of(self.nest, convolution.contract, self.geometry.column)
         self.start_name = "start_zero" if self.start is None else f"{name}_start"
         constant = convolution.winograd or convolution.line
@@ -311,40 +286,18 @@ class ConvolutionPrinter:
         weights = "panels" if self.struct in ("convolution", "planar") else "weights"
         return f"(struct {self.struct}){{.x = {image}, .{weights} = call.x{self.convolution.buffer}, {listed}}}"
 
+    def cut(self, kernel: str) -> str:
+        """The statement that cuts the work of a struct, `kernel`, into items (plan.h)."""
+        return f"{self.struct}_cut({self.tile}&{kernel}, pool_threads(pool));"
+
     def sizes(self) -> dict[str, Dim]:
-        """The members of the struct that are numbers."""
+        """The members of the struct that are sizes; those that say how the work is cut are set by `cut`."""
         if self.convolution.line:
-            return line_fields(self.geometry) | self._plan()
+            return line_fields(self.geometry)
         sizes = self.geometry.fields()
         if self.struct == "planar":
-            return {n: v for n, v in sizes.items() if n not in _NOT_PLANAR} | self._plan()
-        return {n: v for n, v in sizes.items() if not self.convolution.winograd or n in _WINOGRAD_FIELDS} | self._plan()
-
-    def _plan(self) -> dict[str, Dim]:
-        """How the work is cut, from sizes that are literal; one that is symbolic or 0 counts as 1."""
-        g, threads, lanes = self.geometry, self.machine.threads, self.machine.lanes
-        sizes = (g.images, g.out_height, g.out_width, g.width)
-        images, oh, ow, width = (d if isinstance(d, int) and d > 0 else 1 for d in sizes)
-        if g.depthwise:
-            cut = plan_depthwise(oh, width, g.groups, g.kernel[0], images=images, threads=threads)
-            return {"bands": self._bands(cut.bands), "channels_per_item": cut.channels}
-        if m := self.convolution.winograd:
-            tiles = -(-oh // m) * -(-ow // m)
-            plan = plan_winograd(m, tiles, g.channels, g.outputs, images=images, threads=threads, lanes=lanes)
-            return plan.fields
-        if taps := self.convolution.line:
-            tiles = max(line_tiles(g), 1)
-            plan = plan_winograd_line(taps, tiles, g.channels, g.outputs, images=images, threads=threads, lanes=lanes)
-            return plan.fields
-        if self.struct == "planar":
-            return {"bands": self._bands(plan_bands(oh, most=_PLANAR_ROWS, images=images, threads=threads))}
-        item = plan_convolution(oh * ow, g.depth, g.outputs, images=images * g.groups, threads=threads, lanes=lanes)
-        return {"band": item.band, "panels_per_item": item.panels}
-
-    def _bands(self, planned: int) -> Dim:
-        """The planned number; of a height that is known only at the call each row is a band."""
-        height = self.geometry.out_height
-        return planned if isinstance(height, int) else height
+            return {n: v for n, v in sizes.items() if n not in _NOT_PLANAR}
+        return {n: v for n, v in sizes.items() if not self.convolution.winograd or n in _WINOGRAD_FIELDS}
 
 
 def row_axes(nest: Nest, column: int, names: Names) -> list[str]:

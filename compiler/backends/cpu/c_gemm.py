@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fusible.compiler.backends.cpu.c_body import Body, axis_names, shape_symbols
+from fusible.compiler.backends.cpu.c_body import Body, names_of, shape_symbols
 from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements
-from fusible.compiler.backends.cpu.c_dims import Names, c_dim, coefficient, mentions
+from fusible.compiler.backends.cpu.c_dims import c_dim, coefficient, mentions
 from fusible.compiler.backends.cpu.c_kinds import Code, Kind
 from fusible.compiler.backends.cpu.c_start import print_start, start_of
 from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, check_packed, check_products, nest_of
@@ -153,7 +153,7 @@ def _plain_axes(map_: IndexMap) -> list[int | None] | None:
     return found if len(set(axes)) == len(axes) else None
 
 
-def print_product(region: Region, product: Product, name: str) -> tuple[str, tuple[str | int, ...]]:
+def print_product(region: Region, product: Product, name: str) -> tuple[str, tuple[str | Dim, ...]]:
     """The C text of a region around a product, up to the exported function `name`, and what it takes as `dims`.
 
     Raises NotPrintable.
@@ -168,7 +168,7 @@ class _Printer:
         self.region, self.product, self.nest, self.name = region, product, product.nest, name
         check_elements(region)
         self.symbols = shape_symbols(self.nest)
-        self.numbers: list[int] = []
+        self.numbers: list[Dim] = []
         self.left = self.nest.loads[product.left]
         if self.left.bounds or self.left.checked:
             raise NotPrintable("its left operand is not read everywhere")
@@ -192,7 +192,7 @@ class _Printer:
         if self.start is None:
             return ""
         head = [f"const struct {self.name}_call *c = ((const struct {self.name}_place *)context)->c;"]
-        names = Names(axis_names(self.nest), "c->n", self.numbers)
+        names = names_of(self.nest, "c->", self.numbers)
         return print_start(self.nest, self.start, self.name, self.product.column, head, names)
 
     def _structure(self) -> str:
@@ -208,7 +208,7 @@ class _Printer:
         """The hook: every stage but the product and its operands, for one vector of columns."""
         p = self.product
         sum_ = self.region.first_values[p.contract] if self.start is None else self.start.value
-        names = Names(axis_names(self.nest), "c->n", self.numbers)
+        names = names_of(self.nest, "c->", self.numbers)
         body = Body(self.nest, {sum_: Code("value", Kind.FLOAT, True)}, names)
         hidden = {p.contract, p.left, p.right}
         hidden |= set() if self.start is None else {self.start.total, self.start.bias}
@@ -273,7 +273,7 @@ class _Printer:
 
     def _export(self) -> str:
         p, nest = self.product, self.nest
-        names = Names(axis_names(nest, "call."), "call.n", self.numbers)
+        names = names_of(nest, "call.", self.numbers)
         zero: dict[str, Dim] = {f"i{n}": 0 for n in range(len(nest.extents))}
         steps = [self._step(axis) for axis in (p.batch, p.row, p.depth)]
         sizes = ["1" if a is None else c_dim(_extent(nest, a), names) for a in (p.batch, p.row, p.column, p.depth)]

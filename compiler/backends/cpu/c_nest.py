@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from fusible.compiler.backends.cpu.c_body import Body, axis_names
+from fusible.compiler.backends.cpu.c_body import Body, names_of
 from fusible.compiler.backends.cpu.c_call import call_fields, call_members
-from fusible.compiler.backends.cpu.c_dims import Names, c_dim, coefficient, mentions
+from fusible.compiler.backends.cpu.c_dims import c_dim, coefficient, mentions
 from fusible.compiler.backends.cpu.c_expr import print_expr
 from fusible.compiler.backends.cpu.c_kinds import Code, Kind, kind_of, literal, promoted, rounded
 from fusible.compiler.backends.cpu.nest import Nest, NotPrintable
@@ -40,11 +40,12 @@ class _Phase:
 
 
 class NestPrinter:
-    """The text of one nest."""
+    """The text of one nest. symbols, before: the symbols in the call's `dims`, and its parameters of other nests."""
 
-    def __init__(self, nest: Nest, name: str, symbols: Sequence[str]) -> None:
-        self.nest, self.region, self.name, self.symbols = nest, nest.region, name, symbols
-        self.names = Names(axis_names(nest))
+    def __init__(self, nest: Nest, name: str, symbols: Sequence[str], before: int = 0) -> None:
+        self.nest, self.region, self.name, self.symbols, self.before = nest, nest.region, name, symbols, before
+        self.numbers: list[Dim] = []
+        self.names = names_of(nest, "c->", self.numbers, literal=True)
         self.folding = nest.vector in nest.folded  # lanes lie along a folded axis
         self.positions = {v: p for p, f in enumerate(self.region.first_values) for v in self._results(p, f)}
         self.levels = self._levels()
@@ -134,12 +135,12 @@ class NestPrinter:
     # Text
 
     def text(self) -> str:
-        """What computes the rows of an item."""
-        parts = [self._structure(), *self._phase_functions(), self._row(), self._task(), self._begin()]
-        return "\n\n".join(parts) + "\n"
+        """What computes the rows of an item. `numbers` are its parameters then."""
+        parts = [*self._phase_functions(), self._row(), self._task(), self._begin()]
+        return "\n\n".join([self._structure(), *parts]) + "\n"
 
     def _structure(self) -> str:
-        members = call_members(self.region, self.symbols)
+        members = call_members(self.region, self.symbols, len(self.numbers))
         lines = [*members, "    long rows, items;", "    int *error;"]
         return "\n".join([f"struct {self.name}_call {{", *lines, "};", "", *self._row_structure()])
 
@@ -389,21 +390,21 @@ class NestPrinter:
 
     def _begin(self) -> str:
         """The function that fills the struct of a call; it notes the most rows, and adds the points."""
-        fields = call_fields(self.region, self.symbols)
         outer = self._open(self.nest.outer)
         rows: Dim = product(self._extent(a) for a in self._crossed())
         points = product(self._extent(a) for a in [*outer, *self._open(self.nest.folded)])
-        names = Names(axis_names(self.nest, "call->"))
-        row_text = c_dim(rows, names)
+        names = names_of(self.nest, "call->", self.numbers, literal=True)
+        row_text, point_text = c_dim(rows, names), c_dim(points, names)
         if block := self._block():
             row_text = f"{row_text} * (({c_dim(self._extent(self.nest.vector), names)} + {block - 1}) / {block})"
+        fields = call_fields(self.region, self.symbols, len(self.numbers), self.before)
         head = f"static void {self.name}_begin(struct {self.name}_call *call, void *const *buffers,"
         lines = [
             f"*call = (struct {self.name}_call){{{', '.join([*fields, '.error = error'])}}};",
             "(void)dims;",
             f"call->rows = {row_text};",
             "*rows = long_max(*rows, call->rows);",
-            f"*points += {c_dim(points, names)};",
+            f"*points += {point_text};",
         ]
         return "\n".join([head, f"    {_REST_OF_BEGIN}", *indented(lines), "}"])
 

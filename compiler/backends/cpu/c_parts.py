@@ -10,6 +10,7 @@ from fusible.compiler.backends.cpu.c_body import shape_symbols
 from fusible.compiler.backends.cpu.c_call import check_elements
 from fusible.compiler.backends.cpu.c_nest import NestPrinter, indented
 from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of, vector_axes, vector_cost
+from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.region.region import Region
 from fusible.compiler.region.split import digits_apart, pieces
 
@@ -19,7 +20,7 @@ _MOST_PARTS, _LEAST_PART = 24, 8
 _MOST_DIGITS = 3
 
 
-def print_nest(region: Region, name: str) -> tuple[str, tuple[str, ...]]:
+def print_nest(region: Region, name: str) -> tuple[str, tuple[str | Dim, ...]]:
     """The C text of a region without contractions, up to the exported function `name`, and its shape symbols.
 
     A region that reads by cases is printed as several nests. Raises NotPrintable.
@@ -35,11 +36,15 @@ def print_nest(region: Region, name: str) -> tuple[str, tuple[str, ...]]:
         raise
 
 
-def _print_nests(nests: Sequence[Nest], name: str) -> tuple[str, tuple[str, ...]]:
+def _print_nests(nests: Sequence[Nest], name: str) -> tuple[str, tuple[str | Dim, ...]]:
     symbols = list(dict.fromkeys(s for nest in nests for s in shape_symbols(nest)))
     names = [f"{name}_part{n}" for n in range(len(nests))]
-    printers = [NestPrinter(nest, part, symbols) for nest, part in zip(nests, names, strict=True)]
-    return "\n".join([*(p.text() for p in printers), _print_parts(name, printers)]), tuple(symbols)
+    printers, texts, numbers = list[NestPrinter](), list[str](), list[Dim]()
+    for nest, part in zip(nests, names, strict=True):
+        printers.append(NestPrinter(nest, part, symbols, len(numbers)))
+        texts.append(printers[-1].text())
+        numbers += printers[-1].numbers
+    return "\n".join([*texts, _print_parts(name, printers)]), (*symbols, *numbers)
 
 
 def _print_parts(name: str, parts: Sequence[NestPrinter]) -> str:

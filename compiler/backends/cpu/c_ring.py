@@ -10,12 +10,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from fusible.compiler.backends.cpu.c_band import axes_of_store, band_sizes, over_all, overwritable_after
-from fusible.compiler.backends.cpu.c_body import axis_names, shape_symbols
+from fusible.compiler.backends.cpu.c_body import names_of, shape_symbols
 from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements
 from fusible.compiler.backends.cpu.c_convolution import (
     Convolution,
     ConvolutionPrinter,
-    Machine,
     convolution_of,
     row_axes,
 )
@@ -23,6 +22,7 @@ from fusible.compiler.backends.cpu.c_dims import Names, c_dim
 from fusible.compiler.backends.cpu.c_kinds import promoted
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.backends.cpu.windows import Geometry
+from fusible.compiler.ir.assumed import assumed_size
 from fusible.compiler.ir.symbols import Dim, Symbol, SymInt
 from fusible.compiler.region.region import Group, Load, Region
 
@@ -84,37 +84,35 @@ def _check(wide: Geometry, deep: Geometry, last: Geometry | None) -> None:
         raise NotPrintable("it is no convolution with a depthwise one after it")
     if wide.planes > 1:
         raise NotPrintable("its first convolution reads the planes of an image, which has a kernel of its own")
-    size = deep.height * deep.width * deep.groups * 4
-    if not isinstance(size, int):
-        raise NotPrintable("the size of the image between its convolutions is not literal")
+    size = assumed_size(deep.height) * assumed_size(deep.width) * deep.groups * 4
     if size < _LEAST_IMAGE:
         raise NotPrintable(f"the image between its convolutions, {size} bytes, stays in the cache anyway")
     if last is not None and not last.pointwise:
         raise NotPrintable("the convolution after its depthwise one is not 1x1, or pads")
 
 
-def print_ring(ring: Ring, name: str, machine: Machine) -> tuple[str, tuple[str | int, ...]]:
+def print_ring(ring: Ring, name: str) -> tuple[str, tuple[str | Dim, ...]]:
     """The C text up to the exported function `name`, and what it takes as `dims`. Raises NotPrintable."""
-    return _Printer(ring, name, machine).print()
+    return _Printer(ring, name).print()
 
 
 class _Printer:
-    def __init__(self, ring: Ring, name: str, machine: Machine) -> None:
+    def __init__(self, ring: Ring, name: str) -> None:
         self.ring, self.name = ring, name
         group = ring.group
         outputs = group.buffers[group.inputs : group.inputs + group.outputs]
         self.operands = Region((), group.buffers[: group.inputs], outputs, (), ())
         check_elements(self.operands)
-        self.numbers: list[int] = []
+        self.numbers: list[Dim] = []
         self.wide, self.deep = (
-            ConvolutionPrinter(c, f"{name}_{word}", machine, self.numbers)
+            ConvolutionPrinter(c, f"{name}_{word}", self.numbers)
             for c, word in ((ring.wide, "wide"), (ring.deep, "deep"))
         )
-        self.last = None if ring.last is None else ConvolutionPrinter(ring.last, f"{name}_last", machine, self.numbers)
+        self.last = None if ring.last is None else ConvolutionPrinter(ring.last, f"{name}_last", self.numbers)
         self.symbols = list(dict.fromkeys(s for a in ring.anchors for s in shape_symbols(a.nest)))
         self.place = [f"const struct {name}_place *place = context;", f"const struct {name}_call *c = place->c;"]
 
-    def print(self) -> tuple[str, tuple[str | int, ...]]:
+    def print(self) -> tuple[str, tuple[str | Dim, ...]]:
         """The text and the dims."""
         hooks = [self.wide.start_hook(self.place), self._filling(self.wide, "place->wide + local", _INTO_RING)]
         hooks.append(self.deep.start_hook(self.place))
@@ -199,6 +197,7 @@ class _Printer:
             f"struct {name}_call call = {{{', '.join(fields)}}};",
             "(void)dims;",
             *sizes[:2],
+            self.deep.cut("call.deep"),
             "call.ring = ring_of(&call.deep, stride, pool_threads(pool));",
             "const long ring_pixels = call.ring.rows * call.ring.in_width;",
             "const long band_pixels = call.ring.step * call.deep.out_width;",
@@ -235,7 +234,7 @@ class _Printer:
         return lines
 
     def _names(self, printer: ConvolutionPrinter, **known: str) -> Names:
-        return Names({**axis_names(printer.nest, "call."), **known}, "call.n", self.numbers)
+        return names_of(printer.nest, "call.", self.numbers) | known
 
     @staticmethod
     def _deep_sizes(deep: ConvolutionPrinter) -> dict[str, Dim]:
@@ -250,4 +249,3 @@ class _Printer:
 
 _INTO_RING = "place->ring + (place->slot + local) * c->deep.pixel_stride"
 _INTO_BAND = "place->band + (row - place->base) * c->band.stride"
-

@@ -13,7 +13,6 @@ from fusible.compiler.backends.cpu.c_attention import print_attention
 from fusible.compiler.backends.cpu.c_band import Band, band_of, print_band
 from fusible.compiler.backends.cpu.c_convolution import (
     Convolution,
-    Machine,
     convolution_of,
     packed_weights,
     print_convolution,
@@ -23,19 +22,19 @@ from fusible.compiler.backends.cpu.c_parts import print_nest
 from fusible.compiler.backends.cpu.c_ring import Ring, print_ring, ring_of
 from fusible.compiler.backends.cpu.c_serial import Serial, check_serial, print_serial
 from fusible.compiler.backends.cpu.nest import NotPrintable
-from fusible.compiler.backends.cpu.precision import Products
-from fusible.compiler.ir.symbols import product
+from fusible.compiler.backends.cpu.precision import Arithmetic, Products
+from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.region.region import Contract, Group, Load, Region
 from fusible.compiler.region.sums import contractions_as_sums
 
-__all__ = ["PLACEHOLDER", "Machine", "NativeKernel", "NotPrintable", "Packing", "print_group", "print_region"]
+__all__ = ["PLACEHOLDER", "NativeKernel", "NotPrintable", "Packing", "print_group", "print_region"]
 
 _FEW_TERMS = 2**18  # beyond, NumPy's BLAS wins over plain loops
 
 PLACEHOLDER = "fusible_kernel"
 """The name in the text, to be replaced by the kernel's own: equal regions have equal texts."""
 
-_ONE_THREAD = Machine()
+_USUAL = Arithmetic()
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class NativeKernel:
     """
 
     text: str
-    dims: tuple[str | int, ...]
+    dims: tuple[str | Dim, ...]
     anchor: Product | Convolution | Band | Ring | Serial | None = None
     packings: Mapping[int, Packing] = field(default_factory=dict)
     steps: tuple[str, ...] = ()
@@ -82,7 +81,7 @@ class NativeKernel:
 
 
 def print_region(
-    region: Region, constants: Collection[int], machine: Machine = _ONE_THREAD, *, loops: bool = False
+    region: Region, constants: Collection[int], arithmetic: Arithmetic = _USUAL, *, loops: bool = False
 ) -> NativeKernel:
     """The kernel of a region; `constants`: inputs whose contents are known. Raises NotPrintable with the reason.
 
@@ -94,7 +93,7 @@ def print_region(
         products = Products(0, ("attention: its operands are computed, not packed",) * 2)
         return NativeKernel(*print_attention(attention_of(region), PLACEHOLDER), products=products)
     try:
-        return _anchored(region, constants, machine)
+        return _anchored(region, constants, arithmetic)
     except NotPrintable:
         terms = product(region.extents)
         if not loops or not isinstance(terms, int) or terms > _FEW_TERMS:
@@ -103,18 +102,18 @@ def print_region(
         return NativeKernel(*print_nest(contractions_as_sums(region), PLACEHOLDER), products=products)
 
 
-def _anchored(region: Region, constants: Collection[int], machine: Machine) -> NativeKernel:
+def _anchored(region: Region, constants: Collection[int], arithmetic: Arithmetic) -> NativeKernel:
     """The kernel of a region around a product or a convolution. Raises NotPrintable."""
-    line = None if machine.exact or machine.bf16 else _along_lines(region, constants)
+    line = None if arithmetic.exact or arithmetic.bf16 else _along_lines(region, constants)
     if line is not None:
         with suppress(NotPrintable):
-            text, dims = print_convolution(region, line, PLACEHOLDER, machine)
+            text, dims = print_convolution(region, line, PLACEHOLDER)
             return NativeKernel(text, dims, line, {line.buffer: Packing(region, line)})
     try:
-        anchor = product_of(region, constants, bf16=machine.bf16)
+        anchor = product_of(region, constants, bf16=arithmetic.bf16)
         if anchor.batch is not None:
             with suppress(NotPrintable):
-                return _convolution(region, constants, machine, apart=True)
+                return _convolution(region, constants, arithmetic, apart=True)
         packings = {anchor.buffer: Packing(region, anchor)}
         text, dims = print_product(region, anchor, PLACEHOLDER)
         return NativeKernel(text, dims, anchor, packings, products=Products(1))
@@ -122,22 +121,22 @@ def _anchored(region: Region, constants: Collection[int], machine: Machine) -> N
         if len(region.inputs[0].shape) != 4 and not any(len(b.shape) == 4 for b in region.inputs):
             raise
         try:
-            return _convolution(region, constants, machine)
+            return _convolution(region, constants, arithmetic)
         except NotPrintable as no_convolution:
             raise NotPrintable(f"{no_product}; {no_convolution}") from no_convolution
 
 
-def _convolution(region: Region, constants: Collection[int], machine: Machine, *, apart: bool = False) -> NativeKernel:
+def _convolution(
+    region: Region, constants: Collection[int], arithmetic: Arithmetic, *, apart: bool = False
+) -> NativeKernel:
     """The kernel of a region around a convolution. Raises NotPrintable.
 
-    apart: only where image rows lie apart, for which a product would read its right operand once each, and where the
-    image's height and width are numbers, by which a convolution's work is cut.
+    apart: only where image rows lie apart, for which a product would read its right operand once each.
     """
-    found = convolution_of(region, constants, exact=machine.exact, bf16=machine.bf16)
-    g = found.geometry
-    if apart and (g.strides == (1, 1) or not isinstance(g.out_height, int) or not isinstance(g.out_width, int)):
+    found = convolution_of(region, constants, exact=arithmetic.exact, bf16=arithmetic.bf16)
+    if apart and found.geometry.strides == (1, 1):
         raise NotPrintable("it is a product")
-    text, dims = print_convolution(region, found, PLACEHOLDER, machine)
+    text, dims = print_convolution(region, found, PLACEHOLDER)
     return NativeKernel(text, dims, found, {found.buffer: Packing(region, found)}, products=found.products)
 
 
@@ -153,37 +152,37 @@ def _along_lines(region: Region, constants: Collection[int]) -> Convolution | No
     return found if found.line else None
 
 
-def print_group(group: Group, constants: Collection[int], machine: Machine = _ONE_THREAD) -> NativeKernel:
+def print_group(group: Group, constants: Collection[int], arithmetic: Arithmetic = _USUAL) -> NativeKernel:
     """The kernel of regions with buffers of their own between them. Raises NotPrintable."""
     reasons = []
     for printer in (_print_band, _print_ring, _print_serial):
         try:
-            return printer(group, constants, machine)
+            return printer(group, constants, arithmetic)
         except NotPrintable as refusal:
             reasons.append(str(refusal))
     raise NotPrintable("; ".join(reasons))
 
 
-def _print_band(group: Group, constants: Collection[int], machine: Machine) -> NativeKernel:
-    band = band_of(group, constants, exact=machine.exact, bf16=machine.bf16)
-    text, dims = print_band(band, PLACEHOLDER, machine)
+def _print_band(group: Group, constants: Collection[int], arithmetic: Arithmetic) -> NativeKernel:
+    band = band_of(group, constants, exact=arithmetic.exact, bf16=arithmetic.bf16)
+    text, dims = print_band(band, PLACEHOLDER)
     return NativeKernel(text, dims, band, _packings(band), products=_products(band))
 
 
-def _print_ring(group: Group, constants: Collection[int], machine: Machine) -> NativeKernel:
-    ring = ring_of(group, constants, bf16=machine.bf16)
-    text, dims = print_ring(ring, PLACEHOLDER, machine)
+def _print_ring(group: Group, constants: Collection[int], arithmetic: Arithmetic) -> NativeKernel:
+    ring = ring_of(group, constants, bf16=arithmetic.bf16)
+    text, dims = print_ring(ring, PLACEHOLDER)
     return NativeKernel(text, dims, ring, _packings(ring), products=_products(ring))
 
 
-def _print_serial(group: Group, constants: Collection[int], machine: Machine) -> NativeKernel:
+def _print_serial(group: Group, constants: Collection[int], arithmetic: Arithmetic) -> NativeKernel:
     serial = check_serial(group)
     steps: list[NativeKernel] = []
     packings: list[tuple[int, Packing]] = []
     plain: set[int] = set()
     for step in group.steps:
         known = [n for n, number in enumerate(step.inputs) if number in constants]
-        kernel = print_region(step.region, known, machine)
+        kernel = print_region(step.region, known, arithmetic)
         steps.append(kernel)
         packings += [(step.inputs[buffer], packing) for buffer, packing in kernel.packings.items()]
         plain.update(number for n, number in enumerate(step.inputs) if n not in kernel.packings)

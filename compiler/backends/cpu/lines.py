@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from fusible.compiler.backends.cpu.windows import Geometry
+from fusible.compiler.ir.assumed import assumed_size
 from fusible.compiler.ir.symbols import Dim
 
-__all__ = ["line_fields", "line_taps", "line_tiles"]
+__all__ = ["line_fields", "line_taps"]
 
 _TAPS = (3, 5)
-_TILE = 4  # results of one transform
 _LEAST_CHANNELS = 32  # below, the transforms cost more than the products that they save
 _LEAST_LENGTH = 16
 _LEAST_PIXELS = 100
@@ -23,18 +23,10 @@ def line_taps(g: Geometry) -> int:
         return 0
     out = (g.out_height, g.out_width)
     length, lines = out[along], out[across]
-    if not isinstance(length, int) or not isinstance(lines, int) or (g.height, g.width)[across] != lines:
+    if (g.height, g.width)[across] != lines:
         return 0
-    return g.kernel[along] if length >= _LEAST_LENGTH and length * lines >= _LEAST_PIXELS else 0
-
-
-def line_tiles(g: Geometry) -> int:
-    """Tiles of an image; its sizes are literal."""
-    along, across = _sides(g)
-    out = (g.out_height, g.out_width)
-    length, lines = out[along], out[across]
-    assert isinstance(length, int) and isinstance(lines, int)
-    return lines * -(-length // _TILE)
+    likely = assumed_size(length)
+    return g.kernel[along] if likely >= _LEAST_LENGTH and likely * assumed_size(lines) >= _LEAST_PIXELS else 0
 
 
 def line_fields(g: Geometry) -> dict[str, Dim]:

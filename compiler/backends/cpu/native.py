@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from fusible.compiler.backends.cpu.kernel import Machine, NativeKernel, NotPrintable, print_group, print_region
+from fusible.compiler.backends.cpu.kernel import NativeKernel, NotPrintable, print_group, print_region
 from fusible.compiler.backends.cpu.layout import channels_last
+from fusible.compiler.backends.cpu.precision import Arithmetic
 from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.ir.types import TensorType
@@ -49,14 +50,14 @@ def kernel_of(
     inputs: Sequence[Value],
     given: Mapping[Value, Value],
     storage: Storage,
-    machine: Machine,
+    arithmetic: Arithmetic,
 ) -> tuple[Built, NativeKernel]:
     """The region of some nodes, and its kernel. given: the values that inputs and outputs of a group stand for.
 
     Raises NoRegion, NotPrintable.
     """
     stored, constants = seen(nodes, outputs, inputs, given, storage)
-    return _printed(nodes, outputs, inputs, stored, constants, machine)
+    return _printed(nodes, outputs, inputs, stored, constants, arithmetic)
 
 
 def seen(
@@ -79,28 +80,28 @@ def _printed(
     inputs: Sequence[Value],
     storage: Storage,
     constants: Collection[Value],
-    machine: Machine,
+    arithmetic: Arithmetic,
 ) -> tuple[Built, NativeKernel]:
     """The kernel of one region or, if there is none, of two or three with images between them."""
     if sum(node.op.name == "conv" for node in nodes) > 1 and not any(node.op.name == "softmax" for node in nodes):
         # No region has two contractions but attention's, and to derive one takes as long as to print the chain.
         parts = chain_parts(nodes, outputs)
         if len(parts) > 1:
-            return _printed_chain(parts, outputs, inputs, storage, constants, machine)
+            return _printed_chain(parts, outputs, inputs, storage, constants, arithmetic)
     try:
         built = build_region(nodes, outputs, inputs=inputs, home=home_of(nodes, outputs), inline_scalars=True)
         _check_stores(built.region)
         region = storage.region(built.region, built.inputs, built.outputs)
         known = [n for n, v in enumerate(built.inputs) if v in constants]
         # A block is no reason to give up a kernel for loops.
-        kernel = print_region(region, known, machine, loops=len(nodes) == 1 and not storage.wholes)
+        kernel = print_region(region, known, arithmetic, loops=len(nodes) == 1 and not storage.wholes)
         return Built(region, built.inputs, built.outputs), kernel
     except NotPrintable as refusal:
         parts = chain_parts(nodes, outputs)
         if len(parts) < 2:
             raise
         try:
-            return _printed_chain(parts, outputs, inputs, storage, constants, machine)
+            return _printed_chain(parts, outputs, inputs, storage, constants, arithmetic)
         except (NoRegion, NotPrintable) as other:
             raise NotPrintable(f"{refusal}; {other}") from other
 
@@ -111,7 +112,7 @@ def _printed_chain(
     inputs: Sequence[Value],
     storage: Storage,
     constants: Collection[Value],
-    machine: Machine,
+    arithmetic: Arithmetic,
 ) -> tuple[Built, NativeKernel]:
     built = build_group(parts, outputs, inputs=inputs, inline_scalars=True)
     between = [part[-1].outputs[0] for part in parts[:-1]]
@@ -129,7 +130,7 @@ def _printed_chain(
         for number, buffer in zip(numbers, (*region.inputs, *region.outputs), strict=True):
             buffers[number] = buffer
     group = Group(built.group.inputs, built.group.outputs, tuple(buffers), tuple(steps))
-    kernel = print_group(group, [n for n, v in enumerate(built.inputs) if v in constants], machine)
+    kernel = print_group(group, [n for n, v in enumerate(built.inputs) if v in constants], arithmetic)
     return Built(group.steps[-1].region, built.inputs, built.outputs), kernel
 
 
@@ -164,7 +165,7 @@ def chain_parts(nodes: Sequence[Node], outputs: Sequence[Value]) -> list[list[No
 def native_refusal(nodes: Sequence[Node], outputs: Sequence[Value]) -> str | None:
     """Why no native kernel can be printed for some nodes together, or None."""
     try:
-        kernel_of(nodes, outputs, [], {}, likely_storage(nodes, outputs), Machine())
+        kernel_of(nodes, outputs, [], {}, likely_storage(nodes, outputs), Arithmetic())
     except (NoRegion, NotPrintable) as refusal:
         return str(refusal)
     return None

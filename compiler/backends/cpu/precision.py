@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fusible.compiler.backends.cpu.windows import Geometry
+from fusible.compiler.ir.assumed import assumed_size
 from fusible.runtime.native.machine import instruction_sets
 
-__all__ = ["Products", "notes_on", "winograd_beats_bf16"]
+__all__ = ["Arithmetic", "Products", "notes_on", "winograd_beats_bf16"]
 
 # Of one core with AVX512_BF16, in multiplications of fp32 for which there is time in one pass of its vectors: a pair of
 # bf16 counts as one; a byte of weights, which come from memory while others are multiplied, as two (138 G/s and 70 GB/s
@@ -20,6 +21,17 @@ _SLOW = (
     "precision bf16: this processor has no AVX512_BF16, so pairs are taken apart: results are those of bf16, but "
     "products take longer than in fp32, except those of few rows"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """How kernels may compute. exact: by algorithms only that round as the sums do.
+
+    bf16: multiply in bf16 where that is worth it.
+    """
+
+    exact: bool = False
+    bf16: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,9 +63,10 @@ def winograd_beats_bf16(g: Geometry, m: int) -> bool:
 
     Both are counted in products and in bytes of weights: Winograd's F(4x4) has a quarter of the products, which the
     instruction for pairs does not make up for, but four times the weights in elements of twice the size. So it stays
-    where images are large and loses where there are many channels and few pixels. What is no number counts as 1.
+    where images are large and loses where there are many channels and few pixels.
     """
-    images, height, width = (d if isinstance(d, int) and d > 0 else 1 for d in (g.images, g.out_height, g.out_width))
+    images = g.images if isinstance(g.images, int) else 1
+    height, width = assumed_size(g.out_height), assumed_size(g.out_width)
     weights = g.channels * g.outputs
     direct = images * height * width * 9 * weights / 2 + _PER_BYTE * 2 * 9 * weights
     points, tiles = (m + 2) ** 2, images * -(-height // m) * -(-width // m)

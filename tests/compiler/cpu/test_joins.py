@@ -75,7 +75,7 @@ def test_random_models_are_joined_in_place() -> None:
     for seed in range(10):
         graph = import_graph(random_model(seed), options=OPTIONS)
         run_passes(pipeline("cpu"), graph, OPTIONS, "cpu")
-        backend = CpuBackend(2)
+        backend = CpuBackend()
         backend.prepare(graph)
         placed += sum(entry.kind is Kind.FUSED for entry in backend.entries)
     assert placed >= 20

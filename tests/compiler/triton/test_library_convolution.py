@@ -25,6 +25,7 @@ from fusible.compiler.region.parse import parse_region
 from fusible.compiler.tune import tune
 from fusible.runtime.devices.convolution import Placed, TorchConvolution
 from fusible.runtime.devices.torch_convolution import TorchConvolutionLaunch
+from fusible.runtime.plan import Launch, Plan, PlanValue
 from tests import oracle
 from tests.compiler.triton.test_library_product import by_torch
 from tests.fast_compiler import fast_compiler
@@ -213,9 +214,9 @@ def test_buffers_that_do_not_hold_a_call(
     with_torch(made, tmp_path, monkeypatch).save(tmp_path / "artifact")
     header = header_of(tmp_path / "artifact")
     (kernel,) = (kernel for kernel in header["device"]["kernels"] if kernel["product"])
-    (step,) = (step for step in header["plan"]["steps"] if step.get("kernel") == kernel["name"])
-    value = step["inputs"][kernel["product"]["image"]["argument"]]
-    damaged = changed(header, ("plan", "values", value, field), lambda _: wrong)
+    (step,) = (s for s in Plan.from_json(header["plan"]).steps if isinstance(s, Launch) and s.kernel == kernel["name"])
+    value = step.inputs[kernel["product"]["image"]["argument"]]
+    damaged = changed(header, ("plan", "values", value, PlanValue._fields.index(field)), lambda _: wrong)
     with pytest.raises(fusible.ArtifactError, match=f"the convolution of the kernel .* at 'groups'.*{told}"):
         fusible.load(with_header(tmp_path / "artifact", damaged, tmp_path / "damaged"))
 

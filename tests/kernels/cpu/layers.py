@@ -11,13 +11,13 @@ import numpy as np
 from tests.kernels.cpu import harness
 from tests.tolerance import poisoned
 
-__all__ = ["HOOKS", "VARIANTS", "Layer", "guarded", "random"]
+__all__ = ["HOOKS", "NO_VECTORS", "VARIANTS", "Layer", "guarded", "random"]
 
 # The instruction sets of the harness, and 16 lanes lowered to what any machine has.
 VARIANTS = (*harness.INSTRUCTION_SETS, "16 lanes")
 
 # 16 lanes are lowered without AVX's intrinsics, whatever the compiler's default is.
-_NO_VECTORS = ("-mno-avx",) if platform.machine() == "x86_64" else ()
+NO_VECTORS = ("-mno-avx",) if platform.machine() == "x86_64" else ()
 
 # The start hook adds a bias and, where given, a residual that lies as the output does; the finish hook stores.
 HOOKS = """
@@ -41,7 +41,7 @@ class Layer:
 
     def __init__(self, source: str, variant: str, flags: tuple[str, ...] = ()) -> None:
         wide = variant == "16 lanes"
-        extra = ("-DVL=16", "-O1", *_NO_VECTORS) if wide else flags
+        extra = ("-DVL=16", "-O1", *NO_VECTORS) if wide else flags
         self.library = harness.compile_c(source, "plain" if wide else variant, extra)
         for name in ("items", "scratch"):
             getattr(self.library, name).restype = ctypes.c_long
