@@ -7,15 +7,15 @@ the row small, then it is kept in a buffer on the stack.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 
 from fusible.compiler.backends.cpu.c_body import Body, names_of
 from fusible.compiler.backends.cpu.c_call import call_fields, call_members
 from fusible.compiler.backends.cpu.c_dims import c_dim, coefficient, mentions
 from fusible.compiler.backends.cpu.c_expr import print_expr
 from fusible.compiler.backends.cpu.c_kinds import Code, Kind, kind_of, literal, promoted, rounded
+from fusible.compiler.backends.cpu.c_window import limits_of, print_limits, without_limits
 from fusible.compiler.backends.cpu.nest import Nest, NotPrintable
 from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.ir.types import DType
@@ -50,6 +50,7 @@ class NestPrinter:
         self.positions = {v: p for p, f in enumerate(self.region.first_values) for v in self._results(p, f)}
         self.levels = self._levels()
         self.phases = self._phases()
+        self.limits = [{} if p.stores else limits_of(nest, p.stages, p.reductions) for p in self.phases]
         self.stash = self._stash()
 
     def _results(self, position: int, first: int) -> range:
@@ -113,9 +114,7 @@ class NestPrinter:
 
     def _stash(self) -> dict[int, int]:
         """Values kept between passes -> their number."""
-        folded = [self.nest.extents[a] for a in self.nest.folded]
-        size = prod(e for e in folded if isinstance(e, int)) if all(isinstance(e, int) for e in folded) else None
-        if not self.nest.folded or size is None or size > _STASH_FLOATS or len(self.phases) < 2:
+        if not self.nest.folded or len(self.phases) < 2:
             return {}
         seen: dict[int, int] = {}
         for phase in self.phases:
@@ -127,7 +126,22 @@ class NestPrinter:
             if times > 1 and isinstance(stage, Map) and stage.dtype is DType.F32 and _is_dear(stage.expr):
                 if self._in_row(position) and (not self.folding or self.nest.vector in self._space(position)):
                     kept[position] = len(kept)
-        return kept if len(kept) * size * (1 if self.folding else 16) <= _STASH_FLOATS else {}
+        size = len(kept) * self._stash_points() * (1 if self.folding else 16)
+        return kept if not isinstance(size, int) or size <= _STASH_FLOATS else {}
+
+    def _stash_points(self) -> Dim:
+        """The points of a pass. Where they are known only at the call the stash is scratch memory of the thread."""
+        return product(self._extent(a) for a in self._open(self.nest.folded))
+
+    @property
+    def scratch(self) -> int:
+        """How many stashes of `stash_floats` each this nest needs in a thread's scratch memory."""
+        return 0 if isinstance(self._stash_points(), int) else len(self.stash)
+
+    def _stashed(self, slot: int) -> str:
+        """The place of a point in a stash."""
+        whole = f"c->stash + {slot} * c->stash_floats" if self.scratch else f"r->stash[{slot}]"
+        return f"{whole} + {self._at()}"
 
     def _space(self, position: int) -> frozenset[int]:
         return self.nest.spaces[self.region.first_values[position]]
@@ -142,6 +156,8 @@ class NestPrinter:
     def _structure(self) -> str:
         members = call_members(self.region, self.symbols, len(self.numbers))
         lines = [*members, "    long rows, items;", "    int *error;"]
+        if self.scratch:  # of a thread; for all nests of the kernel its own part begins in the same place
+            lines += ["    float *stash;", "    long stash_floats, thread_floats;", "    struct pool *pool;"]
         return "\n".join([f"struct {self.name}_call {{", *lines, "};", "", *self._row_structure()])
 
     def _row_structure(self) -> list[str]:
@@ -155,9 +171,8 @@ class NestPrinter:
                 vector = not self.folding and self.nest.vector in self._space(position)
                 for number in self._results(position, value):
                     lines.append(f"    {kind_of(self.region.dtypes[number]).c_type(vector)} v{number};")
-        if self.stash:
-            size = prod(e for a in self.nest.folded if isinstance(e := self.nest.extents[a], int))
-            lanes = f"{size} + VL" if self.folding else f"{size} * VL"
+        if self.stash and not self.scratch:
+            lanes = f"{self._stash_points()} {'+' if self.folding else '*'} VL"
             lines.append(f"    float stash[{len(self.stash)}][{lanes}];")
         return [f"struct {self.name}_row {{", *(lines or ["    char none;"]), "};"]
 
@@ -177,18 +192,19 @@ class NestPrinter:
     def _phase_functions(self) -> list[str]:
         found = []
         for number, phase in enumerate(self.phases):
-            body = Body(self.nest, self._row_values(number), self.names)
+            nest = without_limits(self.nest, phase.stages, self.limits[number])
+            body = Body(nest, self._row_values(number), self.names)
             for position, slot in self.stash.items():
                 if position in phase.stages and self._made_before(position, number):
                     value = self.region.first_values[position]
-                    body.lines.append(f"const vf v{value} = vf_load(r->stash[{slot}] + {self._at()});")
+                    body.lines.append(f"const vf v{value} = vf_load({self._stashed(slot)});")
                     body.values[value] = Code(f"v{value}", Kind.FLOAT, True)
             body.stages(self._live(phase, number))
             for position, slot in self.stash.items():
                 if position in phase.stages and not self._made_before(position, number):
                     value = self.region.first_values[position]
                     kept = promoted(body.values[value]).text
-                    body.lines.append(f"vf_store(r->stash[{slot}] + {self._at()}, {kept});")
+                    body.lines.append(f"vf_store({self._stashed(slot)}, {kept});")
             for position in phase.reductions:
                 body.lines += self._accumulate(position, body)
             for store in phase.stores:
@@ -226,11 +242,10 @@ class NestPrinter:
         return sorted(self._open(axes), key=lambda axis: axis == self.nest.vector)
 
     def _at(self) -> str:
-        """The place of a point in a stash."""
+        """The number of a point, in floats."""
         text = ""
         for a in self._inwards(self.nest.folded):
-            extent = self.nest.extents[a]
-            text = f"({text}) * {extent} + i{a}" if text else f"i{a}"
+            text = f"({text}) * {c_dim(self._extent(a), self.names)} + i{a}" if text else f"i{a}"
         return text if self.folding else f"({text}) * VL"
 
     def _accumulate(self, position: int, body: Body) -> list[str]:
@@ -308,7 +323,14 @@ class NestPrinter:
         return ["{", *indented([*body.lines, *kept]), "}"] if positions else []
 
     def _pass(self, number: int, outer: Sequence[int]) -> list[str]:
-        """The loops over the folded axes around a phase; that along the vectors is the innermost."""
+        """The loops over the folded axes around a phase, to the ends of its window."""
+        if not self.limits[number]:
+            return self._loops(number, outer, {})
+        extents = self.nest.extents
+        return print_limits(self.limits[number], extents, self.names, lambda ends: self._loops(number, outer, ends))
+
+    def _loops(self, number: int, outer: Sequence[int], ends: Mapping[int, tuple[str, str]]) -> list[str]:
+        """The loops of all points, or between `ends` by axis; that along the vectors is the innermost."""
         folded = self._open(self.nest.folded)
         arguments = "".join(f", i{a}" for a in [*outer, *folded])
         call = f"{self.name}_phase{number}(c, r{arguments}, "
@@ -321,7 +343,8 @@ class NestPrinter:
                 lines.append("    " * depth + f"for (; i{a} + VL <= {extent}; i{a} += VL) {call}VL);")
                 lines.append("    " * depth + f"if (i{a} < {extent}) {call}{extent} - i{a});")
                 return ["{", *indented([*lines, *("    " * d + "}" for d in reversed(range(depth)))]), "}"]
-            lines.append("    " * depth + f"for (long i{a} = 0; i{a} < {extent}; i{a}++) {{")
+            first, last = ends.get(a, ("0", extent))
+            lines.append("    " * depth + f"for (long i{a} = {first}; i{a} < {last}; i{a}++) {{")
             depth += 1
         lines.append("    " * depth + f"{call}lanes);")
         return [*lines, *("    " * d + "}" for d in reversed(range(depth)))]
@@ -375,7 +398,10 @@ class NestPrinter:
                 ends = (f"rest * {block}", f"long_min({extent}, (rest + 1) * {block})") if block else ("0", extent)
                 inner += indented(self._along(*ends, arguments))
             inner += ["    (void)rest;", "}"]
-        lines = [f"const struct {self.name}_call *c = context;", *inner]
+        # A copy, which no store can change: what is read of it stays in registers.
+        lines = [f"struct {self.name}_call call = *(const struct {self.name}_call *)context;"]
+        lines += ["call.stash += pool_thread(call.pool) * call.thread_floats;"] if self.scratch else []
+        lines += [f"const struct {self.name}_call *c = &call;", *inner]
         return "\n".join([f"static void {self.name}_task(void *context, long item) {{", *indented(lines), "}"])
 
     def _along(self, first: str, end: str, arguments: str) -> list[str]:
@@ -395,6 +421,8 @@ class NestPrinter:
         points = product(self._extent(a) for a in [*outer, *self._open(self.nest.folded)])
         names = names_of(self.nest, "call->", self.numbers, literal=True)
         row_text, point_text = c_dim(rows, names), c_dim(points, names)
+        lanes = "+ VL" if self.folding else "* VL"
+        stash = f"({c_dim(self._stash_points(), names)} {lanes} + 15) / 16 * 16" if self.scratch else ""
         if block := self._block():
             row_text = f"{row_text} * (({c_dim(self._extent(self.nest.vector), names)} + {block - 1}) / {block})"
         fields = call_fields(self.region, self.symbols, len(self.numbers), self.before)
@@ -405,6 +433,7 @@ class NestPrinter:
             f"call->rows = {row_text};",
             "*rows = long_max(*rows, call->rows);",
             f"*points += {point_text};",
+            *([f"call->stash_floats = {stash};"] if stash else []),
         ]
         return "\n".join([head, f"    {_REST_OF_BEGIN}", *indented(lines), "}"])
 

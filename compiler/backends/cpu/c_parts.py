@@ -53,13 +53,19 @@ def _print_parts(name: str, parts: Sequence[NestPrinter]) -> str:
     """
     members = [f"struct {p.name}_call {p.name};" for p in parts]
     begin = [f"{p.name}_begin(&call.{p.name}, buffers, dims, error, &rows, &points);" for p in parts]
+    stashes = [(p, f"call.{p.name}") for p in parts if p.scratch]
     lines = [
         f"struct {name}_call call;",
         "long rows = 0, points = 0;",
         *begin,
         "const long items = nest_items(rows, points, pool_threads(pool));",
         *(f"call.{p.name}.items = items;" for p in parts),
+        *(["long floats = 0;", "float *scratch;"] if stashes else []),
+        *(f"floats = long_max(floats, {p.scratch} * {call}.stash_floats);" for p, call in stashes),
+        *(["if (!scratch_get(&scratch, floats * pool_threads(pool), error)) return;"] if stashes else []),
+        *(f"{call}.stash = scratch, {call}.thread_floats = floats, {call}.pool = pool;" for _, call in stashes),
         f"pool_run(pool, {name}_task, &call, items);",
+        *(["scratch_give(scratch);"] if stashes else []),
     ]
     head = f"EXPORT void {name}(struct pool *pool, void *const *buffers, const int64_t *dims, int *error) {{"
     texts = [

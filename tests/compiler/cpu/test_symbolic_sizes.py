@@ -113,3 +113,54 @@ def test_assumed_sizes() -> None:
     assert [assumed_size(d) for d in (7, N, H * 2 + 1, floordiv(H + 31, 32))] == [7, 224, 449, 7]
     assert assumed_size(bounded) == 64 and assumed_size(SymInt.of(Symbol("l", 300))) == 300
     assert assumed_size(floordiv(H, W - 224)) == 224 and assumed_size(5 - H) == 0
+
+
+def one_input(nodes: list, dims: list[int | str]) -> ModelProto:
+    graph = helper.make_graph(
+        nodes,
+        "one",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, dims)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+
+
+WINDOWS: dict[str, dict] = {
+    "max": {"op_type": "MaxPool", "kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]},
+    "ragged": {"op_type": "MaxPool", "kernel_shape": [3, 2], "strides": [2, 3], "ceil_mode": 1},
+    "dilated": {"op_type": "MaxPool", "kernel_shape": [2, 3], "dilations": [2, 2], "pads": [1, 2, 1, 2]},
+    "mean": {"op_type": "AveragePool", "kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "count_include_pad": 1},
+    "mean of what is inside": {"op_type": "AveragePool", "kernel_shape": [3, 5], "pads": [2, 0, 0, 4]},
+    "wide": {"op_type": "MaxPool", "kernel_shape": [1, 17], "pads": [0, 8, 0, 8]},
+    "root": {"op_type": "LpPool", "kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "p": 2},
+}
+
+
+@pytest.mark.parametrize("channels", [3, 32])
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("window", WINDOWS)
+def test_windows_over_an_edge(window: str, known: bool, channels: int) -> None:
+    node = helper.make_node(inputs=["x"], outputs=["y"], **WINDOWS[window])
+    for n, h, w in ((2, 9, 11), (1, 3, 20), (1, 24, 6)):
+        model = one_input([node], [n, channels, h, w] if known else ["n", channels, "h", "w"])
+        x = np.random.default_rng(h).standard_normal((n, channels, h, w)).astype(np.float32) - 3
+        x[:, :, 0, 0] = -np.inf
+        found = fusible.compile(model, target="cpu").run({"x": x})
+        assert_outputs_close(found, fusible.compile(model, target="numpy").run({"x": x}))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("axis", [1, 2])
+def test_rows_of_a_length_known_only_at_the_call_are_kept_between_passes(axis: int, threads: int) -> None:
+    nodes = [
+        helper.make_node("Softmax", ["x"], ["a"], axis=axis),
+        helper.make_node("Mul", ["a", "x"], ["b"]),
+        helper.make_node("LogSoftmax", ["b"], ["y"], axis=axis),
+    ]
+    model = one_input(nodes, ["n", "h", "w"])
+    exe = fusible.compile(model, target="cpu", options=fusible.Options(threads=threads))
+    assert any("stash_floats" in source for source in exe.sources.values())
+    oracle = fusible.compile(model, target="numpy")
+    for shape in ((2, 3, 5), (1, 70, 33), (4, 1, 1), (0, 3, 3), (3, 0, 2), (1, 2, 20_000), (16, 40, 700)):
+        x = np.random.default_rng(shape[2]).standard_normal(shape).astype(np.float32)
+        assert_outputs_close(exe.run({"x": x}), oracle.run({"x": x}))
