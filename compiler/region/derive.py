@@ -227,7 +227,7 @@ class Derivation:
             place = tuple(substitute(c, names) for c in read.map.components)
             names[f"t{number}"] = value_symbol(self.value(operand, place, guard))
         bounds = tuple(Bound(*(substitute(d, names) for d in (b.expr, b.low, b.high))) for b in map_.bounds)
-        kept = tuple(b for b in bounds if not holds(b))
+        kept = tuple(b for b in bounds if not holds(b, self.extents))
         return IndexMap(tuple(substitute(c, names) for c in map_.components), kept, map_.fill if kept else None)
 
     def composite(

@@ -7,7 +7,7 @@ region (bias, activation, residual, another place for each element) is printed i
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -173,18 +173,22 @@ class _Printer:
         if self.left.bounds or self.left.checked:
             raise NotPrintable("its left operand is not read everywhere")
         self.few = product.batch is None and self._few_rows()
+        self.perhaps_one = product.batch is None and not isinstance(self._row_count(), int)
         self.suffix = "_bf16" if product.bf16 else ""
         self.rounds = product.bf16 and not self.few  # all of the left operand, before anything is multiplied
         self.start = start_of(self.nest, product.contract, product.column)
         self.start_name = "start_zero" if self.start is None else f"{name}_start"
 
+    def _row_count(self) -> Dim:
+        return 1 if self.product.row is None else _extent(self.nest, self.product.row)
+
     def _few_rows(self) -> bool:
-        rows = 1 if self.product.row is None else self.nest.extents[self.product.row]
+        rows = self._row_count()
         return isinstance(rows, int) and 1 <= rows <= _FEW_ROWS
 
     def text(self) -> str:
         """Everything."""
-        functions = [self._start(), self._finish(), self._rounds(), self._task()]
+        functions = [self._start(), self._finish(), self._rounds(), self._tasks()]
         export = self._export()
         return "\n\n".join([self._structure(), *filter(None, functions), export]) + "\n"
 
@@ -197,7 +201,8 @@ class _Printer:
 
     def _structure(self) -> str:
         members = call_members(self.region, self.symbols, len(self.numbers))
-        kernel = ["    struct gemv gemv;"] if self.few else ["    struct gemm gemm;", "    struct gemm_tiling tiling;"]
+        kernel = ["    struct gemv gemv;"] if self.few or self.perhaps_one else []
+        kernel += [] if self.few else ["    struct gemm gemm;", "    struct gemm_tiling tiling;"]
         lines = [*members, *kernel, "    float *scratch;", "    long scratch_size, items;"]
         lines += ["    struct gemm words;", "    float *rounded;", "    long parts;"] if self.rounds else []
         lines += ["    struct pool *pool;", "    int *error;"]
@@ -232,44 +237,39 @@ class _Printer:
         head = f"INLINE void {self.name}_finish(const void *context, vf value, long row, long column, long lanes) {{"
         return "\n".join([head, *(f"    {line}" for line in lines), "}"])
 
-    def _task(self) -> str:
+    def _tasks(self) -> str:
+        """What computes an item: of few rows, or of any number."""
+        place = f"const struct {self.name}_place place = {{c, "
         hooks = f"{self.start_name}, {self.name}_finish, &place"
+        few = [
+            f"{place}0}};",
+            "struct gemv gemv = c->gemv;",
+            f"gemv.rows = {self._rows()};",  # the compiler must know which of gemv.h's code is needed
+            f"gemv{self.suffix}_item(&gemv, c->items, item, {hooks});",
+        ]
         if self.few:
-            lines = [
-                f"const struct {self.name}_call *c = context;",
-                f"const struct {self.name}_place place = {{c, 0}};",
-                "struct gemv gemv = c->gemv;",
-                f"gemv.rows = {self._rows()};",  # the compiler must know which of gemv.h's code is needed
-                f"gemv{self.suffix}_item(&gemv, c->items, item, {hooks});",
-            ]
-        else:
-            gemm = "words" if self.rounds else "gemm"
-            lines = [
-                f"const struct {self.name}_call *c = context;",
-                f"const struct {self.name}_place place = {{c, gemm_item_batch(&c->tiling, item)}};",
-                "float *scratch = c->scratch + pool_thread(c->pool) * c->scratch_size;",
-                f"gemm{self.suffix}_item(&c->{gemm}, &c->tiling, item, scratch, {hooks});",
-            ]
-        return "\n".join(
-            [f"static void {self.name}_task(void *context, long item) {{", *(f"    {line}" for line in lines), "}"]
-        )
+            return self._pooled("task", few)
+        any_number = [
+            f"{place}gemm_item_batch(&c->tiling, item)}};",
+            "float *scratch = c->scratch + pool_thread(c->pool) * c->scratch_size;",
+            f"gemm{self.suffix}_item(&c->{'words' if self.rounds else 'gemm'}, &c->tiling, item, scratch, {hooks});",
+        ]
+        one = [self._pooled("one", few)] if self.perhaps_one else []
+        return "\n\n".join([*one, self._pooled("task", any_number)])
+
+    def _pooled(self, word: str, lines: Sequence[str]) -> str:
+        """A function for the pool."""
+        head = f"static void {self.name}_{word}(void *context, long item) {{"
+        lines = [f"const struct {self.name}_call *c = context;", *lines]
+        return "\n".join([head, *(f"    {line}" for line in lines), "}"])
 
     def _rounds(self) -> str:
         """What rounds a part of the left operand."""
-        if not self.rounds:
-            return ""
-        lines = [
-            f"const struct {self.name}_call *c = context;",
-            "gemm_bf16_round(&c->gemm, c->rounded, part, c->parts);",
-        ]
-        return "\n".join(
-            [f"static void {self.name}_round(void *context, long part) {{", *(f"    {line}" for line in lines), "}"]
-        )
+        return self._pooled("round", ["gemm_bf16_round(&c->gemm, c->rounded, item, c->parts);"]) if self.rounds else ""
 
     def _rows(self) -> str:
         """The number of rows, if they are few: gemv.h has code of its own for each."""
-        row = self.product.row
-        return "1" if row is None else str(_extent(self.nest, row))
+        return str(self._row_count()) if self.few else "1"
 
     def _export(self) -> str:
         p, nest = self.product, self.nest
@@ -287,11 +287,15 @@ class _Printer:
         fields = call_fields(self.region, self.symbols, len(self.numbers))
         lines = [f"struct {self.name}_call call = {{{', '.join([*fields, '.pool = pool', '.error = error'])}}};"]
         lines.append("(void)dims;")
+        few = [
+            f"call.gemv = (struct gemv){{{self._rows()}, {columns}, {depth}, {a}, {a_row}, {a_depth}, {b}}};",
+            f"call.items = gemv_items({columns}, {words}, pool_threads(pool));",
+            f"pool_run(pool, {self.name}_{'task' if self.few else 'one'}, &call, call.items);",
+        ]
         if self.few:
-            lines.append(f"call.gemv = (struct gemv){{{rows}, {columns}, {depth}, {a}, {a_row}, {a_depth}, {b}}};")
-            lines.append(f"call.items = gemv_items({columns}, {words}, pool_threads(pool));")
-            lines.append(f"pool_run(pool, {self.name}_task, &call, call.items);")
+            lines += few
         else:
+            lines += [f"if ({rows} == 1) {{", *(f"    {line}" for line in [*few, "return;"]), "}"] * self.perhaps_one
             lines += [
                 f"call.gemm = (struct gemm){{{', '.join([*sizes, a, a_batch, a_row, a_depth, b])}, 0}};",
                 f"call.tiling = gemm_items({batch}, {rows}, {columns}, {words}, pool_threads(pool));",

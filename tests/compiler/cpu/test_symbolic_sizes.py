@@ -164,3 +164,23 @@ def test_rows_of_a_length_known_only_at_the_call_are_kept_between_passes(axis: i
     for shape in ((2, 3, 5), (1, 70, 33), (4, 1, 1), (0, 3, 3), (3, 0, 2), (1, 2, 20_000), (16, 40, 700)):
         x = np.random.default_rng(shape[2]).standard_normal(shape).astype(np.float32)
         assert_outputs_close(exe.run({"x": x}), oracle.run({"x": x}))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_one_row_of_many_is_a_product_of_a_vector(precision: str) -> None:
+    """The number of rows decides at the call between gemv.h and gemm.h."""
+    weights = np.random.default_rng(1).standard_normal((96, 130)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["a"]), helper.make_node("Relu", ["a"], ["y"])],
+        "rows",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 96])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+    exe = fusible.compile(model, target="cpu", options=fusible.Options(threads=2, precision=precision))
+    assert any("gemv" in source and "gemm_items" in source for source in exe.sources.values())
+    for n in (1, 0, 2, 17):
+        x = np.random.default_rng(n).standard_normal((n, 96)).astype(np.float32)
+        expected = np.maximum(x.astype(np.float64) @ weights, 0)
+        np.testing.assert_allclose(exe.run({"x": x})["y"], expected, atol=1e-4 if precision == "fp32" else 0.4, rtol=0)
