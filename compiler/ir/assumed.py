@@ -19,7 +19,7 @@ def assumed_size(dim: Dim) -> int:
         return max(dim, 0)
     try:
         return max(int(evaluate(dim, {symbol.name: _usual(symbol) for symbol in symbols_of(dim)})), 0)
-    except ZeroDivisionError:  # a divisor such as `height - 224`
+    except (ZeroDivisionError, ValueError):  # a divisor such as `height - 224`; sizes that agree only for other heights
         return _USUAL
 
 

@@ -224,7 +224,7 @@ class _Printer:
         names = names_of(self.band.last.nest, "call.", self.numbers)
         extents = [c_dim(d, names) for d in (g.images, g.out_height, g.out_width, g.channels)]
         band = f"band_of({', '.join(extents)}, pool_threads(pool))"
-        last = self.last.kernel(names | {"most": "most"}, "NULL", band_sizes(g))
+        last = self.last.kernel(names | {"most_": "most"}, "NULL", band_sizes(g))
         first = None if self.first is None else self.first.kernel(self._first_names(self.first))
         fields = call_fields(self.operands, self.symbols, len(self.numbers))
         lines = [
@@ -251,7 +251,7 @@ class _Printer:
 
 def band_sizes(g: Geometry) -> dict[str, Dim]:
     """The members of the struct of a 1x1 convolution of a band of at most `most` pixels."""
-    most = SymInt.of(Symbol("most"))
+    most = SymInt.of(Symbol("most_"))  # no name of a model ends so
     sizes: dict[str, Dim] = {"channels": g.channels, "outputs": g.outputs, "groups": 1, "images": 1}
     sizes |= dict.fromkeys(("kernel_height", "kernel_width", "out_height", "planes"), 1)
     return sizes | {"band": most, "out_width": most, "panels_per_item": 2**30}

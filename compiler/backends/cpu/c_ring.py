@@ -225,11 +225,11 @@ class _Printer:
         channels = c_dim(deep.geometry.groups, self._names(deep))
         lines = [
             f"const long stride = band_stride({channels});",
-            f"call.deep = {deep.kernel(self._names(deep, stride='stride'), 'NULL', self._deep_sizes(deep))};",
-            f"call.wide = {wide.kernel(self._names(wide, most='ring_pixels'), None, self._wide_sizes(wide))};",
+            f"call.deep = {deep.kernel(self._names(deep, stride_='stride'), 'NULL', self._deep_sizes(deep))};",
+            f"call.wide = {wide.kernel(self._names(wide, most_='ring_pixels'), None, self._wide_sizes(wide))};",
         ]
         if last is not None:
-            names = self._names(last, most="band_pixels")
+            names = self._names(last, most_="band_pixels")
             lines.append(f"call.last = {last.kernel(names, 'NULL', band_sizes(last.geometry))};")
         return lines
 
@@ -239,12 +239,12 @@ class _Printer:
     @staticmethod
     def _deep_sizes(deep: ConvolutionPrinter) -> dict[str, Dim]:
         """The ring holds rows of pixels of `stride` floats."""
-        stride = SymInt.of(Symbol("stride"))
+        stride = SymInt.of(Symbol("stride_"))  # no name of a model ends so
         return {**deep.sizes(), "image_stride": 0, "row_stride": deep.geometry.width * stride, "pixel_stride": stride}
 
     @staticmethod
     def _wide_sizes(wide: ConvolutionPrinter) -> dict[str, Dim]:
-        return {**wide.sizes(), "band": SymInt.of(Symbol("most")), "panels_per_item": 2**30}
+        return {**wide.sizes(), "band": SymInt.of(Symbol("most_")), "panels_per_item": 2**30}
 
 
 _INTO_RING = "place->ring + (place->slot + local) * c->deep.pixel_stride"

@@ -32,8 +32,9 @@ def limits_of(nest: Nest, stages: Collection[int], reductions: Sequence[int]) ->
     loads = [nest.loads.get(n) for n in sorted(sources)]
     if set(stages) != sources or not len(values) == len(loads) == len(reductions) or not loads:
         return {}
-    bounds = {load.bounds for load in loads if load is not None and not load.checked}
-    if None in loads or len(bounds) != 1 or not all(_starts_with_fill(nest, n) for n in reductions):
+    bounds = {load.bounds for load in loads if load is not None}
+    checked = any(load is None or load.checked for load in loads)
+    if checked or len(bounds) != 1 or not all(_starts_with_fill(nest, n) for n in reductions):
         return {}
     limits: dict[int, tuple[Bound, ...]] = {}
     for bound in bounds.pop():

@@ -9,7 +9,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 import fusible
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim
 from fusible.compiler.ir.assumed import assumed_size
-from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, floordiv, modulo
+from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, bcast, floordiv, modulo
 from tests.tolerance import assert_outputs_close
 
 N, H, W = (SymInt.of(Symbol(name, 0)) for name in "nhw")
@@ -112,6 +112,7 @@ def test_assumed_sizes() -> None:
     bounded = SymInt.of(Symbol("b", 2, 64))
     assert [assumed_size(d) for d in (7, N, H * 2 + 1, floordiv(H + 31, 32))] == [7, 224, 449, 7]
     assert assumed_size(bounded) == 64 and assumed_size(SymInt.of(Symbol("l", 300))) == 300
+    assert assumed_size(bcast(H, floordiv(H, 3) * 3)) == 224  # which 224 is no multiple of
     assert assumed_size(floordiv(H, W - 224)) == 224 and assumed_size(5 - H) == 0
 
 
@@ -184,3 +185,24 @@ def test_one_row_of_many_is_a_product_of_a_vector(precision: str) -> None:
         x = np.random.default_rng(n).standard_normal((n, 96)).astype(np.float32)
         expected = np.maximum(x.astype(np.float64) @ weights, 0)
         np.testing.assert_allclose(exe.run({"x": x})["y"], expected, atol=1e-4 if precision == "fp32" else 0.4, rtol=0)
+
+
+@pytest.mark.parametrize("names", [("stride", "h", "w"), ("n", "most", "stride"), ("n", "stride", "most")])
+def test_symbols_may_have_any_name(names: tuple[str, str, str]) -> None:
+    """Also those of the variables of a ring."""
+    rng = np.random.default_rng(4)
+    nodes = [
+        helper.make_node("Conv", ["x", "wide"], ["a"]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Conv", ["b", "deep"], ["c"], group=96, pads=[1, 1, 1, 1], strides=[2, 2]),
+        helper.make_node("Relu", ["c"], ["d"]),
+        helper.make_node("Conv", ["d", "last"], ["y"]),
+    ]
+    shapes = {"wide": (96, 24, 1, 1), "deep": (96, 1, 3, 3), "last": (24, 96, 1, 1)}
+    model = one_input(nodes, [names[0], 24, *names[1:]])
+    for name, shape in shapes.items():
+        model.graph.initializer.append(numpy_helper.from_array(rng.standard_normal(shape, np.float32) / 5, name))
+    exe = fusible.compile(model, target="cpu")
+    assert any("ring_of" in source for source in exe.sources.values())
+    x = rng.standard_normal((2, 24, 20, 33), np.float32)
+    assert_outputs_close(exe.run({"x": x}), fusible.compile(model, target="numpy").run({"x": x}))
