@@ -27,7 +27,7 @@ from fusible.compiler.region.expr import Convert
 from fusible.compiler.region.index import Bound
 from fusible.compiler.region.region import Index, Load, Map, Reduce, Stage, Test
 
-__all__ = ["Body", "names_of", "shape_symbols"]
+__all__ = ["Body", "indented", "names_of", "shape_symbols"]
 
 _OWN = re.compile(r"[iv][0-9]+|w[0-9]+_[0-9]+")  # axes, values, checked indices
 
@@ -294,3 +294,8 @@ class Body:
         place = f"c->y{access.buffer}[{c_dim(access.offset, names)}]"
         self.lines.append("for (long lane = 0; lane < lanes; lane++)")
         self.lines.append(f"    {condition}{place} = {stored(value, dtype)};")
+
+
+def indented(lines: Sequence[str]) -> list[str]:
+    """One level deeper."""
+    return [f"    {line}" for line in lines]

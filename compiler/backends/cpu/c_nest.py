@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fusible.compiler.backends.cpu.c_body import Body, names_of
+from fusible.compiler.backends.cpu.c_body import Body, indented, names_of
 from fusible.compiler.backends.cpu.c_call import call_fields, call_members
 from fusible.compiler.backends.cpu.c_dims import c_dim, coefficient, mentions
 from fusible.compiler.backends.cpu.c_expr import print_expr
@@ -471,8 +471,3 @@ def _is_dear(expr: Expr) -> bool:
         case Convert(arg, _):
             return _is_dear(arg)
     return False
-
-
-def indented(lines: Sequence[str]) -> list[str]:
-    """One level deeper."""
-    return [f"    {line}" for line in lines]

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from fusible.compiler.backends.cpu.c_body import shape_symbols
+from fusible.compiler.backends.cpu.c_body import indented, shape_symbols
 from fusible.compiler.backends.cpu.c_call import check_elements
-from fusible.compiler.backends.cpu.c_nest import NestPrinter, indented
+from fusible.compiler.backends.cpu.c_nest import NestPrinter
 from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of, vector_axes, vector_cost
 from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.region.region import Region

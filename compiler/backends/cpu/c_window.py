@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
+from fusible.compiler.backends.cpu.c_body import indented
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim, coefficient, mentions
 from fusible.compiler.backends.cpu.nest import Access, Nest
 from fusible.compiler.ir.symbol_values import substitute, symbols_of
@@ -95,9 +96,5 @@ def print_limits(limits: Limits, extents: Sequence[Dim | None], names: Names, lo
         ends[axis] = f"first{axis}", f"last{axis}"
         whole.append(f"first{axis} == 0 && last{axis} == {c_dim(extent, names)}")
     plain, within = loops({}), loops(ends)
-    inner = [*lines, f"if ({' && '.join(whole)}) {{", *_indented(plain), "} else {", *_indented(within), "}"]
-    return ["{", *_indented(inner), "}"]
-
-
-def _indented(lines: Sequence[str]) -> list[str]:
-    return [f"    {line}" for line in lines]
+    inner = [*lines, f"if ({' && '.join(whole)}) {{", *indented(plain), "} else {", *indented(within), "}"]
+    return ["{", *indented(inner), "}"]
