@@ -40,9 +40,11 @@ class _Phase:
 
 
 class NestPrinter:
-    """The text of one nest. symbols, before: the symbols in the call's `dims`, and its parameters of other nests."""
+    """The text of one nest. symbols, before: the symbols in the call's `dims`, and its parameters of other nests.
+    keeps: whether values may be kept between passes.
+    """
 
-    def __init__(self, nest: Nest, name: str, symbols: Sequence[str], before: int = 0) -> None:
+    def __init__(self, nest: Nest, name: str, symbols: Sequence[str], before: int = 0, keeps: bool = True) -> None:
         self.nest, self.region, self.name, self.symbols, self.before = nest, nest.region, name, symbols, before
         self.numbers: list[Dim] = []
         self.names = names_of(nest, "c->", self.numbers, literal=True)
@@ -51,7 +53,7 @@ class NestPrinter:
         self.levels = self._levels()
         self.phases = self._phases()
         self.limits = [{} if p.stores else limits_of(nest, p.stages, p.reductions) for p in self.phases]
-        self.stash = self._stash()
+        self.stash = self._stash() if keeps else {}
 
     def _results(self, position: int, first: int) -> range:
         return range(first, first + len(self.region.results(self.region.stages[position])))

@@ -18,6 +18,7 @@ __all__ = ["print_nest"]
 
 _MOST_PARTS, _LEAST_PART = 24, 8
 _MOST_DIGITS = 3
+_MOST_KEPT = 1 << 20  # floats that a thread keeps between passes: what is computed twice costs less than such memory
 
 
 def print_nest(region: Region, name: str) -> tuple[str, tuple[str | Dim, ...]]:
@@ -38,19 +39,29 @@ def print_nest(region: Region, name: str) -> tuple[str, tuple[str | Dim, ...]]:
 
 def _print_nests(nests: Sequence[Nest], name: str) -> tuple[str, tuple[str | Dim, ...]]:
     symbols = list(dict.fromkeys(s for nest in nests for s in shape_symbols(nest)))
-    names = [f"{name}_part{n}" for n in range(len(nests))]
-    printers, texts, numbers = list[NestPrinter](), list[str](), list[Dim]()
-    for nest, part in zip(nests, names, strict=True):
-        printers.append(NestPrinter(nest, part, symbols, len(numbers)))
-        texts.append(printers[-1].text())
-        numbers += printers[-1].numbers
-    return "\n".join([*texts, _print_parts(name, printers)]), (*symbols, *numbers)
+    numbers = list[Dim]()
+    parts = _printers(nests, f"{name}_part", symbols, numbers, True)
+    without = _printers(nests, f"{name}_long", symbols, numbers, False) if any(p.scratch for p, _ in parts) else []
+    texts = [_print_parts(f"static void {name}_long", f"{name}_long", without, "")] if without else []
+    texts.append(_print_parts(f"EXPORT void {name}", name, parts, f"{name}_long" if without else ""))
+    return "\n".join([*texts, ""]), (*symbols, *numbers)
 
 
-def _print_parts(name: str, parts: Sequence[NestPrinter]) -> str:
+def _printers(
+    nests: Sequence[Nest], name: str, symbols: Sequence[str], numbers: list[Dim], keeps: bool
+) -> list[tuple[NestPrinter, str]]:
+    """The printer of each nest and its text; their parameters are added to `numbers`."""
+    found = []
+    for n, nest in enumerate(nests):
+        printer = NestPrinter(nest, f"{name}{n}", symbols, len(numbers), keeps)
+        found.append((printer, printer.text()))
+        numbers += printer.numbers
+    return found
+def _print_parts(declared: str, name: str, printed: Sequence[tuple[NestPrinter, str]], otherwise: str) -> str:
     """Nests as one run of the pool: an item is a range of the rows of each, so that neighbouring pieces of a result are
-    written by one thread.
+    written by one thread. Where they would keep too much between passes, the function `otherwise` computes them.
     """
+    parts = [p for p, _ in printed]
     members = [f"struct {p.name}_call {p.name};" for p in parts]
     begin = [f"{p.name}_begin(&call.{p.name}, buffers, dims, error, &rows, &points);" for p in parts]
     stashes = [(p, f"call.{p.name}") for p in parts if p.scratch]
@@ -60,14 +71,11 @@ def _print_parts(name: str, parts: Sequence[NestPrinter]) -> str:
         *begin,
         "const long items = nest_items(rows, points, pool_threads(pool));",
         *(f"call.{p.name}.items = items;" for p in parts),
-        *(["long floats = 0;", "float *scratch;"] if stashes else []),
-        *(f"floats = long_max(floats, {p.scratch} * {call}.stash_floats);" for p, call in stashes),
-        *(["if (!scratch_get(&scratch, floats * pool_threads(pool), error)) return;"] if stashes else []),
-        *(f"{call}.stash = scratch, {call}.thread_floats = floats, {call}.pool = pool;" for _, call in stashes),
+        *(_print_scratch(stashes, otherwise) if stashes else []),
         f"pool_run(pool, {name}_task, &call, items);",
         *(["scratch_give(scratch);"] if stashes else []),
     ]
-    head = f"EXPORT void {name}(struct pool *pool, void *const *buffers, const int64_t *dims, int *error) {{"
+    head = f"{declared}(struct pool *pool, void *const *buffers, const int64_t *dims, int *error) {{"
     texts = [
         [f"struct {name}_call {{", *indented(members), "};"],
         [
@@ -76,9 +84,24 @@ def _print_parts(name: str, parts: Sequence[NestPrinter]) -> str:
             *(f"    {p.name}_task(&c->{p.name}, item);" for p in parts),
             "}",
         ],
-        [head, *indented(lines), "}", ""],
+        [head, *indented(lines), "}"],
     ]
-    return "\n\n".join("\n".join(text) for text in texts)
+    return "\n\n".join([*(text for _, text in printed), *("\n".join(text) for text in texts)]) + "\n"
+
+
+def _print_scratch(stashes: Sequence[tuple[NestPrinter, str]], otherwise: str) -> list[str]:
+    """Scratch memory of each thread for what nests keep between passes; they follow each other, so they share it."""
+    return [
+        "long floats = 0;",
+        *(f"floats = long_max(floats, {p.scratch} * {call}.stash_floats);" for p, call in stashes),
+        f"if (floats > {_MOST_KEPT}) {{",
+        f"    {otherwise}(pool, buffers, dims, error);",
+        "    return;",
+        "}",
+        "float *scratch;",
+        "if (!scratch_get(&scratch, floats * pool_threads(pool), error)) return;",
+        *(f"{call}.stash = scratch, {call}.thread_floats = floats, {call}.pool = pool;" for _, call in stashes),
+    ]
 
 
 def _split_axis(region: Region, whole: Nest) -> int:

@@ -167,6 +167,16 @@ def test_rows_of_a_length_known_only_at_the_call_are_kept_between_passes(axis: i
         assert_outputs_close(exe.run({"x": x}), oracle.run({"x": x}))
 
 
+@pytest.mark.parametrize(("axis", "shape"), [(1, (1, 70_000, 19)), (2, (1, 2, 1_100_003))])
+def test_rows_longer_than_scratch_memory_are_computed_again_in_each_pass(axis: int, shape: tuple[int, ...]) -> None:
+    nodes = [helper.make_node("Exp", ["x"], ["a"]), helper.make_node("LpNormalization", ["a"], ["y"], axis=axis)]
+    model = one_input(nodes, ["n", "h", "w"])
+    exe = fusible.compile(model, target="cpu", options=fusible.Options(threads=2))
+    assert any("_long(pool, buffers, dims, error);" in source for source in exe.sources.values())
+    x = np.random.default_rng(5).uniform(-1, 1, shape).astype(np.float32)
+    assert_outputs_close(exe.run({"x": x}), fusible.compile(model, target="numpy").run({"x": x}))
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_one_row_of_many_is_a_product_of_a_vector(precision: str) -> None:
     """The number of rows decides at the call between gemv.h and gemm.h."""
