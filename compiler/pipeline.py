@@ -22,6 +22,7 @@ from fusible.passes.fuse_regions import FuseRegions
 from fusible.passes.fuse_siblings import FuseSiblings
 from fusible.passes.gather_tables import gather_tables
 from fusible.passes.inline_constant_if import InlineConstantIf
+from fusible.passes.inline_contradicted_if import InlineContradictedIf
 from fusible.passes.inline_guarded_if import InlineGuardedIf
 from fusible.passes.manager import Pipeline
 from fusible.passes.merge_siblings import MergeSiblings
@@ -49,6 +50,7 @@ def pipeline(target: str = "auto", *, plugins: bool = True) -> Pipeline:
                 FoldConstants(),
                 InlineConstantIf(),
                 InlineGuardedIf(),
+                InlineContradictedIf(),
                 canonicalise,
                 CommonSubexpressions(),
                 cancel_casts,

@@ -10,7 +10,7 @@ from fusible.passes.ledger import Kind
 from fusible.passes.refinement import type_change
 from fusible.passes.refining_pass import RefiningPass
 
-__all__ = ["InlineConstantIf"]
+__all__ = ["InlineConstantIf", "condition_of"]
 
 
 class InlineConstantIf(RefiningPass):
@@ -24,7 +24,7 @@ class InlineConstantIf(RefiningPass):
         for node in graph:
             if node.op.name != "if":
                 continue
-            condition = _condition(node)
+            condition = condition_of(node)
             if condition is None:
                 continue
             if self._inline(graph, node, condition, context):
@@ -63,7 +63,8 @@ class InlineConstantIf(RefiningPass):
         return True
 
 
-def _condition(node: Node) -> bool | None:
+def condition_of(node: Node) -> bool | None:
+    """What the condition of an `if` is known to be, or None."""
     value = node.inputs[0]
     if value is None:
         return None

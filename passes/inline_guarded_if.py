@@ -6,6 +6,7 @@ other one fuse with their surroundings, and a run has one plan to go through.
 
 from __future__ import annotations
 
+from fusible.compiler.ir.failing import failure_of
 from fusible.compiler.ir.graph import Graph, Node
 from fusible.passes.base import PassContext
 from fusible.passes.inline_constant_if import InlineConstantIf
@@ -23,24 +24,17 @@ class InlineGuardedIf(InlineConstantIf):
         changes = 0
         for node in graph:
             if node.op.name == "if":
-                then, otherwise = (_failure(branch) for branch in node.subgraphs)
+                then, otherwise = (failure_of(branch) for branch in node.subgraphs)
                 if (then is None) != (otherwise is None) and self._inline(graph, node, then is None, context):
                     changes += 1
         return changes
 
     def guard(self, graph: Graph, node: Node, condition: bool) -> None:
         """Stop the run where the other branch would be taken."""
-        failure = _failure(node.subgraphs[1 if condition else 0])
+        failure = failure_of(node.subgraphs[1 if condition else 0])
         assert failure is not None
         graph.add_node("require", [node.inputs[0]], {"expected": condition, "message": failure.attrs.message})
 
     def why(self, condition: bool) -> str:
         """The other branch would stop the run."""
         return f"the {'else' if condition else 'then'} branch only fails"
-
-
-def _failure(branch: Graph) -> Node | None:
-    """The node `fail` that gives every result of a branch."""
-    producers = {value.producer for value in branch.outputs}
-    producer = producers.pop() if len(producers) == 1 else None
-    return producer if producer is not None and producer.op.name == "fail" else None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fusible.compiler.ir.broadcast import bcast
 from fusible.compiler.ir.ops import Infer
-from fusible.compiler.ir.symbols import Dim, bcast
+from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.ir.types import DType, Shape, TensorType
 
 __all__ = [

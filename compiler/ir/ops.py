@@ -70,6 +70,12 @@ class SymbolTable:
             raise ValueError(f"symbol {symbol.name!r} exists with other bounds")
         return SymInt.of(symbol)
 
+    def copy(self) -> SymbolTable:
+        """A table of the same symbols that goes its own way from here."""
+        made = SymbolTable()
+        made._symbols, made._next, made.display = dict(self._symbols), dict(self._next), dict(self.display)
+        return made
+
     def fresh(self, hint: str, lower: int = 0, upper: int | None = None) -> SymInt:
         """A new symbol whose name starts with `hint`."""
         while True:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fusible.compiler.ir.attributes import substitute_attrs
+from fusible.compiler.ir.failing import failing_graph, failure_of
 from fusible.compiler.ir.graph import Graph, Node, Value, known_content, standing_symbols
 from fusible.compiler.ir.ops import Content
 from fusible.compiler.ir.reinfer import bare_symbol, bare_symbols, captured_inputs, infer_again, within
@@ -44,8 +45,40 @@ def _rebuild(graph: Graph, values: dict[str, Dim]) -> None:
         for subgraph in node.subgraphs:
             for outer, inner in captured_inputs(node, subgraph):
                 inner.type, inner._content = outer.type, outer.content
-            _rebuild(subgraph, values)
+        if node.op.name == "if":
+            _rebuild_branches(node, values)
+        else:
+            for subgraph in node.subgraphs:
+                _rebuild(subgraph, values)
         _retype(graph, node, values)
+
+
+def _rebuild_branches(node: Node, values: dict[str, Dim]) -> None:
+    """Both branches of an `if`. One that contradicts its operands' types fails when it is taken, unless both do."""
+    errors: list[InvalidModel | None] = []
+    for branch in node.subgraphs:
+        learned = dict(values)
+        try:
+            _rebuild(branch, learned)
+        except InvalidModel as error:
+            errors.append(error)
+        else:
+            errors.append(None)
+            values.update(learned)
+    first = next((e for e in errors if e is not None), None)
+    sound = [b for b, e in zip(node.subgraphs, errors, strict=True) if e is None and failure_of(b) is None]
+    if first is not None and not sound:
+        raise first
+    branches = zip(node.subgraphs, errors, strict=True)
+    node.subgraphs = tuple(b if e is None else _failing(node, sound[0], e) for b, e in branches)
+
+
+def _failing(node: Node, other: Graph, error: InvalidModel) -> Graph:
+    graph = failing_graph(other, str(error), node.origin)
+    for outer in node.inputs[1:]:
+        assert outer is not None
+        graph.input_for(outer)
+    return graph
 
 
 def _retype(graph: Graph, node: Node, values: dict[str, Dim]) -> None:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
+from fusible.compiler.ir.broadcast import bcast
 from fusible.compiler.ir.symbols import (
     Call,
     Dim,
     Symbol,
     SymInt,
-    bcast,
     floordiv,
     maximum,
     minimum,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd
@@ -24,8 +24,8 @@ __all__ = [
     "Dim",
     "SymInt",
     "Symbol",
-    "bcast",
     "bounds_of",
+    "call_of",
     "ceildiv",
     "dim_text",
     "exact_div",
@@ -40,6 +40,7 @@ __all__ = [
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _RESERVED = frozenset({"floordiv", "mod", "max", "min", "bcast"})
 _MAX_TERMS = 256
+_MOST_QUOTIENTS = 3  # of an expression whose bounds are sought with each of them written out
 
 
 @lru_cache(maxsize=4096)
@@ -248,7 +249,8 @@ def _print_terms(terms: tuple[tuple[_Monomial, int], ...]) -> str:
     return "".join(parts)
 
 
-def _call(function: str, *args: Dim) -> SymInt:
+def call_of(function: str, *args: Dim) -> SymInt:
+    """A call that stays as it is."""
     text = f"{function}({', '.join(dim_text(a) for a in args)})"
     return SymInt((((Call(function, args, text),), 1),))
 
@@ -316,8 +318,8 @@ def floordiv(a: Dim, b: Dim) -> Dim:
         if parted is not None:
             scale, quotient, _ = parted
             return _from_dict(whole) + floordiv(quotient, b // scale)
-        return _from_dict(_add(whole, _terms(_call("floordiv", remainder, b))))
-    return _call("floordiv", a, b)
+        return _from_dict(_add(whole, _terms(call_of("floordiv", remainder, b))))
+    return call_of("floordiv", a, b)
 
 
 def ceildiv(a: Dim, b: Dim) -> Dim:
@@ -340,7 +342,7 @@ def modulo(a: Dim, b: Dim) -> Dim:
         if parted is not None:
             scale, quotient, rest = parted
             return modulo(quotient, b // scale) * scale + rest
-    return _call("mod", a, b)
+    return call_of("mod", a, b)
 
 
 def _parted(a: Dim, b: int) -> tuple[int, Dim, Dim] | None:
@@ -364,7 +366,7 @@ def maximum(a: Dim, b: Dim) -> Dim:
         return a
     if high is not None and high <= 0:
         return b
-    return _call("max", *sorted((a, b), key=dim_text))
+    return call_of("max", *sorted((a, b), key=dim_text))
 
 
 def minimum(a: Dim, b: Dim) -> Dim:
@@ -376,45 +378,7 @@ def minimum(a: Dim, b: Dim) -> Dim:
         return b
     if high is not None and high <= 0:
         return a
-    return _call("min", *sorted((a, b), key=dim_text))
-
-
-def bcast(a: Dim, b: Dim) -> Dim:
-    """The broadcast of two dimensions: equal, or one of them is 1. Raises ValueError if that cannot be."""
-    if a == b or (isinstance(b, int) and b == 1):
-        return a
-    if isinstance(a, int) and a == 1:
-        return b
-    if isinstance(a, int) and isinstance(b, int):
-        raise ValueError(f"dimensions {a} and {b} do not broadcast")
-    if isinstance(a, int) or isinstance(b, int):
-        # The other one is 1 or equal: in both cases the result is the literal.
-        return a if isinstance(a, int) else b
-    # Equal or 1, whatever the order and however often: one chain of the distinct dimensions, sorted.
-    found = {dim_text(d): d for d in (*_broadcast_parts(a), *_broadcast_parts(b))}
-    parts = [part for _, part in sorted(found.items()) if not any(_caps(part, other) for other in found.values())]
-    result = parts[0]
-    for part in parts[1:]:
-        result = _call("bcast", result, part)
-    return result
-
-
-def _lone_call(value: SymInt, function: str) -> tuple[Dim, ...]:
-    """The arguments of a value that is one call of `function` and nothing else; () for any other value."""
-    monomial, coefficient = value.terms[0]
-    atom = monomial[0] if len(value.terms) == len(monomial) == coefficient == 1 else None
-    return atom.args if isinstance(atom, Call) and atom.function == function else ()
-
-
-def _caps(value: SymInt, other: SymInt) -> bool:
-    """True for min(other, k) with k >= 2: where the two broadcast they are equal (1 only if the other is)."""
-    args = _lone_call(value, "min")
-    return other in args and all(a == other or (bounds_of(a)[0] or 0) >= 2 for a in args)
-
-
-def _broadcast_parts(value: SymInt) -> list[SymInt]:
-    args = _lone_call(value, "bcast")
-    return [p for a in args if isinstance(a, SymInt) for p in _broadcast_parts(a)] if args else [value]
+    return call_of("min", *sorted((a, b), key=dim_text))
 
 
 def product(dims: Iterable[Dim]) -> Dim:
@@ -445,11 +409,36 @@ def bounds_of(value: Dim) -> _Interval:
 
 
 def _bounds_of_terms(value: SymInt) -> _Interval:
+    low, high = _plain_bounds(value)
+    quotients = [(m[0], c) for m, c in value.terms if len(m) == 1 and isinstance(m[0], Call) and _divisor(m[0]) > 1]
+    for atom, coefficient in quotients if len(quotients) <= _MOST_QUOTIENTS else ():
+        # d * floordiv(x, d) is x less 0 to d - 1; `scale` times the value has such a term.
+        divisor = _divisor(atom)
+        scale = divisor // gcd(coefficient, divisor)
+        times = scale * coefficient // divisor
+        rest = (value - SymInt((((atom,), coefficient),))) * scale + atom.args[0] * times
+        least, most = sorted((0, times * (divisor - 1)))
+        lows, highs = bounds_of(rest)
+        low = _narrower(max, low, None if lows is None else -((most - lows) // scale))
+        high = _narrower(min, high, None if highs is None else (highs - least) // scale)
+    return low, high
+
+
+def _divisor(call: Call) -> int:
+    """The literal by which a call divides, or 0."""
+    return call.args[1] if call.function == "floordiv" and isinstance(call.args[1], int) else 0
+
+
+def _narrower(choose: Callable[[int, int], int], a: int | None, b: int | None) -> int | None:
+    return b if a is None else a if b is None else choose(a, b)
+
+
+def _plain_bounds(value: SymInt) -> _Interval:
+    """The sums of the bounds of the terms."""
     low: int | None = 0
     high: int | None = 0
     for monomial, coefficient in value.terms:
-        term = (1, 1)
-        interval: _Interval = term
+        interval: _Interval = (1, 1)
         for atom in monomial:
             interval = _interval_mul(interval, _atom_bounds(atom))
         interval = _interval_mul(interval, (coefficient, coefficient))

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from fusible.compiler.ir.assumed import assumed_size
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.ir.types import TensorType
@@ -185,18 +186,20 @@ def neighbours_as_channels(x: Any, w: Any, b: Any, c: Any) -> Any:
         if weights.shape[0] != 1:
             return Reject("it has several output channels", w)
         images, _, height, width = _shape(c.output)
+        if weights.shape[1] == 1:
+            return Reject("its image has one channel: vectors lie along its rows", c)
         together = 16 if weights.shape[3] >= _WIDE_TAPS else 8
-        if weights.shape[3] == 1 or not isinstance(width, int) or width < 2 * together:
+        if weights.shape[3] == 1 or assumed_size(width) < 2 * together:
             return Reject("neighbours share nothing, or are few", c)
         if attrs.auto_pad != "NOTSET" or windows.dilations[1] != 1:
             return Reject("its padding follows from sizes, or its taps lie apart", c)
         if b is not None and b.constant is None:
             return Reject("its bias is not constant", b)
-        stride, groups = windows.strides[1], -(-width // together)
+        stride = windows.strides[1]
         moved = np.zeros((together, *weights.shape[1:3], weights.shape[3] + stride * (together - 1)), weights.dtype)
         for p in range(together):
             moved[p, :, :, stride * p : stride * p + weights.shape[3]] = weights[0]
-        missing = (groups * together - width) * stride
+        missing = (-width % together if isinstance(width, int) else together - 1) * stride  # of the last group, at most
         made = graph.add(
             "conv",
             x,
@@ -207,7 +210,7 @@ def neighbours_as_channels(x: Any, w: Any, b: Any, c: Any) -> Any:
             dilations=(windows.dilations[0], 1),
         )
         turned = graph.add("transpose", made, perm=(0, 2, 3, 1))
-        whole = graph.add("reshape", turned, shape=(images, 1, height, groups * together))
+        whole = graph.add("reshape", turned, shape=(images, 1, height, _shape(made)[3] * together))
         if not missing:
             return whole
         return graph.add("slice", whole, starts=(0,), ends=(width,), axes=(3,), steps=(1,))

@@ -15,9 +15,10 @@ from onnx.backend.test.loader import load_model_tests
 from fusible.compiler.frontend.convert import import_model
 from fusible.compiler.frontend.export import export_onnx
 from fusible.compiler.frontend.load import load_model
+from fusible.compiler.ir.broadcast import bcast
 from fusible.compiler.ir.graph import Graph
 from fusible.compiler.ir.ops import OPS
-from fusible.compiler.ir.symbols import Symbol, SymInt, bcast, floordiv, maximum, minimum, modulo
+from fusible.compiler.ir.symbols import Symbol, SymInt, floordiv, maximum, minimum, modulo
 from fusible.compiler.ir.types import DType, TensorType
 from fusible.compiler.options import Limits
 from fusible.errors import UnsupportedOp, UsageError

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fusible.compiler.ir.broadcast import bcast
 from fusible.compiler.ir.extents import is_negative, range_extent, resolve_reshape, slice_extent, split_extents, wrapped
 from fusible.compiler.ir.symbol_values import evaluate
-from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, bcast, minimum
+from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, minimum
 from fusible.kernels.numpy.movement import slice_bounds, split_sizes
 
 N, S = SymInt.of(Symbol("n")), SymInt.of(Symbol("s", lower=-99))

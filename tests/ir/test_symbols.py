@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fusible.compiler.ir.broadcast import bcast
 from fusible.compiler.ir.dimension_text import parse_dim
 from fusible.compiler.ir.symbol_values import evaluate, substitute, symbols_of
 from fusible.compiler.ir.symbols import (
     Dim,
     Symbol,
     SymInt,
-    bcast,
     bounds_of,
     ceildiv,
     dim_text,
@@ -81,6 +81,31 @@ def test_bounds_contain_every_value(a: Dim, env: dict[str, int]) -> None:
     low, high = bounds_of(a)
     assert low is None or low <= evaluate(a, env)
     assert high is None or evaluate(a, env) <= high
+
+
+@given(
+    st.lists(st.tuples(st.integers(-12, 12), st.integers(-3, 9), st.sampled_from([2, 3, 4, 8, 16])), max_size=3),
+    st.integers(-3, 3),
+    st.integers(0, 200),
+)
+def test_bounds_of_quotients_contain_every_value(
+    quotients: list[tuple[int, int, int]], times: int, value: int
+) -> None:
+    n = SymInt.of(Symbol("N"))
+    whole: Dim = n * times
+    for coefficient, more, divisor in quotients:
+        whole = whole + floordiv(n + more, divisor) * coefficient
+    low, high = bounds_of(whole)
+    found = evaluate(whole, {"N": value})
+    assert (low is None or low <= found) and (high is None or found <= high)
+
+
+def test_bounds_of_what_rounding_leaves() -> None:
+    n = SymInt.of(Symbol("N", 3))
+    assert bounds_of(n - floordiv(n, 8) * 8) == (0, 7)
+    assert bounds_of(floordiv(n + 7, 8) * 8 - n) == (0, 7)
+    assert minimum(floordiv(n - 1, 16) * 8 + 8, floordiv(n - 1, 2) + 1) == floordiv(n - 1, 2) + 1
+    assert bounds_of(floordiv(n, 2)) == (1, None)
 
 
 @given(EXPRESSIONS, EXPRESSIONS, ENVIRONMENTS)

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fusible.compiler.ir.broadcast import bcast
 from fusible.compiler.ir.symbol_values import evaluate
-from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, bcast, dim_text, floordiv, maximum, minimum, modulo
+from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, dim_text, floordiv, maximum, minimum, modulo
 from fusible.errors import ArtifactError, ExecutionError
 from fusible.runtime.dims import evaluate_dim, single_symbol
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from fusible.compiler.ir.symbol_values import symbols_of
 from fusible.compiler.ir.symbols import Call, Dim, Symbol, SymInt, bounds_of, product
 
-__all__ = ["Names", "c_dim", "coefficient", "flat_offset", "mentions"]
+__all__ = ["Names", "axes_in", "c_dim", "coefficient", "flat_offset", "mentions"]
 
 
 class Names(dict[str, str]):
@@ -134,6 +134,11 @@ def flat_offset(components: Sequence[Dim], shape: Sequence[Dim]) -> Dim:
 def mentions(dim: Dim, name: str) -> bool:
     """True if the expression mentions a symbol, be it in a call."""
     return any(symbol.name == name for symbol in symbols_of(dim))
+
+
+def axes_in(dim: Dim) -> list[int]:
+    """The numbers of the axes that an expression mentions."""
+    return [int(s.name[1:]) for s in symbols_of(dim) if s.name[0] == "i" and s.name[1:].isdigit()]
 
 
 def coefficient(dim: Dim, axis: int) -> Dim | None:

@@ -17,6 +17,7 @@ from fusible.compiler.backends.cpu.c_convolution import (
     packed_weights,
     print_convolution,
 )
+from fusible.compiler.backends.cpu.c_dims import axes_in
 from fusible.compiler.backends.cpu.c_gemm import Product, packed_operand, print_product, product_of
 from fusible.compiler.backends.cpu.c_parts import print_nest
 from fusible.compiler.backends.cpu.c_ring import Ring, print_ring, ring_of
@@ -95,11 +96,33 @@ def print_region(
     try:
         return _anchored(region, constants, arithmetic)
     except NotPrintable:
-        terms = product(region.extents)
-        if not loops or not isinstance(terms, int) or terms > _FEW_TERMS:
+        if not _has_one_column(region) and not (loops and _has_few_terms(region)):
             raise
         products = Products(0, ("plain loops",) * len(region.contractions))
         return NativeKernel(*print_nest(contractions_as_sums(region), PLACEHOLDER), products=products)
+
+
+def _has_few_terms(region: Region) -> bool:
+    terms = product(region.extents)
+    return isinstance(terms, int) and terms <= _FEW_TERMS
+
+
+def _has_one_column(region: Region) -> bool:
+    """True for one contraction that reads nothing again for another column, so that blocks would save nothing.
+
+    What is computed on the way to it must not be read again for other windows either.
+    """
+    if len(region.contractions) != 1:
+        return False
+    contract = region.stages[region.contractions[0]]
+    assert isinstance(contract, Contract)
+    single = {axis for axis, extent in enumerate(region.extents) if extent == 1}
+    summed = single | set(contract.axes)
+    if not any(region.spaces[value] <= summed for value in contract.args):
+        return False
+    plain = all(isinstance(region.stages[region.first_values.index(value)], Load) for value in contract.args)
+    loads = [stage for stage in region.stages if isinstance(stage, Load)]
+    return plain or not any(len(set(axes_in(c)) - single) > 1 for load in loads for c in load.map.components)
 
 
 def _anchored(region: Region, constants: Collection[int], arithmetic: Arithmetic) -> NativeKernel:

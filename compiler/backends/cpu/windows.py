@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fusible.compiler.backends.cpu.c_dims import coefficient
+from fusible.compiler.backends.cpu.c_dims import axes_in, coefficient
 from fusible.compiler.backends.cpu.nest import NotPrintable
-from fusible.compiler.ir.symbol_values import substitute, symbols_of
+from fusible.compiler.ir.symbol_values import substitute
 from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, floordiv, product
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.index import IndexMap
@@ -131,7 +131,7 @@ def _is_planar(shape: Sequence[Dim], map_: IndexMap, contract: Contract) -> bool
     """True for an image stored channels first that the kernel reads so: of few channels, all of them summed over."""
     if len(shape) != 4 or not isinstance(shape[1], int) or not 1 < shape[1] <= MOST_PLANES:
         return False
-    channel = _axes(map_.components[1])
+    channel = axes_in(map_.components[1])
     return len(channel) == 1 and channel[0] in contract.axes
 
 
@@ -153,10 +153,6 @@ class _Window:
     place: int | None
 
 
-def _axes(dim: Dim) -> list[int]:
-    return [int(s.name[1:]) for s in symbols_of(dim) if s.name[0] == "i" and s.name[1:].isdigit()]
-
-
 def _literal(dim: Dim | None) -> int:
     if not isinstance(dim, int):
         raise NotPrintable("a size of its convolution is not literal")
@@ -166,14 +162,14 @@ def _literal(dim: Dim | None) -> int:
 def _lone_axis(component: Dim, outer: list[int], size: Dim) -> int | None:
     if component == 0 and size == 1:
         return None
-    axes = _axes(component)
+    axes = axes_in(component)
     if len(axes) != 1 or axes[0] not in outer or coefficient(component, axes[0]) != 1:
         raise NotPrintable("its images are not read one after the other")
     return axes[0]
 
 
 def _window(region: Region, component: Dim, contract: Contract, outer: list[int]) -> _Window:
-    axes = _axes(component)
+    axes = axes_in(component)
     places, taps = [a for a in axes if a in outer], [a for a in axes if a in contract.axes]
     if len(places) > 1 or len(taps) > 1:
         raise NotPrintable("its windows do not slide along one axis")
@@ -193,7 +189,7 @@ def _channel_groups(
     region: Region, component: Dim, contract: Contract, column: int
 ) -> tuple[int, int, int, int | None]:
     """(groups, channels of one, first channel, their contracted axis or None): it is first + group(column) * C + c."""
-    inner = [a for a in _axes(component) if a in contract.axes]
+    inner = [a for a in axes_in(component) if a in contract.axes]
     if len(inner) > 1:
         raise NotPrintable("its channels are not contracted as one axis")
     per_group = _literal(region.extents[inner[0]]) if inner else 1

@@ -9,6 +9,7 @@ import numpy as np
 from fusible.compiler.frontend.context import NodeContext
 from fusible.compiler.frontend.handlers import onnx_op
 from fusible.compiler.frontend.scope import Scope
+from fusible.compiler.ir.failing import failing_graph
 from fusible.compiler.ir.graph import Graph, Value
 from fusible.compiler.ir.symbol_values import symbols_of
 from fusible.compiler.ir.symbols import Dim
@@ -57,22 +58,8 @@ def _branches(context: NodeContext) -> list[tuple[Graph, Scope]]:
 
 
 def _failing_branch(context: NodeContext, error: InvalidNode, other: Graph) -> tuple[Graph, Scope]:
-    graph = Graph("fails", context.graph.symbols)
-    results = tuple(_without_shape(v.type) for v in other.outputs)
-    with graph.inserting_before(None, (context.label,)):
-        node = graph.add_node("fail", [], {"message": str(error), "results": results}, outputs=len(results))
-    graph.set_outputs(node.outputs, other.output_names)
+    graph = failing_graph(other, str(error), (context.label,))
     return graph, Scope(graph, context.scope, context.scope.depth + 1)
-
-
-def _without_shape(type_: Type) -> Type:
-    match type_:
-        case TensorType(dtype=dtype):
-            return TensorType(dtype, None)
-        case SequenceType(element=element):
-            return SequenceType(None if element is None else _without_shape(element))
-        case OptionalType(element=element):
-            return OptionalType(None if element is None else _without_shape(element))
 
 
 def _order_captures(graph: Graph, scope: Scope, captured: list[Value], own: int) -> None:

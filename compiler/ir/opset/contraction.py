@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fusible.compiler.ir.broadcast import bcast
 from fusible.compiler.ir.definition import Composite, Contraction, Definition, Opaque
 from fusible.compiler.ir.graph import Graph, Node
 from fusible.compiler.ir.inference import broadcast_shapes
 from fusible.compiler.ir.ops import OPS, Infer, Op
-from fusible.compiler.ir.symbols import Dim, bcast
+from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.ir.types import Shape, TensorType
 from fusible.compiler.region.index import IndexMap, axis, broadcast
 from fusible.kernels.numpy.einsum import Equation, parse_equation

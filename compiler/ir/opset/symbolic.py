@@ -8,7 +8,7 @@ import numpy as np
 
 from fusible.compiler.ir.definition import Opaque, same
 from fusible.compiler.ir.ops import OPS, Content, Infer, Op
-from fusible.compiler.ir.symbols import Dim
+from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.ir.types import DType, TensorType
 
 __all__ = ["DimsAttrs", "ShapeAttrs"]
@@ -61,6 +61,15 @@ def _shape_content(ctx: Infer) -> Content | None:
     return content
 
 
+def _size_content(ctx: Infer) -> Content | None:
+    shape = ctx.shape(0)
+    if shape is None:
+        return None
+    content = np.empty((), dtype=object)
+    content[()] = product(shape)
+    return content
+
+
 _METADATA = same(Opaque("it reads the shape of its operand, no element"))
 OPS.register(
     Op(
@@ -74,4 +83,6 @@ OPS.register(
     )
 )
 OPS.register(Op("shape", _shape, _METADATA, "symbolic:shape", ShapeAttrs, propagate=_shape_content))
-OPS.register(Op("size", lambda ctx: TensorType(DType.I64, ()), _METADATA, "symbolic:size"))
+OPS.register(
+    Op("size", lambda ctx: TensorType(DType.I64, ()), _METADATA, "symbolic:size", propagate=_size_content)
+)

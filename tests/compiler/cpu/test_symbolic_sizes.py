@@ -9,7 +9,8 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 import fusible
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim
 from fusible.compiler.ir.assumed import assumed_size
-from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, bcast, floordiv, modulo
+from fusible.compiler.ir.broadcast import bcast
+from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, floordiv, modulo
 from tests.tolerance import assert_outputs_close
 
 N, H, W = (SymInt.of(Symbol(name, 0)) for name in "nhw")
