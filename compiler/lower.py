@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -23,7 +24,7 @@ from fusible.compiler.placement import check_placement
 from fusible.compiler.planner import Planned, make_plan
 from fusible.compiler.schedule import schedule
 from fusible.compiler.targets import TRITON_CPU, triton_gpu
-from fusible.errors import LimitExceeded, LoweringError
+from fusible.errors import ExecutionError, LimitExceeded, LoweringError
 from fusible.passes.fusion import graphs_outside_groups
 from fusible.passes.ledger import Kind
 from fusible.runtime.devices.residence import is_same_memory
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["cache_folder", "lower", "plan_graph", "steps_of_nodes", "sub_plans"]
 
 
+_POWERS_TRIED = 24  # of two, for sizes at which a plan's buffers agree
 _DONE = frozenset({str(Kind.FUSED), str(Kind.FIRED)})
 
 
@@ -312,20 +314,35 @@ def _plain(dim: Dim) -> int | str:
 def _memory(executable: Executable, constants: int) -> dict[str, Any]:
     """Constant bytes, the arena's size and the most of it that is live at once.
 
-    Where sizes are symbolic every symbol counts as its lower bound.
+    Where sizes are symbolic every symbol counts as its lower bound or, where the sizes do not agree then, as a power of
+    two for which they do; None if there is none.
     """
-    symbols = sorted({n for b in executable.plan.buffers if isinstance(b.nbytes, str) for n in _names(b.nbytes)})
-    env = {n: max(1, executable.plan.bounds.get(n, (1, None))[0]) for n in symbols}
-    buffers = executable.plan.buffers
-    peak = Session(executable).placement(executable.plan, env).peak
-    live = least_peak([evaluate_dim(b.nbytes, env) for b in buffers], [(b.first, b.last) for b in buffers])
+    plan = executable.plan
+    buffers = plan.buffers
+    env, sizes = _least_sizes(plan)
+    peak = None if sizes is None else Session(executable).placement(plan, env).peak
+    live = None if sizes is None else least_peak(sizes, [(b.first, b.last) for b in buffers])
     facts: dict[str, Any] = {"constant_bytes": constants, "arena_bytes": peak, "live_bytes": live}
     facts["buffers"] = len(buffers)
     if env:
         facts["arena_bytes_at"] = env
-    late = sum(1 for v in executable.plan.values if v.kind in ("late", "returned"))
+    late = sum(1 for v in plan.values if v.kind in ("late", "returned"))
     facts["values_outside_arena"] = late
     return facts
+
+
+def _least_sizes(plan: Plan) -> tuple[dict[str, int], list[int] | None]:
+    """The least sizes that were found for the symbols of a plan's buffers, and what each buffer takes then."""
+    symbols = sorted({n for b in plan.buffers if isinstance(b.nbytes, str) for n in _names(b.nbytes)})
+    bounds = {n: plan.bounds.get(n, (0, None)) for n in symbols}
+    env: dict[str, int] = {}
+    for power in range(_POWERS_TRIED if symbols else 1):
+        env = {n: max(low, 2**power if high is None else min(2**power, high)) for n, (low, high) in bounds.items()}
+        with suppress(ExecutionError):  # lengths behind windows that are longer than their image, say
+            sizes = [evaluate_dim(b.nbytes, env) for b in plan.buffers]
+            if all(size >= 0 for size in sizes):
+                return env, sizes
+    return env, None
 
 
 def _names(text: str) -> set[str]:

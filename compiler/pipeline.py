@@ -31,6 +31,7 @@ from fusible.passes.recompose import recompose
 from fusible.passes.shape_convolutions import shape_convolutions
 from fusible.passes.simplify_shapes import SimplifyShapes
 from fusible.passes.split_slices import SplitSlices
+from fusible.passes.spread_group_norms import spread_group_norms
 from fusible.passes.widen_pixels import widen_pixels
 
 __all__ = ["pipeline"]
@@ -81,11 +82,11 @@ def _fusing(target: str) -> list[Pass]:
         return [FuseElementwise()]
     groups: list[Pass] = [FuseRegions(), FuseSiblings()]
     if target == "cpu":
-        return [shape_convolutions(), MergeSiblings(), SplitSlices(), *groups]
+        return [spread_group_norms, shape_convolutions(), MergeSiblings(), SplitSlices(), *groups]
     # Triton kernels. What is transposed or has one output channel becomes a product for them too: others would be sums
     # that read each element over and over. Steps for bands of rows, blocks and short lines are for CPUs alone.
     # Precision comes behind what makes new weights, before what groups nodes.
-    forms: list[Pass] = [RangeByRows(), ExpandResults(), centre_zero_points, FoldConstants()]
+    forms: list[Pass] = [spread_group_norms, RangeByRows(), ExpandResults(), centre_zero_points, FoldConstants()]
     forms += [shape_convolutions(short_lines=False), MergeSiblings(), SplitSlices()]
     # Weights stayed packed for kernels that unpack them; what found no such kernel is folded then.
     return [*forms, ConvertPrecision(), widen_pixels, DeadCode(), *groups, FoldConstants(grouped=True), DeadCode()]

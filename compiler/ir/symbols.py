@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd
 from operator import attrgetter
 from typing import TypeAlias
+
+from fusible.compiler.ir.intervals import Interval, interval_product, narrower
 
 __all__ = [
     "Call",
@@ -86,7 +88,7 @@ class SymInt:
 
     def __init__(self, terms: tuple[tuple[_Monomial, int], ...]) -> None:
         self.terms = terms
-        self._bounds: _Interval | None = None
+        self._bounds: Interval | None = None
         self._symbols: dict[Symbol, None] | None = None  # what symbol_values.symbols_of found
         self._text: str | None = None
 
@@ -220,16 +222,33 @@ def _from_dict(terms: Mapping[_Monomial, int]) -> Dim:
 
 
 def _joined(terms: dict[_Monomial, int], monomial: _Monomial) -> dict[_Monomial, int]:
-    """The terms with `k*b*floordiv(x, b) + k*mod(x, b)` written as `k*x`; `monomial` is the mod."""
+    """The terms with `k*b*floordiv(x, b) + k*mod(x, b)` written as `k*x`; `monomial` is the mod.
+
+    Of `k*b*mod(floordiv(x, b), c) + k*mod(x, b)` becomes `k*mod(x, b*c)`: the digits of a position come together.
+    """
     call, k = monomial[0], terms[monomial]
     if not isinstance(call, Call) or not isinstance(call.args[1], int):
         return terms
     x, b = call.args
     whole = (Call("floordiv", (x, b), f"floordiv({dim_text(x)}, {b})"),)
     if terms.get(whole) != k * b:
-        return terms
+        return _joined_digits(terms, monomial, whole[0], k)
     rest = {m: c for m, c in terms.items() if m not in (monomial, whole)}
     return {m: c for m, c in _add(rest, {m: k * c for m, c in _terms(x).items()}).items() if c}
+
+
+def _joined_digits(terms: dict[_Monomial, int], low: _Monomial, quotient: Call, k: int) -> dict[_Monomial, int]:
+    """The terms with the digit `low` and the one above it, if that is there, as one remainder, joined further."""
+    x, b = quotient.args
+    for high, coefficient in terms.items():
+        call = high[0] if len(high) == 1 else None
+        if not isinstance(call, Call) or call.function != "mod" or not isinstance(call.args[1], int):
+            continue
+        if coefficient == k * b and dim_text(call.args[0]) == quotient.text:
+            together = (Call("mod", (x, b * call.args[1]), f"mod({dim_text(x)}, {b * call.args[1]})"),)
+            rest = {m: c for m, c in terms.items() if m not in (low, high)}
+            return _joined(_add(rest, {together: k}), together)
+    return terms
 
 
 def _print_terms(terms: tuple[tuple[_Monomial, int], ...]) -> str:
@@ -395,10 +414,7 @@ def product(dims: Iterable[Dim]) -> Dim:
     return result
 
 
-_Interval: TypeAlias = "tuple[int | None, int | None]"
-
-
-def bounds_of(value: Dim) -> _Interval:
+def bounds_of(value: Dim) -> Interval:
     """An interval (None = unbounded) that contains every value of the expression."""
     if isinstance(value, int):
         return value, value
@@ -408,7 +424,7 @@ def bounds_of(value: Dim) -> _Interval:
     return value._bounds
 
 
-def _bounds_of_terms(value: SymInt) -> _Interval:
+def _bounds_of_terms(value: SymInt) -> Interval:
     low, high = _plain_bounds(value)
     quotients = [(m[0], c) for m, c in value.terms if len(m) == 1 and isinstance(m[0], Call) and _divisor(m[0]) > 1]
     for atom, coefficient in quotients if len(quotients) <= _MOST_QUOTIENTS else ():
@@ -419,8 +435,8 @@ def _bounds_of_terms(value: SymInt) -> _Interval:
         rest = (value - SymInt((((atom,), coefficient),))) * scale + atom.args[0] * times
         least, most = sorted((0, times * (divisor - 1)))
         lows, highs = bounds_of(rest)
-        low = _narrower(max, low, None if lows is None else -((most - lows) // scale))
-        high = _narrower(min, high, None if highs is None else (highs - least) // scale)
+        low = narrower(max, low, None if lows is None else -((most - lows) // scale))
+        high = narrower(min, high, None if highs is None else (highs - least) // scale)
     return low, high
 
 
@@ -429,42 +445,21 @@ def _divisor(call: Call) -> int:
     return call.args[1] if call.function == "floordiv" and isinstance(call.args[1], int) else 0
 
 
-def _narrower(choose: Callable[[int, int], int], a: int | None, b: int | None) -> int | None:
-    return b if a is None else a if b is None else choose(a, b)
-
-
-def _plain_bounds(value: SymInt) -> _Interval:
+def _plain_bounds(value: SymInt) -> Interval:
     """The sums of the bounds of the terms."""
     low: int | None = 0
     high: int | None = 0
     for monomial, coefficient in value.terms:
-        interval: _Interval = (1, 1)
+        interval: Interval = (1, 1)
         for atom in monomial:
-            interval = _interval_mul(interval, _atom_bounds(atom))
-        interval = _interval_mul(interval, (coefficient, coefficient))
+            interval = interval_product(interval, _atom_bounds(atom))
+        interval = interval_product(interval, (coefficient, coefficient))
         low = None if low is None or interval[0] is None else low + interval[0]
         high = None if high is None or interval[1] is None else high + interval[1]
     return low, high
 
 
-def _interval_mul(a: _Interval, b: _Interval) -> _Interval:
-    if a == (0, 0) or b == (0, 0):
-        return 0, 0
-    ends = [x * y for x in a if x is not None for y in b if y is not None]
-    if None not in a and None not in b:
-        return min(ends), max(ends)
-    nonnegative_a = a[0] is not None and a[0] >= 0
-    nonnegative_b = b[0] is not None and b[0] >= 0
-    if nonnegative_a and nonnegative_b:
-        return a[0] * b[0], None  # type: ignore[operator]
-    if nonnegative_a and b[1] is not None and b[1] <= 0:
-        return None, a[0] * b[1]  # type: ignore[operator]
-    if nonnegative_b and a[1] is not None and a[1] <= 0:
-        return None, b[0] * a[1]  # type: ignore[operator]
-    return None, None
-
-
-def _atom_bounds(atom: Atom) -> _Interval:
+def _atom_bounds(atom: Atom) -> Interval:
     if isinstance(atom, Symbol):
         return atom.lower, atom.upper
     a, b = bounds_of(atom.args[0]), bounds_of(atom.args[1])

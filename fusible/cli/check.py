@@ -97,11 +97,12 @@ def _listed(names: list[str]) -> str:
 
 def memory_facts(memory: dict[str, Any]) -> dict[str, str]:
     """Return the memory part of a report as texts by name."""
+    arena = memory["arena_bytes"]
     facts = {
         "constants": bytes_text(memory["constant_bytes"]),
-        "buffers of a run": bytes_text(memory["arena_bytes"]),
+        "buffers of a run": "as the sizes are" if arena is None else bytes_text(arena),
     }
-    if sizes := memory.get("arena_bytes_at"):
+    if arena is not None and (sizes := memory.get("arena_bytes_at")):
         facts["buffers of a run"] += " at " + ", ".join(f"{name} = {value}" for name, value in sizes.items())
     if late := memory.get("values_outside_arena"):
         facts["values outside the buffers"] = str(late)

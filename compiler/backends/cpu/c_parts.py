@@ -9,7 +9,7 @@ from dataclasses import replace
 from fusible.compiler.backends.cpu.c_body import indented, shape_symbols
 from fusible.compiler.backends.cpu.c_call import check_elements
 from fusible.compiler.backends.cpu.c_nest import NestPrinter
-from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, nest_of, vector_axes, vector_cost
+from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, check_repetition, nest_of, vector_axes, vector_cost
 from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.region.region import Region
 from fusible.compiler.region.split import digits_apart, pieces
@@ -28,6 +28,7 @@ def print_nest(region: Region, name: str) -> tuple[str, tuple[str | Dim, ...]]:
     """
     check_elements(region)
     whole = nest_of(region)
+    check_repetition(whole)
     try:
         return _print_nests([nest_of(part) for part in _parts(region, _split_axis(region, whole))], name)
     except NotPrintable:

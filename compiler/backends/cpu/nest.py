@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from fusible.compiler.backends.cpu.c_dims import coefficient, flat_offset, mentions
+from fusible.compiler.ir.assumed import assumed_size
 from fusible.compiler.ir.symbol_values import substitute, symbols_of
-from fusible.compiler.ir.symbols import Dim, Symbol, SymInt
+from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, product
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.index import Bound, IndexMap
 from fusible.compiler.region.region import Contract, Index, Load, Reduce, Region, Scan, Test
@@ -22,11 +23,14 @@ __all__ = [
     "NotPrintable",
     "check_packed",
     "check_products",
+    "check_repetition",
     "flat_nest",
     "nest_of",
     "vector_axes",
     "vector_cost",
 ]
+
+_LITTLE_WORK, _MOST_REPEATED = 2**16, 8  # points of a nest; times that a sum may be computed
 
 
 class NotPrintable(Exception):
@@ -131,6 +135,23 @@ def check_packed(region: Region, position: int) -> None:
     others = (s for n, s in enumerate(region.stages) if n != position and isinstance(s, Load))
     if any(s.buffer == load.buffer for s in others):
         raise NotPrintable("the constant that its product packs is read in another way as well")
+
+
+def check_repetition(nest: Nest) -> None:
+    """Raise NotPrintable for folds over what does not differ along most of the axes around them.
+
+    Rows are computed for themselves: a mean over an image beside the image with other axes would be one for each pixel.
+    """
+    region, extents = nest.region, nest.region.extents
+    needed = 1
+    for position, stage in enumerate(region.stages):
+        if isinstance(stage, Reduce):
+            axes = region.spaces[region.first_values[position]] | set(stage.axes)
+            needed = max(needed, assumed_size(product(extents[a] for a in axes)))
+    made = max((assumed_size(product(buffer.shape)) for buffer in region.outputs), default=1)
+    points = assumed_size(product(extents))
+    if nest.folded and points > _LITTLE_WORK and points > _MOST_REPEATED * max(needed, made):
+        raise NotPrintable("the same sums would be computed again for each point of axes that they do not differ along")
 
 
 def flat_nest(region: Region, hidden: Collection[int], vector: int = -1) -> Nest:

@@ -116,3 +116,25 @@ def test_wide_branches_follow_each_other() -> None:
     exe = fusible.compile(made, target="cpu", options=fusible.Options(threads=1))
     check(made, exe)
     assert exe.report.memory["arena_bytes"] < 2 * 64 * 100 * 4
+
+
+@pytest.mark.parametrize("target", ["cpu", "numpy"])
+def test_sizes_that_agree_only_for_long_inputs_are_reported_at_such_lengths(target: str) -> None:
+    """Windows of 10 over a line, twice: one of less than 55 elements has no result."""
+    weights = [numpy_helper.from_array(np.ones((4, c, 10), np.float32), f"w{c}") for c in (1, 4)]
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["a"], strides=[5]),
+        helper.make_node("Conv", ["a", "w4"], ["b"], strides=[5]),
+        helper.make_node("Shape", ["b"], ["s"], start=2),
+        helper.make_node("ConstantOfShape", ["s"], ["zeros"]),
+        helper.make_node("Add", ["b", "zeros"], ["c"]),
+        helper.make_node("Neg", ["c"], ["y"]),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1, "w"])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, "lines", [x], [y], weights)
+    exe = fusible.compile(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), target=target)
+    memory = exe.report.memory
+    assert memory["arena_bytes"] >= 0 and memory["arena_bytes_at"]["w"] >= 8  # below, there is no first result
+    (found,) = exe.run({"x": np.ones((1, 1, 55), np.float32)}).values()
+    assert found.shape == (1, 4, 1)
