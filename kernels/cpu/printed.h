@@ -22,6 +22,7 @@
 #include "plan.h"
 #include "pool.h"
 #include "recurrent.h"
+#include "resize_image.h"
 #include "ring.h"
 #include "winograd.h"
 #include "winograd_line.h"

@@ -12,8 +12,9 @@ import numpy as np
 
 from fusible.compiler.backends.base import Emitted, Support, word_of
 from fusible.compiler.backends.cpu.c_band import Band
-from fusible.compiler.backends.cpu.c_library import LibraryCall, requirement_call
-from fusible.compiler.backends.cpu.c_recurrent import RECURRENT, recurrent_call
+from fusible.compiler.backends.cpu.c_library import LibraryCall
+from fusible.compiler.backends.cpu.c_ops import calls_library, library_call
+from fusible.compiler.backends.cpu.c_recurrent import RECURRENT
 from fusible.compiler.backends.cpu.c_ring import Ring
 from fusible.compiler.backends.cpu.c_serial import Serial, step_name
 from fusible.compiler.backends.cpu.kernel import PLACEHOLDER, NativeKernel, NotPrintable
@@ -29,7 +30,6 @@ from fusible.runtime.native.program import NativeCode
 
 __all__ = ["CpuBackend"]
 
-_WHOLE = frozenset({*RECURRENT, "require"})  # calls of kernels that take operands without gaps
 _UNITS = 8  # translation units at most; each compiles on its own
 
 
@@ -50,8 +50,8 @@ class CpuBackend(JoiningBackend[NativeKernel]):
         return super().supports(node)
 
     def _wants_whole(self, node: Node) -> str | None:
-        """Recurrent layers and checks are calls of kernels that know of no gaps."""
-        return f"{node.op.name} reads and writes whole buffers" if node.op.name in _WHOLE else None
+        """Library kernels know of no gaps."""
+        return f"{node.op.name} reads and writes whole buffers" if calls_library(node) else None
 
     def emit(self, node: Node, name: str) -> Emitted:
         """A native function if the node's region can be printed, else a NumPy call."""
@@ -60,10 +60,9 @@ class CpuBackend(JoiningBackend[NativeKernel]):
             self.host[name] = reason
             return super().emit(node, name)
         try:
-            if node.op.name == "require":
-                return self._library(node, requirement_call(node, PLACEHOLDER))
-            if node.op.name in RECURRENT:
-                return self._library(node, self._recurrent(node))
+            if calls_library(node):
+                assert node.graph is not None
+                return self._library(node, library_call(node, PLACEHOLDER, self._of_graph(node.graph)))
             printed = self._printed(node)
             if isinstance(printed, Exception):
                 raise printed
@@ -78,21 +77,14 @@ class CpuBackend(JoiningBackend[NativeKernel]):
         """C or NumPy."""
         return "numpy" if kernel in self.host else "c"
 
-    def _recurrent(self, node: Node) -> LibraryCall:
-        """The call of a recurrent layer. Raises NotPrintable."""
-        assert node.graph is not None
-        orders = self._of_graph(node.graph)
-        if any(v in orders for v in (*node.inputs, *node.outputs) if v is not None):
-            raise NotPrintable("an operand or result is not stored row by row")
-        self._products.append(Products(0, ("recurrent layers",)))
-        return recurrent_call(node, PLACEHOLDER)
-
     def notes(self) -> list[str]:
         """What the report should say of what was emitted, beyond `host` and `entries`."""
         return notes_on(Products.total(self._products)) if self._bf16 else []
 
     def _library(self, node: Node, call: LibraryCall) -> Emitted:
         known = self._named(call.text, word_of(node))
+        if node.op.name in RECURRENT:
+            self._products.append(Products(0, ("recurrent layers",)))
         return Emitted(known, "", True, call.dims, native=True, inputs=call.inputs, constants=call.constants)
 
     def _native(self, node: Node, built: Built, kernel: NativeKernel) -> Emitted:
