@@ -17,6 +17,7 @@
 #include "gemm.h"
 #include "gemm_bf16.h"
 #include "gemv.h"
+#include "grid_sample.h"
 #include "lanes.h"
 #include "planar.h"
 #include "plan.h"
@@ -24,6 +25,9 @@
 #include "recurrent.h"
 #include "resize_image.h"
 #include "ring.h"
+#include "roi_align.h"
+#include "scatter.h"
+#include "top_k.h"
 #include "winograd.h"
 #include "winograd_line.h"
 

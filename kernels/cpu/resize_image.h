@@ -178,7 +178,7 @@ INLINE void resize_planes_item(const int taps, const struct resize_image *r, lon
 }
 
 #define RESIZE_TASK(taps)                                                      \
-    INLINE void resize_task_##taps(void *context, long item) {                 \
+    static __attribute__((unused)) void resize_task_##taps(void *context, long item) { \
         const struct resize_image *r = context;                                \
         if (resize_by_pixel(r)) resize_pixels_item(taps, r, item);             \
         else resize_planes_item(taps, r, item);                                \

@@ -8,35 +8,32 @@ the row small, then it is kept in a buffer on the stack.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from fusible.compiler.backends.cpu.c_body import Body, indented, names_of
 from fusible.compiler.backends.cpu.c_call import call_fields, call_members
 from fusible.compiler.backends.cpu.c_dims import c_dim, coefficient, mentions
-from fusible.compiler.backends.cpu.c_expr import print_expr
-from fusible.compiler.backends.cpu.c_kinds import Code, Kind, kind_of, literal, promoted, rounded
+from fusible.compiler.backends.cpu.c_folds import (
+    SETS,
+    accumulators,
+    folded_lanes,
+    in_any_order,
+    merge,
+    merge_sets,
+    starts,
+)
+from fusible.compiler.backends.cpu.c_kinds import Code, Kind, kind_of, promoted, rounded
+from fusible.compiler.backends.cpu.c_phases import Phase, is_dear
 from fusible.compiler.backends.cpu.c_window import limits_of, print_limits, without_limits
 from fusible.compiler.backends.cpu.nest import Nest, NotPrintable
 from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.ir.types import DType
-from fusible.compiler.region.combiners import COMBINERS, start_value
-from fusible.compiler.region.expr import Apply, Convert, Expr
+from fusible.compiler.region.combiners import COMBINERS
 from fusible.compiler.region.region import Map, Reduce, operands_of
 
 __all__ = ["NestPrinter", "indented"]
 
-_DEAR = frozenset({"exp", "log", "tanh", "erf", "sigmoid", "log1p", "expm1", "pow", "sin", "cos", "div"})
 _STASH_FLOATS = 8192  # 32 KiB of stack, the size of L1
-_FOLDS = {"sum": "vf_sum({0})", "max": "vf_largest({0})", "min": "-vf_largest(-{0})", "prod": "vf_product({0})"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Phase:
-    """One pass over the folded axes: the stages it computes, the reductions it feeds, the stores it makes."""
-
-    stages: tuple[int, ...]
-    reductions: tuple[int, ...]
-    stores: tuple[int, ...]
+_STRIDED_LANES = 8  # lanes that vectors have at least, where they pay
 
 
 class NestPrinter:
@@ -86,16 +83,16 @@ class NestPrinter:
         """The reductions that must be complete before a store."""
         return self._after(self.positions[self.region.stores[number].value], self.levels)
 
-    def _phases(self) -> list[_Phase]:
+    def _phases(self) -> list[Phase]:
         if not self.nest.folded:
-            return [_Phase(tuple(range(len(self.region.stages))), (), tuple(range(len(self.region.stores))))]
+            return [Phase(tuple(range(len(self.region.stages))), (), tuple(range(len(self.region.stores))))]
         count = 1 + max(
             [self._store_level(n) for n in range(len(self.region.stores)) if self._stored_in_row(n)]
             + [self.levels[p] for p, s in enumerate(self.region.stages) if isinstance(s, Reduce)]
         )
         return [self._phase(level) for level in range(count)]
 
-    def _phase(self, level: int) -> _Phase:
+    def _phase(self, level: int) -> Phase:
         reductions = tuple(
             p for p, s in enumerate(self.region.stages) if isinstance(s, Reduce) and self.levels[p] == level
         )
@@ -112,7 +109,7 @@ class NestPrinter:
             if position not in needed and self._in_row(position):
                 needed.add(position)
                 waiting += [self.positions[v] for v in operands_of(self.region.stages[position])]
-        return _Phase(tuple(sorted(needed)), reductions, stores)
+        return Phase(tuple(sorted(needed)), reductions, stores)
 
     def _stash(self) -> dict[int, int]:
         """Values kept between passes -> their number."""
@@ -125,7 +122,7 @@ class NestPrinter:
         kept: dict[int, int] = {}
         for position, times in seen.items():
             stage = self.region.stages[position]
-            if times > 1 and isinstance(stage, Map) and stage.dtype is DType.F32 and _is_dear(stage.expr):
+            if times > 1 and isinstance(stage, Map) and stage.dtype is DType.F32 and is_dear(stage.expr):
                 if self._in_row(position) and (not self.folding or self.nest.vector in self._space(position)):
                     kept[position] = len(kept)
         size = len(kept) * self._stash_points() * (1 if self.folding else 16)
@@ -163,12 +160,11 @@ class NestPrinter:
         return "\n".join([f"struct {self.name}_call {{", *lines, "};", "", *self._row_structure()])
 
     def _row_structure(self) -> list[str]:
-        lines = []
+        lines, sums = list[str](), list[str]()
         for position, stage in enumerate(self.region.stages):
             value = self.region.first_values[position]
             if isinstance(stage, Reduce):
-                for number in self._results(position, value):
-                    lines.append(f"    {kind_of(self.region.dtypes[number]).c_type(True)} a{number};")
+                sums += [f"    {type_} {member};" for member, type_ in accumulators(stage, value).items()]
             if self.nest.folded and not self._in_row(position):
                 vector = not self.folding and self.nest.vector in self._space(position)
                 for number in self._results(position, value):
@@ -176,7 +172,8 @@ class NestPrinter:
         if self.stash and not self.scratch:
             lanes = f"{self._stash_points()} {'+' if self.folding else '*'} VL"
             lines.append(f"    float stash[{len(self.stash)}][{lanes}];")
-        return [f"struct {self.name}_row {{", *(lines or ["    char none;"]), "};"]
+        row = [f"struct {self.name}_row {{", *(lines or ["    char none;"]), "};"]
+        return [*row, f"struct {self.name}_sums {{", *sums, "};"] if sums else row
 
     def _row_values(self, level: int) -> dict[int, Code]:
         """What earlier passes have left in the row."""
@@ -213,6 +210,7 @@ class NestPrinter:
                 body.store(store)
             axes = self._open(self.nest.outer) + self._open(self.nest.folded)
             objects = f"const struct {self.name}_call *c, struct {self.name}_row *r"
+            objects += f", struct {self.name}_sums *s" if phase.reductions else ""
             parameters = "".join(f", long i{a}" for a in axes)
             unused = ["(void)c, (void)r, (void)lanes;", *(f"(void)i{a};" for a in axes)]
             head = f"INLINE void {self.name}_phase{number}({objects}{parameters}, const long lanes) {{"
@@ -222,7 +220,7 @@ class NestPrinter:
     def _made_before(self, position: int, number: int) -> bool:
         return any(position in phase.stages for phase in self.phases[:number])
 
-    def _live(self, phase: _Phase, number: int) -> list[int]:
+    def _live(self, phase: Phase, number: int) -> list[int]:
         """The stages of a pass without those that only lead to values kept from an earlier one."""
         kept = {p for p in self.stash if self._made_before(p, number)}
         wanted: set[int] = set()
@@ -252,34 +250,23 @@ class NestPrinter:
 
     def _accumulate(self, position: int, body: Body) -> list[str]:
         """Merge the arguments of a reduction into its accumulators; lanes beyond the last count as the start."""
+        stage = self._reduce(position)
+        if self.folding and COMBINERS[stage.combiner].width > 1:
+            raise NotPrintable(f"it folds by {stage.combiner} along its vectors")
+        codes = [promoted(body.values[argument]) for argument in stage.args]
+        if self.folding:
+            codes = [_within(code, start) for code, start in zip(codes, starts(stage), strict=True)]
+        return merge(stage, self.region.first_values[position], codes)
+
+    def _reduce(self, position: int) -> Reduce:
         stage = self.region.stages[position]
         assert isinstance(stage, Reduce)
-        combiner, first = COMBINERS[stage.combiner], self.region.first_values[position]
-        if self.folding and combiner.width > 1:
-            raise NotPrintable(f"it folds by {stage.combiner} along its vectors")
-        states: list[Code] = [Code(f"r->a{first + n}", kind_of(d), True) for n, d in enumerate(stage.dtypes)]
-        for number, (argument, start) in enumerate(zip(stage.args, self._starts(stage), strict=True)):
-            code = promoted(body.values[argument])
-            if self.folding:
-                kept = f"{code.kind.c_type(True)}_select(vi_first_lanes(lanes), {code.text}, {start})"
-                code = Code(f"(lanes == VL ? {code.text} : {kept})", code.kind, True)
-            if combiner.width > 1:
-                body.lines.append(f"const {code.kind.c_type(True)} b{first + number} = {code.text};")
-                code = Code(f"b{first + number}", code.kind, True)
-            states.append(code)
-        known = dict(enumerate(states))
-        merged = [print_expr(m, known, s.kind).text for m, s in zip(combiner.merge, states, strict=False)]
-        if combiner.width == 1:
-            return [f"r->a{first} = {merged[0]};"]
-        names = [f"m{first + n}" for n in range(combiner.width)]
-        lines = [f"const {s.kind.c_type(True)} {n} = {m};" for s, n, m in zip(states, names, merged, strict=False)]
-        return [*lines, *(f"r->a{first + n} = {name};" for n, name in enumerate(names))]
+        return stage
 
-    def _starts(self, stage: Reduce) -> list[str]:
-        """What each accumulator starts from, in every lane."""
-        starts = zip(COMBINERS[stage.combiner].start, stage.dtypes, strict=True)
-        codes = (Code(literal(start_value(s, d), kind_of(d)), kind_of(d), False) for s, d in starts)
-        return [promoted(code).text for code in codes]
+    def _start(self, phase: Phase, sums: str) -> list[str]:
+        """Lines that put a set of accumulators to its start."""
+        found = [(self.region.first_values[p], starts(self._reduce(p))) for p in phase.reductions]
+        return [f"{sums}a{first + n} = {start};" for first, texts in found for n, start in enumerate(texts)]
 
     def _row(self) -> str:
         outer = self._open(self.nest.outer)
@@ -287,15 +274,13 @@ class NestPrinter:
         parameters = "".join(f", long i{a}" for a in outer) + (", const long lanes" if vector_outside else "")
         head = f"INLINE void {self.name}_row(const struct {self.name}_call *c{parameters}) {{"
         lines = [f"struct {self.name}_row row, *const r = &row;", "(void)c, (void)r;"]
+        if any(phase.reductions for phase in self.phases):
+            lines.append(f"struct {self.name}_sums sums, *const s = &sums;")
         lines += [] if vector_outside else ["const long lanes = 1;", "(void)lanes;"]
         last = len(self.phases)
         for number, phase in enumerate(self.phases):
             lines += self._row_stages(number)
-            for position in phase.reductions:
-                stage = self.region.stages[position]
-                assert isinstance(stage, Reduce)
-                first = self.region.first_values[position]
-                lines += [f"r->a{first + n} = {start};" for n, start in enumerate(self._starts(stage))]
+            lines += self._start(phase, "s->")
             lines += self._pass(number, outer)
             lines += [line for position in phase.reductions for line in self._finished(position)]
         if self.nest.folded:
@@ -333,23 +318,59 @@ class NestPrinter:
 
     def _loops(self, number: int, outer: Sequence[int], ends: Mapping[int, tuple[str, str]]) -> list[str]:
         """The loops of all points, or between `ends` by axis; that along the vectors is the innermost."""
-        folded = self._open(self.nest.folded)
-        arguments = "".join(f", i{a}" for a in [*outer, *folded])
-        call = f"{self.name}_phase{number}(c, r{arguments}, "
+        folded = self._inwards(self.nest.folded)
         lines: list[str] = []
-        depth = 0
-        for a in self._inwards(folded):
+        for depth, a in enumerate(folded):
             extent = c_dim(self._extent(a), self.names)
-            if a == self.nest.vector:
-                lines.append("    " * depth + f"long i{a} = 0;")
-                lines.append("    " * depth + f"for (; i{a} + VL <= {extent}; i{a} += VL) {call}VL);")
-                lines.append("    " * depth + f"if (i{a} < {extent}) {call}{extent} - i{a});")
-                return ["{", *indented([*lines, *("    " * d + "}" for d in reversed(range(depth)))]), "}"]
             first, last = ends.get(a, ("0", extent))
+            if depth == len(folded) - 1:
+                inner = self._innermost(number, outer, first, last)
+                return [*lines, *("    " * depth + line for line in inner), *_closed(depth)]
             lines.append("    " * depth + f"for (long i{a} = {first}; i{a} < {last}; i{a}++) {{")
-            depth += 1
-        lines.append("    " * depth + f"{call}lanes);")
-        return [*lines, *("    " * d + "}" for d in reversed(range(depth)))]
+        return [self._call(number, outer, "s", "", "lanes")]
+
+    def _innermost(self, number: int, outer: Sequence[int], first: str, last: str) -> list[str]:
+        """The innermost loop of a pass: several points at a time, each with its own accumulators, then one by one."""
+        axis, phase = self._inwards(self.nest.folded)[-1], self.phases[number]
+        vectors = axis == self.nest.vector
+        step, lanes = ("VL", "VL") if vectors else ("1", "lanes")
+        lines = [f"long i{axis} = {first};"]
+        if phase.reductions and self._is_long(axis) and all(in_any_order(self._reduce(p)) for p in phase.reductions):
+            calls = [self._call(number, outer, f"&t{n}" if n else "s", f" + {n} * {step}", lanes) for n in range(SETS)]
+            others = [f"t{n}" for n in range(1, SETS)]
+            lines += [
+                f"if (i{axis} + {SETS} * {step} <= {last}) {{",
+                f"    struct {self.name}_sums {', '.join(others)};",
+                *(f"    {line}" for other in others for line in self._start(phase, f"{other}.")),
+                f"    for (; i{axis} + {SETS} * {step} <= {last}; i{axis} += {SETS} * {step}) {{",
+                *(f"        {call}" for call in calls),
+                "    }",
+                *(f"    {line}" for other in others for line in self._merged(phase, other)),
+                "}",
+            ]
+        call = self._call(number, outer, "s", "", lanes)
+        if not vectors:
+            return ["{", *indented([*lines, f"for (; i{axis} < {last}; i{axis}++) {call}"]), "}"]
+        tail = self._call(number, outer, "s", "", f"{last} - i{axis}")
+        lines += [f"for (; i{axis} + VL <= {last}; i{axis} += VL) {call}", f"if (i{axis} < {last}) {tail}"]
+        return ["{", *indented(lines), "}"]
+
+    def _merged(self, phase: Phase, other: str) -> list[str]:
+        pairs = ((self._reduce(p), self.region.first_values[p]) for p in phase.reductions)
+        return [line for stage, first in pairs for line in merge_sets(stage, first, other)]
+
+    def _is_long(self, axis: int) -> bool:
+        """True if a loop may have points for all sets of accumulators, several times."""
+        extent = self._extent(axis)
+        return not isinstance(extent, int) or extent >= 2 * SETS * (_STRIDED_LANES if axis == self.nest.vector else 1)
+
+    def _call(self, number: int, outer: Sequence[int], sums: str, ahead: str, lanes: str) -> str:
+        """The call of a pass at a point, `ahead` of that of the innermost loop, with a set of accumulators."""
+        folded = self._open(self.nest.folded)
+        last = self._inwards(self.nest.folded)[-1:]
+        places = [f"i{a}{ahead}" if [a] == last else f"i{a}" for a in folded]
+        given = ["c", "r", *([sums] if self.phases[number].reductions else []), *(f"i{a}" for a in outer), *places]
+        return f"{self.name}_phase{number}({', '.join(given)}, {lanes});"
 
     def _extent(self, axis: int) -> Dim:
         extent = self.nest.extents[axis]
@@ -358,25 +379,16 @@ class NestPrinter:
 
     def _finished(self, position: int) -> list[str]:
         """The accumulators as the reduction's values."""
-        stage, first = self.region.stages[position], self.region.first_values[position]
-        assert isinstance(stage, Reduce)
+        stage, first = self._reduce(position), self.region.first_values[position]
         vector = self.nest.vector in self._space(position)
         lines = []
         for value, dtype in enumerate(stage.dtypes, first):
-            code = Code(f"r->a{value}", kind_of(dtype), True)
+            code = Code(f"s->a{value}", kind_of(dtype), True)
             if not vector:
-                text = self._folded(code, stage.combiner) if self.folding else f"{code.text}[0]"
+                text = folded_lanes(code, stage.combiner) if self.folding else f"{code.text}[0]"
                 code = Code(f"({text} != 0)" if code.kind is Kind.MASK else text, code.kind, False)
             lines.append(f"r->v{value} = {rounded(code, dtype).text};")
         return lines
-
-    def _folded(self, code: Code, combiner: str) -> str:
-        """The lanes of an accumulator as one number."""
-        if code.kind is Kind.FLOAT:
-            return _FOLDS[combiner].format(code.text)
-        if code.kind is Kind.MASK:  # the bits of true are those of -1
-            combiner = {"max": "min", "min": "max"}[combiner]
-        return f"{code.kind.c_type(True)}_fold_{combiner}({code.text})"
 
     def _task(self) -> str:
         """Rows of one item; the vector's axis, if it is parallel, is the innermost loop."""
@@ -466,10 +478,11 @@ _BLOCK, _STRIDED_BLOCK = 16, 64
 _REST_OF_BEGIN = "const int64_t *dims, int *error, long *rows, long *points) {"
 
 
-def _is_dear(expr: Expr) -> bool:
-    match expr:
-        case Apply(function, args):
-            return function in _DEAR or any(_is_dear(a) for a in args)
-        case Convert(arg, _):
-            return _is_dear(arg)
-    return False
+def _within(code: Code, start: str) -> Code:
+    """A vector whose lanes beyond the last are the start of a fold."""
+    kept = f"{code.kind.c_type(True)}_select(vi_first_lanes(lanes), {code.text}, {start})"
+    return Code(f"(lanes == VL ? {code.text} : {kept})", code.kind, True)
+
+
+def _closed(depth: int) -> list[str]:
+    return ["    " * d + "}" for d in reversed(range(depth))]

@@ -9,6 +9,9 @@ from typing import TypeAlias
 from fusible.compiler.backends.cpu.c_library import LibraryCall, requirement_call
 from fusible.compiler.backends.cpu.c_recurrent import RECURRENT, recurrent_call
 from fusible.compiler.backends.cpu.c_resize import resize_call
+from fusible.compiler.backends.cpu.c_sampling import grid_sample_call, roi_align_call
+from fusible.compiler.backends.cpu.c_scatter import SCATTERS, scatter_call
+from fusible.compiler.backends.cpu.c_selection import top_k_call
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.ir.definition import Opaque
 from fusible.compiler.ir.graph import Node, Value
@@ -20,11 +23,18 @@ _Call: TypeAlias = Callable[[Node, str], LibraryCall]
 _OrderedCall: TypeAlias = Callable[[Node, str, Mapping[Value, Order]], LibraryCall]
 
 _ROW_MAJOR: Mapping[str, _Call] = MappingProxyType(
-    {**dict.fromkeys(RECURRENT, recurrent_call), "require": requirement_call}
+    {
+        **dict.fromkeys(RECURRENT, recurrent_call),
+        **dict.fromkeys(SCATTERS, scatter_call),
+        "require": requirement_call,
+        "top_k": top_k_call,
+    }
 )
 """Kernels of operands and results that are stored row by row."""
 
-_ORDERED: Mapping[str, _OrderedCall] = MappingProxyType({"resize": resize_call})
+_ORDERED: Mapping[str, _OrderedCall] = MappingProxyType(
+    {"resize": resize_call, "grid_sample": grid_sample_call, "roi_align": roi_align_call}
+)
 """Kernels that take images as they are stored."""
 
 

@@ -1,0 +1,54 @@
+"""TopK as a call of top_k.h: sizes and k go in when it is called, the element type and the direction are literals."""
+
+from __future__ import annotations
+
+from fusible.compiler.backends.cpu.c_library import LibraryCall
+from fusible.compiler.backends.cpu.nest import NotPrintable
+from fusible.compiler.ir.graph import Node
+from fusible.compiler.ir.opset.selection import TopKAttrs
+from fusible.compiler.ir.symbols import product
+from fusible.compiler.ir.types import DType, TensorType
+
+__all__ = ["top_k_call"]
+
+_KINDS = {DType.F32: "TOP_K_F32", DType.I32: "TOP_K_I32"}
+_LONGEST = 2**31 - 1  # what the kernel counts
+
+
+def top_k_call(node: Node, name: str) -> LibraryCall:
+    """The call for a `top_k` node of f32 or i32. Raises NotPrintable with what the kernel does not do."""
+    attrs, x = node.attrs, node.inputs[0]
+    assert isinstance(attrs, TopKAttrs) and x is not None and isinstance(x.type, TensorType)
+    shape = x.type.shape
+    if shape is None:
+        raise NotPrintable("the rank of an operand is not known")
+    if x.type.dtype not in _KINDS:
+        raise NotPrintable(f"it has an operand of {x.type.dtype.value}")
+    axis = attrs.axis % len(shape)
+    size = shape[axis]
+    if isinstance(size, int) and size > _LONGEST:
+        raise NotPrintable(f"it ranks more than {_LONGEST} elements")
+    dims = product(shape[:axis]), size, product(shape[axis + 1 :]), attrs.k
+    return LibraryCall(_text(_KINDS[x.type.dtype], attrs.largest, name), dims, (x,), {})
+
+
+def _text(kind: str, largest: bool, name: str) -> str:
+    lines = [
+        f"static void {name}_task(void *context, long item) {{",
+        f"    top_k_item({kind}, {int(largest)}, context, item);",
+        "}",
+        f"EXPORT void {name}(struct pool *pool, void *const *buffers, const int64_t *dims, int *error) {{",
+        "    struct top_k call = {.x = buffers[0], .values = buffers[1], .indices = buffers[2],",
+        "        .outer = dims[0], .size = dims[1], .inner = dims[2], .k = dims[3]};",
+        "    if (!top_k_fits(&call)) {",
+        "        __atomic_store_n(error, 1, __ATOMIC_RELAXED);",
+        "        return;",
+        "    }",
+        "    top_k_plan(&call, pool);",
+        "    float *scratch;",
+        "    if (!scratch_get(&scratch, top_k_floats(&call), error)) return;",
+        f"    top_k_run(&call, {name}_task, scratch);",
+        "    scratch_give(scratch);",
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
