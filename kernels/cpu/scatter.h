@@ -43,8 +43,8 @@ INLINE long scatter_index(const int wide, const void *indices, long at, long siz
         switch (reduction) {                                                                       \
         case SCATTER_ADD: return (type)((arithmetic)old + (arithmetic)update);                     \
         case SCATTER_MUL: return (type)((arithmetic)old * (arithmetic)update);                     \
-        case SCATTER_MAX: return (old >= update) | (old != old) ? old : update;                    \
-        case SCATTER_MIN: return (old <= update) | (old != old) ? old : update;                    \
+        case SCATTER_MAX: return ((old >= update) | (old != old)) ? old : update;                  \
+        case SCATTER_MIN: return ((old <= update) | (old != old)) ? old : update;                  \
         default: return update;                                                                    \
         }                                                                                          \
     }

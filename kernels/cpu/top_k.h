@@ -91,9 +91,11 @@ INLINE int top_k_seen(const int kind, const int largest, const int32_t *x, int32
 #if defined(__AVX512F__)
     if (kind == TOP_K_F32) {
         __mmask16 seen = 0;
-        UNROLL for (int v = 0; v < TOP_K_STEP; v += VL)
-            seen |= _mm512_cmp_ps_mask((__m512)vi_bits(vi_load(x + v)), (__m512)vf_all(limit),
-                                       largest ? _CMP_NLT_UQ : _CMP_NGT_UQ);
+        UNROLL for (int v = 0; v < TOP_K_STEP; v += VL) {
+            const __m512 element = (__m512)vi_bits(vi_load(x + v)), all = (__m512)vf_all(limit);
+            seen |= largest ? _mm512_cmp_ps_mask(element, all, _CMP_NLT_UQ)
+                            : _mm512_cmp_ps_mask(element, all, _CMP_NGT_UQ); /* the comparison must be a literal */
+        }
         return seen != 0;
     }
 #endif

@@ -12,7 +12,8 @@ import pytest
 from tests.hygiene.sources import ROOT
 
 LINTERS = ("ruff", "mypy", "lint-imports")
-TOOLS = ("pytest", *LINTERS)
+TOOLS = ("pytest", "pip", *LINTERS)
+RUNS = ("pytest", "pip", "pytest", *LINTERS)  # in a browser, then with PyTorch
 MAIN_JOB = "mkdir -p .venv/bin && echo main >> log"
 
 
@@ -62,7 +63,7 @@ def test_the_script_is_executable() -> None:
 def test_it_runs_the_marked_blocks_then_the_browser_and_the_linters(tmp_path: Path) -> None:
     result = run_ci(tmp_path, readme())
     assert result.returncode == 0, result.stdout + result.stderr
-    assert (tmp_path / "log").read_text().split() == ["main", "tests", *TOOLS]
+    assert (tmp_path / "log").read_text().split() == ["main", "tests", *RUNS]
     assert not (tmp_path / ".venv").exists()
 
 
@@ -81,25 +82,25 @@ def test_failing_tests_fail_the_run_after_the_linters(tmp_path: Path) -> None:
     result = run_ci(tmp_path, readme(tests=f"cp {' '.join(TOOLS)} .venv/bin && echo '1 failed in 1.00s' && exit 1"))
     assert result.returncode == 1
     assert "failed: tests\n" in result.stdout
-    assert (tmp_path / "log").read_text().split() == ["main", *TOOLS]
+    assert (tmp_path / "log").read_text().split() == ["main", *RUNS]
 
 
 def test_chromium_is_installed_where_it_is_missing(tmp_path: Path) -> None:
     result = run_ci(tmp_path, readme(), chromium=False)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert (tmp_path / "log").read_text().split() == ["main", "tests", "apt-get-update", "apt-get-install", *TOOLS]
+    assert (tmp_path / "log").read_text().split() == ["main", "tests", "apt-get-update", "apt-get-install", *RUNS]
 
 
 def test_nothing_is_installed_without_the_right_to(tmp_path: Path) -> None:
     run_ci(tmp_path, readme(), chromium=False, root=False)
-    assert (tmp_path / "log").read_text().split() == ["main", "tests", *TOOLS]
+    assert (tmp_path / "log").read_text().split() == ["main", "tests", *RUNS]
 
 
 def test_an_installation_that_fails_fails_the_run(tmp_path: Path) -> None:
     result = run_ci(tmp_path, readme(), failing="apt-get", chromium=False)
     assert result.returncode == 1
     assert "failed: browser\n" in result.stdout
-    assert (tmp_path / "log").read_text().split() == ["main", "tests", "apt-get-update", *LINTERS]
+    assert (tmp_path / "log").read_text().split() == ["main", "tests", "apt-get-update", *RUNS[1:]]
 
 
 def test_a_failing_main_job_fails_the_run(tmp_path: Path) -> None:
