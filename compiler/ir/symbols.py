@@ -213,7 +213,8 @@ def _from_dict(terms: Mapping[_Monomial, int]) -> Dim:
         ((monomial, coefficient),) = kept.items()
         return SymInt(((monomial, coefficient),)) if monomial else coefficient
     for monomial in [m for m in kept if len(m) == 1 and isinstance(m[0], Call) and m[0].function == "mod"]:
-        kept = _joined(kept, monomial)
+        if monomial in kept:  # it may have been joined with one before it
+            kept = _joined(kept, monomial)
     if not kept:
         return 0
     if len(kept) == 1 and () in kept:
@@ -240,14 +241,16 @@ def _joined(terms: dict[_Monomial, int], monomial: _Monomial) -> dict[_Monomial,
 def _joined_digits(terms: dict[_Monomial, int], low: _Monomial, quotient: Call, k: int) -> dict[_Monomial, int]:
     """The terms with the digit `low` and the one above it, if that is there, as one remainder, joined further."""
     x, b = quotient.args
+    assert isinstance(b, int)
     for high, coefficient in terms.items():
         call = high[0] if len(high) == 1 else None
         if not isinstance(call, Call) or call.function != "mod" or not isinstance(call.args[1], int):
             continue
-        if coefficient == k * b and dim_text(call.args[0]) == quotient.text:
+        if call.args[1] > 0 < b and coefficient == k * b and dim_text(call.args[0]) == quotient.text:
             together = (Call("mod", (x, b * call.args[1]), f"mod({dim_text(x)}, {b * call.args[1]})"),)
             rest = {m: c for m, c in terms.items() if m not in (low, high)}
-            return _joined(_add(rest, {together: k}), together)
+            kept = {m: c for m, c in _add(rest, {together: k}).items() if c}
+            return _joined(kept, together) if together in kept else kept
     return terms
 
 

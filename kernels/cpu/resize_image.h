@@ -103,6 +103,12 @@ INLINE void resize_table(const int taps, const struct resize_image *r, long size
 
 INLINE int resize_by_pixel(const struct resize_image *r) { return r->x_last && r->inner > 1; }
 
+/* False for results that would be made of nothing. */
+INLINE int resize_image_fits(const struct resize_image *r) {
+    const int empty = r->height == 0 || r->width == 0;
+    return !empty || r->outer == 0 || r->inner == 0 || r->out_height == 0 || r->out_width == 0;
+}
+
 /* Floats of scratch memory for resize_image_run; more than there are for axes that its tables have no numbers for. */
 INLINE long resize_image_floats(const struct resize_image *r, const int taps, long threads) {
     if (long_max(r->height, r->width) > INT32_MAX) return LONG_MAX / 8;

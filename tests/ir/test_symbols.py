@@ -149,6 +149,14 @@ def test_the_length_that_masks_compute_is_the_length() -> None:
     assert maximum(0, n - maximum(0, n * minimum(1, n) - n)) == n
 
 
+def test_digits_come_together_in_any_order() -> None:
+    n = SymInt.of(Symbol("N"))
+    low, high = modulo(n, 4), modulo(floordiv(n, 4), 3) * 4
+    assert low + high == high + low == modulo(n, 12)
+    assert high - modulo(n, 12) + low == 0
+    assert low + high + floordiv(n, 12) * 12 == floordiv(n, 12) * 12 + high + low == n
+
+
 def test_bounds_of_one_name_in_two_models_do_not_mix() -> None:
     small, wide = SymInt.of(Symbol("B", 1, 4)), SymInt.of(Symbol("B"))
     assert maximum(small, 5) == 5

@@ -120,7 +120,8 @@ def _has_one_column(region: Region) -> bool:
     summed = single | set(contract.axes)
     if not any(region.spaces[value] <= summed for value in contract.args):
         return False
-    plain = all(isinstance(region.stages[region.first_values.index(value)], Load) for value in contract.args)
+    loaded = {v for v, s in zip(region.first_values, region.stages, strict=True) if isinstance(s, Load)}
+    plain = loaded.issuperset(contract.args)
     loads = [stage for stage in region.stages if isinstance(stage, Load)]
     return plain or not any(len(set(axes_in(c)) - single) > 1 for load in loads for c in load.map.components)
 

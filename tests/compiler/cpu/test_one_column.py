@@ -84,3 +84,17 @@ def test_neighbours_become_channels_where_the_width_is_a_symbol() -> None:
     assert any("transpose" in row["kernel"] for row in exe.report.kernels)
     few = check(model("Conv", ["n", 1, "h", "w"], (1, 1, 3, 3), "Tanh", pads=[1, 1, 1, 1]), ["n", 1, "h", "w"])
     assert not any("transpose" in row["kernel"] for row in few.report.kernels)
+
+
+def test_an_operand_that_is_the_second_result_of_a_fold() -> None:
+    graph = helper.make_graph(
+        [helper.make_node("ArgMax", ["x"], ["a"], axis=2, keepdims=0), helper.make_node("MatMul", ["a", "w"], ["y"])],
+        "positions",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 30, 20])],
+        [helper.make_tensor_value_info("y", TensorProto.INT64, None)],
+        [numpy_helper.from_array(np.arange(30).reshape(30, 1), "w")],
+    )
+    onnx = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+    x = np.random.default_rng(3).standard_normal((4, 30, 20)).astype(np.float32)
+    found, expected = (fusible.compile(onnx, target=target).run({"x": x})["y"] for target in ("cpu", "numpy"))
+    assert np.array_equal(found, expected)

@@ -9,6 +9,7 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 import fusible
+from fusible.errors import ExecutionError
 from tests.tolerance import assert_outputs_close
 
 
@@ -95,3 +96,18 @@ def test_to_the_size_of_another() -> None:
 @pytest.mark.parametrize("attributes", [{"antialias": 1}, {"exclude_outside": 1}])
 def test_refused(attributes: dict[str, Any]) -> None:
     check(model([1, 2, 9, 9], [1, 1, 0.5, 0.5], mode="cubic", **attributes), (1, 2, 9, 9), native=False)
+
+
+@pytest.mark.parametrize("mode", ["linear", "nearest"])
+def test_nothing_cannot_become_something(mode: str) -> None:
+    graph = helper.make_graph(
+        [helper.make_node("Resize", ["x", "", "", "sizes"], ["y"], mode=mode)],
+        "empty",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2, "h", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray([1, 2, 5, 8]), "sizes")],
+    )
+    exe = fusible.compile(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), target="cpu")
+    assert exe.run({"x": np.ones((1, 2, 3, 4), np.float32)})["y"].shape == (1, 2, 5, 8)
+    with pytest.raises(ExecutionError):
+        exe.run({"x": np.zeros((1, 2, 0, 4), np.float32)})
