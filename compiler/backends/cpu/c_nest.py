@@ -33,7 +33,7 @@ from fusible.compiler.region.region import Map, Reduce, operands_of
 __all__ = ["NestPrinter", "indented"]
 
 _STASH_FLOATS = 8192  # 32 KiB of stack, the size of L1
-_STRIDED_LANES = 8  # lanes that vectors have at least, where they pay
+_LEAST_LANES = 8  # lanes that vectors have at least, where they pay
 
 
 class NestPrinter:
@@ -362,7 +362,7 @@ class NestPrinter:
     def _is_long(self, axis: int) -> bool:
         """True if a loop may have points for all sets of accumulators, several times."""
         extent = self._extent(axis)
-        return not isinstance(extent, int) or extent >= 2 * SETS * (_STRIDED_LANES if axis == self.nest.vector else 1)
+        return not isinstance(extent, int) or extent >= 2 * SETS * (_LEAST_LANES if axis == self.nest.vector else 1)
 
     def _call(self, number: int, outer: Sequence[int], sums: str, ahead: str, lanes: str) -> str:
         """The call of a pass at a point, `ahead` of that of the innermost loop, with a set of accumulators."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from fusible.compiler.backends.cpu.c_kinds import c_float
-from fusible.compiler.backends.cpu.c_library import LibraryCall
+from fusible.compiler.backends.cpu.c_library import LibraryCall, exported, in_scratch, unless
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.ir.opset.recurrent import GruAttrs, LstmAttrs, RnnAttrs
@@ -96,21 +96,11 @@ def _text(operands: Mapping[str, Value], node: Node, name: str) -> str:
         f"    {', '.join(strides)}}};",
     ]
     if "lengths" in operands:
-        lines += [
-            "if (!recurrent_lengths_fit(&layer)) {",
-            "    __atomic_store_n(error, 1, __ATOMIC_RELAXED);",
-            "    return;",
-            "}",
-        ]
-    lines += [
-        "recurrent_plan(&layer, pool_threads(pool));",
-        "float *scratch;",
-        f"if (!scratch_get(&scratch, recurrent_scratch_floats(&layer, {gates}), error)) return;",
-        f"recurrent_run(&layer, {gates}, pool, scratch);",
-        "scratch_give(scratch);",
-    ]
-    head = f"EXPORT void {name}(struct pool *pool, void *const *buffers, const int64_t *dims, int *error) {{"
-    return "\n".join([head, *(f"    {line}" for line in lines), "}"]) + "\n"
+        lines += unless("recurrent_lengths_fit(&layer)")
+    run = in_scratch(
+        f"recurrent_scratch_floats(&layer, {gates})", [f"recurrent_run(&layer, {gates}, pool, scratch);"]
+    )
+    return exported(name, [*lines, "recurrent_plan(&layer, pool_threads(pool));", *run])
 
 
 def _strides(layout: int, directions: int) -> dict[str, str]:

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fusible.compiler.backends.cpu.c_kinds import c_float
-from fusible.compiler.backends.cpu.c_library import LibraryCall
+from fusible.compiler.backends.cpu.c_library import LibraryCall, exported, in_scratch, shape_in, shape_of, unless
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.ir.opset.resize import ResizeAttrs
 from fusible.compiler.ir.symbols import Dim, product
-from fusible.compiler.ir.types import DType, TensorType
+from fusible.compiler.ir.types import DType
 from fusible.compiler.region.reorder import Order
 
 __all__ = ["resize_call"]
@@ -68,7 +68,7 @@ def resize_call(node: Node, name: str, orders: Mapping[Value, Order]) -> Library
 
 def _image(node: Node, x: Value, orders: Mapping[Value, Order]) -> _Image:
     """How the tensor is resized. Raises NotPrintable."""
-    before, after = _shape(x), _shape(node.output)
+    before, after = shape_in(x, DType.F32), shape_of(node.output)
     scales = _scales(node.attrs, len(before), before, after)
     axes = [a for a, scale in enumerate(scales) if scale is not None]
     layouts = [orders.get(v) for v in (x, node.output)]
@@ -105,15 +105,6 @@ def _scales(
     return found
 
 
-def _shape(value: Value) -> tuple[Dim, ...]:
-    type_ = value.type
-    if not isinstance(type_, TensorType) or type_.shape is None:
-        raise NotPrintable("the rank of its operand is not known")
-    if type_.dtype is not DType.F32:
-        raise NotPrintable(f"it resizes {type_.dtype.value}")
-    return type_.shape
-
-
 def _text(image: _Image, attrs: ResizeAttrs, name: str) -> str:
     taps = _TAPS[attrs.mode]
     sizes = ("outer", "height", "width", "inner", "out_height", "out_width")
@@ -126,14 +117,10 @@ def _text(image: _Image, attrs: ResizeAttrs, name: str) -> str:
         f"struct resize_image image = {{{', '.join(members[:1])},",
         *(f"    {', '.join(members[n : n + 4])}," for n in range(1, len(members), 4)),
         "};",
-        "if (!resize_image_fits(&image)) {",
-        "    __atomic_store_n(error, 1, __ATOMIC_RELAXED);",
-        "    return;",
-        "}",
-        "float *scratch;",
-        f"if (!scratch_get(&scratch, resize_image_floats(&image, {taps}, pool_threads(pool)), error)) return;",
-        f"resize_image_run({taps}, &image, pool, scratch);",
-        "scratch_give(scratch);",
+        *unless("resize_image_fits(&image)"),
+        *in_scratch(
+            f"resize_image_floats(&image, {taps}, pool_threads(pool))",
+            [f"resize_image_run({taps}, &image, pool, scratch);"],
+        ),
     ]
-    head = f"EXPORT void {name}(struct pool *pool, void *const *buffers, const int64_t *dims, int *error) {{"
-    return "\n".join([head, *(f"    {line}" for line in lines), "}"]) + "\n"
+    return exported(name, lines)

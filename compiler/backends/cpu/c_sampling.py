@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fusible.compiler.backends.cpu.c_kinds import c_float
-from fusible.compiler.backends.cpu.c_library import LibraryCall
+from fusible.compiler.backends.cpu.c_library import LibraryCall, exported, shape_in, unless
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.ir.opset.image import GridSampleAttrs, RoiAlignAttrs
-from fusible.compiler.ir.types import DType, Shape, TensorType
+from fusible.compiler.ir.types import DType
 from fusible.compiler.region.reorder import Order
 
 __all__ = ["grid_sample_call", "roi_align_call"]
@@ -25,7 +25,7 @@ def grid_sample_call(node: Node, name: str, orders: Mapping[Value, Order]) -> Li
     """
     attrs, (image, grid), result = node.attrs, node.inputs, node.outputs[0]
     assert isinstance(attrs, GridSampleAttrs) and image is not None and grid is not None
-    shape, places = _shape(image, DType.F32), _shape(grid, DType.F32)
+    shape, places = shape_in(image, DType.F32), shape_in(grid, DType.F32)
     if len(shape) != 4:
         raise NotPrintable(f"its images have {len(shape) - 2} dimensions")
     padding, planes, taps = f"GRID_{attrs.padding_mode.upper()}", int(image not in orders), _TAPS[attrs.mode]
@@ -39,10 +39,7 @@ def grid_sample_call(node: Node, name: str, orders: Mapping[Value, Order]) -> Li
     members |= _named("x", x) | _named("grid", at) | _named("y", y)
     lines = [
         *_struct("struct grid_sample g", members),
-        f"if (dims[4] != dims[0] || dims[7] != 2 || !grid_sample_fits({padding}, &g)) {{",
-        "    __atomic_store_n(error, 1, __ATOMIC_RELAXED);",
-        "    return;",
-        "}",
+        *unless(f"dims[4] == dims[0] && dims[7] == 2 && grid_sample_fits({padding}, &g)"),
         f"grid_sample_cut({taps}, &g, pool_threads(pool));",
         f"pool_run(pool, {name}_item, &g, grid_sample_items(&g));",
     ]
@@ -57,7 +54,7 @@ def roi_align_call(node: Node, name: str, orders: Mapping[Value, Order]) -> Libr
     """
     attrs, (image, rois, numbers), result = node.attrs, node.inputs, node.outputs[0]
     assert isinstance(attrs, RoiAlignAttrs) and image is not None and rois is not None and numbers is not None
-    shape, boxes, count = _shape(image, DType.F32), _shape(rois, DType.F32), _shape(numbers, DType.I64)
+    shape, boxes, count = shape_in(image, DType.F32), shape_in(rois, DType.F32), shape_in(numbers, DType.I64)
     planes, mode = int(image not in orders), "ROI_MEAN" if attrs.mode == "avg" else "ROI_LARGEST"
     bins = (f"{attrs.output_height}", f"{attrs.output_width}")
     x = _strides(orders.get(image), ("image", "channel", "row", "pixel"), ("dims[1]", "dims[2]", "dims[3]"))
@@ -71,10 +68,7 @@ def roi_align_call(node: Node, name: str, orders: Mapping[Value, Order]) -> Libr
     members |= _named("x", x) | _named("y", y) | {"error": "error", "pool": "pool"}
     lines = [
         *_struct("struct roi_align r", members),
-        "if (dims[5] != 4 || dims[6] != dims[4]) {",
-        "    __atomic_store_n(error, 1, __ATOMIC_RELAXED);",
-        "    return;",
-        "}",
+        *unless("dims[5] == 4 && dims[6] == dims[4]"),
         "const long threads = pool_threads(pool);",
         "roi_align_cut(&r, threads);",
         "if (!scratch_get(&r.scratch, roi_align_scratch_floats(&r, threads), error)) return;",
@@ -83,15 +77,6 @@ def roi_align_call(node: Node, name: str, orders: Mapping[Value, Order]) -> Libr
     ]
     task = f"roi_align_item({mode}, {planes}, r, item)"
     return LibraryCall(_function(name, "r", task, lines), (*shape, *boxes, *count), (image, rois, numbers), {})
-
-
-def _shape(value: Value, dtype: DType) -> Shape:
-    type_ = value.type
-    if not isinstance(type_, TensorType) or type_.shape is None:
-        raise NotPrintable("the rank of an operand is not known")
-    if type_.dtype is not dtype:
-        raise NotPrintable(f"it has an operand of {type_.dtype.value}")
-    return type_.shape
 
 
 def _strides(order: Order | None, axes: Sequence[str], extents: Sequence[str]) -> dict[str, str]:
@@ -116,6 +101,5 @@ def _struct(declared: str, members: Mapping[str, str]) -> list[str]:
 
 def _function(name: str, argument: str, task: str, lines: Sequence[str]) -> str:
     """The function under its name, behind that of one item: task is a call for `item` of `argument`."""
-    head = f"EXPORT void {name}(struct pool *pool, void *const *buffers, const int64_t *dims, int *error) {{"
     item = f"static void {name}_item(void *{argument}, long item) {{ {task}; }}"
-    return "\n".join([item, head, *(f"    {line}" for line in lines), "}"]) + "\n"
+    return f"{item}\n{exported(name, lines)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fusible.compiler.backends.cpu.c_library import LibraryCall
+from fusible.compiler.backends.cpu.c_library import LibraryCall, exported, shape_of, unless
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.ir.opset.indexing import ScatterElementsAttrs, ScatterNDAttrs
@@ -51,9 +51,9 @@ def scatter_call(node: Node, name: str) -> LibraryCall:
 
 
 def _tensor(value: Value) -> tuple[DType, Shape]:
-    if not isinstance(value.type, TensorType) or value.type.shape is None:
-        raise NotPrintable("the rank of an operand is not known")
-    return value.type.dtype, value.type.shape
+    shape = shape_of(value)
+    assert isinstance(value.type, TensorType)
+    return value.type.dtype, shape
 
 
 def _type(dtype: DType, reduction: str) -> str:
@@ -84,20 +84,11 @@ def _of_rows(shape: Shape, places: Shape, depth: int) -> tuple[Sequence[Dim], li
 
 
 def _text(kind: str, literals: Sequence[str], members: Sequence[str], fits: Sequence[str], name: str) -> str:
+    task = f"scatter_{kind}_item({', '.join(literals)}, context, item);"
     lines = [
-        f"static void {name}_task(void *context, long item) {{",
-        f"    scatter_{kind}_item({', '.join(literals)}, context, item);",
-        "}",
-        f"EXPORT void {name}(struct pool *pool, void *const *buffers, const int64_t *dims, int *error) {{",
-        f"    struct scatter_{kind} call = {{.x = buffers[0], .indices = buffers[1], .updates = buffers[2],",
-        f"        .y = buffers[3], .error = error, {', '.join(members)}}};",
+        f"struct scatter_{kind} call = {{.x = buffers[0], .indices = buffers[1], .updates = buffers[2],",
+        f"    .y = buffers[3], .error = error, {', '.join(members)}}};",
+        *(unless(" && ".join(fits)) if fits else []),
+        f"scatter_{kind}_run(&call, pool, {name}_task);",
     ]
-    if fits:
-        lines += [
-            f"    if (!({' && '.join(fits)})) {{",
-            "        __atomic_store_n(error, 1, __ATOMIC_RELAXED);",
-            "        return;",
-            "    }",
-        ]
-    lines += [f"    scatter_{kind}_run(&call, pool, {name}_task);", "}"]
-    return "\n".join(lines) + "\n"
+    return f"static void {name}_task(void *context, long item) {{ {task} }}\n{exported(name, lines)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fusible.compiler.backends.cpu.c_library import LibraryCall
+from fusible.compiler.backends.cpu.c_library import LibraryCall, exported, in_scratch, shape_of, unless
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.ir.graph import Node
 from fusible.compiler.ir.opset.selection import TopKAttrs
@@ -19,9 +19,7 @@ def top_k_call(node: Node, name: str) -> LibraryCall:
     """The call for a `top_k` node of f32 or i32. Raises NotPrintable with what the kernel does not do."""
     attrs, x = node.attrs, node.inputs[0]
     assert isinstance(attrs, TopKAttrs) and x is not None and isinstance(x.type, TensorType)
-    shape = x.type.shape
-    if shape is None:
-        raise NotPrintable("the rank of an operand is not known")
+    shape = shape_of(x)
     if x.type.dtype not in _KINDS:
         raise NotPrintable(f"it has an operand of {x.type.dtype.value}")
     axis = attrs.axis % len(shape)
@@ -33,22 +31,12 @@ def top_k_call(node: Node, name: str) -> LibraryCall:
 
 
 def _text(kind: str, largest: bool, name: str) -> str:
+    item = f"static void {name}_task(void *context, long item) {{ top_k_item({kind}, {int(largest)}, context, item); }}"
     lines = [
-        f"static void {name}_task(void *context, long item) {{",
-        f"    top_k_item({kind}, {int(largest)}, context, item);",
-        "}",
-        f"EXPORT void {name}(struct pool *pool, void *const *buffers, const int64_t *dims, int *error) {{",
-        "    struct top_k call = {.x = buffers[0], .values = buffers[1], .indices = buffers[2],",
-        "        .outer = dims[0], .size = dims[1], .inner = dims[2], .k = dims[3]};",
-        "    if (!top_k_fits(&call)) {",
-        "        __atomic_store_n(error, 1, __ATOMIC_RELAXED);",
-        "        return;",
-        "    }",
-        "    top_k_plan(&call, pool);",
-        "    float *scratch;",
-        "    if (!scratch_get(&scratch, top_k_floats(&call), error)) return;",
-        f"    top_k_run(&call, {name}_task, scratch);",
-        "    scratch_give(scratch);",
-        "}",
+        "struct top_k call = {.x = buffers[0], .values = buffers[1], .indices = buffers[2],",
+        "    .outer = dims[0], .size = dims[1], .inner = dims[2], .k = dims[3]};",
+        *unless("top_k_fits(&call)"),
+        "top_k_plan(&call, pool);",
+        *in_scratch("top_k_floats(&call)", [f"top_k_run(&call, {name}_task, scratch);"]),
     ]
-    return "\n".join(lines) + "\n"
+    return f"{item}\n{exported(name, lines)}"
