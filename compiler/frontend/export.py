@@ -180,6 +180,8 @@ class _ModelWriter:
                 self._dims(scope, node)
             case "if" | "loop":
                 self._control(scope, node)
+            case "require":
+                self._require(scope, node)
             case _:
                 self._plain(scope, node)
         defined = {s.name for s in node.defines}
@@ -240,6 +242,16 @@ class _ModelWriter:
             proto.attribute.append(helper.make_attribute("to", onnx_dtype(attrs["dtype"])))
         else:
             self._proto(scope, node, "Reshape", shaped)
+
+    def _require(self, scope: _Scope, node: Node) -> None:
+        """Element 0 of a constant of one where the condition is as expected, else element 1, which ends the run."""
+        (condition,) = node.inputs
+        assert condition is not None
+        wrong = self._name(scope, condition)
+        if node.attrs.expected:
+            wrong = self._emit(scope, "Not", [wrong])
+        index = self._emit(scope, "Cast", [wrong], to=onnx.TensorProto.INT64)
+        self._proto(scope, node, "Gather", [self._array(np.asarray([node.attrs.expected])), index])
 
     def _control(self, scope: _Scope, node: Node) -> None:
         keys = ("then_branch", "else_branch") if node.op.name == "if" else ("body",)

@@ -41,7 +41,6 @@ _EXTRA: dict[str, dict[str, Any]] = {"batch_normalization_training": {"training_
 _VECTORS = frozenset({"K"})  # parameter inputs that are vectors of one element where we hold a number
 _REASONS = {
     "fail": "it stands for a branch that contradicts its operands' types; ONNX has no operator that only fails",
-    "require": "it stands for a branch that contradicts its operands' types; ONNX has no operator that only fails",
     "fused": "it is a fused region, no operator; export before fusion",
     "tf_idf_vectorizer": "its pool is held in operands here, in attributes there",
 }

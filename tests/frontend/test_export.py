@@ -245,3 +245,17 @@ def test_unsupported_ops_say_why() -> None:
     with pytest.raises(UnsupportedOp, match=r"label_encoder.*cannot be exported to ONNX"):
         export_onnx(_import(model))
 
+
+
+@pytest.mark.parametrize("expected", [True, False])
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_a_requirement_ends_the_run_elsewhere_too(shape: tuple[int, ...], expected: bool) -> None:
+    graph = Graph("required")
+    condition, x = graph.input(TensorType(DType.BOOL, shape), "c"), graph.input(TensorType(DType.F32, (3,)), "x")
+    graph.add_node("require", [condition], {"expected": expected, "message": "never"})
+    graph.set_outputs([graph.add("neg", x)], ["y"])
+    session = oracle.session(export_onnx(graph))
+    feeds = {"x": np.ones(3, np.float32)}
+    assert np.array_equal(oracle.run(session, {"c": np.full(shape, expected), **feeds})["y"], -feeds["x"])
+    with pytest.raises(Exception, match="Gather"):
+        oracle.run(session, {"c": np.full(shape, not expected), **feeds})
