@@ -198,6 +198,7 @@ class _Planner:
         outputs = tuple(self._define(v, self._kind(v)) for v in node.outputs)
         for value, number in zip(node.outputs, outputs, strict=True):
             if self.values[number].kind == "late":
+                self.values[number] = self.values[number]._replace(order=self.shared.backend.order(value))
                 self.steps.append(Alloc(number, node.origin))
             elif self.values[number].kind == "arena":
                 self._place(value, number)

@@ -27,9 +27,9 @@ class PlanValue(NamedTuple):
 
     kind: input | constant | arena | output | late (allocated by a step) | returned (by a Call or sub-plan).
     dtype: name of the element type, "" for sequences and optionals. shape: None if the rank is unknown. index: which
-    constant or buffer, -1 for none. order: of an arena value whose dimensions are not stored row-major: which dimension
-    stands at each place, outermost first. whole, corner: of an arena value that is a block of something larger: the
-    shape of what its buffer holds, and the index of the block's first element there.
+    constant or buffer, -1 for none. order: of an arena or late value whose dimensions are not stored row-major: which
+    dimension stands at each place, outermost first. whole, corner: of an arena value that is a block of something
+    larger: the shape of what its buffer holds, and the index of the block's first element there.
     """
 
     name: str

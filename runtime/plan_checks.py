@@ -161,6 +161,11 @@ def _check_value(number: int, value: PlanValue, buffers: Sequence[Buffer], const
         raise _damaged(f"{what} is constant {value.index!r:.20} of {len(constants)}")
     if value.shape is None and kind in ("arena", "output", "late"):
         raise _damaged(f"{what} is stored, and has no shape")
+    if value.order is not None:
+        _require(
+            all(map(_is_number, value.order)) and sorted(value.order) == list(range(len(value.shape or ()))),
+            f"the dimensions of {what} are stored as {value.order!r:.40}",
+        )
     if kind == "arena":
         if not _is_number(value.index, 0, len(buffers)):
             raise _damaged(f"{what} is in buffer {value.index!r:.20} of {len(buffers)}")
@@ -172,11 +177,6 @@ def _check_place(what: str, value: PlanValue, buffer: Buffer) -> None:
     rank = len(value.shape or ())
     _require(len(value.whole or value.shape or ()) == rank, f"what {what} is a block of has another rank")
     _require(value.corner is None or len(value.corner) == rank, f"the corner of {what} has another rank")
-    if value.order is not None:
-        _require(
-            all(map(_is_number, value.order)) and sorted(value.order) == list(range(rank)),
-            f"the dimensions of {what} are stored as {value.order!r:.40}",
-        )
     dims = (*(value.shape or ()), *(value.whole or ()), *(value.corner or ()), buffer.nbytes)
     known = [dim for dim in dims if isinstance(dim, int)]
     if len(known) == len(dims):

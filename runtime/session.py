@@ -15,10 +15,10 @@ from fusible.kernels.aligned import aligned_bytes
 from fusible.runtime.dims import evaluate_dim, symbols_of
 from fusible.runtime.memory import Placement
 from fusible.runtime.native.program import Segment, address_of, segments
-from fusible.runtime.plan import Alloc, Call, Copy, If, Launch, Loop, PlanValue, Step
+from fusible.runtime.plan import Alloc, Call, Copy, If, Launch, Loop, Plan, PlanValue, Step
 from fusible.runtime.plan_session import Frame, Layout, PlanSession, RunLimits
 from fusible.runtime.signature import DTYPES
-from fusible.runtime.views import arena_view, shape_of, stored
+from fusible.runtime.views import arena_view, arranged, shape_of, stored
 
 if TYPE_CHECKING:
     from fusible.runtime.executable import Executable
@@ -28,15 +28,16 @@ __all__ = ["RunLimits", "Session", "owned", "poison"]
 
 @dataclass(slots=True)
 class _Layout(Layout):
-    """views: the arena's part of the values.
+    """plan: of the values. views: the arena's part of them.
 
     For native steps: pointers, the addresses of values, and of each segment its dims (None if a run has yet to define a
     symbol in them) and the values whose addresses change from run to run.
     """
 
+    plan: Plan
     views: dict[int, np.ndarray] = field(default_factory=dict)
     pointers: Any = None
-    segments: dict[int, tuple[Any, tuple[int, ...]]] = field(default_factory=dict)
+    segments: dict[int, tuple[Any, tuple[tuple[int, PlanValue], ...]]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -87,8 +88,10 @@ class Session(PlanSession[_Frame, _Layout, Segment]):
         pointers = layout.pointers
         held: list[np.ndarray] = []  # copies that must live until the call is over
         copied: list[tuple[np.ndarray, np.ndarray]] = []
-        for number in moving:
+        for number, value in moving:
             array = values[number]
+            if value.order is not None:
+                array = array.transpose(value.order)
             if not array.flags.c_contiguous:
                 held.append(np.ascontiguousarray(array))
                 if number in segment.written:
@@ -108,7 +111,7 @@ class Session(PlanSession[_Frame, _Layout, Segment]):
                 if array is not None and array.dtype != object:
                     layout.pointers[number] = array.ctypes.data
         used = dict.fromkeys((*segment.read, *segment.written))
-        moving = tuple(number for number in used if layout.values[number] is None)
+        moving = tuple((number, layout.plan.values[number]) for number in used if layout.values[number] is None)
         stable = all(symbols_of(dim) <= layout.symbols for dim in segment.dims)
         layout.segments[segment.first] = segment.evaluated(env) if stable else None, moving
 
@@ -124,7 +127,7 @@ class Session(PlanSession[_Frame, _Layout, Segment]):
         for number, array in (*views.items(), *self._executable.constants_of(frame.plan)):
             values[number] = array
         outputs = [(n, shape_of(v, env)) for n, v in enumerate(frame.plan.values) if v.kind == "output"]
-        return _Layout(values, outputs, frozenset(env), views)
+        return _Layout(values, outputs, frozenset(env), frame.plan, views)
 
     def _poison_layout(self, layout: _Layout) -> None:
         poison(layout.views.values())
@@ -139,7 +142,7 @@ class Session(PlanSession[_Frame, _Layout, Segment]):
         nbytes = math.prod(shape) * dtype.itemsize
         if nbytes > self._executable.limits.tensor_bytes:
             raise LimitExceeded("tensor_bytes", nbytes, self._executable.limits.tensor_bytes, value.name)
-        fresh = np.empty(shape, dtype)
+        fresh = arranged(np.empty(math.prod(shape), dtype), shape, value.order)
         if self._poison:
             poison([fresh])
         return fresh

@@ -15,7 +15,7 @@ from fusible.runtime.dims import evaluate_dim
 from fusible.runtime.plan import PlanValue
 from fusible.runtime.signature import DTYPES
 
-__all__ = ["Block", "arena_view", "block_of", "row_strides", "shape_of", "stored"]
+__all__ = ["Block", "arena_view", "arranged", "block_of", "ordered_strides", "row_strides", "shape_of", "stored"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,20 @@ def block_of(value: PlanValue, env: Mapping[str, int]) -> Block:
     """Where an arena value lies in its buffer. Raises ExecutionError for sizes that cannot be."""
     shape, itemsize = shape_of(value, env), DTYPES[value.dtype].itemsize
     held = shape if value.whole is None else tuple(evaluate_dim(d, env) for d in value.whole)
-    order = tuple(range(len(held))) if value.order is None else value.order
-    strides = [0] * len(held)
-    for dim, stride in zip(order, row_strides(tuple(held[d] for d in order), itemsize), strict=True):
-        strides[dim] = stride
+    strides = ordered_strides(held, itemsize, value.order)
     corner = (0,) * len(held) if value.corner is None else tuple(evaluate_dim(d, env) for d in value.corner)
     first = sum(c * s for c, s in zip(corner, strides, strict=True))
-    return Block(first, shape, tuple(strides), itemsize)
+    return Block(first, shape, strides, itemsize)
+
+
+def ordered_strides(shape: tuple[int, ...], itemsize: int, order: tuple[int, ...] | None) -> tuple[int, ...]:
+    """The strides in bytes of an array whose dimensions are stored in an order, None for row-major."""
+    if order is None:
+        return row_strides(shape, itemsize)
+    strides = [0] * len(shape)
+    for dim, stride in zip(order, row_strides(tuple(shape[d] for d in order), itemsize), strict=True):
+        strides[dim] = stride
+    return tuple(strides)
 
 
 @lru_cache(maxsize=4096)
@@ -71,7 +78,7 @@ def arena_view(arena: np.ndarray, start: int, value: PlanValue, env: Mapping[str
     shape, dtype = shape_of(value, env), DTYPES[value.dtype]
     held = shape if value.whole is None else tuple(evaluate_dim(d, env) for d in value.whole)
     nbytes = math.prod(held) * dtype.itemsize
-    array = _arranged(arena[start : start + nbytes].view(dtype), held, value.order)
+    array = arranged(arena[start : start + nbytes].view(dtype), held, value.order)
     if value.corner is None:
         return array
     first = [evaluate_dim(d, env) for d in value.corner]
@@ -90,7 +97,7 @@ def stored(array: Any, value: PlanValue | None) -> Any:
     return array if value.order is None else array.transpose(value.order)
 
 
-def _arranged(flat: np.ndarray, shape: tuple[int, ...], order: tuple[int, ...] | None) -> np.ndarray:
+def arranged(flat: np.ndarray, shape: tuple[int, ...], order: tuple[int, ...] | None) -> np.ndarray:
     """Memory as an array of `shape` whose dimensions are stored in an order."""
     if order is None:
         return flat.reshape(shape)

@@ -14,9 +14,9 @@ from fusible.errors import DeviceError, SignatureError
 from fusible.runtime.devices.device import Device, Memory, Span, Stream
 from fusible.runtime.plan import PlanValue
 from fusible.runtime.signature import DTYPES
-from fusible.runtime.views import block_of, row_strides
+from fusible.runtime.views import block_of, ordered_strides, row_strides
 
-__all__ = ["DeviceArray", "Twin", "copy_arrays", "device_view", "imported", "row_major"]
+__all__ = ["DeviceArray", "Twin", "copy_arrays", "device_view", "imported", "row_major", "whole_array"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,6 +147,12 @@ class DeviceArray:
 def row_major(device: Device, memory: Memory, dtype: np.dtype, shape: tuple[int, ...], offset: int = 0) -> DeviceArray:
     """An array over memory, row-major, that begins `offset` bytes into it."""
     return DeviceArray(device, memory, offset, dtype, shape, row_strides(shape, dtype.itemsize))
+
+
+def whole_array(device: Device, memory: Memory, value: PlanValue, shape: tuple[int, ...]) -> DeviceArray:
+    """A value of a shape over memory of its own, its dimensions in the order in which they are stored."""
+    dtype = DTYPES[value.dtype]
+    return DeviceArray(device, memory, 0, dtype, shape, ordered_strides(shape, dtype.itemsize, value.order))
 
 
 def imported(device: Device, stream: Stream, name: str, value: object, *, copies: bool = True) -> DeviceArray:

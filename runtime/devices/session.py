@@ -15,7 +15,7 @@ import numpy as np
 
 from fusible.errors import ExecutionError, LimitExceeded, SignatureError
 from fusible.kernels.aligned import aligned_bytes
-from fusible.runtime.devices.array import DeviceArray, device_range, imported, overlap_on_device, row_major
+from fusible.runtime.devices.array import DeviceArray, device_range, imported, overlap_on_device, row_major, whole_array
 from fusible.runtime.devices.bucket_runs import Wanted, runs_by_buckets
 from fusible.runtime.devices.device import Memory, Prepared
 from fusible.runtime.devices.frames import (
@@ -39,7 +39,7 @@ from fusible.runtime.plan import Alloc, Call, Copy, If, Launch, Loop, Plan, Plan
 from fusible.runtime.plan_session import PlanSession, layout_key, where_of
 from fusible.runtime.session import owned, poison
 from fusible.runtime.signature import DTYPES, TensorSpec, check_input
-from fusible.runtime.views import shape_of
+from fusible.runtime.views import arranged, shape_of
 
 if TYPE_CHECKING:
     from fusible.runtime.executable import Executable
@@ -303,14 +303,14 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
         if nbytes > self._executable.limits.tensor_bytes:
             raise LimitExceeded("tensor_bytes", nbytes, self._executable.limits.tensor_bytes, value.name)
         if number not in self._residence(frame).on_device:
-            fresh = np.empty(shape, dtype)
+            fresh = arranged(np.empty(math.prod(shape), dtype), shape, value.order)
             if self._poison:
                 poison([fresh])
             return fresh
         memory = self._stream.allocate(nbytes)
         if self._poison:
             self._stream.fill(memory, _POISON)
-        return row_major(self._device, memory, dtype, shape)
+        return whole_array(self._device, memory, value, shape)
 
     # Arrays that travel
 
