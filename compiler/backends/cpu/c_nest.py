@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from fusible.compiler.backends.cpu.c_body import Body, indented, names_of
 from fusible.compiler.backends.cpu.c_call import call_fields, call_members
-from fusible.compiler.backends.cpu.c_dims import c_dim, coefficient, mentions
+from fusible.compiler.backends.cpu.c_dims import c_dim, coefficient
 from fusible.compiler.backends.cpu.c_folds import (
     SETS,
     accumulators,
@@ -22,7 +22,7 @@ from fusible.compiler.backends.cpu.c_folds import (
     starts,
 )
 from fusible.compiler.backends.cpu.c_kinds import Code, Kind, kind_of, promoted, rounded
-from fusible.compiler.backends.cpu.c_phases import Phase, is_dear
+from fusible.compiler.backends.cpu.c_phases import Passes, Phase, is_dear
 from fusible.compiler.backends.cpu.c_window import limits_of, print_limits, without_limits
 from fusible.compiler.backends.cpu.nest import Nest, NotPrintable
 from fusible.compiler.ir.symbols import Dim, product
@@ -46,84 +46,26 @@ class NestPrinter:
         self.numbers: list[Dim] = []
         self.names = names_of(nest, "c->", self.numbers, literal=True)
         self.folding = nest.vector in nest.folded  # lanes lie along a folded axis
-        self.positions = {v: p for p, f in enumerate(self.region.first_values) for v in self._results(p, f)}
-        self.levels = self._levels()
-        self.phases = self._phases()
+        self.passes = passes = Passes(nest)
+        self.positions, self.levels, self.phases = passes.positions, passes.levels, passes.phases
         self.limits = [{} if p.stores else limits_of(nest, p.stages, p.reductions) for p in self.phases]
         self.stash = self._stash() if keeps else {}
 
-    def _results(self, position: int, first: int) -> range:
-        return range(first, first + len(self.region.results(self.region.stages[position])))
-
     # Analysis
-
-    def _levels(self) -> list[int]:
-        """For each stage the number of reductions that must be complete before it."""
-        levels: list[int] = []
-        for stage in self.region.stages:
-            level = max((self._after(self.positions[v], levels) for v in operands_of(stage)), default=0)
-            levels.append(level)
-        return levels
-
-    def _after(self, position: int, levels: Sequence[int]) -> int:
-        return levels[position] + isinstance(self.region.stages[position], Reduce)
-
-    def _in_row(self, position: int) -> bool:
-        """True for stages that vary over the folded axes."""
-        return bool(self.nest.spaces[self.region.first_values[position]] & set(self.nest.folded))
-
-    def _stored_in_row(self, number: int) -> bool:
-        """True for stores that are made for every point of the folded axes: of such values, or to such places."""
-        access = self.nest.stores[number]
-        places = [access.offset, *access.conditions()]
-        along = any(mentions(d, f"i{a}") for a in self.nest.folded for d in places)
-        return along or self._in_row(self.positions[self.region.stores[number].value])
-
-    def _store_level(self, number: int) -> int:
-        """The reductions that must be complete before a store."""
-        return self._after(self.positions[self.region.stores[number].value], self.levels)
-
-    def _phases(self) -> list[Phase]:
-        if not self.nest.folded:
-            return [Phase(tuple(range(len(self.region.stages))), (), tuple(range(len(self.region.stores))))]
-        count = 1 + max(
-            [self._store_level(n) for n in range(len(self.region.stores)) if self._stored_in_row(n)]
-            + [self.levels[p] for p, s in enumerate(self.region.stages) if isinstance(s, Reduce)]
-        )
-        return [self._phase(level) for level in range(count)]
-
-    def _phase(self, level: int) -> Phase:
-        reductions = tuple(
-            p for p, s in enumerate(self.region.stages) if isinstance(s, Reduce) and self.levels[p] == level
-        )
-        stores = tuple(
-            n
-            for n in range(len(self.region.stores))
-            if self._stored_in_row(n) and self._store_level(n) == level
-        )
-        needed: set[int] = set()
-        waiting = [self.positions[v] for p in reductions for v in operands_of(self.region.stages[p])]
-        waiting += [self.positions[self.region.stores[n].value] for n in stores]
-        while waiting:
-            position = waiting.pop()
-            if position not in needed and self._in_row(position):
-                needed.add(position)
-                waiting += [self.positions[v] for v in operands_of(self.region.stages[position])]
-        return Phase(tuple(sorted(needed)), reductions, stores)
 
     def _stash(self) -> dict[int, int]:
         """Values kept between passes -> their number."""
         if not self.nest.folded or len(self.phases) < 2:
             return {}
         seen: dict[int, int] = {}
-        for phase in self.phases:
+        for phase in filter(self.passes.is_full, self.phases):
             for position in phase.stages:
                 seen[position] = seen.get(position, 0) + 1
         kept: dict[int, int] = {}
         for position, times in seen.items():
             stage = self.region.stages[position]
             if times > 1 and isinstance(stage, Map) and stage.dtype is DType.F32 and is_dear(stage.expr):
-                if self._in_row(position) and (not self.folding or self.nest.vector in self._space(position)):
+                if self.passes.in_row(position) and (not self.folding or self.nest.vector in self._space(position)):
                     kept[position] = len(kept)
         size = len(kept) * self._stash_points() * (1 if self.folding else 16)
         return kept if not isinstance(size, int) or size <= _STASH_FLOATS else {}
@@ -165,9 +107,9 @@ class NestPrinter:
             value = self.region.first_values[position]
             if isinstance(stage, Reduce):
                 sums += [f"    {type_} {member};" for member, type_ in accumulators(stage, value).items()]
-            if self.nest.folded and not self._in_row(position):
+            if self.nest.folded and not self.passes.in_row(position):
                 vector = not self.folding and self.nest.vector in self._space(position)
-                for number in self._results(position, value):
+                for number in self.passes.results(position):
                     lines.append(f"    {kind_of(self.region.dtypes[number]).c_type(vector)} v{number};")
         if self.stash and not self.scratch:
             lanes = f"{self._stash_points()} {'+' if self.folding else '*'} VL"
@@ -179,27 +121,27 @@ class NestPrinter:
         """What earlier passes have left in the row."""
         found: dict[int, Code] = {}
         for position in range(len(self.region.stages)):
-            if self.nest.folded and not self._in_row(position) and self._known(position, level):
-                for value in self._results(position, self.region.first_values[position]):
+            if self.nest.folded and not self.passes.in_row(position) and self._known(position, level):
+                for value in self.passes.results(position):
                     vector = not self.folding and self.nest.vector in self._space(position)
                     found[value] = Code(f"r->v{value}", kind_of(self.region.dtypes[value]), vector)
         return found
 
     def _known(self, position: int, level: int) -> bool:
-        return self._after(position, self.levels) <= level
+        return self.passes.after(position) <= level
 
     def _phase_functions(self) -> list[str]:
         found = []
         for number, phase in enumerate(self.phases):
             nest = without_limits(self.nest, phase.stages, self.limits[number])
-            body = Body(nest, self._row_values(number), self.names)
-            for position, slot in self.stash.items():
+            body, stash = Body(nest, self._row_values(phase.level), self.names), self._stash_of(phase)
+            for position, slot in stash.items():
                 if position in phase.stages and self._made_before(position, number):
                     value = self.region.first_values[position]
                     body.lines.append(f"const vf v{value} = vf_load({self._stashed(slot)});")
                     body.values[value] = Code(f"v{value}", Kind.FLOAT, True)
             body.stages(self._live(phase, number))
-            for position, slot in self.stash.items():
+            for position, slot in stash.items():
                 if position in phase.stages and not self._made_before(position, number):
                     value = self.region.first_values[position]
                     kept = promoted(body.values[value]).text
@@ -218,11 +160,15 @@ class NestPrinter:
         return found
 
     def _made_before(self, position: int, number: int) -> bool:
-        return any(position in phase.stages for phase in self.phases[:number])
+        return any(position in phase.stages for phase in self.phases[:number] if self.passes.is_full(phase))
+
+    def _stash_of(self, phase: Phase) -> dict[int, int]:
+        """The kept values that a pass may read and write: none where it does not go over all points."""
+        return self.stash if self.passes.is_full(phase) else {}
 
     def _live(self, phase: Phase, number: int) -> list[int]:
         """The stages of a pass without those that only lead to values kept from an earlier one."""
-        kept = {p for p in self.stash if self._made_before(p, number)}
+        kept = {p for p in self._stash_of(phase) if self._made_before(p, number)}
         wanted: set[int] = set()
         waiting = [self.positions[v] for p in phase.reductions for v in operands_of(self.region.stages[p])]
         waiting += [self.positions[self.region.stores[n].value] for n in phase.stores]
@@ -277,17 +223,18 @@ class NestPrinter:
         if any(phase.reductions for phase in self.phases):
             lines.append(f"struct {self.name}_sums sums, *const s = &sums;")
         lines += [] if vector_outside else ["const long lanes = 1;", "(void)lanes;"]
-        last = len(self.phases)
+        levels = [phase.level for phase in self.phases]
         for number, phase in enumerate(self.phases):
-            lines += self._row_stages(number)
+            if phase.level not in levels[:number]:
+                lines += self._row_stages(phase.level)
             lines += self._start(phase, "s->")
             lines += self._pass(number, outer)
             lines += [line for position in phase.reductions for line in self._finished(position)]
         if self.nest.folded:
-            lines += self._row_stages(last)
-            body = Body(self.nest, self._row_values(last + 1), self.names)
+            lines += self._row_stages(levels[-1] + 1)
+            body = Body(self.nest, self._row_values(levels[-1] + 2), self.names)
             for number in range(len(self.region.stores)):
-                if not self._stored_in_row(number):
+                if not self.passes.stored_in_row(number):
                     body.store(number)
             lines += body.lines
         return "\n".join([head, *indented(lines), "}"])
@@ -299,7 +246,7 @@ class NestPrinter:
         positions = [
             p
             for p, s in enumerate(self.region.stages)
-            if not self._in_row(p) and not isinstance(s, Reduce) and self.levels[p] == level
+            if not self.passes.in_row(p) and not isinstance(s, Reduce) and self.levels[p] == level
         ]
         known = self._row_values(level)
         for position in positions:
@@ -318,7 +265,7 @@ class NestPrinter:
 
     def _loops(self, number: int, outer: Sequence[int], ends: Mapping[int, tuple[str, str]]) -> list[str]:
         """The loops of all points, or between `ends` by axis; that along the vectors is the innermost."""
-        folded = self._inwards(self.nest.folded)
+        folded = self._inwards(self.phases[number].axes)
         lines: list[str] = []
         for depth, a in enumerate(folded):
             extent = c_dim(self._extent(a), self.names)
@@ -331,7 +278,8 @@ class NestPrinter:
 
     def _innermost(self, number: int, outer: Sequence[int], first: str, last: str) -> list[str]:
         """The innermost loop of a pass: several points at a time, each with its own accumulators, then one by one."""
-        axis, phase = self._inwards(self.nest.folded)[-1], self.phases[number]
+        phase = self.phases[number]
+        axis = self._inwards(phase.axes)[-1]
         vectors = axis == self.nest.vector
         step, lanes = ("VL", "VL") if vectors else ("1", "lanes")
         lines = [f"long i{axis} = {first};"]
@@ -366,10 +314,11 @@ class NestPrinter:
 
     def _call(self, number: int, outer: Sequence[int], sums: str, ahead: str, lanes: str) -> str:
         """The call of a pass at a point, `ahead` of that of the innermost loop, with a set of accumulators."""
-        folded = self._open(self.nest.folded)
-        last = self._inwards(self.nest.folded)[-1:]
-        places = [f"i{a}{ahead}" if [a] == last else f"i{a}" for a in folded]
-        given = ["c", "r", *([sums] if self.phases[number].reductions else []), *(f"i{a}" for a in outer), *places]
+        phase = self.phases[number]
+        last = self._inwards(phase.axes)[-1:]
+        places = {a: f"i{a}{ahead}" if [a] == last else f"i{a}" for a in phase.axes}
+        inner = [places.get(a, "0") for a in self._open(self.nest.folded)]
+        given = ["c", "r", *([sums] if phase.reductions else []), *(f"i{a}" for a in outer), *inner]
         return f"{self.name}_phase{number}({', '.join(given)}, {lanes});"
 
     def _extent(self, axis: int) -> Dim:

@@ -24,6 +24,7 @@ __all__ = [
     "check_packed",
     "check_products",
     "check_repetition",
+    "check_stores",
     "flat_nest",
     "nest_of",
     "vector_axes",
@@ -73,6 +74,12 @@ class Nest:
     def accesses(self) -> list[Access]:
         """All loads and stores."""
         return [*self.loads.values(), *self.stores]
+
+    def stored_along(self, number: int) -> tuple[int, ...]:
+        """The folded axes along which a store differs, by its value or its place."""
+        access, space = self.stores[number], self.spaces[self.region.stores[number].value]
+        places = (access.offset, *access.conditions())
+        return tuple(a for a in self.folded if a in space or any(mentions(d, f"i{a}") for d in places))
 
 
 def nest_of(
@@ -152,6 +159,14 @@ def check_repetition(nest: Nest) -> None:
     points = assumed_size(product(extents))
     if nest.folded and points > _LITTLE_WORK and points > _MOST_REPEATED * max(needed, made):
         raise NotPrintable("the same sums would be computed again for each point of axes that they do not differ along")
+
+
+def check_stores(nest: Nest) -> None:
+    """Raise NotPrintable for stores along some of the folded axes: they would not be made where another is empty."""
+    for number in range(len(nest.stores)):
+        along = nest.stored_along(number)
+        if along and any(a not in along and nest.extents[a] not in (None, 1) for a in nest.folded):
+            raise NotPrintable("it stores what differs along some of its folded axes only")
 
 
 def flat_nest(region: Region, hidden: Collection[int], vector: int = -1) -> Nest:

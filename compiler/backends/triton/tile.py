@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from fusible.compiler.backends.cpu.c_dims import coefficient
-from fusible.compiler.backends.cpu.nest import Access, Nest, NotPrintable, check_repetition, nest_of
+from fusible.compiler.backends.cpu.nest import Access, Nest, NotPrintable, check_repetition, check_stores, nest_of
 from fusible.compiler.ir.symbol_values import substitute, symbols_of
 from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, bounds_of, product
 from fusible.compiler.ir.types import DType
@@ -134,6 +134,7 @@ def tile_of(region: Region) -> Tile:
     check_element_types(region)
     nest = nest_of(region, scans=True)
     check_repetition(nest)
+    check_stores(nest)
     tile = tile_over(nest, nest.outer, nest.folded)
     _check_order(tile)
     return tile

@@ -147,6 +147,12 @@ GRAPHS = {
         s = MatMul(q, k2) p = Softmax(s) y = MatMul(p, v)""",
         {"n": 5},
     ),
+    "results_along_one_of_two_folded_axes_of_which_the_other_is_empty": (
+        "(float[0,2,1,1] x, float[n,m,5] z, float[n,1,1] b, float[2] c) => (float[1,1,1,2] y, float[n,1,1] w)",
+        """a = Constant<value_ints = [0, -3]>() s = ReduceSumSquare<keepdims = 1>(x, a) y = Mul(s, c)
+        r = ReduceSum<keepdims = 1>(z) w = Mul(r, b)""",
+        {"n": 3, "m": 0},
+    ),
 }
 
 

@@ -25,6 +25,12 @@ GRAPHS = {
         d = BitShift<direction = "LEFT">(u, k) e = BitShift<direction = "RIGHT">(u, k)""",
         {},
     ),
+    "results_along_one_of_two_folded_axes_of_which_the_other_is_empty": (
+        "(float[0,2,1,1] x, float[n,m,5] z, float[n,1,1] b, float[2] c) => (float[1,1,1,2] y, float[n,1,1] w)",
+        """a = Constant<value_ints = [0, -3]>() s = ReduceSumSquare<keepdims = 1>(x, a) y = Mul(s, c)
+        r = ReduceSum<keepdims = 1>(z) w = Mul(r, b)""",
+        {"n": 3, "m": 0},
+    ),
 }
 
 
