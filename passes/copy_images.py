@@ -7,6 +7,8 @@ store images channels last.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fusible.compiler.ir.definition import View
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.types import DType, TensorType
@@ -19,7 +21,9 @@ __all__ = [
     "CopyImages",
     "convolutions_in",
     "copy_before",
+    "copy_graph",
     "erase_views",
+    "is_image",
     "is_planned",
     "reads_planes",
     "views_to",
@@ -71,13 +75,13 @@ def erase_views(graph: Graph, value: Value | None) -> None:
 def convolutions_in(node: Node) -> dict[int, bool]:
     """The positions of a node's operands that are images of convolutions; True if these can read planes."""
     if node.op.name == "conv":
-        return {0: reads_planes(node)} if _is_image(node.inputs[0]) else {}
+        return {0: reads_planes(node)} if is_image(node.inputs[0]) else {}
     if node.op.name != "fused":
         return {}
     inner = node.subgraphs[0]
     found: dict[int, bool] = {}
     for part in inner:
-        if part.op.name == "conv" and _is_image(part.inputs[0]) and part.inputs[0] in inner.inputs:
+        if part.op.name == "conv" and is_image(part.inputs[0]) and part.inputs[0] in inner.inputs:
             position = inner.inputs.index(part.inputs[0])
             found[position] = found.get(position, True) and reads_planes(part)
     return found
@@ -91,7 +95,8 @@ def is_planned(value: Value) -> bool:
     return not (node.op.dynamic or node.op.view or node.defines)
 
 
-def _is_image(value: Value | None) -> bool:
+def is_image(value: Value | None) -> bool:
+    """True for tensors of four dimensions."""
     type_ = None if value is None else value.type
     return isinstance(type_, TensorType) and type_.shape is not None and len(type_.shape) == 4
 
@@ -113,19 +118,25 @@ def copy_before(graph: Graph, before: Node, value: Value) -> Value:
 
     Views that lead to the value are part of it: the copy reads what they are views of.
     """
-    inner = Graph("copy", graph.symbols)
     views = views_to(value)
     base = views[0].inputs[0] if views else value
     assert base is not None
+    inner = copy_graph(graph, base, views)
+    origin = tuple(dict.fromkeys([*(o for view in views for o in view.origin), *before.origin]))
+    with graph.inserting_before(before, origin):
+        return graph.add_node("fused", [base], {}, outputs=1, subgraphs=[inner]).outputs[0]
+
+
+def copy_graph(graph: Graph, base: Value, views: Sequence[Node]) -> Graph:
+    """What a copy computes: some views of a value, one after the other."""
+    inner = Graph("copy", graph.symbols)
     result = inner.input(base.type, base.name)
     for view in views:
         operand = view.inputs[0]
         assert operand is not None
         result = copy_node(inner, view, {operand: result}).output
     inner.set_outputs([inner.add("identity", result)])
-    origin = tuple(dict.fromkeys([*(o for view in views for o in view.origin), *before.origin]))
-    with graph.inserting_before(before, origin):
-        return graph.add_node("fused", [base], {}, outputs=1, subgraphs=[inner]).outputs[0]
+    return inner
 
 
 def views_to(value: Value) -> list[Node]:

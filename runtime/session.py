@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RunLimits", "Session", "owned", "poison"]
 
+_LARGE = 16_384  # bytes of results that begin at a cache line: stores of whole lines gain more than that costs
+
 
 @dataclass(slots=True)
 class _Layout(Layout):
@@ -142,7 +144,11 @@ class Session(PlanSession[_Frame, _Layout, Segment]):
         nbytes = math.prod(shape) * dtype.itemsize
         if nbytes > self._executable.limits.tensor_bytes:
             raise LimitExceeded("tensor_bytes", nbytes, self._executable.limits.tensor_bytes, value.name)
-        fresh = arranged(np.empty(math.prod(shape), dtype), shape, value.order)
+        if nbytes < _LARGE or dtype.hasobject:
+            flat = np.empty(math.prod(shape), dtype)
+        else:
+            flat = aligned_bytes(nbytes).view(dtype)
+        fresh = arranged(flat, shape, value.order)
         if self._poison:
             poison([fresh])
         return fresh

@@ -28,6 +28,7 @@
 #include "roi_align.h"
 #include "scatter.h"
 #include "top_k.h"
+#include "turn.h"
 #include "winograd.h"
 #include "winograd_line.h"
 

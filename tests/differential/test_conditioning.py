@@ -32,6 +32,15 @@ def test_a_sum_of_a_few_terms_excuses_nothing() -> None:
     assert not is_ill_conditioned(sample, "y", exact, exact * np.float32(1 + 2e-5))
 
 
+@pytest.mark.parametrize(("error", "excused"), [(3e-14, True), (1e-12, False)])
+def test_a_sum_in_float64_that_cancels(error: float, excused: bool) -> None:
+    """Terms of up to 100 whose sum is about 1: in the last place of each, an error of 1e-14."""
+    x = np.array([100.1, -99.7, 57.3, -56.9])
+    sample = _sample("(double[4] x) => (double[1] y) { y = ReduceSum(x) }", x=x)
+    exact = x.sum(keepdims=True)
+    assert is_ill_conditioned(sample, "y", exact, exact + error) is excused
+
+
 def test_an_output_is_looked_at_alone() -> None:
     """float16 beside it is no reason to look away, float16 before it is; subgraphs are widened too."""
     sample = _sample(

@@ -180,7 +180,7 @@ class Body:
     def _load(self, value: int, position: int, kind: Kind, dtype: DType) -> None:
         access = self._settled(self.nest.loads[position])
         if not self.varies(value):
-            self._checks(access, self.names)
+            self._checks(access, self.names, access.bounds)
             read = number_of(f"c->x{access.buffer}[{c_dim(access.offset, self.names)}]", dtype)
             self._define(value, Code(self._guarded(access, read, kind, False), kind, False))
             return

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from fusible.compiler.backends.cpu.c_body import Body, indented, names_of
 from fusible.compiler.backends.cpu.c_call import call_fields, call_members
-from fusible.compiler.backends.cpu.c_dims import c_dim, coefficient
+from fusible.compiler.backends.cpu.c_dims import Names, c_dim, coefficient
 from fusible.compiler.backends.cpu.c_folds import (
     SETS,
     accumulators,
@@ -380,14 +380,11 @@ class NestPrinter:
     def _begin(self) -> str:
         """The function that fills the struct of a call; it notes the most rows, and adds the points."""
         outer = self._open(self.nest.outer)
-        rows: Dim = product(self._extent(a) for a in self._crossed())
         points = product(self._extent(a) for a in [*outer, *self._open(self.nest.folded)])
         names = names_of(self.nest, "call->", self.numbers, literal=True)
-        row_text, point_text = c_dim(rows, names), c_dim(points, names)
+        row_text, point_text = self._rows(names), c_dim(points, names)
         lanes = "+ VL" if self.folding else "* VL"
         stash = f"({c_dim(self._stash_points(), names)} {lanes} + 15) / 16 * 16" if self.scratch else ""
-        if block := self._block():
-            row_text = f"{row_text} * (({c_dim(self._extent(self.nest.vector), names)} + {block - 1}) / {block})"
         fields = call_fields(self.region, self.symbols, len(self.numbers), self.before)
         head = f"static void {self.name}_begin(struct {self.name}_call *call, void *const *buffers,"
         lines = [
@@ -399,6 +396,15 @@ class NestPrinter:
             *([f"call->stash_floats = {stash};"] if stash else []),
         ]
         return "\n".join([head, f"    {_REST_OF_BEGIN}", *indented(lines), "}"])
+
+    def _rows(self, names: Names) -> str:
+        """How many rows there are."""
+        rows, block = c_dim(product(self._extent(a) for a in self._crossed()), names), self._block()
+        return f"{rows} * {self._blocks(self.nest.vector, block, names)}" if block else rows
+
+    def _blocks(self, axis: int, block: int, names: Names) -> str:
+        """How many blocks an axis is cut into."""
+        return f"(({c_dim(self._extent(axis), names)} + {block - 1}) / {block})"
 
     def _block(self) -> int:
         """The points along the vectors that a row takes, if these are cut into blocks; 0 if not.

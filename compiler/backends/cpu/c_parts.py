@@ -9,6 +9,7 @@ from dataclasses import replace
 from fusible.compiler.backends.cpu.c_body import indented, shape_symbols
 from fusible.compiler.backends.cpu.c_call import check_elements
 from fusible.compiler.backends.cpu.c_nest import NestPrinter
+from fusible.compiler.backends.cpu.c_turned import TurnedPrinter, is_turned
 from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, check_repetition, nest_of, vector_axes, vector_cost
 from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.region.region import Region
@@ -54,10 +55,13 @@ def _printers(
     """The printer of each nest and its text; their parameters are added to `numbers`."""
     found = []
     for n, nest in enumerate(nests):
-        printer = NestPrinter(nest, f"{name}{n}", symbols, len(numbers), keeps)
+        kind = TurnedPrinter if is_turned(nest) else NestPrinter
+        printer = kind(nest, f"{name}{n}", symbols, len(numbers), keeps)
         found.append((printer, printer.text()))
         numbers += printer.numbers
     return found
+
+
 def _print_parts(declared: str, name: str, printed: Sequence[tuple[NestPrinter, str]], otherwise: str) -> str:
     """Nests as one run of the pool: an item is a range of the rows of each, so that neighbouring pieces of a result are
     written by one thread. Where they would keep too much between passes, the function `otherwise` computes them.

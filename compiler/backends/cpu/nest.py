@@ -27,6 +27,7 @@ __all__ = [
     "check_stores",
     "flat_nest",
     "nest_of",
+    "turned_loads",
     "vector_axes",
     "vector_cost",
 ]
@@ -202,13 +203,20 @@ def _size(step: Dim | None) -> int:
 def _access(buffer: int, map_: IndexMap, shape: Sequence[Dim], number: int) -> Access:
     components: list[Dim] = []
     checked: list[tuple[str, Dim, Dim]] = []
+    if any(_values(b.expr) & _values(c) for b in map_.bounds for c in map_.components):
+        raise NotPrintable("an index that data give decides whether it is read: outside of all it would pass unseen")
     for component, size in zip(map_.components, shape, strict=True):
-        if any(symbol.name[0] == "v" and symbol.name[1:].isdigit() for symbol in symbols_of(component)):
+        if _values(component):
             name = f"w{number}_{len(checked)}"
             checked.append((name, component, size))
             component = SymInt.of(Symbol(name))
         components.append(component)
     return Access(buffer, flat_offset(components, shape), map_.bounds, map_.fill, tuple(checked))
+
+
+def _values(dim: Dim) -> frozenset[int]:
+    """The values that an index mentions."""
+    return frozenset(int(s.name[1:]) for s in symbols_of(dim) if s.name[0] == "v" and s.name[1:].isdigit())
 
 
 def _collapsed(nest: Nest, a: int, b: int) -> Nest:
@@ -267,13 +275,17 @@ def _costs(nest: Nest) -> dict[int, float]:
     for axis in reversed((*nest.outer, *nest.folded)):
         extent = nest.extents[axis]
         if extent is not None and extent != 1:
-            cost = float(sum(_cost(nest, access, axis) for access in nest.accesses()))
+            turned = turned_loads(nest, axis)[1]
+            cost = float(sum(_cost(nest, access, axis) for access in nest.stores))
+            cost += sum(_TURNED if n in turned else _cost(nest, access, axis) for n, access in nest.loads.items())
             costs[axis] = cost * (-(-extent // _LANES) * _LANES / max(extent, 1) if isinstance(extent, int) else 1)
     return costs
 
 
 _LANES = 8
 _STRIDED, _SCATTERED = 6, 16  # the cost of a vector whose elements lie apart, beside one whose elements are adjacent
+_TURNED, _LEAST_TURNED = 2, 8  # the cost of a vector out of a square of them; the least sides of such squares
+_FLOATS = frozenset({DType.F32, DType.F16, DType.BF16})
 
 
 def _cost(nest: Nest, access: Access, axis: int) -> int:
@@ -284,7 +296,32 @@ def _cost(nest: Nest, access: Access, axis: int) -> int:
     return 1 if step in (0, 1) else _STRIDED
 
 
+def turned_loads(nest: Nest, vector: int) -> tuple[int, frozenset[int]]:
+    """An axis along which loads lie that lie apart along the vectors, and their stages: squares of them can be turned.
+
+    Vectors are then loaded along that axis, as many as they have lanes, and rows and columns change places.
+    """
+    found: dict[int, set[int]] = {}
+    if vector >= 0 and not nest.folded and _is_long(nest, vector):
+        for position, access in nest.loads.items():
+            apart = coefficient(access.offset, vector) not in (None, 0, 1)
+            plain = not access.bounds and not access.checked and _stage_type(nest, position) in _FLOATS
+            for axis in nest.outer if apart and plain else ():
+                if axis != vector and _is_long(nest, axis) and coefficient(access.offset, axis) == 1:
+                    found.setdefault(axis, set()).add(position)
+    axis = max(found, key=lambda a: (len(found[a]), a), default=-1)
+    return axis, frozenset(found.get(axis, ()))
+
+
+def _is_long(nest: Nest, axis: int) -> bool:
+    extent = nest.extents[axis]
+    return extent is not None and (not isinstance(extent, int) or extent >= _LEAST_TURNED)
+
+
+def _stage_type(nest: Nest, position: int) -> DType:
+    return nest.region.dtypes[nest.region.first_values[position]]
+
+
 def _given_along(nest: Nest, index: Dim, axis: int) -> bool:
     """True if an index, which may mention values, differs along an axis."""
-    values = [int(s.name[1:]) for s in symbols_of(index) if s.name[0] == "v" and s.name[1:].isdigit()]
-    return mentions(index, f"i{axis}") or any(axis in nest.spaces[v] for v in values)
+    return mentions(index, f"i{axis}") or any(axis in nest.spaces[v] for v in _values(index))

@@ -153,6 +153,12 @@ GRAPHS = {
         r = ReduceSum<keepdims = 1>(z) w = Mul(r, b)""",
         {"n": 3, "m": 0},
     ),
+    "one_element_of_two_that_are_joined_where_data_say": (
+        "(float[16] x, float[16] y, int64 i, int64[3] k) => (float a, float[3] b)",
+        """s = Concat<axis = 0>(x, y) a = Gather<axis = 0>(s, i)
+        z = Concat<axis = 0>(y, x) b = Gather<axis = 0>(z, k)""",
+        {},
+    ),
 }
 
 
@@ -185,3 +191,16 @@ def test_graphs_that_went_wrong(name: str, compiler: Path) -> None:
         session = fusible.compile(model, target="cpu", options=options).session()
         session._poison = True
         assert_outputs_close(session.run(feeds), reference.run(feeds))
+
+
+@pytest.mark.parametrize("shape", ["", "[1]", "[2, 1]"])
+@pytest.mark.parametrize("index", [32, -33])
+def test_no_index_outside_of_all_that_is_joined_passes_unseen(index: int, shape: str, compiler: Path) -> None:
+    signature = f"(float[16] x, float[16] y, int64{shape} i) => (float{shape} a)"
+    nodes = "s = Concat<axis = 0>(x, y) p = Relu(s) a = Gather<axis = 0>(p, i)"
+    model = onnx.parser.parse_model(f"{HEADER}g {signature} {{ {nodes} }}")
+    exe = fusible.compile(model, target="cpu", options=fusible.Options(cache_dir=compiler))
+    feeds = random_inputs(exe, {})
+    exe.run(feeds | {"i": np.full_like(feeds["i"], -32)})
+    with pytest.raises(fusible.ExecutionError, match="out of range"):
+        exe.run(feeds | {"i": np.full_like(feeds["i"], index)})

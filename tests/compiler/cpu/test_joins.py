@@ -200,10 +200,19 @@ def test_a_padded_reader_keeps_rows_apart() -> None:
 
 
 def test_an_output_is_never_a_block() -> None:
-    model = image_model(fire("Conv"), ["y", "left"], **FIRE, next=(5, 40, 1, 1))
+    few = FIRE | {"one": (7, 8, 1, 1)}
+    model = image_model(fire("Conv"), ["y", "left"], **few, next=(5, 31, 1, 1))
     exe = compiled(model)
     check(model, exe, 1)
     assert ("it is an output", "left") in entries(exe, "refused")
+
+
+def test_an_output_of_many_channels_is_a_copy_of_a_block() -> None:
+    model = image_model(fire("Conv"), ["y", "left"], **FIRE, next=(5, 40, 1, 1))
+    exe = compiled(model)
+    check(model, exe, 1)
+    assert [reason for reason, _ in entries(exe, "fused")] == ["it is computed where it is joined"] * 2
+    assert steps(exe).count("identity") == 2
 
 
 def test_a_wrong_place_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
