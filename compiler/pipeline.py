@@ -31,6 +31,7 @@ from fusible.passes.recompose import recompose
 from fusible.passes.shape_convolutions import shape_convolutions
 from fusible.passes.simplify_shapes import SimplifyShapes
 from fusible.passes.split_slices import SplitSlices
+from fusible.passes.split_suppression import SplitSuppression
 from fusible.passes.spread_group_norms import spread_group_norms
 from fusible.passes.widen_pixels import widen_pixels
 
@@ -82,7 +83,7 @@ def _fusing(target: str) -> list[Pass]:
         return [FuseElementwise()]
     groups: list[Pass] = [FuseRegions(), FuseSiblings()]
     if target == "cpu":
-        return [spread_group_norms, shape_convolutions(), MergeSiblings(), SplitSlices(), *groups]
+        return [SplitSuppression(), spread_group_norms, shape_convolutions(), MergeSiblings(), SplitSlices(), *groups]
     # Triton kernels. What is transposed or has one output channel becomes a product for them too: others would be sums
     # that read each element over and over. Steps for bands of rows, blocks and short lines are for CPUs alone.
     # Precision comes behind what makes new weights, before what groups nodes.

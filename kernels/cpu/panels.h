@@ -12,6 +12,7 @@
 #define FUSIBLE_PANELS_H
 
 #include "hooks.h"
+#include "turn.h"
 #include "vector.h"
 
 #define PANEL_COLUMNS 32
@@ -47,60 +48,44 @@ struct panels_source {
     long depth_stride, column_stride;
 };
 
-INLINE void panels_pack_element(const struct panels_source *source, float *to, long k, long column) {
-    *to = column < source->columns ? source->data[k * source->depth_stride + column * source->column_stride] : 0;
+/* Store the first of a vector that have a place in a line of `width` columns, from column `c` on. */
+INLINE void panels_put(float *line, long c, long width, vf value) {
+    if (width - c >= VL) vf_store(line + c, value);
+    else vf_store_first(line + c, value, width - c);
 }
 
-/* One k after another: for columns that are neighbours in memory. */
+/* One k after another: for columns that are neighbours in memory; `real` of them are there. */
 INLINE void panels_pack_rows(const struct panels_source *source, float *to, long first, long width) {
-    long whole = source->columns - first < width ? 0 : width;
+    const long real = source->columns - first < width ? source->columns - first : width;
     for (long k = 0; k < source->depth; k++, to += width) {
         const float *from = source->data + k * source->depth_stride + first;
-        for (long c = 0; c < whole; c += 8) memcpy(to + c, from + c, 8 * sizeof *to);
-        for (long c = whole; c < width; c++) panels_pack_element(source, to + c, k, first + c);
+        for (long c = 0; c < width; c += VL) {
+            const long lanes = real - c < VL ? real - c : VL;
+            panels_put(to, c, width, lanes == VL ? vf_load(from + c) : vf_load_first(from + c, lanes > 0 ? lanes : 0));
+        }
     }
 }
 
-#if defined(__has_builtin)
-#if __has_builtin(__builtin_shufflevector)
-#define PANELS_SHUFFLE 1
-#endif
-#endif
-
-#ifdef PANELS_SHUFFLE
-typedef float panels_quad __attribute__((vector_size(16), aligned(4), may_alias));
-
-/* to[k * width + c] = from[c * stride + k] for 4 x 4 elements. */
-INLINE void panels_transpose_4x4(const float *from, long stride, float *to, long width) {
-    typedef float quad __attribute__((vector_size(16)));
-    quad r0 = *(const panels_quad *)from, r1 = *(const panels_quad *)(from + stride);
-    quad r2 = *(const panels_quad *)(from + 2 * stride), r3 = *(const panels_quad *)(from + 3 * stride);
-    quad low01 = __builtin_shufflevector(r0, r1, 0, 4, 1, 5), high01 = __builtin_shufflevector(r0, r1, 2, 6, 3, 7);
-    quad low23 = __builtin_shufflevector(r2, r3, 0, 4, 1, 5), high23 = __builtin_shufflevector(r2, r3, 2, 6, 3, 7);
-    *(panels_quad *)to = __builtin_shufflevector(low01, low23, 0, 1, 4, 5);
-    *(panels_quad *)(to + width) = __builtin_shufflevector(low01, low23, 2, 3, 6, 7);
-    *(panels_quad *)(to + 2 * width) = __builtin_shufflevector(high01, high23, 0, 1, 4, 5);
-    *(panels_quad *)(to + 3 * width) = __builtin_shufflevector(high01, high23, 2, 3, 6, 7);
-}
-#else
-INLINE void panels_transpose_4x4(const float *from, long stride, float *to, long width) {
-    for (long k = 0; k < 4; k++)
-        for (long c = 0; c < 4; c++) to[k * width + c] = from[c * stride + k];
-}
-#endif
-
-/* Any strides; blocks of 4 x 4 where k runs through neighbours in memory (B is a transpose). */
+/* Squares of as many columns as a vector has lanes, of which k runs through neighbours in memory: B is a transpose. */
 INLINE void panels_pack_transposed(const struct panels_source *source, float *to, long first, long width) {
-    long real = source->columns - first < width ? source->columns - first : width;
-    int blocked = source->depth_stride == 1;
-    long whole_columns = blocked ? real / 4 * 4 : 0, whole_depth = blocked ? source->depth / 4 * 4 : 0;
-    for (long c = 0; c < whole_columns; c += 4)
-        for (long k = 0; k < whole_depth; k += 4)
-            panels_transpose_4x4(source->data + (first + c) * source->column_stride + k, source->column_stride,
-                                 to + k * width + c, width);
+    const long real = source->columns - first < width ? source->columns - first : width, step = source->column_stride;
+    for (long c = 0; c < width; c += VL)
+        for (long k = 0; k < source->depth; k += VL) {
+            const float *from = source->data + (first + c) * step + k;
+            const long count = source->depth - k < VL ? source->depth - k : VL;
+            vf square[VL];
+            for (long n = 0; n < VL; n++)
+                square[n] = c + n < real ? vf_load_first(from + n * step, count) : vf_all(0.0f);
+            vf_turn(square);
+            for (long n = 0; n < count; n++) panels_put(to + (k + n) * width, c, width, square[n]);
+        }
+}
+
+/* Any strides. */
+INLINE void panels_pack_elements(const struct panels_source *source, float *to, long first, long width) {
     for (long k = 0; k < source->depth; k++)
-        for (long c = k < whole_depth ? whole_columns : 0; c < width; c++)
-            panels_pack_element(source, to + k * width + c, k, first + c);
+        for (long c = first; c < first + width; c++)
+            *to++ = c < source->columns ? source->data[k * source->depth_stride + c * source->column_stride] : 0;
 }
 
 /* Pack one panel, 0 <= panel < panels_count(columns), into its place in `packed`: the panels are independent items. */
@@ -108,7 +93,8 @@ INLINE void panels_pack(const struct panels_source *source, float *packed, long 
     float *to = packed + panels_offset(source->depth, panel);
     long width = panels_width(source->columns, panel);
     if (source->column_stride == 1) panels_pack_rows(source, to, panel * PANEL_COLUMNS, width);
-    else panels_pack_transposed(source, to, panel * PANEL_COLUMNS, width);
+    else if (source->depth_stride == 1) panels_pack_transposed(source, to, panel * PANEL_COLUMNS, width);
+    else panels_pack_elements(source, to, panel * PANEL_COLUMNS, width);
 }
 
 #endif

@@ -27,6 +27,7 @@
 #include "ring.h"
 #include "roi_align.h"
 #include "scatter.h"
+#include "suppress.h"
 #include "top_k.h"
 #include "turn.h"
 #include "winograd.h"

@@ -1,4 +1,4 @@
-"""NonMaxSuppression."""
+"""NonMaxSuppression, whole or as two ops: the rows with room for all there can be, and the first of them."""
 
 from __future__ import annotations
 
@@ -66,6 +66,39 @@ def non_max_suppression_dynamic(
         score_threshold=None if score_threshold is None else float(score_threshold.item()),
         center_point_box=center_point_box,
     )
+
+
+def suppressed_rows(
+    boxes: Array,
+    scores: Array,
+    /,
+    *,
+    max_output_boxes_per_class: int = 0,
+    iou_threshold: float = 0.0,
+    score_threshold: float | None = None,
+    center_point_box: bool = False,
+) -> tuple[Array, Array]:
+    """The rows of `non_max_suppression` in a result that has room for all there can be, and their number.
+
+    int64 [batch * classes * min(max_output_boxes_per_class, n), 3], zeros behind them, and int64 [1].
+    """
+    found = non_max_suppression(
+        boxes,
+        scores,
+        max_output_boxes_per_class=max_output_boxes_per_class,
+        iou_threshold=iou_threshold,
+        score_threshold=score_threshold,
+        center_point_box=center_point_box,
+    )
+    batch, classes, n = scores.shape
+    rows = np.zeros((batch * classes * min(max(max_output_boxes_per_class, 0), n), 3), np.int64)
+    rows[: found.shape[0]] = found
+    return rows, np.array([found.shape[0]])
+
+
+def first_rows(rows: Array, count: Array, /) -> Array:
+    """The first `count` (int64 [1]) rows of an array [n, ...], as an array of their own."""
+    return rows[: int(count[0])].copy()
 
 
 def _corners(boxes: Array, center_point_box: bool) -> Array:

@@ -1,7 +1,8 @@
 """A region around one product of matrices: the kernels of gemm.h and gemv.h, the rest of the region in their hook.
 
-The right operand is a constant, packed into panels when the model is compiled. Whatever follows the product in the
-region (bias, activation, residual, another place for each element) is printed into the finish hook.
+The right operand is packed into panels: a constant when the model is compiled, another one when the kernel is called.
+Whatever follows the product in the region (bias, activation, residual, another place for each element) is printed into
+the finish hook.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import numpy as np
 
 from fusible.compiler.backends.cpu.c_body import Body, names_of, shape_symbols
 from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements
-from fusible.compiler.backends.cpu.c_dims import c_dim, coefficient, mentions
+from fusible.compiler.backends.cpu.c_dims import Names, c_dim, coefficient, mentions
 from fusible.compiler.backends.cpu.c_kinds import Code, Kind
 from fusible.compiler.backends.cpu.c_start import print_start, start_of
-from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, check_packed, check_products, nest_of
+from fusible.compiler.backends.cpu.nest import Access, Nest, NotPrintable, check_packed, check_products, nest_of
 from fusible.compiler.ir.symbol_values import substitute, symbols_of
 from fusible.compiler.ir.symbols import Dim, Symbol, SymInt
 from fusible.compiler.ir.types import DType
@@ -36,6 +37,7 @@ class Product:
     """A product in a nest: stages of the operands and of the sum, and the axes of its batch, rows, columns and depth.
 
     An axis is None where there is but one. bf16: the right operand is packed so, and what it meets is rounded.
+    computed: the right operand is no constant.
     """
 
     nest: Nest
@@ -49,6 +51,7 @@ class Product:
     buffer: int  # the input that holds the right operand
     rights: tuple[tuple[int, ...], int]  # axes of the depth, and the column's axis, before collapsing
     bf16: bool = False
+    computed: bool = False
 
 
 def product_of(region: Region, constants: Collection[int], *, bf16: bool = False) -> Product:
@@ -62,7 +65,10 @@ def product_of(region: Region, constants: Collection[int], *, bf16: bool = False
         raise NotPrintable("its contraction is no product of two operands in f32")
     check_products(region)
     loads = [_load_of(region, value) for value in contract.args]
-    left, right = _sides(region, loads, constants)
+    sides = _sides(region, loads, constants)
+    if sides is None:
+        return _computed_product(region, position, loads)
+    left, right = sides
     check_packed(region, right)
     column = _column(region, left, right, contract)
     if not all(isinstance(region.extents[axis], int) for axis in (*contract.axes, column)):
@@ -88,15 +94,56 @@ def _load_of(region: Region, value: int) -> int:
     return position
 
 
-def _sides(region: Region, loads: list[int], constants: Collection[int]) -> tuple[int, int]:
-    """The stages of the left and the right operand: the right one is the constant."""
+def _computed_product(region: Region, position: int, loads: Sequence[int]) -> Product:
+    """A product of two operands that are computed. Raises NotPrintable."""
+    left, right, column = _computed_sides(region, position, loads)
+    nest = nest_of(region, contraction=position, vector=column)
+    outer = [a for a in nest.outer if a != column and nest.extents[a] is not None]
+    batches = [a for a in outer if coefficient(nest.loads[right].offset, a) != 0]
+    rows = [a for a in outer if a not in batches]
+    depths = [a for a in nest.folded if nest.extents[a] is not None]
+    if len(batches) > 1 or len(rows) + len(batches) > 2 or len(depths) > 1:
+        raise NotPrintable("its batch, its rows or its depth do not lie in even steps")
+    batch, row = (*batches, *rows[:-1], None)[0], rows[-1] if rows else None
+    count = 1 if row is None else nest.extents[row]
+    if isinstance(count, int) and count < _FEW_ROWS:
+        raise NotPrintable("its right operand is computed, and has too few rows to be packed for")
+    load = region.stages[right]
+    assert isinstance(load, Load)
+    depth = depths[0] if depths else None
+    return Product(nest, position, left, right, batch, row, column, depth, load.buffer, ((), column), computed=True)
+
+
+def _computed_sides(region: Region, position: int, loads: Sequence[int]) -> tuple[int, int, int]:
+    """The stages of the operands and the columns' axis: the right one has it alone, best where results lie along it."""
+    contract, found = region.stages[position], list[tuple[int, int, int]]()
+    assert isinstance(contract, Contract)
+    for left, right in (loads, loads[::-1]):
+        other, mine = (set(axes_of(region.stages[n])) - set(contract.axes) for n in (left, right))
+        stages = [region.stages[n] for n in (left, right)]
+        plain = all(isinstance(s, Load) and not s.map.bounds and not _values_in(s) for s in stages)
+        if left != right and plain and len(mine - other) == 1:
+            found.append((left, right, (mine - other).pop()))
+    if not found:
+        raise NotPrintable("neither operand of its product is a constant, or has columns along one axis")
+    places = [s.map.components[-1] for s in region.stores if s.map.components]
+    return min(found, key=lambda sides: not any(mentions(place, f"i{sides[2]}") for place in places))
+
+
+def _values_in(stage: Load) -> bool:
+    """True if data say where a load reads."""
+    return any(name[0] == "v" for name in _symbol_names(stage))
+
+
+def _sides(region: Region, loads: list[int], constants: Collection[int]) -> tuple[int, int] | None:
+    """The stages of the left and the right operand: the right one is the constant. None if there is none."""
     for right, left in ((loads[1], loads[0]), (loads[0], loads[1])):
         stage = region.stages[right]
         assert isinstance(stage, Load)
         if stage.buffer in constants and not stage.map.bounds and right != left:
-            if not any(v[0] == "v" for v in _symbol_names(stage)):
+            if not _values_in(stage):
                 return left, right
-    raise NotPrintable("neither operand of its product is a constant")
+    return None
 
 
 def _symbol_names(stage: Load) -> list[str]:
@@ -172,12 +219,20 @@ class _Printer:
         self.left = self.nest.loads[product.left]
         if self.left.bounds or self.left.checked:
             raise NotPrintable("its left operand is not read everywhere")
-        self.few = product.batch is None and self._few_rows()
-        self.perhaps_one = product.batch is None and not isinstance(self._row_count(), int)
+        if product.computed and (self.right.bounds or self.right.checked):
+            raise NotPrintable("its right operand is not read everywhere")
+        alone = product.batch is None and not product.computed
+        self.few = alone and self._few_rows()
+        self.perhaps_one = alone and not isinstance(self._row_count(), int)
         self.suffix = "_bf16" if product.bf16 else ""
         self.rounds = product.bf16 and not self.few  # all of the left operand, before anything is multiplied
         self.start = start_of(self.nest, product.contract, product.column)
         self.start_name = "start_zero" if self.start is None else f"{name}_start"
+
+    @property
+    def right(self) -> Access:
+        """How the right operand is read, where it is computed."""
+        return self.nest.loads[self.product.right]
 
     def _row_count(self) -> Dim:
         return 1 if self.product.row is None else _extent(self.nest, self.product.row)
@@ -188,7 +243,7 @@ class _Printer:
 
     def text(self) -> str:
         """Everything."""
-        functions = [self._start(), self._finish(), self._rounds(), self._tasks()]
+        functions = [self._start(), self._finish(), self._rounds(), self._packs(), self._tasks()]
         export = self._export()
         return "\n\n".join([self._structure(), *filter(None, functions), export]) + "\n"
 
@@ -205,6 +260,9 @@ class _Printer:
         kernel += [] if self.few else ["    struct gemm gemm;", "    struct gemm_tiling tiling;"]
         lines = [*members, *kernel, "    float *scratch;", "    long scratch_size, items;"]
         lines += ["    struct gemm words;", "    float *rounded;", "    long parts;"] if self.rounds else []
+        if self.product.computed:
+            lines += ["    struct panels_source right;", "    float *packed;"]
+            lines += ["    long right_batch, packed_batch, parts;"]
         lines += ["    struct pool *pool;", "    int *error;"]
         place = f"struct {self.name}_place {{ const struct {self.name}_call *c; long batch; }};"
         return "\n".join([f"struct {self.name}_call {{", *lines, "};", place])
@@ -267,6 +325,18 @@ class _Printer:
         """What rounds a part of the left operand."""
         return self._pooled("round", ["gemm_bf16_round(&c->gemm, c->rounded, item, c->parts);"]) if self.rounds else ""
 
+    def _packs(self) -> str:
+        """What packs a part of the right operand's panels."""
+        lines = [
+            "const long panels = panels_count(c->right.columns), all = panels * (c->packed_batch ? c->gemm.batch : 1);",
+            "for (long n = part_begin(all, c->parts, item); n < part_begin(all, c->parts, item + 1); n++) {",
+            "    struct panels_source source = c->right;",
+            "    source.data += n / panels * c->right_batch;",
+            "    panels_pack(&source, c->packed + n / panels * c->packed_batch, n % panels);",
+            "}",
+        ]
+        return self._pooled("pack", lines) if self.product.computed else ""
+
     def _rows(self) -> str:
         """The number of rows, if they are few: gemv.h has code of its own for each."""
         return str(self._row_count()) if self.few else "1"
@@ -275,15 +345,16 @@ class _Printer:
         p, nest = self.product, self.nest
         names = names_of(nest, "call.", self.numbers)
         zero: dict[str, Dim] = {f"i{n}": 0 for n in range(len(nest.extents))}
-        steps = [self._step(axis) for axis in (p.batch, p.row, p.depth)]
+        steps = [_step(nest, self.left, axis) for axis in (p.batch, p.row, p.depth)]
         sizes = ["1" if a is None else c_dim(_extent(nest, a), names) for a in (p.batch, p.row, p.column, p.depth)]
         if self.few:
             sizes[1] = self._rows()
         a = f"call.x{self.left.buffer} + {c_dim(substitute(self.left.offset, zero), names)}"
-        b = f"call.x{p.buffer}"
+        b = "NULL" if p.computed else f"call.x{p.buffer}"
         a_batch, a_row, a_depth = (c_dim(step, names) for step in steps)
         batch, rows, columns, depth = sizes
         words = f"bf16_pairs({depth})" if p.bf16 else depth
+        packing = self._packing(names, columns, depth) if p.computed else []
         fields = call_fields(self.region, self.symbols, len(self.numbers))
         lines = [f"struct {self.name}_call call = {{{', '.join([*fields, '.pool = pool', '.error = error'])}}};"]
         lines.append("(void)dims;")
@@ -302,8 +373,10 @@ class _Printer:
                 f"call.scratch_size = gemm_scratch_size(&call.tiling, {rows}, {words});",
                 "if (!scratch_get(&call.scratch, call.scratch_size * pool_threads(pool), error)) return;",
                 *(self._rounding() if self.rounds else []),
+                *packing,
                 f"pool_run(pool, {self.name}_task, &call, call.tiling.items);",
                 *(["scratch_give(call.rounded);"] if self.rounds else []),
+                *(["scratch_give(call.packed);"] if p.computed else []),
                 "scratch_give(call.scratch);",
             ]
         head = f"EXPORT void {self.name}(struct pool *pool, void *const *buffers, const int64_t *dims, int *error) {{"
@@ -320,13 +393,33 @@ class _Printer:
             f"pool_run(pool, {self.name}_round, &call, call.parts);",
         ]
 
-    def _step(self, axis: int | None) -> Dim:
-        if axis is None:
-            return 0
-        step = coefficient(self.left.offset, axis)
-        if step is None or any(mentions(step, f"i{n}") for n in range(len(self.nest.extents))):
-            raise NotPrintable("its left operand does not lie in even steps")
-        return step
+    def _packing(self, names: Names, columns: str, depth: str) -> list[str]:
+        p, zero = self.product, dict[str, Dim]({f"i{n}": 0 for n in range(len(self.nest.extents))})
+        steps = [_step(self.nest, self.right, axis) for axis in (p.depth, p.column, p.batch)]
+        place = f"call.x{p.buffer} + {c_dim(substitute(self.right.offset, zero), names)}"
+        along_depth, along_columns, along_batch = (c_dim(step, names) for step in steps)
+        size = f"panels_size({depth}, {columns})"
+        return [
+            f"call.right = (struct panels_source){{{place}, {depth}, {columns}, {along_depth}, {along_columns}}};",
+            f"call.right_batch = {along_batch};",
+            f"call.packed_batch = {'0' if steps[2] == 0 else size};",
+            f"const long matrices = {'1' if steps[2] == 0 else 'call.gemm.batch'};",
+            f"if (!scratch_get(&call.packed, {size} * matrices, error)) {{",
+            "    scratch_give(call.scratch);",
+            "    return;",
+            "}",
+            "call.gemm.b = call.packed, call.gemm.b_batch = call.packed_batch;",
+            f"call.parts = long_min(4 * pool_threads(pool), matrices * panels_count({columns}));",
+            f"pool_run(pool, {self.name}_pack, &call, call.parts);",
+        ]
+
+
+def _step(nest: Nest, access: Access, axis: int | None) -> Dim:
+    """The elements from one point along an axis to the next."""
+    step = 0 if axis is None else coefficient(access.offset, axis)
+    if step is None or any(mentions(step, f"i{n}") for n in range(len(nest.extents))):
+        raise NotPrintable("an operand of its product does not lie in even steps")
+    return step
 
 
 def _extent(nest: Nest, axis: int) -> Dim:

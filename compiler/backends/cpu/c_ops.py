@@ -12,6 +12,7 @@ from fusible.compiler.backends.cpu.c_resize import resize_call
 from fusible.compiler.backends.cpu.c_sampling import grid_sample_call, roi_align_call
 from fusible.compiler.backends.cpu.c_scatter import SCATTERS, scatter_call
 from fusible.compiler.backends.cpu.c_selection import top_k_call
+from fusible.compiler.backends.cpu.c_suppression import suppression_call
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.ir.definition import Opaque
 from fusible.compiler.ir.graph import Node, Value
@@ -27,6 +28,7 @@ _ROW_MAJOR: Mapping[str, _Call] = MappingProxyType(
         **dict.fromkeys(RECURRENT, recurrent_call),
         **dict.fromkeys(SCATTERS, scatter_call),
         "require": requirement_call,
+        "suppressed_rows": suppression_call,
         "top_k": top_k_call,
     }
 )

@@ -138,9 +138,10 @@ def _anchored(region: Region, constants: Collection[int], arithmetic: Arithmetic
         if anchor.batch is not None:
             with suppress(NotPrintable):
                 return _convolution(region, constants, arithmetic, apart=True)
-        packings = {anchor.buffer: Packing(region, anchor)}
+        packings = {} if anchor.computed else {anchor.buffer: Packing(region, anchor)}
         text, dims = print_product(region, anchor, PLACEHOLDER)
-        return NativeKernel(text, dims, anchor, packings, products=Products(1))
+        products = Products(0, ("its operands are computed",)) if anchor.computed else Products(1)
+        return NativeKernel(text, dims, anchor, packings, products=products)
     except NotPrintable as no_product:
         if len(region.inputs[0].shape) != 4 and not any(len(b.shape) == 4 for b in region.inputs):
             raise

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fusible.compiler.ir.definition import Definition, Opaque
 from fusible.compiler.ir.graph import Node
 from fusible.compiler.ir.ops import OPS, Infer, Op
-from fusible.compiler.ir.symbols import Dim, SymInt, bounds_of, product
+from fusible.compiler.ir.symbols import Dim, SymInt, bounds_of, minimum, product
 from fusible.compiler.ir.types import DType, TensorType
 
 __all__ = [
@@ -109,7 +109,7 @@ def _unique(ctx: Infer) -> list[TensorType]:
     return [TensorType(ctx.dtype(0), values), vector, TensorType(DType.I64, (every,)), vector]
 
 
-def _non_max_suppression(ctx: Infer) -> TensorType:
+def _check_boxes(ctx: Infer) -> None:
     boxes, scores = ctx.shape(0), ctx.shape(1)
     if boxes is not None and (len(boxes) != 3 or (isinstance(boxes[2], int) and boxes[2] != 4)):
         ctx.fail(f"boxes must be [batch, n, 4], got {ctx.type(0)}")
@@ -119,13 +119,41 @@ def _non_max_suppression(ctx: Infer) -> TensorType:
         for a, b in ((boxes[0], scores[0]), (boxes[1], scores[2])):
             if isinstance(a, int) and isinstance(b, int) and a != b:
                 ctx.fail(f"boxes {ctx.type(0)} and scores {ctx.type(1)} do not agree")
+
+
+def _non_max_suppression(ctx: Infer) -> TensorType:
+    _check_boxes(ctx)
+    scores = ctx.shape(1)
     return TensorType(DType.I64, (_count(ctx, "boxes", None if scores is None else product(scores)), 3))
 
 
-def _limited_suppression(ctx: Infer) -> TensorType:
+def _check_threshold(ctx: Infer) -> None:
     if not 0.0 <= ctx.attrs.iou_threshold <= 1.0:
         ctx.fail(f"iou_threshold must lie in [0, 1], got {ctx.attrs.iou_threshold}")
+
+
+def _limited_suppression(ctx: Infer) -> TensorType:
+    _check_threshold(ctx)
     return _non_max_suppression(ctx)
+
+
+def _suppressed_rows(ctx: Infer) -> list[TensorType]:
+    """The rows of `non_max_suppression`, room for as many as there can be, and how many there are."""
+    _check_threshold(ctx)
+    _check_boxes(ctx)
+    scores = ctx.shape(1)
+    if scores is None:
+        ctx.fail("the rank of the scores must be known")
+    batch, classes, n = scores
+    most = product((batch, classes, minimum(max(ctx.attrs.max_output_boxes_per_class, 0), n)))
+    return [TensorType(DType.I64, (most, 3)), TensorType(DType.I64, (1,))]
+
+
+def _first_rows(ctx: Infer) -> TensorType:
+    shape = ctx.shape(0)
+    if shape is None or not shape:
+        ctx.fail(f"rows expected, got {ctx.type(0)}")
+    return TensorType(ctx.dtype(0), (_count(ctx, "rows", shape[0]), *shape[1:]))
 
 
 def _ranked(_: Node) -> Definition:
@@ -173,3 +201,16 @@ OPS.register(
         dynamic=True,
     )
 )
+# The two halves of non_max_suppression where a kernel finds the rows: its results have sizes that are known beforehand.
+OPS.register(
+    Op(
+        "suppressed_rows",
+        _suppressed_rows,
+        _counted,
+        "detection:suppressed_rows",
+        NonMaxSuppressionAttrs,
+        (2, 2),
+        outputs=2,
+    )
+)
+OPS.register(Op("first_rows", _first_rows, _counted, "detection:first_rows", inputs=(2, 2), dynamic=True))
