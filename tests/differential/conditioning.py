@@ -45,9 +45,8 @@ def is_ill_conditioned(sample: Sample, name: str, expected: np.ndarray, got: np.
     """True if an output's error has the size of numpy's, of ONNX Runtime's near the same inputs, or of rounding's."""
     one = alone(sample, name)
     try:
-        if expected.dtype == np.float64:
-            return _errs_as_inputs(one, name, expected, got)
-        return _errs_as_float32(one, name, expected, got) or _errs_by_rounding(one, name, got)
+        errs = _errs_as_inputs if expected.dtype == np.float64 else _errs_as_float32
+        return errs(one, name, expected, got) or _errs_by_rounding(one, name, got)
     except (fusible.FusibleError, *_ORT_ERRORS):
         return False
 
