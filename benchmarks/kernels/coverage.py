@@ -26,6 +26,7 @@ __all__ = ["NOWHERE", "main", "reasons"]
 
 _NO_KERNEL = "it is no kernel: the session itself does it"
 _OPTIONAL = "its operand or result may be absent, for which no baseline has a value"
+_HALF = "half of non-maximum suppression, which is timed as a whole"
 _OPTIMISER = "one step of an optimiser: ONNX Runtime has it for training only, torch none with ONNX's decay"
 
 NOWHERE: Mapping[str, str] = MappingProxyType(
@@ -35,10 +36,12 @@ NOWHERE: Mapping[str, str] = MappingProxyType(
         "momentum": _OPTIMISER,
         "dims": "it writes sizes that a run has anyway; in a baseline they are a chain of Shape and Gather",
         "fail": _NO_KERNEL,
+        "first_rows": _HALF,
         "fused": "it stands for a group of other ops, which are timed one by one",
         "if": _NO_KERNEL,
         "loop": _NO_KERNEL,
         "require": _NO_KERNEL,
+        "suppressed_rows": _HALF,
         "optional": _OPTIONAL,
         "optional_get_element": _OPTIONAL,
         "optional_has_element": _OPTIONAL,
