@@ -17,7 +17,8 @@ from fusible.passes.ledger import Kind
 
 __all__ = ["SplitSuppression"]
 
-_MOST_ROWS = 2**21  # 50 MB: room for more is not made on a file's word
+# 50 MB: room for more is not made on a file's word. By symbolic sizes it is at most 6 times what the scores take.
+_MOST_ROWS = 2**21
 
 
 class SplitSuppression(GraphPass):

@@ -185,6 +185,8 @@ def neighbours_as_channels(x: Any, w: Any, b: Any, c: Any) -> Any:
             return weights
         if weights.shape[0] != 1:
             return Reject("it has several output channels", w)
+        if len(_shape(c.output)) != 4:
+            return Reject("the rank of its image is not known", c)
         images, _, height, width = _shape(c.output)
         if weights.shape[1] == 1:
             return Reject("its image has one channel: vectors lie along its rows", c)
@@ -227,6 +229,8 @@ def short_line_padded(x: Any, w: Any, b: Any, c: Any) -> Any:
         weights = _weights(w, 4)
         if isinstance(weights, Reject):
             return weights
+        if len(_shape(c.output)) != 4:
+            return Reject("the rank of its image is not known", c)
         images, _, height, width = _shape(c.output)
         lone = (images, height, _shape(x)[2]) == (1, 1, 1) and weights.shape[2] == 1
         if not lone or not isinstance(width, int) or width > _FEW_RESULTS:

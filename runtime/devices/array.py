@@ -16,7 +16,7 @@ from fusible.runtime.plan import PlanValue
 from fusible.runtime.signature import DTYPES
 from fusible.runtime.views import block_of, ordered_strides, row_strides
 
-__all__ = ["DeviceArray", "Twin", "copy_arrays", "device_view", "imported", "row_major", "whole_array"]
+__all__ = ["DeviceArray", "Twin", "copy_arrays", "device_view", "imported", "is_stored", "row_major", "whole_array"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,6 +153,13 @@ def whole_array(device: Device, memory: Memory, value: PlanValue, shape: tuple[i
     """A value of a shape over memory of its own, its dimensions in the order in which they are stored."""
     dtype = DTYPES[value.dtype]
     return DeviceArray(device, memory, 0, dtype, shape, ordered_strides(shape, dtype.itemsize, value.order))
+
+
+def is_stored(array: DeviceArray, value: PlanValue) -> bool:
+    """True if an array lies as kernels find the value: row-major, or its dimensions in the order of the value."""
+    if value.order is None:
+        return array.contiguous
+    return array.strides == ordered_strides(array.shape, array.dtype.itemsize, value.order)
 
 
 def imported(device: Device, stream: Stream, name: str, value: object, *, copies: bool = True) -> DeviceArray:

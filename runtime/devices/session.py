@@ -15,7 +15,15 @@ import numpy as np
 
 from fusible.errors import ExecutionError, LimitExceeded, SignatureError
 from fusible.kernels.aligned import aligned_bytes
-from fusible.runtime.devices.array import DeviceArray, device_range, imported, overlap_on_device, row_major, whole_array
+from fusible.runtime.devices.array import (
+    DeviceArray,
+    device_range,
+    imported,
+    is_stored,
+    overlap_on_device,
+    row_major,
+    whole_array,
+)
 from fusible.runtime.devices.bucket_runs import Wanted, runs_by_buckets
 from fusible.runtime.devices.device import Memory, Prepared
 from fusible.runtime.devices.frames import (
@@ -335,21 +343,20 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
         return values.on_host[number]
 
     def _on_device(self, values: RunValues, number: int) -> DeviceArray:
-        """A value for a kernel that takes it row-major, brought to the device once in a run."""
-        value = values[number]
-        if isinstance(value, DeviceArray) and value.contiguous:
+        """A value for a kernel, stored as that takes it, brought to the device once in a run."""
+        value, known = values[number], values.layout.plan.values[number]
+        if isinstance(value, DeviceArray) and is_stored(value, known):
             return value
         found = values.on_device.get(number)
         if found is None:
             array = self._on_host(values, number)
             if array is None or isinstance(array, list):  # an optional that is absent, a sequence
-                name = values.layout.plan.values[number].name
-                raise ExecutionError(name or "a value", f"a kernel reads it, and it is {type(array).__name__}")
+                raise ExecutionError(known.name or "a value", f"a kernel reads it, and it is {type(array).__name__}")
             staging = values.layout.staging
             if number not in staging or staging[number].nbytes < array.nbytes:
                 check_staging(values.layout, number, array.nbytes, self._executable.limits)
                 staging[number] = self._stream.allocate(array.nbytes)
-            found = row_major(self._device, staging[number], array.dtype, array.shape)
+            found = whole_array(self._device, staging[number], known, array.shape)
             found.upload(array, self._stream)
             values.on_device[number] = found
         return found

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx.parser
 import pytest
+from onnx import numpy_helper
 
+import fusible
 from fusible.compiler.ir.graph import Graph, Value
 from fusible.passes.ledger import Kind
 from fusible.passes.shape_convolutions import shape_convolutions
@@ -87,3 +90,16 @@ def test_what_is_left_alone_says_why() -> None:
     assert "neighbours share nothing" in refusal("conv", (1, 4, 3, 3), 1)
     assert "groups or dilations" in refusal("conv_transpose", (4, 1, 3, 3), 2, group=2)
     assert "size of its result" in refusal("conv_transpose", (4, 1, 3, 3), 1, output_shape=(7, 9))
+
+
+@pytest.mark.parametrize("filters", [1, 16])
+def test_images_of_unknown_rank_stay_as_they_are(filters: int) -> None:
+    """`Squeeze` without axes: how many dimensions its result has is known only when it has run."""
+    text = """<ir_version: 9, opset_import: ["": 20]>
+    g (float[n,8,12,12] x, bool[n] keep) => (float y) {
+        found = NonZero (keep) which = Squeeze (found) taken = Gather <axis = 0> (x, which) y = Conv (taken, w)
+    }"""
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((filters, 8, 1, 3), np.float32), "w"))
+    feeds = {"x": np.ones((2, 8, 12, 12), np.float32), "keep": np.array([True, True])}
+    assert fusible.compile(model, target="cpu").run(feeds)["y"].shape == (2, filters, 12, 10)

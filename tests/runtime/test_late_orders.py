@@ -41,3 +41,33 @@ def test_convolution_of_as_many_images_as_are_kept(name: str, dtype: type, targe
     tolerance = 1e-5 if dtype == np.float32 else 4e-3
     assert got.shape == (3, 5, 6, 6) and np.allclose(got, expected, rtol=tolerance, atol=tolerance)
     assert np.array_equal(session.run(feeds)["y"], got)  # the memory's second use
+
+
+_READERS = """
+<ir_version: 10, opset_import: ["" : 23]>
+picked (float[n,3,8,8] x, bool[n] keep, float[5,3,3,3] w, bool c)
+    => (float[m,5,6,6] y, int64[4,k] z, float[m,2,6,6] t) {
+    p = Compress <axis = 0> (x, keep)
+    v = Conv (p, w)
+    y = If (c) <then_branch = one () => (float[m,5,6,6] a) { a = Relu (v) },
+                else_branch = other () => (float[m,5,6,6] b) { b = Neg (v) }>
+    z = NonZero (v)
+    k2 = Constant <value_ints = [2]> ()
+    t, i = TopK <axis = 1> (v, k2)
+}
+"""
+
+
+@pytest.mark.parametrize("taken", [False, True])
+@pytest.mark.parametrize("target", ["cpu", "triton-cpu"])
+def test_what_reads_them_besides_kernels_of_the_same_plan(target: str, taken: bool) -> None:
+    """Branches, steps on the host, kernels that take them row by row."""
+    model = onnx.parser.parse_model(_READERS)
+    executable, feeds = fusible.compile(model, target=target), _feeds(np.float32) | {"c": np.array(taken)}
+    assert any(value.kind == "late" and value.order is not None for value in executable.plan.values)
+    session = executable.session()
+    session._poison = True
+    expected, got = fusible.compile(model, target="numpy").run(feeds), session.run(feeds)
+    for name in ("y", "t"):
+        np.testing.assert_allclose(got[name], expected[name], rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(got["z"], expected["z"])
