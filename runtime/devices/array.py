@@ -16,7 +16,7 @@ from fusible.runtime.plan import PlanValue
 from fusible.runtime.signature import DTYPES
 from fusible.runtime.views import block_of, ordered_strides, row_strides
 
-__all__ = ["DeviceArray", "Twin", "copy_arrays", "device_view", "imported", "is_stored", "row_major", "whole_array"]
+__all__ = ["DeviceArray", "Twin", "copy_arrays", "device_view", "imported", "is_stored", "row_major"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,6 +111,12 @@ class DeviceArray:
         if self.size:
             stream.upload(self.memory, self.offset, twin.flat)
 
+    @classmethod
+    def whole(cls, device: Device, memory: Memory, value: PlanValue, shape: tuple[int, ...]) -> DeviceArray:
+        """A value of a shape over memory of its own, its dimensions in the order in which they are stored."""
+        dtype = DTYPES[value.dtype]
+        return cls(device, memory, 0, dtype, shape, ordered_strides(shape, dtype.itemsize, value.order))
+
     def copy_to(self, target: DeviceArray, stream: Stream) -> None:
         """Write the content into another array of this shape and element type."""
         if self.contiguous and target.contiguous:
@@ -147,12 +153,6 @@ class DeviceArray:
 def row_major(device: Device, memory: Memory, dtype: np.dtype, shape: tuple[int, ...], offset: int = 0) -> DeviceArray:
     """An array over memory, row-major, that begins `offset` bytes into it."""
     return DeviceArray(device, memory, offset, dtype, shape, row_strides(shape, dtype.itemsize))
-
-
-def whole_array(device: Device, memory: Memory, value: PlanValue, shape: tuple[int, ...]) -> DeviceArray:
-    """A value of a shape over memory of its own, its dimensions in the order in which they are stored."""
-    dtype = DTYPES[value.dtype]
-    return DeviceArray(device, memory, 0, dtype, shape, ordered_strides(shape, dtype.itemsize, value.order))
 
 
 def is_stored(array: DeviceArray, value: PlanValue) -> bool:

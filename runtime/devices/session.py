@@ -15,15 +15,7 @@ import numpy as np
 
 from fusible.errors import ExecutionError, LimitExceeded, SignatureError
 from fusible.kernels.aligned import aligned_bytes
-from fusible.runtime.devices.array import (
-    DeviceArray,
-    device_range,
-    imported,
-    is_stored,
-    overlap_on_device,
-    row_major,
-    whole_array,
-)
+from fusible.runtime.devices.array import DeviceArray, device_range, imported, is_stored, overlap_on_device, row_major
 from fusible.runtime.devices.bucket_runs import Wanted, runs_by_buckets
 from fusible.runtime.devices.device import Memory, Prepared
 from fusible.runtime.devices.frames import (
@@ -318,7 +310,7 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
         memory = self._stream.allocate(nbytes)
         if self._poison:
             self._stream.fill(memory, _POISON)
-        return whole_array(self._device, memory, value, shape)
+        return DeviceArray.whole(self._device, memory, value, shape)
 
     # Arrays that travel
 
@@ -356,7 +348,7 @@ class DeviceSession(PlanSession[DeviceFrame, DeviceLayout, DeviceSegment]):
             if number not in staging or staging[number].nbytes < array.nbytes:
                 check_staging(values.layout, number, array.nbytes, self._executable.limits)
                 staging[number] = self._stream.allocate(array.nbytes)
-            found = whole_array(self._device, staging[number], known, array.shape)
+            found = DeviceArray.whole(self._device, staging[number], known, array.shape)
             found.upload(array, self._stream)
             values.on_device[number] = found
         return found
