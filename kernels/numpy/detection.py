@@ -74,22 +74,13 @@ def suppressed_rows(
     /,
     *,
     max_output_boxes_per_class: int = 0,
-    iou_threshold: float = 0.0,
-    score_threshold: float | None = None,
-    center_point_box: bool = False,
+    **limits: Any,
 ) -> tuple[Array, Array]:
-    """The rows of `non_max_suppression` in a result that has room for all there can be, and their number.
+    """The rows of `non_max_suppression`, which has the other limits, in room for all there can be, and their number.
 
     int64 [batch * classes * min(max_output_boxes_per_class, n), 3], zeros behind them, and int64 [1].
     """
-    found = non_max_suppression(
-        boxes,
-        scores,
-        max_output_boxes_per_class=max_output_boxes_per_class,
-        iou_threshold=iou_threshold,
-        score_threshold=score_threshold,
-        center_point_box=center_point_box,
-    )
+    found = non_max_suppression(boxes, scores, max_output_boxes_per_class=max_output_boxes_per_class, **limits)
     batch, classes, n = scores.shape
     rows = np.zeros((batch * classes * min(max(max_output_boxes_per_class, 0), n), 3), np.int64)
     rows[: found.shape[0]] = found
