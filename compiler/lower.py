@@ -15,6 +15,7 @@ import numpy as np
 from fusible.compiler.backends.numpy import NumpyBackend
 from fusible.compiler.costs import Cost, Costs, total_cost
 from fusible.compiler.ir.analysis import values
+from fusible.compiler.ir.assumed import growing_sizes
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.symbols import Dim, dim_text
 from fusible.compiler.ir.types import OptionalType, SequenceType, TensorType
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
 __all__ = ["cache_folder", "lower", "plan_graph", "steps_of_nodes", "sub_plans"]
 
 
-_POWERS_TRIED = 24  # of two, for sizes at which a plan's buffers agree
 _DONE = frozenset({str(Kind.FUSED), str(Kind.FIRED)})
 
 
@@ -336,8 +336,7 @@ def _least_sizes(plan: Plan) -> tuple[dict[str, int], list[int] | None]:
     symbols = sorted({n for b in plan.buffers if isinstance(b.nbytes, str) for n in _names(b.nbytes)})
     bounds = {n: plan.bounds.get(n, (0, None)) for n in symbols}
     env: dict[str, int] = {}
-    for power in range(_POWERS_TRIED if symbols else 1):
-        env = {n: max(low, 2**power if high is None else min(2**power, high)) for n, (low, high) in bounds.items()}
+    for env in growing_sizes(bounds):
         with suppress(ExecutionError):  # lengths behind windows that are longer than their image, say
             sizes = [evaluate_dim(b.nbytes, env) for b in plan.buffers]
             if all(size >= 0 for size in sizes):

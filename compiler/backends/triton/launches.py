@@ -30,9 +30,10 @@ from fusible.compiler.backends.triton.roofline import (
 )
 from fusible.compiler.backends.triton.static_report import StaticReport
 from fusible.compiler.costs import Cost
+from fusible.compiler.ir.assumed import growing_sizes
 from fusible.compiler.ir.graph import Node
 from fusible.compiler.ir.symbol_values import evaluate, symbols_of
-from fusible.compiler.ir.symbols import Dim, Symbol, product
+from fusible.compiler.ir.symbols import Dim, product
 from fusible.compiler.ir.types import DType, TensorType
 from fusible.compiler.region.build import Built
 from fusible.compiler.region.region import Buffer, Contract, Load, Region
@@ -40,7 +41,6 @@ from fusible.compiler.region.region import Buffer, Contract, Load, Region
 __all__ = ["LaunchWork", "launch_work", "predict_launch", "report_launch", "weights_stay"]
 
 _MANY_SUMS = 128  # of a thread: half of its registers
-_POWERS_TRIED = 24  # of two, for sizes that agree
 _REGISTERS = 40  # of a thread of a kernel that was not built
 _ATTENTION = 0.7  # of what products reach: exponentials take their turn (assumed)
 _ATTENTION_REGISTERS = 168
@@ -257,20 +257,15 @@ def _least(*dims: Dim | None) -> dict[str, int]:
     Raises ValueError if there is none.
     """
     known = [dim for dim in dims if dim is not None]
-    symbols = {symbol.name: symbol for dim in known for symbol in symbols_of(dim)}
+    bounds = {symbol.name: (max(1, symbol.lower), symbol.upper) for dim in known for symbol in symbols_of(dim)}
     refused: Exception | None = None
-    for power in range(_POWERS_TRIED):
-        env = {name: _at_least(symbol, 2**power) for name, symbol in symbols.items()}
+    for env in growing_sizes(bounds):
         try:
             if all(evaluate(dim, env) >= 0 for dim in known):
                 return env
         except (ValueError, ZeroDivisionError) as error:
             refused = error
-    raise ValueError(f"no sizes were found for which those of {', '.join(symbols)} agree") from refused
-
-
-def _at_least(symbol: Symbol, size: int) -> int:
-    return max(1, symbol.lower, size if symbol.upper is None else min(size, symbol.upper))
+    raise ValueError(f"no sizes were found for which those of {', '.join(bounds)} agree") from refused
 
 
 def _number(dim: Dim, env: Mapping[str, int]) -> int:
