@@ -26,6 +26,7 @@ from fusible.passes.inline_contradicted_if import InlineContradictedIf
 from fusible.passes.inline_guarded_if import InlineGuardedIf
 from fusible.passes.manager import Pipeline
 from fusible.passes.merge_siblings import MergeSiblings
+from fusible.passes.note_requirements import NoteRequirements
 from fusible.passes.range_by_rows import RangeByRows
 from fusible.passes.recompose import recompose
 from fusible.passes.shape_convolutions import shape_convolutions
@@ -46,7 +47,7 @@ def pipeline(target: str = "auto", *, plugins: bool = True) -> Pipeline:
     target, _ = resolve_target(target)
     made = Pipeline.of(
         {
-            Phase.IMPORT: [DeadCode()],
+            Phase.IMPORT: [DeadCode(), NoteRequirements()],
             Phase.CANONICAL: [  # a cycle: until nothing changes
                 SimplifyShapes(),
                 FoldConstants(),

@@ -12,6 +12,7 @@ import numpy as np
 from fusible.compiler.backends.base import Backend, Emitted, Pending
 from fusible.compiler.ir.constant import Constant
 from fusible.compiler.ir.graph import Graph, Node, Value
+from fusible.compiler.ir.reinfer import bare_symbols
 from fusible.compiler.ir.symbols import Dim, SymInt, dim_text, product
 from fusible.compiler.ir.types import DType, SequenceType, TensorType, type_symbols
 from fusible.errors import LoweringError
@@ -19,6 +20,7 @@ from fusible.kernels.aligned import aligned_array
 from fusible.runtime.dims import DimText
 from fusible.runtime.native.machine import usable_threads
 from fusible.runtime.plan import Alloc, Buffer, Call, Copy, If, Launch, Loop, Plan, PlanValue, Step
+from fusible.runtime.requirements import SizeRule
 
 __all__ = ["Planned", "make_plan"]
 
@@ -98,12 +100,15 @@ def _computed(constants: Sequence[np.ndarray | Pending]) -> tuple[np.ndarray, ..
 class _Planner:
     """Plans one graph."""
 
-    def __init__(self, graph: Graph, shared: _Shared, *, nested: bool = False) -> None:
-        self.graph, self.shared, self.nested = graph, shared, nested
+    def __init__(self, graph: Graph, shared: _Shared, outer: frozenset[str] | None = None) -> None:
+        """outer: the symbols that have values around a nested graph, None for the outermost one."""
+        self.graph, self.shared, self.nested = graph, shared, outer is not None
         self.values: list[PlanValue] = []
         self.number: dict[Value, int] = {}
         self.steps: list[Step] = []
         self.late = {s.name for node in graph for s in node.defines}
+        given = {s.name for value in graph.inputs for s in bare_symbols(value.type)}
+        self.symbols = frozenset(self.late | given | (outer or frozenset()))
         self.results = dict.fromkeys(v for v in graph.outputs)
         self.buffers: list[tuple[DimText, int, int]] = []
         self.planned: set[Node] = set()
@@ -127,6 +132,15 @@ class _Planner:
             tuple(outputs),
             tuple(self._with_frees(outputs)),
             _bounds(self.graph),
+            self._rules(),
+        )
+
+    def _rules(self) -> tuple[SizeRule, ...]:
+        """What the sizes must satisfy, as far as they have values here: passes may have done away with a symbol."""
+        return tuple(
+            SizeRule(str(r.relation), _text(r.left), _text(r.right), r.where)
+            for r in self.graph.requirements
+            if not r.known and self.symbols.issuperset(s.name for s in r.symbols)
         )
 
     # Values
@@ -264,13 +278,13 @@ class _Planner:
             return
 
     def _if(self, node: Node, inputs: tuple[int | None, ...]) -> None:
-        then, otherwise = (_Planner(g, self.shared, nested=True).run() for g in node.subgraphs)
+        then, otherwise = (_Planner(g, self.shared, self.symbols).run() for g in node.subgraphs)
         outputs = tuple(self._define(v, "returned") for v in node.outputs)
         assert inputs[0] is not None
         self.steps.append(If(inputs[0], inputs[1:], outputs, then, otherwise, node.origin))
 
     def _loop(self, node: Node, inputs: tuple[int | None, ...]) -> None:
-        body = _Planner(node.subgraphs[0], self.shared, nested=True).run()
+        body = _Planner(node.subgraphs[0], self.shared, self.symbols).run()
         outputs = tuple(self._define(v, "returned") for v in node.outputs)
         self.steps.append(Loop(inputs[0], inputs[1], inputs[2:], node.attrs.carried, outputs, body, node.origin))
 

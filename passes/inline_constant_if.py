@@ -53,6 +53,7 @@ class InlineConstantIf(RefiningPass):
         with graph.inserting_before(node, node.origin):
             self.guard(graph, node, condition)
             copy_nodes(branch, graph, mapping)
+            graph.requirements.update(branch.requirements)
         for old, new, change in zip(node.outputs, branch.outputs, changes, strict=True):
             assert new in mapping or new not in own
             graph.redirect(old, mapping.get(new, new))

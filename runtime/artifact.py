@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["VERSION", "load_artifact", "save_artifact"]
 
 MAGIC = b"FUSIBLE\n"
-VERSION = 8
+VERSION = 9
 ALIGNMENT = 64
 _PREFIX = struct.Struct("<8sIQ32s")
 _LEAST_PREFIX = 12  # bytes that say which version it is

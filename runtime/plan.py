@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from fusible.errors import ArtifactError
 from fusible.runtime.dims import DimText
+from fusible.runtime.requirements import SizeRule
 
 __all__ = ["Alloc", "Buffer", "Call", "Copy", "If", "Launch", "Loop", "Plan", "PlanValue", "Step"]
 
@@ -129,7 +130,11 @@ Step: TypeAlias = "Launch | Call | Alloc | Copy | If | Loop"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Values, arena buffers and steps of one graph. `inputs` and `outputs` are value numbers."""
+    """Values, arena buffers and steps of one graph. `inputs` and `outputs` are value numbers.
+
+    bounds: by symbol, where they say more than that it is not negative. rules: what sizes must satisfy, checked as soon
+    as the symbols they name have values.
+    """
 
     values: tuple[PlanValue, ...]
     buffers: tuple[Buffer, ...]
@@ -137,6 +142,7 @@ class Plan:
     outputs: tuple[int, ...]
     steps: tuple[Step, ...]
     bounds: dict[str, tuple[int, int | None]] = field(default_factory=dict)
+    rules: tuple[SizeRule, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`: each value, buffer and step a row of its fields (names take long to read)."""
@@ -146,6 +152,7 @@ class Plan:
             "inputs": list(self.inputs),
             "outputs": list(self.outputs),
             "bounds": {name: list(b) for name, b in self.bounds.items()},
+            "rules": [list(rule) for rule in self.rules],
             "steps": [_step_row(s) for s in self.steps],
         }
 
@@ -188,6 +195,7 @@ def _plan_from(data: Mapping[str, Any]) -> Plan:
         tuple(data["outputs"]),
         tuple([_step_from(s) for s in data["steps"]]),
         {name: (int(low), high) for name, (low, high) in data["bounds"].items()},
+        tuple([SizeRule(*rule) for rule in data["rules"]]),
     )
     _check_numbers(plan)
     return plan

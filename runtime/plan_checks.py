@@ -15,6 +15,7 @@ import numpy as np
 from fusible.errors import ArtifactError, ExecutionError
 from fusible.runtime.dims import MAX_LENGTH
 from fusible.runtime.plan import Alloc, Buffer, Copy, If, Launch, Loop, Plan, PlanValue, Step
+from fusible.runtime.requirements import RELATIONS, SizeRule
 from fusible.runtime.signature import DTYPES, TensorSpec
 from fusible.runtime.views import block_of
 
@@ -94,6 +95,9 @@ def _check(plan: Plan, constants: Sequence[np.ndarray], outer: frozenset[str], k
     for value in plan.values:
         if value.whole is not None or value.corner is not None:
             used |= _symbols((*(value.whole or ()), *(value.corner or ())))
+    for rule in plan.rules:
+        _check_rule(rule)
+        used |= _symbols((rule.left, rule.right))
     _require(used <= defined, f"nothing defines the size {min(used - defined, default='')!r:.40}")
     _check_order(plan)
     known = frozenset(defined)
@@ -140,6 +144,12 @@ def _operands(step: Step) -> tuple[int | None, ...]:
         case Loop():
             return (step.trip, step.condition, *step.inputs)
     return step.inputs
+
+
+def _check_rule(rule: SizeRule) -> None:
+    fields: tuple[Any, ...] = rule
+    known = isinstance(fields[0], str) and fields[0] in RELATIONS and isinstance(fields[3], str)
+    _require(known and _is_dim(rule.left) and _is_dim(rule.right), f"what sizes must satisfy is {rule!r:.80}")
 
 
 def _check_buffer(number: int, buffer: Buffer) -> None:

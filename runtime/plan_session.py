@@ -19,6 +19,7 @@ from fusible.runtime.dims import evaluate_dim, single_symbol
 from fusible.runtime.memory import Placement, are_apart, place
 from fusible.runtime.plan import Call, If, Launch, Loop, Plan, PlanValue, Step
 from fusible.runtime.profile import Observer, profile_steps
+from fusible.runtime.requirements import check_rules, rules_of
 from fusible.runtime.signature import DTYPES, TensorSpec, bind_dims, check_input
 
 if TYPE_CHECKING:
@@ -340,6 +341,7 @@ class PlanSession(ABC, Generic[FrameT, LayoutT, SegmentT]):
         for value, array, name in tensors:
             assert value.shape is not None
             bind_dims(name, value.shape, array.shape, env, plan.bounds)
+        check_rules(rules_of(plan.rules, env), env)
         return env
 
     def _layout(self, frame: FrameT, env: dict[str, int]) -> LayoutT:
@@ -385,6 +387,7 @@ class PlanSession(ABC, Generic[FrameT, LayoutT, SegmentT]):
         """Store results, bind the symbols that their shapes define; a shape that contradicts the plan is an error."""
         if len(numbers) != len(results):
             raise ExecutionError(f"{op} at {', '.join(origin)}", f"gave {len(results)} results, not {len(numbers)}")
+        found = len(env)
         for number, result in zip(numbers, results, strict=True):
             values[number] = result
             value = plan.values[number]
@@ -401,6 +404,8 @@ class PlanSession(ABC, Generic[FrameT, LayoutT, SegmentT]):
                 elif evaluate_dim(dim, env) != extent:
                     where = f"{op} at {', '.join(repr(o) for o in origin)}"
                     raise ExecutionError(where, f"gave shape {result.shape}, the compiler expected {value.shape}")
+        if plan.rules and len(env) > found:
+            check_rules(rules_of(plan.rules, env, list(env)[found:]), env)
 
     def _if(self, frame: FrameT, position: int, step: If, values: list[Any], env: dict[str, int]) -> None:
         taken = bool(np.asarray(self._host(values[step.condition])).reshape(-1)[0])

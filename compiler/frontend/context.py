@@ -11,9 +11,11 @@ from onnx import AttributeProto, NodeProto
 from fusible.compiler.frontend.load import dtype_of, tensor_constant
 from fusible.compiler.frontend.scope import Scope
 from fusible.compiler.frontend.signature import type_of_proto
+from fusible.compiler.ir.broadcast import bcast
 from fusible.compiler.ir.constant import Constant
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.ops import Content, Op
+from fusible.compiler.ir.requirements import Relation, decide, requirement
 from fusible.compiler.ir.symbols import Dim, SymInt
 from fusible.compiler.ir.types import DType, Shape, TensorType, Type
 from fusible.errors import InvalidModel, InvalidNode, UnsupportedOp
@@ -70,6 +72,13 @@ class NodeContext:
     def unsupported(self, why: str) -> NoReturn:
         """The node is right but we cannot compile it."""
         raise UnsupportedOp(f"{self.node.domain or 'ai.onnx'}::{self.node.op_type}", self.opset, self.label, why)
+
+    def broadcast(self, a: Dim, b: Dim) -> Dim:
+        """The broadcast of two dimensions, which the graph requires where a run decides. ValueError if it cannot be."""
+        if decide(Relation.BROADCAST, a, b) is None:
+            where = f"{self.node.op_type} at {self.label!r}"
+            self.graph.requirements[requirement(Relation.BROADCAST, a, b, where)] = None
+        return bcast(a, b)
 
     # Inputs
 

@@ -1,10 +1,12 @@
-"""The broadcast of two dimensions as ONNX has it."""
+"""The broadcast of dimensions and shapes as ONNX has it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from fusible.compiler.ir.symbols import Call, Dim, SymInt, bounds_of, call_of, dim_text
 
-__all__ = ["bcast"]
+__all__ = ["bcast", "broadcast_of"]
 
 
 def bcast(a: Dim, b: Dim) -> Dim:
@@ -25,6 +27,21 @@ def bcast(a: Dim, b: Dim) -> Dim:
     for part in parts[1:]:
         result = call_of("bcast", result, part)
     return result
+
+
+def broadcast_of(
+    shapes: Sequence[Sequence[Dim] | None], joined: Callable[[Dim, Dim], Dim] = bcast
+) -> tuple[Dim, ...] | None:
+    """The NumPy broadcast of shapes, each two dimensions by `joined`; None if a rank is unknown."""
+    known = [s for s in shapes if s is not None]
+    if len(known) != len(shapes):
+        return None
+    rank = max((len(s) for s in known), default=0)
+    result: list[Dim] = [1] * rank
+    for shape in known:
+        for position, dim in enumerate(shape, start=rank - len(shape)):
+            result[position] = joined(result[position], dim)
+    return tuple(result)
 
 
 def _lone_call(value: SymInt, function: str) -> tuple[Dim, ...]:

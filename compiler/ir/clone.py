@@ -18,6 +18,7 @@ def clone_graph(graph: Graph, mapping: dict[Value, Value] | None = None) -> Grap
     for value in graph.inputs:
         values[value] = copy.input_for(value)
     copy_nodes(graph, copy, values)
+    copy.requirements.update(graph.requirements)
     copy.set_outputs([_copied(v, values) for v in graph.outputs], graph.output_names)
     return copy
 

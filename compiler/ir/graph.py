@@ -16,6 +16,7 @@ import numpy as np
 
 from fusible.compiler.ir.constant import Constant
 from fusible.compiler.ir.ops import CONTENT_LIMIT, OPS, Content, Infer, Op, SymbolTable, kernel_arguments
+from fusible.compiler.ir.requirements import Requirement
 from fusible.compiler.ir.symbols import Symbol, SymInt, product
 from fusible.compiler.ir.types import DType, TensorType, Type, type_symbols
 from fusible.errors import InvalidNode, LimitExceeded, UsageError
@@ -99,6 +100,7 @@ class Graph:
         self.symbols = symbols if symbols is not None else SymbolTable()
         self.inputs: list[Value] = []
         self.defines: tuple[Symbol, ...] = ()  # symbols that the inputs' shapes give a value
+        self.requirements: dict[Requirement, None] = {}  # of sizes, each once; where they do not hold, runs fail
         self._outputs: list[Value] = []
         self.output_names: list[str] = []
         self._head: Node | None = None
@@ -351,7 +353,7 @@ def _check_shape(infer: Infer, shape: Sequence[int | SymInt]) -> None:
     if len(shape) > MAX_RANK:
         raise LimitExceeded("rank", len(shape), MAX_RANK, infer.where)
     for dim in shape:
-        if isinstance(dim, int) and dim < 0:
+        if not infer.at_most(0, dim):
             infer.fail(f"the result would have a negative dimension {dim}")
 
 

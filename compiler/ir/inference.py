@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fusible.compiler.ir.broadcast import bcast
+from fusible.compiler.ir.broadcast import broadcast_of
 from fusible.compiler.ir.ops import Infer
-from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.ir.types import DType, Shape, TensorType
 
 __all__ = [
@@ -24,23 +23,18 @@ def like_input(ctx: Infer) -> TensorType:
     return ctx.type(0)
 
 
-def broadcast_shapes(shapes: Sequence[Shape | None]) -> Shape | None:
-    """The NumPy broadcast of shapes; None if a rank is unknown. ValueError if they do not broadcast."""
-    known = [s for s in shapes if s is not None]
-    if len(known) != len(shapes):
-        return None
-    rank = max((len(s) for s in known), default=0)
-    result: list[Dim] = [1] * rank
-    for shape in known:
-        for position, dim in enumerate(shape, start=rank - len(shape)):
-            result[position] = bcast(result[position], dim)
-    return tuple(result)
+def broadcast_shapes(ctx: Infer, shapes: Sequence[Shape | None]) -> Shape | None:
+    """The NumPy broadcast of shapes; None if a rank is unknown. ValueError if they do not broadcast.
+
+    Where symbols decide whether they do, the node requires it.
+    """
+    return broadcast_of(shapes, ctx.broadcast)
 
 
 def broadcast_type(ctx: Infer, dtype: DType | None = None) -> TensorType:
     """The broadcast of all tensor inputs, with the element type of input 0 unless given."""
     present = [i for i, v in enumerate(ctx.inputs) if v is not None]
-    shape = broadcast_shapes([ctx.shape(i) for i in present])
+    shape = broadcast_shapes(ctx, [ctx.shape(i) for i in present])
     return TensorType(dtype if dtype is not None else ctx.dtype(0), shape)
 
 
@@ -60,13 +54,12 @@ def reduced_shape(shape: Shape, axes: Sequence[int], keepdims: bool) -> Shape:
 
 
 def broadcasts_to(ctx: Infer, index: int, target: Shape | None) -> None:
-    """InvalidModel if the shape of input `index` cannot broadcast to `target` (what is symbolic may fit)."""
+    """InvalidModel if the shape of input `index` cannot broadcast to `target`; what is symbolic is required to."""
     shape = ctx.shape(index)
     if shape is None or target is None:
         return
-    pairs = list(zip(reversed(shape), reversed(target), strict=False))
-    wrong = [(a, b) for a, b in pairs if isinstance(a, int) and isinstance(b, int) and a not in (1, b)]
-    if len(shape) > len(target) or wrong:
+    pairs = zip(reversed(shape), reversed(target), strict=False)
+    if len(shape) > len(target) or not all(ctx.fits(a, b) for a, b in pairs):
         ctx.fail(
             f"input {index} of type {ctx.type(index)} does not broadcast to {TensorType(ctx.dtype(index), target)}"
         )

@@ -264,6 +264,10 @@ class Cursor:
             dims.append(self._dim(self._raw(",]"), symbols))
         return TensorType(_DTYPES[name], tuple(dims))
 
+    def dimension(self, stops: str, symbols: Mapping[str, Symbol]) -> Dim:
+        """A dimension that ends before one of the characters `stops`."""
+        return self._dim(self._raw(stops), symbols)
+
     def attribute(self, symbols: Mapping[str, Symbol], depth: int = 0) -> Any:
         """An attribute as `print_attribute` writes it."""
         if depth > MAX_DEPTH:

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
 
+from fusible.compiler.ir.broadcast import bcast
 from fusible.compiler.ir.definition import Definition
-from fusible.compiler.ir.symbols import Symbol, SymInt
+from fusible.compiler.ir.requirements import Relation, Requirement, decide, requirement
+from fusible.compiler.ir.symbols import Dim, Symbol, SymInt, modulo
 from fusible.compiler.ir.types import DType, OptionalType, SequenceType, Shape, TensorType, Type
 from fusible.errors import InvalidModel, InvalidNode, UsageError
 
@@ -101,6 +103,7 @@ class Infer:
         self.op, self.inputs, self.attrs = op, tuple(inputs), attrs
         self.symbols, self.subgraphs, self.outputs, self.where = symbols, tuple(subgraphs), outputs, where
         self.defines: list[Symbol] = []
+        self.requirements: list[Requirement] = []
 
     def fail(self, message: str) -> NoReturn:
         """Raise InvalidNode naming the op and its place."""
@@ -146,6 +149,39 @@ class Infer:
         dim = self.symbols.fresh(hint, lower, upper)
         self.defines.extend(s for m, _ in dim.terms for s in m if isinstance(s, Symbol))
         return dim
+
+    def equal(self, a: Dim, b: Dim) -> bool:
+        """False if two dimensions differ for certain; where symbols decide, the node requires that they are equal."""
+        return a == b or self._may_hold(Relation.EQUAL, a, b)
+
+    def fits(self, a: Dim, b: Dim) -> bool:
+        """False if `a` is neither 1 nor `b` for certain; where symbols decide, the node requires it."""
+        return a == b or self._may_hold(Relation.FITS, a, b)
+
+    def at_most(self, a: Dim, b: Dim) -> bool:
+        """False if a > b for certain; where symbols decide, the node requires that a <= b."""
+        return self._may_hold(Relation.AT_MOST, a, b)
+
+    def equal_shapes(self, a: Shape, b: Shape) -> bool:
+        """False if ranks or dimensions of two shapes differ for certain; `equal` for each dimension."""
+        return len(a) == len(b) and all(self.equal(x, y) for x, y in zip(a, b, strict=True))
+
+    def divides(self, divisor: int, dividend: Dim) -> bool:
+        """False if the dividend is no multiple of the positive divisor; where symbols decide, it is required."""
+        return self.equal(modulo(dividend, divisor), 0)
+
+    def broadcast(self, a: Dim, b: Dim) -> Dim:
+        """The broadcast of two dimensions, which is required where symbols decide. ValueError if it cannot be."""
+        if a != b:
+            self._may_hold(Relation.BROADCAST, a, b)
+        return bcast(a, b)
+
+    def _may_hold(self, relation: Relation, a: Dim, b: Dim) -> bool:
+        holds = decide(relation, a, b)
+        if holds is None:
+            where = f"{self.op.name} at {self.where or 'an unnamed node'}"
+            self.requirements.append(requirement(relation, a, b, where))
+        return holds is not False
 
     def axis(self, axis: int, rank: int, extra: int = 0) -> int:
         """A non-negative axis; fails if it lies outside [-rank-extra, rank+extra)."""

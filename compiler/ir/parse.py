@@ -15,6 +15,7 @@ from fusible.compiler.ir.graph import Graph, Value
 from fusible.compiler.ir.literals import Cursor, parse_elements
 from fusible.compiler.ir.ops import OPS, Op
 from fusible.compiler.ir.reinfer import capture_start, infer_stated, match_types
+from fusible.compiler.ir.requirements import Relation, Requirement
 from fusible.compiler.ir.symbols import Symbol
 from fusible.compiler.ir.types import TensorType, Type
 from fusible.errors import InvalidModel, LimitExceeded, UsageError
@@ -187,8 +188,24 @@ class _Parser:
             elif line.take("defines "):
                 graph.defines = self._symbol_list(line)
                 line.end()
+            elif line.take("requires "):
+                graph.requirements[self._requirement(line)] = None
             else:
                 self._node(graph, names, line, nesting)
+
+    def _requirement(self, line: Cursor) -> Requirement:
+        name = line.match(_IDENTIFIER, "a relation")
+        relation = next((r for r in Relation if r == name), None)
+        if relation is None:
+            raise line.fail(f"{name!r} is no relation: {', '.join(Relation)}")
+        line.expect("(")
+        left = line.dimension(",", self._symbols)
+        line.expect(",")
+        right = line.dimension(")", self._symbols)
+        line.expect(")")
+        where = line.word("where it comes from") if line.take("#") else ""
+        line.end()
+        return Requirement(relation, left, right, where)
 
     def _input(
         self, graph: Graph, captured: Sequence[Value | None] | None, names: dict[str, Value], line: Cursor

@@ -11,6 +11,7 @@ from fusible.compiler.ir.failing import failing_graph, failure_of
 from fusible.compiler.ir.graph import Graph, Node, Value, known_content, standing_symbols
 from fusible.compiler.ir.ops import Content
 from fusible.compiler.ir.reinfer import bare_symbol, bare_symbols, captured_inputs, infer_again, within
+from fusible.compiler.ir.requirements import Requirement
 from fusible.compiler.ir.symbol_values import substitute, symbols_of
 from fusible.compiler.ir.symbols import Dim, Symbol, SymInt
 from fusible.compiler.ir.types import OptionalType, SequenceType, TensorType, Type, substitute_type
@@ -51,6 +52,14 @@ def _rebuild(graph: Graph, values: dict[str, Dim]) -> None:
             for subgraph in node.subgraphs:
                 _rebuild(subgraph, values)
         _retype(graph, node, values)
+    graph.requirements = dict.fromkeys(_substituted(r, values) for r in graph.requirements if r.known is not True)
+
+
+def _substituted(requirement: Requirement, values: Mapping[str, Dim]) -> Requirement:
+    made = requirement.substituted(values)
+    if made.known is False:
+        raise InvalidModel(f"{made.where}: {made} does not hold")
+    return made
 
 
 def _rebuild_branches(node: Node, values: dict[str, Dim]) -> None:

@@ -7,6 +7,7 @@ One node a line, the declarations of symbols and constants first:
       constant %w: f32[8, 3, 3, 3] = sha256:9f86d0...
       input %x: f32[N, 3, 224, 224]
       defines N
+      requires at_most(2, N)  # "max_pool at 'Pool_0'"
       %y: f32[N, 8, 222, 222] = conv(%x, %w, none) {strides=(1, 1), ...}  # Conv_0
       output %y as logits
     }
@@ -27,6 +28,7 @@ from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.literals import print_attribute, print_elements, print_value_name, print_word, quote
 from fusible.compiler.ir.ops import attribute_values
 from fusible.compiler.ir.parse import parse_graph
+from fusible.compiler.ir.requirements import Requirement
 from fusible.compiler.ir.symbols import Symbol
 from fusible.compiler.ir.types import type_symbols
 
@@ -45,7 +47,7 @@ def print_underlined(graph: Graph, *places: Hashable) -> str:
     """The text with the first of the places that it shows underlined; of long texts only the surroundings.
 
     A place: ("node", node), ("value", value), ("operand", node, index), ("output", graph, index),
-    ("attributes", node), ("graph", graph).
+    ("attributes", node), ("requirement", requirement), ("graph", graph).
     """
     printer = _Printer(graph)
     found = next((printer.spans[p] for p in places if p in printer.spans), None)
@@ -111,6 +113,8 @@ class _Printer:
             line.close()
         if graph.defines:
             self._line(indent + 2).add(f"defines {', '.join(s.name for s in graph.defines)}").close()
+        for requirement in graph.requirements:
+            self._requirement(requirement, indent + 2)
         for node in ordered(graph):
             self._node(node, indent + 2)
         for index, value in enumerate(graph.outputs):
@@ -119,6 +123,12 @@ class _Printer:
             names = graph.output_names
             line.add(f" as {print_word(names[index] if index < len(names) else '')}").close()
         self._line(indent).add("}").close()
+
+    def _requirement(self, requirement: Requirement, indent: int) -> None:
+        line = self._line(indent).add(f"requires {requirement}", ("requirement", requirement))
+        if requirement.where:
+            line.add(f"  # {print_word(requirement.where)}")
+        line.close()
 
     def _definition(self, line: _Line, value: Value) -> None:
         line.add(f"{self._name(value)}: {value.type}", ("value", value))
@@ -202,6 +212,8 @@ def _mentioned(graph: Graph) -> dict[Symbol, None]:
     for value in graph.inputs:
         found.update(type_symbols(value.type))
     found.update((s, None) for s in graph.defines)
+    for requirement in graph.requirements:
+        found.update(requirement.symbols)
     for node in ordered(graph):
         for value in node.outputs:
             found.update(type_symbols(value.type))

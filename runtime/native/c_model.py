@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from fusible.errors import LoweringError
 from fusible.runtime.dims import DimText, single_symbol
 from fusible.runtime.plan import Alloc, Call, Copy, If, Launch, Loop, PlanValue, Step
+from fusible.runtime.requirements import SizeRule
 from fusible.runtime.signature import DTYPES
 
 if TYPE_CHECKING:
@@ -136,9 +137,16 @@ class _Writer:
                     first += self._bounds(symbol)
                 else:
                     checks.append((dim, f"if (x[{n}].shape[{d}] != %s) return FUSIBLE_BAD_SHAPE;"))
-        lines = [*first, *(form % self._dim(dim) for dim, form in checks)]
+        lines = [*first, *(form % self._dim(dim) for dim, form in checks), *map(self._rule, self.plan.rules)]
         body = [f"    {line}" for line in ["(void)x, (void)s;", "int error = 0;", *lines, "return error;"]]
         return "\n".join(["static int bind(const struct fusible_tensor *x, wide *s) {", *body, "}", ""])
+
+    def _rule(self, rule: SizeRule) -> str:
+        """The check of what sizes must satisfy."""
+        holds = {"equal": "a == b", "fits": "a == 1 || a == b", "broadcast": "a == b || a == 1 || b == 1"}
+        test = holds.get(rule.relation, "a <= b")
+        sides = f"const wide a = {self._dim(rule.left)}, b = {self._dim(rule.right)};"
+        return f"{{ {sides} if (!({test})) return FUSIBLE_BAD_SHAPE; }}"
 
     def _bounds(self, symbol: str) -> list[str]:
         low, high = self.plan.bounds.get(symbol, (0, None))

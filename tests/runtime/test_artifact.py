@@ -74,7 +74,7 @@ def test_damaged_artifacts(tmp_path: Path) -> None:
     with pytest.raises(fusible.ArtifactError, match="format 99"):
         fusible.load(tmp_path / "cut")
     (tmp_path / "cut").write_bytes(data[:8] + b"\x05" + data[9:])  # kernels had no table of sizes
-    with pytest.raises(fusible.ArtifactError, match="format 5, this release reads 8: compile the model again"):
+    with pytest.raises(fusible.ArtifactError, match="format 5, this release reads 9: compile the model again"):
         fusible.load(tmp_path / "cut")
     flipped = bytearray(data)
     flipped[-200] ^= 1

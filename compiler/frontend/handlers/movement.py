@@ -8,10 +8,10 @@ import numpy as np
 
 from fusible.compiler.frontend.context import NodeContext
 from fusible.compiler.frontend.handlers import onnx_op
+from fusible.compiler.ir.broadcast import broadcast_of
 from fusible.compiler.ir.constant import Constant
 from fusible.compiler.ir.extents import resolve_reshape
 from fusible.compiler.ir.graph import Value
-from fusible.compiler.ir.inference import broadcast_shapes
 from fusible.compiler.ir.symbols import Dim, bounds_of, product
 
 
@@ -163,7 +163,7 @@ def _expanded(c: NodeContext, value: Value, target: Sequence[Dim]) -> Value:
         c.invalid(f"the shape {list(target)} has a negative dimension")
     shape = c.shape(0) if value is c.optional(0) else ()
     try:
-        full = broadcast_shapes([shape, tuple(target)])
+        full = broadcast_of([shape, target], c.broadcast)
     except ValueError as error:
         c.invalid(str(error))
     if full is not None and full == shape:

@@ -201,8 +201,7 @@ def _infer_swiglu(ctx: Infer) -> TensorType:
     gate, value = ctx.shape(0), ctx.shape(1)
     if gate is None or value is None:
         return ctx.type(0 if value is None else 1)
-    literal = [(a, b) for a, b in zip(gate, value, strict=False) if isinstance(a, int) and isinstance(b, int)]
-    if len(gate) != len(value) or any(a != b for a, b in literal):
+    if not ctx.equal_shapes(gate, value):
         ctx.fail(f"gate and value must have one shape, got {ctx.type(0)} and {ctx.type(1)}")
     return ctx.type(0)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from fusible.compiler.ir.definition import Opaque, same
 from fusible.compiler.ir.ops import OPS, Infer, Op
 from fusible.compiler.ir.opset.attention_definition import attention_definition, rotary_definition
-from fusible.compiler.ir.opset.contraction import agree
-from fusible.compiler.ir.symbols import Dim, floordiv
+from fusible.compiler.ir.requirements import Relation, decide
+from fusible.compiler.ir.symbols import Dim, floordiv, modulo
 from fusible.compiler.ir.types import DType, Shape, TensorType
 from fusible.kernels.numpy.linear_attention import RULES
 
@@ -143,10 +143,10 @@ def _split(ctx: Infer, index: int, heads: int | None) -> _Heads:
     if len(shape) != ctx.rank(0) or len(shape) not in (3, 4):
         ctx.fail(f"operands must all have rank 3 or all 4, got {ctx.type(0)} and {ctx.type(index)}")
     if len(shape) == 4:
-        if heads is not None and not agree(shape[1], heads):
+        if heads is not None and not ctx.equal(shape[1], heads):
             ctx.fail(f"input {index} has {shape[1]} heads, not {heads}")
         return _Heads(*shape)
-    if heads is None or heads < 1 or (isinstance(shape[2], int) and shape[2] % heads):
+    if heads is None or heads < 1 or not ctx.divides(heads, shape[2]):
         ctx.fail(f"input {index} of rank 3 needs a number of heads that divides {shape[2]}, got {heads}")
     return _Heads(shape[0], heads, shape[1], floordiv(shape[2], heads))
 
@@ -154,13 +154,13 @@ def _split(ctx: Infer, index: int, heads: int | None) -> _Heads:
 def _check_heads(ctx: Infer, q: _Heads, k: _Heads, v: _Heads) -> None:
     if q.depth == 0:
         ctx.fail(f"a head of the queries has no elements, got {ctx.type(0)}")
-    if isinstance(q.heads, int) and isinstance(k.heads, int) and (k.heads == 0 or q.heads % k.heads):
+    if k.heads == 0 or not ctx.equal(modulo(q.heads, k.heads), 0):
         ctx.fail(f"{q.heads} query heads are no multiple of {k.heads} key heads")
     for name, a, b in (
         ("batch", q.batch, k.batch), ("batch", q.batch, v.batch), ("heads of keys and values", k.heads, v.heads),
         ("depth of queries and keys", q.depth, k.depth), ("length of keys and values", k.length, v.length),
     ):  # fmt: skip
-        if not agree(a, b):
+        if not ctx.equal(a, b):
             ctx.fail(f"{name}: {a} and {b} differ")
 
 
@@ -180,7 +180,7 @@ def _past_length(ctx: Infer, k: _Heads, v: _Heads) -> Dim:
 
 
 def _check_shape(ctx: Infer, index: int, shape: Shape, expected: Shape) -> None:
-    if len(shape) != len(expected) or not all(agree(a, b) for a, b in zip(shape, expected, strict=True)):
+    if not ctx.equal_shapes(shape, expected):
         ctx.fail(f"input {index} must have shape {list(expected)}, got {ctx.type(index)}")
 
 
@@ -188,11 +188,10 @@ def _check_mask(ctx: Infer, q: _Heads, total: Dim) -> None:
     mask = ctx.shape(3) if ctx.has(3) else None
     if mask is not None:
         whole = (q.batch, q.heads, q.length)
-        if not 1 <= len(mask) <= 4 or any(
-            d != 1 and not agree(d, e) for d, e in zip(reversed(mask[:-1]), reversed(whole), strict=False)
-        ):
+        pairs = zip(reversed(mask[:-1]), reversed(whole), strict=False)
+        if not 1 <= len(mask) <= 4 or not all(ctx.fits(d, e) for d, e in pairs):
             ctx.fail(f"attn_mask must broadcast to {[*whole, total]}, got {ctx.type(3)}")
-        if isinstance(mask[-1], int) and isinstance(total, int) and mask[-1] > total:
+        if not ctx.at_most(mask[-1], total):
             ctx.fail(f"attn_mask has {mask[-1]} columns for {total} keys")
     lengths = ctx.shape(6) if ctx.has(6) else None
     if lengths is not None:
@@ -210,9 +209,9 @@ def _rotary_embedding(ctx: Infer) -> TensorType:
         ctx.fail(f"takes [B, H, S, D] or [B, S, H * D], got {ctx.type(0)}")
     x = _split(ctx, 0, attrs.num_heads if len(shape) == 3 else None)
     dim: Dim = attrs.rotary_embedding_dim or x.depth
-    if attrs.rotary_embedding_dim < 0 or (isinstance(dim, int) and dim % 2):
+    if attrs.rotary_embedding_dim < 0 or not ctx.divides(2, dim):
         ctx.fail(f"rotary_embedding_dim must be even, got {dim}")
-    if isinstance(dim, int) and isinstance(x.depth, int) and dim > x.depth:
+    if not ctx.at_most(dim, x.depth):
         ctx.fail(f"rotary_embedding_dim {dim} is more than the {x.depth} elements of a head")
     positions = ctx.shape(3) if ctx.has(3) else None
     if positions is not None:
@@ -242,7 +241,7 @@ def _linear_attention(ctx: Infer) -> list[TensorType]:
     q = _split(ctx, 0, attrs.q_num_heads)
     k, v = _split(ctx, 1, attrs.kv_num_heads), _split(ctx, 2, attrs.kv_num_heads)
     _check_heads(ctx, q, k, v)
-    if not agree(q.length, k.length):
+    if not ctx.equal(q.length, k.length):
         ctx.fail(f"queries and keys differ in length: {q.length} and {k.length}")
     states = (k.batch, k.heads, k.depth, v.depth)
     past = ctx.shape(3) if ctx.has(3) else None
@@ -258,9 +257,9 @@ def _check_gates(ctx: Infer, k: _Heads) -> None:
         shape = ctx.shape(index) if ctx.has(index) else None
         if shape is None:
             continue
-        if len(shape) != 3 or not agree(shape[0], k.batch) or not agree(shape[1], k.length):
+        if len(shape) != 3 or not ctx.equal_shapes(shape[:2], (k.batch, k.length)):
             ctx.fail(f"input {index} must have shape [{k.batch}, {k.length}, ...], got {ctx.type(index)}")
-        if not any(agree(shape[2], width) for width in widths):
+        if all(decide(Relation.EQUAL, shape[2], width) is False for width in widths):
             ctx.fail(f"input {index} must have {widths[0]} or {widths[1]} columns, got {ctx.type(index)}")
 
 
@@ -270,7 +269,7 @@ def _causal_conv(ctx: Infer) -> list[TensorType]:
         ctx.fail(f"activation must be none, silu or swish, got {ctx.attrs.activation!r}")
     if x is None or w is None:
         return [TensorType(ctx.dtype(0), None)] * 2
-    if len(x) != 3 or len(w) != 3 or not agree(x[1], w[0]) or not agree(w[1], 1) or w[2] == 0:
+    if len(x) != 3 or len(w) != 3 or w[2] == 0 or not ctx.equal_shapes(w[:2], (x[1], 1)):
         ctx.fail(f"takes X [B, C, L] and a kernel [C, 1, k], got {ctx.type(0)} and {ctx.type(1)}")
     state = (x[0], x[1], w[2] - 1)
     for index, expected in ((2, (x[1],)), (3, state)):

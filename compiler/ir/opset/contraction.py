@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from fusible.compiler.ir.types import Shape, TensorType
 from fusible.compiler.region.index import IndexMap, axis, broadcast
 from fusible.kernels.numpy.einsum import Equation, parse_equation
 
-__all__ = ["EinsumAttrs", "GemmAttrs", "agree", "same_types"]
+__all__ = ["EinsumAttrs", "GemmAttrs", "same_types"]
 
 _UNKNOWN_RANK = Opaque("the rank of an operand is not known")
 _MAY_BROADCAST = Opaque("a symbolic dimension of one operand may be 1 where that of another is not")
@@ -39,11 +40,6 @@ class EinsumAttrs:
     equation: str
 
 
-def agree(a: Dim, b: Dim) -> bool:
-    """False if two dimensions are known to differ."""
-    return not (isinstance(a, int) and isinstance(b, int) and a != b)
-
-
 def same_types(ctx: Infer) -> None:
     """Fail unless all operands present have the element type of the first."""
     types = {i: ctx.dtype(i) for i in range(len(ctx.inputs)) if ctx.has(i)}
@@ -58,9 +54,9 @@ def _matmul(ctx: Infer) -> TensorType:
         return TensorType(ctx.dtype(0), None)
     if not a or not b:
         ctx.fail(f"takes matrices or vectors, got {ctx.type(0)} and {ctx.type(1)}")
-    if not agree(a[-1], b[-2] if len(b) > 1 else b[0]):
+    if not ctx.equal(a[-1], b[-2] if len(b) > 1 else b[0]):
         ctx.fail(f"the columns of {ctx.type(0)} and the rows of {ctx.type(1)} differ in number")
-    batch = broadcast_shapes([a[:-2], b[:-2]])
+    batch = broadcast_shapes(ctx, [a[:-2], b[:-2]])
     assert batch is not None
     return TensorType(ctx.dtype(0), (*batch, *a[-2:-1], *(b[-1:] if len(b) > 1 else ())))
 
@@ -98,11 +94,11 @@ def _gemm(ctx: Infer) -> TensorType:
         m, k = k, m
     if ctx.attrs.transB:
         k2, n = n, k2
-    if not agree(k, k2):
+    if not ctx.equal(k, k2):
         ctx.fail(f"the inner dimensions {k} and {k2} differ")
     added = ctx.shape(2) if ctx.has(2) else None
     if added is not None:
-        fits = len(added) <= 2 and all(d == 1 or agree(d, e) for d, e in zip(reversed(added), (n, m), strict=False))
+        fits = len(added) <= 2 and all(ctx.fits(d, e) for d, e in zip(reversed(added), (n, m), strict=False))
         if not fits:
             ctx.fail(f"C must broadcast to [{m}, {n}], got {ctx.type(2)}")
     return TensorType(ctx.dtype(0), (m, n))
@@ -149,16 +145,18 @@ def _einsum(ctx: Infer) -> TensorType:
     if len(known) != len(shapes):
         return TensorType(ctx.dtype(0), None)
     parsed = parse_equation(ctx.attrs.equation, [len(s) for s in known])
-    sizes = _label_dims(parsed, known)
+    sizes = _label_dims(parsed, known, ctx.broadcast)
     return TensorType(ctx.dtype(0), tuple(sizes[label] for label in parsed.output))
 
 
-def _label_dims(parsed: Equation, shapes: list[Shape]) -> dict[str, Dim]:
+def _label_dims(
+    parsed: Equation, shapes: list[Shape], joined: Callable[[Dim, Dim], Dim]
+) -> dict[str, Dim]:
     """The dimension of each label; ValueError where two literal ones differ and neither is 1."""
     sizes: dict[str, Dim] = {}
     for term, shape in zip(parsed.terms, shapes, strict=True):
         for label, dim in zip(term, shape, strict=True):
-            sizes[label] = bcast(sizes.get(label, 1), dim)
+            sizes[label] = joined(sizes.get(label, 1), dim)
     return sizes
 
 
@@ -168,7 +166,7 @@ def _einsum_definition(node: Node) -> Definition:
     if len(known) != len(shapes):
         return _UNKNOWN_RANK
     parsed = parse_equation(node.attrs.equation, [len(s) for s in known])
-    sizes = _label_dims(parsed, known)
+    sizes = _label_dims(parsed, known, bcast)
     summed = [label for label in sizes if label not in parsed.output]
     place = {label: axis(k) for k, label in enumerate((*parsed.output, *summed))}
     maps = []

@@ -9,7 +9,7 @@ from functools import lru_cache
 from fusible.compiler.ir.definition import Contraction, Definition, Opaque, Reduce, same
 from fusible.compiler.ir.graph import Node
 from fusible.compiler.ir.ops import OPS, Infer, Op
-from fusible.compiler.ir.opset.contraction import agree, same_types
+from fusible.compiler.ir.opset.contraction import same_types
 from fusible.compiler.ir.symbol_values import symbols_of
 from fusible.compiler.ir.symbols import Dim, Symbol, floordiv, maximum, modulo, product
 from fusible.compiler.ir.types import Shape, TensorType
@@ -119,14 +119,14 @@ def _image_and_kernel(ctx: Infer, channels_first: bool) -> tuple[Shape, Shape] |
     if len(x) != len(w):
         ctx.fail(f"X and W must have the same rank, got {ctx.type(0)} and {ctx.type(1)}")
     channels, filters = (w[0], w[1] * group) if channels_first else (w[1] * group, w[0])
-    if not agree(x[1], channels):
+    if not ctx.equal(x[1], channels):
         ctx.fail(f"X has {x[1]} channels, the kernel takes {channels}")
     for count in (channels, filters):
-        if isinstance(count, int) and count % group:
+        if not ctx.divides(group, count):
             ctx.fail(f"{count} channels cannot be cut into {group} groups")
     bias_index = 3 if ctx.op.name == "deform_conv" else 2
     bias = ctx.shape(bias_index) if ctx.has(bias_index) else None
-    if bias is not None and (len(bias) != 1 or not agree(bias[0], filters)):
+    if bias is not None and (len(bias) != 1 or not ctx.equal(bias[0], filters)):
         ctx.fail(f"the bias must have shape [{filters}], got {ctx.type(bias_index)}")
     return x, w
 
@@ -217,16 +217,14 @@ def _deform_conv(ctx: Infer) -> TensorType:
     x, w = shapes
     attrs, rank = ctx.attrs, len(x) - 2
     check_windows(ctx, rank, w[2:], attrs.strides, attrs.pads, attrs.dilations)
-    if attrs.offset_group < 1 or (isinstance(x[1], int) and x[1] % attrs.offset_group):
+    if attrs.offset_group < 1 or not ctx.divides(attrs.offset_group, x[1]):
         ctx.fail(f"{x[1]} channels cannot be cut into {attrs.offset_group} offset groups")
     output = window_extents(x[2:], w[2:], attrs.strides, attrs.pads, attrs.dilations)
     taps = product(w[2:])
     for index, depth in ((2, taps * attrs.offset_group * rank), (4, taps * attrs.offset_group)):
         shape = ctx.shape(index) if ctx.has(index) else None
         expected = (x[0], depth, *output)
-        if shape is not None and (
-            len(shape) != len(expected) or not all(agree(a, b) for a, b in zip(shape, expected, strict=True))
-        ):
+        if shape is not None and not ctx.equal_shapes(shape, expected):
             ctx.fail(f"input {index} must have shape {list(expected)}, got {ctx.type(index)}")
     return TensorType(ctx.dtype(0), (x[0], w[0], *output))
 
@@ -242,10 +240,10 @@ def _col2im(ctx: Infer) -> TensorType:
     if len(shape) != 3:
         ctx.fail(f"input 0 must be [N, C * block, L], got {ctx.type(0)}")
     taps = product(attrs.block_shape)
-    if taps == 0 or (isinstance(shape[1], int) and isinstance(taps, int) and shape[1] % taps):
+    if taps == 0 or not ctx.equal(modulo(shape[1], taps), 0):
         ctx.fail(f"{shape[1]} rows are not a multiple of the {taps} elements of a block")
     places = product(window_extents(attrs.image_shape, attrs.block_shape, attrs.strides, attrs.pads, attrs.dilations))
-    if not agree(shape[2], places):
+    if not ctx.equal(shape[2], places):
         ctx.fail(f"a block has {places} places in the image, input 0 has {shape[2]} columns")
     return TensorType(ctx.dtype(0), (shape[0], floordiv(shape[1], taps), *attrs.image_shape))
 

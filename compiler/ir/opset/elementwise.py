@@ -82,7 +82,7 @@ def _clip(ctx: Infer) -> TensorType:
     _one_dtype(ctx, range(len(ctx.inputs)))
     for index in (1, 2):
         elements = ctx.type(index).elements if ctx.has(index) else 1
-        if isinstance(elements, int) and elements != 1:
+        if elements is not None and not ctx.equal(elements, 1):
             ctx.fail(f"a bound must be one number, input {index} is {ctx.type(index)}")
     return ctx.type(0)
 

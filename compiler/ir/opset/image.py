@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fusible.compiler.ir.definition import Definition, Opaque, View, same
 from fusible.compiler.ir.graph import Node
 from fusible.compiler.ir.ops import OPS, Infer, Op
-from fusible.compiler.ir.opset.contraction import agree, same_types
+from fusible.compiler.ir.opset.contraction import same_types
 from fusible.compiler.ir.symbols import Dim, floordiv, modulo
 from fusible.compiler.ir.types import DType, Shape, TensorType
 from fusible.compiler.region.index import IndexMap, axis
@@ -85,10 +85,10 @@ def _blocks(ctx: Infer) -> TensorType:
         ctx.fail(f"takes [N, C, H, W], got {ctx.type(0)}")
     n, c, h, w = shape
     if ctx.op.name == "depth_to_space":
-        if isinstance(c, int) and c % (block * block):
+        if not ctx.divides(block * block, c):
             ctx.fail(f"{c} channels are not a multiple of {block * block}")
         return TensorType(ctx.dtype(0), (n, floordiv(c, block * block), h * block, w * block))
-    if any(isinstance(d, int) and d % block for d in (h, w)):
+    if not all(ctx.divides(block, d) for d in (h, w)):
         ctx.fail(f"height and width must be multiples of {block}, got {ctx.type(0)}")
     return TensorType(ctx.dtype(0), (n, c * (block * block), floordiv(h, block), floordiv(w, block)))
 
@@ -131,9 +131,13 @@ def _grid_sample(ctx: Infer) -> TensorType:
         ctx.fail("strings cannot be interpolated")
     if x is None or grid is None:
         return TensorType(ctx.dtype(0), None)
-    if len(x) < 3 or len(grid) != len(x) or not agree(grid[0], x[0]) or not agree(grid[-1], len(x) - 2):
+    if len(x) < 3 or not _fits_grid(ctx, x, grid):
         ctx.fail(f"takes X [N, C, *spatial] and grid [N, *output, {len(x) - 2}], got {ctx.type(0)} and {ctx.type(1)}")
     return TensorType(ctx.dtype(0), (*x[:2], *grid[1:-1]))
+
+
+def _fits_grid(ctx: Infer, x: Shape, grid: Shape) -> bool:
+    return len(grid) == len(x) and ctx.equal(grid[0], x[0]) and ctx.equal(grid[-1], len(x) - 2)
 
 
 def _affine_grid(ctx: Infer) -> TensorType:
@@ -146,7 +150,7 @@ def _affine_grid(ctx: Infer) -> TensorType:
 
 
 def _check_theta(ctx: Infer, theta: Shape | None, expected: Shape) -> None:
-    if theta is not None and (len(theta) != 3 or not all(agree(a, b) for a, b in zip(theta, expected, strict=True))):
+    if theta is not None and not ctx.equal_shapes(theta, expected):
         ctx.fail(f"theta must have shape {list(expected)}, got {ctx.type(0)}")
 
 
@@ -176,7 +180,7 @@ def _roi_align(ctx: Infer) -> TensorType:
         ctx.fail(f"batch_indices must be i64, got {ctx.type(2)}")
     if images is not None and len(images) != 1:
         ctx.fail(f"batch_indices must be a vector, got {ctx.type(2)}")
-    if images is not None and rois is not None and rois and not agree(images[0], rois[0]):
+    if images is not None and rois is not None and rois and not ctx.equal(images[0], rois[0]):
         ctx.fail(f"there are {rois[0]} regions and {images[0]} batch indices")
     return _regions(ctx, x, rois, 4, (attrs.output_height, attrs.output_width))
 
@@ -194,7 +198,7 @@ def _regions(ctx: Infer, x: Shape | None, rois: Shape | None, width: int, bins: 
         ctx.fail(f"the output must have at least one bin, got {list(bins)}")
     if x is not None and len(x) != 4:
         ctx.fail(f"takes X [N, C, H, W], got {ctx.type(0)}")
-    if rois is not None and (len(rois) != 2 or not agree(rois[1], width)):
+    if rois is not None and (len(rois) != 2 or not ctx.equal(rois[1], width)):
         ctx.fail(f"regions must have shape [R, {width}], got {ctx.type(1)}")
     if x is None or rois is None:
         return TensorType(ctx.dtype(0), None)

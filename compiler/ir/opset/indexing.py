@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fusible.compiler.ir.content import moved_content
@@ -89,13 +88,6 @@ class TensorScatterAttrs:
     mode: str = "linear"
 
 
-def _same_literals(a: Sequence[Dim], b: Sequence[Dim]) -> bool:
-    """False if the two shapes surely differ."""
-    if len(a) != len(b):
-        return False
-    return all(x == y or not (isinstance(x, int) and isinstance(y, int)) for x, y in zip(a, b, strict=True))
-
-
 def _check_indices(ctx: Infer, index: int) -> None:
     if ctx.dtype(index) not in (DType.I32, DType.I64):
         ctx.fail(f"indices must be i32 or i64, got {ctx.type(index)}")
@@ -129,7 +121,7 @@ def _fitting_indices(ctx: Infer) -> None:
     if len(shape) != len(indices):
         ctx.fail(f"indices {ctx.type(1)} must have the rank of {ctx.type(0)}")
     for d, (n, m) in enumerate(zip(indices, shape, strict=True)):
-        if d != along and isinstance(n, int) and isinstance(m, int) and n > m:
+        if d != along and not ctx.at_most(n, m):
             ctx.fail(f"indices {ctx.type(1)} do not fit {ctx.type(0)} along axis {d}")
 
 
@@ -164,7 +156,7 @@ def _gather_nd(ctx: Infer) -> TensorType:
     shape, indices, depth = ctx.shape(0), ctx.shape(1), _depth(ctx, batch_dims)
     if shape is None or indices is None or depth is None:
         return TensorType(ctx.dtype(0), None)
-    if not _same_literals(shape[:batch_dims], indices[:batch_dims]):
+    if not ctx.equal_shapes(shape[:batch_dims], indices[:batch_dims]):
         ctx.fail(f"the first {batch_dims} dimensions of {ctx.type(0)} and {ctx.type(1)} must agree")
     return TensorType(ctx.dtype(0), indices[:-1] + shape[batch_dims + depth :])
 
@@ -189,7 +181,7 @@ def _scatter_elements(ctx: Infer) -> TensorType:
     _fitting_indices(ctx)
     _check_reduction(ctx, 2)
     indices, updates = ctx.shape(1), ctx.shape(2)
-    if indices is not None and updates is not None and not _same_literals(indices, updates):
+    if indices is not None and updates is not None and not ctx.equal_shapes(indices, updates):
         ctx.fail(f"updates {ctx.type(2)} must have the shape of indices {ctx.type(1)}")
     return ctx.type(0)
 
@@ -200,7 +192,7 @@ def _scatter_nd(ctx: Infer) -> TensorType:
     shape, indices, updates, depth = ctx.shape(0), ctx.shape(1), ctx.shape(2), _depth(ctx, 0)
     if shape is not None and indices is not None and updates is not None and depth is not None:
         expected = indices[:-1] + shape[depth:]
-        if not _same_literals(expected, updates):
+        if not ctx.equal_shapes(expected, updates):
             ctx.fail(f"updates {ctx.type(2)} must have shape {list(expected)}")
     return ctx.type(0)
 
@@ -211,7 +203,7 @@ def _scatter_definition(_: Node) -> Definition:
 
 def _one_hot_shape(ctx: Infer, depth: Dim, values: int) -> TensorType:
     indices, pair = ctx.shape(0), ctx.shape(values)
-    if pair is not None and not _same_literals(pair, (2,)):
+    if pair is not None and not ctx.equal_shapes(pair, (2,)):
         ctx.fail(f"values must be the two elements off and on, got {ctx.type(values)}")
     if isinstance(depth, int) and depth < 0:
         ctx.fail(f"depth must not be negative, got {depth}")
@@ -265,10 +257,10 @@ def _tensor_scatter(ctx: Infer) -> TensorType:
         ctx.fail(f"the update {ctx.type(1)} must have the element type of {ctx.type(0)}")
     if past is not None and update is not None:
         along = ctx.axis(attrs.axis, len(past))
-        if along == 0 or len(past) != len(update) or not _same_literals(_without(past, along), _without(update, along)):
+        if along == 0 or not ctx.equal_shapes(_without(past, along), _without(update, along)):
             ctx.fail(f"the update {ctx.type(1)} must fit {ctx.type(0)} along axis {along} >= 1")
     indices = ctx.shape(2) if ctx.has(2) else None
-    if indices is not None and (len(indices) != 1 or (past is not None and not _same_literals(indices, past[:1]))):
+    if indices is not None and (len(indices) != 1 or (past is not None and not ctx.equal_shapes(indices, past[:1]))):
         ctx.fail(f"write_indices must be one index a batch item, got {ctx.type(2)}")
     return ctx.type(0)
 

@@ -14,7 +14,7 @@ def _det(ctx: Infer) -> TensorType:
     if len(type_.shape) < 2:
         ctx.fail(f"needs matrices, got {type_}")
     rows, columns = type_.shape[-2:]
-    if isinstance(rows, int) and isinstance(columns, int) and rows != columns:
+    if not ctx.equal(rows, columns):
         ctx.fail(f"needs square matrices, got {type_}")
     return TensorType(type_.dtype, type_.shape[:-2])
 

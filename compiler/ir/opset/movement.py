@@ -150,8 +150,7 @@ def _identity_definition(node: Node) -> Definition:
 def _reshape(ctx: Infer) -> TensorType:
     old, new = ctx.shape(0), ctx.attrs.shape
     if old is not None:
-        low, high = bounds_of(product(old) - product(new))
-        if (low is not None and low > 0) or (high is not None and high < 0):
+        if not ctx.equal(product(old), product(new)):
             ctx.fail(f"{ctx.type(0)} has not as many elements as shape {list(new)}")
     return TensorType(ctx.dtype(0), new)
 
@@ -182,7 +181,7 @@ def _squeeze(ctx: Infer) -> TensorType:
         return TensorType(ctx.dtype(0), tuple(d for d in shape if d != 1))
     dropped = normal_axes(ctx, axes, len(shape))
     for a in dropped:
-        if isinstance(shape[a], int) and shape[a] != 1:
+        if not ctx.equal(shape[a], 1):
             ctx.fail(f"axis {a} of {ctx.type(0)} is not of size 1")
     return TensorType(ctx.dtype(0), tuple(d for i, d in enumerate(shape) if i not in dropped))
 
@@ -232,7 +231,7 @@ def _transpose_definition(node: Node) -> Definition:
 
 
 def _expand(ctx: Infer) -> TensorType:
-    return TensorType(ctx.dtype(0), broadcast_shapes([ctx.shape(0), ctx.attrs.shape]))
+    return TensorType(ctx.dtype(0), broadcast_shapes(ctx, [ctx.shape(0), ctx.attrs.shape]))
 
 
 def _expand_definition(node: Node) -> Definition:
@@ -300,7 +299,7 @@ def _reverse_sequence(ctx: Infer) -> TensorType:
         ctx.fail(f"sequence_lens must be a vector, got {ctx.type(1)}")
     if shape is not None and lengths is not None:
         batch = shape[attrs.batch_axis]
-        if isinstance(batch, int) and isinstance(lengths[0], int) and batch != lengths[0]:
+        if not ctx.equal(lengths[0], batch):
             ctx.fail(f"sequence_lens {ctx.type(1)} does not fit the batch of {ctx.type(0)}")
     return ctx.type(0)
 

@@ -108,9 +108,8 @@ def _check_parameters(ctx: Infer, indices: Sequence[int], least_rank: int) -> Te
         ctx.fail(f"input 0 must have rank {least_rank} at least, got {ctx.type(0)}")
     for index in indices:
         parameter, channels = ctx.shape(index), _channels(shape)
-        if parameter is not None and isinstance(parameter[0], int) and isinstance(channels, int):
-            if parameter[0] != channels:
-                ctx.fail(f"input {index} has {parameter[0]} elements for {channels} channels")
+        if parameter is not None and not ctx.equal(parameter[0], channels):
+            ctx.fail(f"input {index} has {parameter[0]} elements for {channels} channels")
     return ctx.type(0)
 
 
@@ -133,7 +132,7 @@ def _group(ctx: Infer) -> TensorType:
         ctx.fail(f"num_groups must be positive, got {groups}")
     if type_.shape is not None:
         channels = type_.shape[1]
-        if isinstance(channels, int) and channels % groups:
+        if not ctx.divides(groups, channels):
             ctx.fail(f"{groups} groups do not divide {channels} channels")
     return type_
 
@@ -184,7 +183,7 @@ def _lrn(ctx: Infer) -> TensorType:
 def _dropout(ctx: Infer) -> list[Type]:
     for index in (1, 2):
         elements = ctx.type(index).elements if ctx.has(index) else 1
-        if isinstance(elements, int) and elements != 1:
+        if elements is not None and not ctx.equal(elements, 1):
             ctx.fail(f"input {index} must be one element, got {ctx.type(index)}")
     return [ctx.type(0), TensorType(DType.BOOL, ctx.shape(0))]
 

@@ -9,7 +9,6 @@ from math import prod
 from fusible.compiler.ir.definition import Definition, Opaque, Reduce, same
 from fusible.compiler.ir.graph import Node
 from fusible.compiler.ir.ops import OPS, Infer, NoAttrs, Op
-from fusible.compiler.ir.opset.contraction import agree
 from fusible.compiler.ir.symbols import Dim
 from fusible.compiler.ir.types import DType, Shape, TensorType
 from fusible.compiler.ir.window_shapes import check_windows, padded_axes, window_extents, window_index
@@ -238,9 +237,7 @@ def _unpooled(ctx: Infer) -> Shape | None:
         return None
     if len(shape) != rank + 2:
         ctx.fail(f"a kernel of rank {rank} takes [N, C, *spatial], got {ctx.type(0)}")
-    if indices is not None and (
-        len(indices) != len(shape) or not all(agree(a, b) for a, b in zip(indices, shape, strict=True))
-    ):
+    if indices is not None and not ctx.equal_shapes(indices, shape):
         ctx.fail(f"one index for each element is needed, got {ctx.type(0)} and {ctx.type(1)}")
     strides, pads = attrs.strides or (1,) * rank, attrs.pads or (0,) * (2 * rank)
     sizes = [(shape[2 + a] - 1) * strides[a] + attrs.kernel_shape[a] - pads[a] - pads[a + rank] for a in range(rank)]

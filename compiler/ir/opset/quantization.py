@@ -91,9 +91,15 @@ def _check_parameters(ctx: Infer) -> None:
         expected = _parameter_shape(ctx, x)
         if len(shape) == len(x) and not ctx.attrs.block_size:
             expected = tuple(1 if own == 1 else dim for own, dim in zip(shape, x, strict=True))
-        differ = (isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(shape, expected, strict=False))
-        if len(shape) != len(expected) or any(differ):
+        if not _fit_blocks(ctx, shape, expected):
             ctx.fail(f"input {index} must have shape {list(expected)} or one element, got {ctx.type(index)}")
+
+
+def _fit_blocks(ctx: Infer, shape: Shape, expected: Shape) -> bool:
+    """Whether a scale has the expected shape, or without blocks one element along an axis."""
+    if ctx.attrs.block_size:
+        return ctx.equal_shapes(shape, expected)
+    return len(shape) == len(expected) and all(ctx.fits(a, b) for a, b in zip(shape, expected, strict=True))
 
 
 def _parameter_shape(ctx: Infer, x: Shape) -> Shape:

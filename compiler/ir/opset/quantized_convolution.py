@@ -7,7 +7,6 @@ from typing import Any
 from fusible.compiler.ir.definition import Composite, Definition, Opaque
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.ops import OPS, Infer, Op
-from fusible.compiler.ir.opset.contraction import agree
 from fusible.compiler.ir.opset.convolution import ConvAttrs
 from fusible.compiler.ir.opset.quantized_products import centred, check_byte, check_scale, formal_graph, requantised
 from fusible.compiler.ir.types import DType, Shape, TensorType
@@ -39,7 +38,7 @@ def _qlinear_conv(ctx: Infer) -> TensorType:
         kernel, bias = ctx.shape(3), ctx.shape(8)
         if ctx.dtype(8) is not DType.I32:
             ctx.fail(f"the bias must be int32, got {ctx.type(8)}")
-        if kernel is not None and bias is not None and (len(bias) != 1 or not agree(bias[0], kernel[0])):
+        if kernel is not None and bias is not None and (len(bias) != 1 or not ctx.equal(bias[0], kernel[0])):
             ctx.fail(f"the bias must have shape [{kernel[0]}], got {ctx.type(8)}")
     return TensorType(ctx.dtype(7), shape)
 
@@ -53,9 +52,9 @@ def _convolved(ctx: Infer, image: int, kernel: int) -> Shape | None:
         return None
     if len(x) < 3 or len(x) != len(w):
         ctx.fail(f"the image and the kernel must have the same rank, at least 3, got {list(x)} and {list(w)}")
-    if not agree(x[1], w[1] * attrs.group):
+    if not ctx.equal(x[1], w[1] * attrs.group):
         ctx.fail(f"the image has {x[1]} channels, the kernel takes {w[1] * attrs.group}")
-    if isinstance(w[0], int) and w[0] % attrs.group:
+    if not ctx.divides(attrs.group, w[0]):
         ctx.fail(f"{w[0]} filters cannot be cut into {attrs.group} groups")
     check_windows(ctx, len(x) - 2, w[2:], attrs.strides, attrs.pads, attrs.dilations, attrs.auto_pad)
     pads = attrs.pads
@@ -65,7 +64,8 @@ def _convolved(ctx: Infer, image: int, kernel: int) -> Shape | None:
 
 
 def _check_single(ctx: Infer, index: int) -> None:
-    if ctx.has(index) and not agree(ctx.type(index).elements or 1, 1):
+    elements = ctx.type(index).elements if ctx.has(index) else None
+    if elements is not None and not ctx.equal(elements, 1):
         ctx.fail(f"input {index} must have one element, got {ctx.type(index)}")
 
 
@@ -74,7 +74,7 @@ def _check_per_filter(ctx: Infer, kernel: int, index: int) -> None:
     shape, w = (ctx.shape(index) if ctx.has(index) else None), ctx.shape(kernel)
     if shape is None or w is None or all(d == 1 for d in shape):
         return
-    if len(shape) != 1 or not agree(shape[0], w[0]):
+    if len(shape) != 1 or not ctx.fits(shape[0], w[0]):
         ctx.fail(f"input {index} must have one element or {w[0]}, got {ctx.type(index)}")
 
 

@@ -62,9 +62,9 @@ def _product_shape(ctx: Infer, left: int, right: int) -> Shape | None:
     if not a or not b:
         ctx.fail(f"takes matrices or vectors, got {ctx.type(left)} and {ctx.type(right)}")
     inner: tuple[Dim, Dim] = (a[-1], b[-2] if len(b) > 1 else b[0])
-    if all(isinstance(d, int) for d in inner) and inner[0] != inner[1]:
+    if not ctx.equal(*inner):
         ctx.fail(f"the inner dimensions {inner[0]} and {inner[1]} differ")
-    batch = broadcast_shapes([a[:-2], b[:-2]])
+    batch = broadcast_shapes(ctx, [a[:-2], b[:-2]])
     assert batch is not None
     return (*batch, *a[-2:-1], *(b[-1:] if len(b) > 1 else ()))
 
@@ -89,9 +89,7 @@ def _check_columns(ctx: Infer, operand: int, parameter: int) -> None:
 
 def _check_parameter(ctx: Infer, index: int, shape: Shape, expected: Shape) -> None:
     pairs = zip(shape, expected, strict=False)
-    if len(shape) > len(expected) or any(
-        isinstance(a, int) and isinstance(b, int) and a not in (1, b) for a, b in pairs
-    ):
+    if len(shape) > len(expected) or not all(ctx.fits(a, b) for a, b in pairs):
         ctx.fail(f"input {index} must have one element or shape {list(expected)}, got {ctx.type(index)}")
 
 

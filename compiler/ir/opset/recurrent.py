@@ -159,8 +159,7 @@ def _fits(ctx: Infer, index: int, expected: Sequence[Dim]) -> None:
     shape = ctx.shape(index) if ctx.has(index) else None
     if shape is None:
         return
-    differ = any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(shape, expected, strict=False))
-    if differ or len(shape) != len(expected):
+    if not ctx.equal_shapes(shape, tuple(expected)):
         ctx.fail(f"input {index} must have shape {list(expected)}, got {ctx.type(index)}")
 
 

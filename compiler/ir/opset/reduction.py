@@ -89,7 +89,7 @@ def _arg(ctx: Infer) -> TensorType:
     if shape is None:
         return TensorType(DType.I64, None)
     place = ctx.axis(ctx.attrs.axis, len(shape))
-    if isinstance(shape[place], int) and shape[place] == 0:
+    if not ctx.at_most(1, shape[place]):
         ctx.fail(f"axis {place} has no elements to search")
     return TensorType(DType.I64, reduced_shape(shape, (place,), ctx.attrs.keepdims))
 
@@ -103,7 +103,7 @@ def _scanned(ctx: Infer) -> TensorType:
 
 def _scanned_dynamic(ctx: Infer) -> TensorType:
     elements = ctx.type(1).elements
-    if isinstance(elements, int) and elements != 1:
+    if elements is not None and not ctx.equal(elements, 1):
         ctx.fail(f"the axis must be one number, got {ctx.type(1)}")
     return ctx.type(0)
 

@@ -11,9 +11,8 @@ from fusible.compiler.ir.definition import Definition, Opaque, View, same
 from fusible.compiler.ir.graph import Node
 from fusible.compiler.ir.inference import normal_axes
 from fusible.compiler.ir.ops import OPS, Infer, Op
-from fusible.compiler.ir.opset.contraction import agree
 from fusible.compiler.ir.symbols import Dim, exact_div, floordiv
-from fusible.compiler.ir.types import TensorType
+from fusible.compiler.ir.types import Shape, TensorType
 from fusible.compiler.region.index import IndexMap, axis
 from fusible.kernels.numpy import resize as kernel
 
@@ -170,6 +169,11 @@ def _repeats(node: Node, a: int, size: Dim, factor: int) -> bool:
     return bool(np.array_equal(np.clip(places, 0, max(length - 1, 0)), np.arange(length * factor) // factor))
 
 
+def _has_length(shape: Shape, lengths: tuple[int, ...]) -> bool:
+    """Whether this is the shape of a vector of one of the lengths, as far as is known."""
+    return len(shape) == 1 and (not isinstance(shape[0], int) or shape[0] in lengths)
+
+
 def _resize_dynamic(ctx: Infer) -> TensorType:
     _check_modes(ctx)
     shape = ctx.shape(0)
@@ -178,7 +182,7 @@ def _resize_dynamic(ctx: Infer) -> TensorType:
     axes = _axes(ctx, len(shape))
     for index, length in ((1, 2 * len(axes)), (2, len(axes)), (3, len(axes))):
         operand = ctx.shape(index) if ctx.has(index) else None
-        if operand is not None and (len(operand) != 1 or not (agree(operand[0], length) or operand[0] == 0)):
+        if operand is not None and not _has_length(operand, (0, length)):
             ctx.fail(f"input {index} must have {length} elements, got {ctx.type(index)}")
     scales = ctx.content(2)
     stated = scales is not None and scales.size == len(axes) and min(scales, default=1) > 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fusible.compiler.ir.definition import Definition, Opaque
 from fusible.compiler.ir.graph import Node
 from fusible.compiler.ir.ops import OPS, Infer, Op
-from fusible.compiler.ir.symbols import Dim, SymInt, bounds_of, minimum, product
+from fusible.compiler.ir.symbols import Dim, SymInt, minimum, product
 from fusible.compiler.ir.types import DType, TensorType
 
 __all__ = [
@@ -68,8 +68,7 @@ def _top_k_types(ctx: Infer, k: Dim) -> list[TensorType]:
     if shape is None:
         return [TensorType(ctx.dtype(0), None), TensorType(DType.I64, None)]
     along = ctx.axis(ctx.attrs.axis, len(shape))
-    room = bounds_of(shape[along] - k)[1]
-    if (isinstance(k, int) and k < 0) or (room is not None and room < 0):
+    if not ctx.at_most(0, k) or not ctx.at_most(k, shape[along]):
         ctx.fail(f"k = {k} does not lie in [0, {shape[along]}], the size of axis {along}")
     chosen = (*shape[:along], k, *shape[along + 1 :])
     return [TensorType(ctx.dtype(0), chosen), TensorType(DType.I64, chosen)]
@@ -111,14 +110,13 @@ def _unique(ctx: Infer) -> list[TensorType]:
 
 def _check_boxes(ctx: Infer) -> None:
     boxes, scores = ctx.shape(0), ctx.shape(1)
-    if boxes is not None and (len(boxes) != 3 or (isinstance(boxes[2], int) and boxes[2] != 4)):
+    if boxes is not None and (len(boxes) != 3 or not ctx.equal(boxes[2], 4)):
         ctx.fail(f"boxes must be [batch, n, 4], got {ctx.type(0)}")
     if scores is not None and len(scores) != 3:
         ctx.fail(f"scores must be [batch, classes, n], got {ctx.type(1)}")
     if boxes is not None and scores is not None:
-        for a, b in ((boxes[0], scores[0]), (boxes[1], scores[2])):
-            if isinstance(a, int) and isinstance(b, int) and a != b:
-                ctx.fail(f"boxes {ctx.type(0)} and scores {ctx.type(1)} do not agree")
+        if not ctx.equal(boxes[0], scores[0]) or not ctx.equal(boxes[1], scores[2]):
+            ctx.fail(f"boxes {ctx.type(0)} and scores {ctx.type(1)} do not agree")
 
 
 def _non_max_suppression(ctx: Infer) -> TensorType:

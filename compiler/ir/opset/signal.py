@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from fusible.compiler.ir.definition import Opaque, same
 from fusible.compiler.ir.ops import OPS, Infer, Op
-from fusible.compiler.ir.opset.contraction import agree
 from fusible.compiler.ir.symbols import Dim, floordiv
 from fusible.compiler.ir.types import DType, Shape, TensorType
 
@@ -90,7 +89,7 @@ def _signal(ctx: Infer) -> Shape | None:
     if ctx.dtype(0) not in _FLOATS:
         ctx.fail(f"input 0 must be a float of at least 16 bits, got {ctx.type(0)}")
     shape = ctx.shape(0)
-    if shape is not None and (len(shape) < 2 or not (agree(shape[-1], 1) or agree(shape[-1], 2))):
+    if shape is not None and (len(shape) < 2 or (isinstance(shape[-1], int) and shape[-1] not in (1, 2))):
         ctx.fail(f"a signal has shape [..., 1] or [..., 2], got {ctx.type(0)}")
     return shape
 
@@ -149,11 +148,11 @@ def _stft(ctx: Infer) -> TensorType:
         return TensorType(ctx.dtype(0), None)
     shape, taps = found
     length = attrs.frame_length if attrs.frame_length is not None else shape[1] if taps is None else taps
-    if taps is not None and not agree(taps, length):
+    if taps is not None and not ctx.equal(taps, length):
         ctx.fail(f"the window has {taps} elements, a frame {length}")
-    if isinstance(length, int) and isinstance(shape[1], int) and not 1 <= length <= shape[1]:
+    if not ctx.at_most(1, length) or not ctx.at_most(length, shape[1]):
         ctx.fail(f"a frame of {length} elements does not fit a signal of {shape[1]}")
-    if attrs.onesided and not agree(shape[2], 1):
+    if attrs.onesided and not ctx.equal(shape[2], 1):
         ctx.fail("a one-sided transform takes a real signal")
     frames = floordiv(shape[1] - length, attrs.frame_step) + 1
     return TensorType(ctx.dtype(0), (shape[0], frames, floordiv(length, 2) + 1 if attrs.onesided else length, 2))

@@ -92,10 +92,10 @@ def _concat(ctx: Infer) -> TensorType:
 
 def _agreed(ctx: Infer, dims: Sequence[Dim], position: int) -> Dim:
     """The dimension that all operands share: a literal if one is, for the symbolic ones must equal it."""
-    literals = {d for d in dims if isinstance(d, int)}
-    if len(literals) > 1:
-        ctx.fail(f"inputs differ along axis {position}: {sorted(literals)}")
-    return next(iter(literals), dims[0])
+    shared = next((d for d in dims if isinstance(d, int)), dims[0])
+    if not all(ctx.equal(d, shared) for d in dims):
+        ctx.fail(f"inputs differ along axis {position}: {', '.join(map(str, dims))}")
+    return shared
 
 
 def _concat_definition(node: Node) -> Definition:
@@ -117,7 +117,7 @@ def _split(ctx: Infer) -> list[TensorType]:
     total: Dim = 0
     for size in sizes:
         total = total + size
-    if isinstance(total, int) and isinstance(shape[along], int) and total != shape[along]:
+    if not ctx.equal(total, shape[along]):
         ctx.fail(f"split sizes {list(sizes)} do not add up to {shape[along]}, the size of axis {along}")
     return [TensorType(ctx.dtype(0), (*shape[:along], size, *shape[along + 1 :])) for size in sizes]
 
@@ -197,7 +197,7 @@ def _check_border(ctx: Infer, mode: str, constant: int) -> None:
     if ctx.has(constant) and ctx.dtype(constant) is not ctx.dtype(0):
         ctx.fail(f"the constant is {ctx.type(constant)}, the operand {ctx.type(0)}")
     shape = ctx.shape(constant) if ctx.has(constant) else ()
-    if shape is not None and isinstance(product(shape), int) and product(shape) != 1:
+    if shape is not None and not ctx.equal(product(shape), 1):
         ctx.fail(f"the constant must be one element, got {ctx.type(constant)}")
 
 

@@ -104,8 +104,8 @@ def test_images_without_pixels_and_grids_that_do_not_fit() -> None:
         _sample(["n", 3, "h", "w"], ["m", "oh", "ow", "k"]),
         {"x": _image(1, 3, 0, 4), "grid": _grid(1, 2, 5, 2)}, {"x": _image(1, 3, 4, 4), "grid": _grid(1, 2, 5, 2)},
     )  # fmt: skip
-    for grid in ((2, 2, 5, 2), (1, 2, 5, 1)):
-        with pytest.raises(fusible.FusibleError, match="out of range"):
+    for grid, wrong in (((2, 2, 5, 2), "m = 2 must be n = 1"), ((1, 2, 5, 1), "k = 1 must be 2")):
+        with pytest.raises(fusible.FusibleError, match=wrong):
             exe.run({"x": _image(1, 3, 4, 4), "grid": _grid(*grid)})
     exe = _check(_sample([1, 3, "h", 4], [1, 2, 5, 2], padding_mode="border"))
     with pytest.raises(fusible.FusibleError, match="out of range"):

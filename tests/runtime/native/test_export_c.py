@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx.parser
 import pytest
 from onnx import helper
 
@@ -172,6 +173,21 @@ def test_bounds_contradictions_and_indices(tmp_path: Path) -> None:
     assert library.call("run", [tensor(np.array([0, 7, 0])), tensor(x)], outputs) == BAD_INDEX
     assert b"'rows'" in library.failed(library.session)  # type: ignore[operator]
     assert all(t.data is None for t in outputs)  # what the run allocated is freed
+    library.close()
+
+
+def test_sizes_that_do_not_fit(tmp_path: Path) -> None:
+    text = """<ir_version: 9, opset_import: ["" : 20]> g (float[C,4] x, float[3,4] z, float[D,1] w) => (float y) {
+        s = Add(x, z) y = Add(s, w) }"""
+    exe = compiled(onnx.parser.parse_model(text))
+    exe.save_c(tmp_path, "sums")
+    library = Library(tmp_path, "sums")
+    three = [np.ones((n, 4 if k < 2 else 1), np.float32) for k, n in enumerate((3, 3, 1))]
+    np.testing.assert_array_equal(library.run(three, 1)[0], np.full((3, 4), 3, np.float32))
+    for wrong in (0, 2):
+        for rows in ((2, 3, 1), (1, 3, 2)):
+            given = [np.ones((wrong if n == 2 else n, 4 if k < 2 else 1), np.float32) for k, n in enumerate(rows)]
+            assert library.call("run", [tensor(x) for x in given], [Tensor()]) == BAD_SHAPE
     library.close()
 
 
