@@ -26,6 +26,7 @@ from fusible.passes.inline_contradicted_if import InlineContradictedIf
 from fusible.passes.inline_guarded_if import InlineGuardedIf
 from fusible.passes.manager import Pipeline
 from fusible.passes.merge_siblings import MergeSiblings
+from fusible.passes.multiply_bytes import MultiplyBytes
 from fusible.passes.note_requirements import NoteRequirements
 from fusible.passes.range_by_rows import RangeByRows
 from fusible.passes.recompose import recompose
@@ -47,7 +48,7 @@ def pipeline(target: str = "auto", *, plugins: bool = True) -> Pipeline:
     target, _ = resolve_target(target)
     made = Pipeline.of(
         {
-            Phase.IMPORT: [DeadCode(), NoteRequirements()],
+            Phase.IMPORT: [DeadCode(), NoteRequirements(), *([MultiplyBytes()] if target == "cpu" else [])],
             Phase.CANONICAL: [  # a cycle: until nothing changes
                 SimplifyShapes(),
                 FoldConstants(),
@@ -83,12 +84,14 @@ def _fusing(target: str) -> list[Pass]:
     if target == "numpy":
         return [FuseElementwise()]
     groups: list[Pass] = [FuseRegions(), FuseSiblings()]
+    forms: list[Pass]
     if target == "cpu":
-        return [SplitSuppression(), spread_group_norms, shape_convolutions(), MergeSiblings(), SplitSlices(), *groups]
+        forms = [SplitSuppression(), ExpandResults(), centre_zero_points, FoldConstants(), spread_group_norms]
+        return [*forms, shape_convolutions(), MergeSiblings(), SplitSlices(), *groups]
     # Triton kernels. What is transposed or has one output channel becomes a product for them too: others would be sums
     # that read each element over and over. Steps for bands of rows, blocks and short lines are for CPUs alone.
     # Precision comes behind what makes new weights, before what groups nodes.
-    forms: list[Pass] = [spread_group_norms, RangeByRows(), ExpandResults(), centre_zero_points, FoldConstants()]
+    forms = [spread_group_norms, RangeByRows(), ExpandResults(), centre_zero_points, FoldConstants()]
     forms += [shape_convolutions(short_lines=False), MergeSiblings(), SplitSlices()]
     # Weights stayed packed for kernels that unpack them; what found no such kernel is folded then.
     return [*forms, ConvertPrecision(), widen_pixels, DeadCode(), *groups, FoldConstants(grouped=True), DeadCode()]

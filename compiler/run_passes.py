@@ -22,9 +22,13 @@ from fusible.passes.exactness import Exactness
 from fusible.passes.instruments import Instrument, Timing, Verify
 from fusible.passes.ledger import Kind, Ledger
 from fusible.passes.manager import Pipeline
+from fusible.passes.multiply_bytes import FAST_BYTES
 from fusible.passes.packed_weights import DEQUANTISING, READS_PACKED
+from fusible.runtime.native.machine import instruction_sets
 
 __all__ = ["compare_rewrite", "run_passes"]
+
+_VNNI = frozenset({"avx512_vnni", "avx_vnni"})  # four products of bytes a lane, added up in int32
 
 # A rewritten piece may hold a whole chain of reductions, so it gets the row of long accumulations.
 _REWRITE_ACCUMULATION = 4096
@@ -79,7 +83,9 @@ def _printable(target: str, options: Options, known: KnownKernels) -> dict[str, 
         apart = partial(dequantising_seconds, target=gpu, precision=options.products(gpu))
         own = frozenset({"dynamic_quantize_linear"})
         return {"printable": printable, READS_PACKED: True, DEQUANTISING: apart, "own_kernels": own}
-    return {"printable": Refusals(native_refusal)} if target == "cpu" else {}
+    if target != "cpu":
+        return {}
+    return {"printable": Refusals(native_refusal), FAST_BYTES: not _VNNI.isdisjoint(instruction_sets().split())}
 
 
 def _precision(options: Options) -> dict[str, DType]:

@@ -144,7 +144,7 @@ static __attribute__((noinline, unused)) void attention_scores(const struct atte
             for (long strip = 0; strip < strips; strip++) {
                 t.row = part_begin(keys, strips, strip);
                 t.a = k + t.row * t.a_row;
-                gemm_tile_run(0, part_begin(keys, strips, strip + 1) - t.row, &t, start_zero, attention_store_score, b);
+                gemm_tile_run(GEMM_FLOATS, part_begin(keys, strips, strip + 1) - t.row, &t, start_zero, attention_store_score, b);
             }
         }
     }
@@ -176,7 +176,7 @@ static __attribute__((noinline, unused)) void attention_accumulate(const struct 
         for (long strip = 0; strip < strips; strip++) {
             t.row = part_begin(b->queries, strips, strip);
             t.a = b->scores + t.row;
-            gemm_tile_run(0, part_begin(b->queries, strips, strip + 1) - t.row, &t, attention_load_output,
+            gemm_tile_run(GEMM_FLOATS, part_begin(b->queries, strips, strip + 1) - t.row, &t, attention_load_output,
                           attention_store_output, b);
         }
     }

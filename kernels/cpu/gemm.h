@@ -23,6 +23,7 @@
 #define FUSIBLE_GEMM_H
 
 #include "bf16.h"
+#include "bytes.h"
 #include "panels.h"
 
 #if VL == 16
@@ -190,6 +191,30 @@ INLINE void gemm_tile_multiply_bf16_as(const int full, const int rows, const int
     UNROLL for (int i = 0; i < rows * vectors; i++) sum[i] = accumulator[i];
 }
 
+/* The same for words of bytes (bytes.h): sums are the bits of int32. */
+INLINE void gemm_tile_multiply_bytes_as(const int full, const int rows, const int vectors, const struct gemm_tile *t,
+                                        vf *sum) {
+    const float *a = t->a, *b = t->b;
+    const char *ahead = t->ahead ? t->ahead : (const char *)b;
+    vi accumulator[GEMM_TILE];
+    UNROLL for (int i = 0; i < rows * vectors; i++) accumulator[i] = (vi)sum[i];
+    for (long k = 0; k < t->depth; k++, a++, b += t->b_depth, ahead += t->ahead_step) {
+        __builtin_prefetch(ahead, 0, 2);
+        gemm_fetch_ahead(vectors, b, t->b_depth);
+        UNROLL for (int part = 0; part < BYTES_PARTS; part++) {
+            vi column[GEMM_VECTORS];
+            UNROLL for (int j = 0; j < vectors; j++)
+                column[j] = bytes_right(part, (vi)gemm_column(full, b, j, t->width));
+            UNROLL for (int i = 0; i < rows; i++) {
+                vi element = bytes_left(part, bf16_all(a + i * t->a_row));
+                UNROLL for (int j = 0; j < vectors; j++)
+                    accumulator[i * vectors + j] = bytes_add(accumulator[i * vectors + j], element, column[j]);
+            }
+        }
+    }
+    UNROLL for (int i = 0; i < rows * vectors; i++) sum[i] = (vf)accumulator[i];
+}
+
 /* Only panels that are the last of a matrix lack columns: all others are read without masks. */
 INLINE void gemm_tile_multiply(const int rows, const int vectors, const struct gemm_tile *t, vf *sum) {
     if (VL < 16 || t->width == vectors * VL) gemm_tile_multiply_as(1, rows, vectors, t, sum);
@@ -199,6 +224,11 @@ INLINE void gemm_tile_multiply(const int rows, const int vectors, const struct g
 INLINE void gemm_tile_multiply_bf16(const int rows, const int vectors, const struct gemm_tile *t, vf *sum) {
     if (VL < 16 || t->width == vectors * VL) gemm_tile_multiply_bf16_as(1, rows, vectors, t, sum);
     else gemm_tile_multiply_bf16_as(0, rows, vectors, t, sum);
+}
+
+INLINE void gemm_tile_multiply_bytes(const int rows, const int vectors, const struct gemm_tile *t, vf *sum) {
+    if (VL < 16 || t->width == vectors * VL) gemm_tile_multiply_bytes_as(1, rows, vectors, t, sum);
+    else gemm_tile_multiply_bytes_as(0, rows, vectors, t, sum);
 }
 
 /* One function for every shape of tile, once in a translation unit however many products it has: only the two tiles
@@ -223,29 +253,34 @@ INLINE void gemm_tile_multiply_bf16(const int rows, const int vectors, const str
     GEMM_TILE_FUNCTION(ROWS, wide, GEMM_VECTORS, gemm_tile_multiply)               \
     GEMM_TILE_FUNCTION(ROWS, narrow, 1, gemm_tile_multiply)                        \
     GEMM_TILE_FUNCTION(ROWS, wide_bf16, GEMM_VECTORS, gemm_tile_multiply_bf16)     \
-    GEMM_TILE_FUNCTION(ROWS, narrow_bf16, 1, gemm_tile_multiply_bf16)
+    GEMM_TILE_FUNCTION(ROWS, narrow_bf16, 1, gemm_tile_multiply_bf16)              \
+    GEMM_TILE_FUNCTION(ROWS, wide_bytes, GEMM_VECTORS, gemm_tile_multiply_bytes)   \
+    GEMM_TILE_FUNCTION(ROWS, narrow_bytes, 1, gemm_tile_multiply_bytes)
 GEMM_TILE_ROWS(GEMM_TILE_FUNCTIONS)
 #undef GEMM_TILE_FUNCTIONS
 #undef GEMM_TILE_FUNCTION
 
-#define GEMM_TILE_CASE(ROWS)                            \
-    case ROWS:                                          \
-        if (t->width > VL) gemm_tile_##ROWS##_wide(t, sum); \
-        else gemm_tile_##ROWS##_narrow(t, sum);         \
+#define GEMM_TILE_CASE(ROWS, SUFFIX)                              \
+    case ROWS:                                                    \
+        if (t->width > VL) gemm_tile_##ROWS##_wide##SUFFIX(t, sum); \
+        else gemm_tile_##ROWS##_narrow##SUFFIX(t, sum);           \
         return;
-#define GEMM_TILE_CASE_BF16(ROWS)                       \
-    case ROWS:                                          \
-        if (t->width > VL) gemm_tile_##ROWS##_wide_bf16(t, sum); \
-        else gemm_tile_##ROWS##_narrow_bf16(t, sum);    \
-        return;
+#define GEMM_TILE_CASE_FLOATS(ROWS) GEMM_TILE_CASE(ROWS, )
+#define GEMM_TILE_CASE_BF16(ROWS) GEMM_TILE_CASE(ROWS, _bf16)
+#define GEMM_TILE_CASE_BYTES(ROWS) GEMM_TILE_CASE(ROWS, _bytes)
 static __attribute__((noinline, unused)) void gemm_tile_dispatch(long rows, const struct gemm_tile *t, vf *sum) {
-    switch (rows) { GEMM_TILE_ROWS(GEMM_TILE_CASE) }
+    switch (rows) { GEMM_TILE_ROWS(GEMM_TILE_CASE_FLOATS) }
 }
 static __attribute__((noinline, unused)) void gemm_tile_dispatch_bf16(long rows, const struct gemm_tile *t, vf *sum) {
     switch (rows) { GEMM_TILE_ROWS(GEMM_TILE_CASE_BF16) }
 }
+static __attribute__((noinline, unused)) void gemm_tile_dispatch_bytes(long rows, const struct gemm_tile *t, vf *sum) {
+    switch (rows) { GEMM_TILE_ROWS(GEMM_TILE_CASE_BYTES) }
+}
 #undef GEMM_TILE_CASE
+#undef GEMM_TILE_CASE_FLOATS
 #undef GEMM_TILE_CASE_BF16
+#undef GEMM_TILE_CASE_BYTES
 
 INLINE void gemm_tile_begin(long rows, long vectors, const struct gemm_tile *t, vf *sum, start_hook *start,
                             const void *context) {
@@ -277,35 +312,38 @@ INLINE void gemm_tile_end(long rows, long vectors, const struct gemm_tile *t, co
     }
 }
 
-/* `bf16`, here and below: operands are words (gemm_bf16.h). A constant wherever it is given. */
+/* `kind`, here and below: of operands that are words (gemm_bf16.h, gemm_bytes.h). A constant wherever it is given. */
+enum gemm_kind { GEMM_FLOATS, GEMM_HALVES, GEMM_BYTES };
 
 /* A tile with all its columns and no chunks, whose sums stay in registers from the start hook to the finish hook. */
-INLINE void gemm_tile_run_whole(const int bf16, const int rows, const struct gemm_tile *t, start_hook *start,
+INLINE void gemm_tile_run_whole(const int kind, const int rows, const struct gemm_tile *t, start_hook *start,
                                 finish_hook *finish, const void *context) {
     vf sum[GEMM_TILE];
     UNROLL for (int i = 0; i < rows * GEMM_VECTORS; i++)
         sum[i] = start(context, t->row + i / GEMM_VECTORS, t->column + i % GEMM_VECTORS * VL, VL);
-    if (bf16) gemm_tile_multiply_bf16_as(1, rows, GEMM_VECTORS, t, sum);
+    if (kind == GEMM_BYTES) gemm_tile_multiply_bytes_as(1, rows, GEMM_VECTORS, t, sum);
+    else if (kind == GEMM_HALVES) gemm_tile_multiply_bf16_as(1, rows, GEMM_VECTORS, t, sum);
     else gemm_tile_multiply_as(1, rows, GEMM_VECTORS, t, sum);
     UNROLL for (int i = 0; i < rows * GEMM_VECTORS; i++)
         finish(context, sum[i], t->row + i / GEMM_VECTORS, t->column + i % GEMM_VECTORS * VL, VL);
 }
 
-INLINE void gemm_tile_run(const int bf16, long rows, const struct gemm_tile *t, start_hook *start,
+INLINE void gemm_tile_run(const int kind, long rows, const struct gemm_tile *t, start_hook *start,
                           finish_hook *finish, const void *context) {
     int whole = t->first && t->last && t->lanes == GEMM_COLUMNS;
     if (whole && rows == GEMM_ROWS) {
-        gemm_tile_run_whole(bf16, GEMM_ROWS, t, start, finish, context);
+        gemm_tile_run_whole(kind, GEMM_ROWS, t, start, finish, context);
         return;
     }
     if (whole && rows == GEMM_ROWS - 1) {
-        gemm_tile_run_whole(bf16, GEMM_ROWS - 1, t, start, finish, context);
+        gemm_tile_run_whole(kind, GEMM_ROWS - 1, t, start, finish, context);
         return;
     }
     vf sum[GEMM_TILE];
     long vectors = t->width > VL ? GEMM_VECTORS : 1;
     gemm_tile_begin(rows, vectors, t, sum, start, context);
-    if (bf16) gemm_tile_dispatch_bf16(rows, t, sum);
+    if (kind == GEMM_BYTES) gemm_tile_dispatch_bytes(rows, t, sum);
+    else if (kind == GEMM_HALVES) gemm_tile_dispatch_bf16(rows, t, sum);
     else gemm_tile_dispatch(rows, t, sum);
     gemm_tile_end(rows, vectors, t, sum, finish, context);
 }
@@ -334,7 +372,7 @@ INLINE struct gemm_range gemm_item_range(const struct gemm *g, const struct gemm
 
 /* A strip times one panel: the tile `t` names the strip and the chunk of depth, this fills in the columns, and moves on
  * in scratch and in what is fetched ahead. */
-INLINE void gemm_strip_panel(const int bf16, const struct gemm *g, struct gemm_tile *t, long rows, long panel,
+INLINE void gemm_strip_panel(const int kind, const struct gemm *g, struct gemm_tile *t, long rows, long panel,
                              long first_depth, const float *b, start_hook *start, finish_hook *finish,
                              const void *context) {
     long width = panels_width(g->columns, panel);
@@ -345,7 +383,7 @@ INLINE void gemm_strip_panel(const int bf16, const struct gemm *g, struct gemm_t
         t->column = panel * PANEL_COLUMNS + c;
         t->width = gemm_smaller(width - c, GEMM_COLUMNS);
         t->lanes = gemm_smaller(g->columns - t->column, GEMM_COLUMNS);
-        gemm_tile_run(bf16, rows, t, start, finish, context);
+        gemm_tile_run(kind, rows, t, start, finish, context);
         if (t->partial) t->partial += GEMM_ROWS * GEMM_COLUMNS;
         if (t->ahead) t->ahead += t->ahead_step * t->depth;
     }
@@ -367,7 +405,7 @@ INLINE void gemm_look_ahead(const struct gemm *g, const struct gemm_range *range
 }
 
 /* One chunk of depth of a group of panels. */
-INLINE void gemm_chunk(const int bf16, const struct gemm *g, const struct gemm_range *range, long batch,
+INLINE void gemm_chunk(const int kind, const struct gemm *g, const struct gemm_range *range, long batch,
                        long first_depth, long last_depth, float *scratch, start_hook *start, finish_hook *finish,
                        const void *context) {
     const float *a = g->a + batch * g->a_batch + first_depth * g->a_depth, *b = g->b + batch * g->b_batch;
@@ -379,18 +417,18 @@ INLINE void gemm_chunk(const int bf16, const struct gemm *g, const struct gemm_r
         t.a = a + t.row * g->a_row;
         long rows = part_begin(g->rows, range->strips, strip + 1) - t.row;
         for (long panel = range->first_panel; panel < range->last_panel; panel++)
-            gemm_strip_panel(bf16, g, &t, rows, panel, first_depth, b, start, finish, context);
+            gemm_strip_panel(kind, g, &t, rows, panel, first_depth, b, start, finish, context);
     }
 }
 
-INLINE void gemm_item_as(const int bf16, const struct gemm *g, const struct gemm_tiling *tiling, long item,
+INLINE void gemm_item_as(const int kind, const struct gemm *g, const struct gemm_tiling *tiling, long item,
                          float *scratch, start_hook *start, finish_hook *finish, const void *context) {
     struct gemm_range range = gemm_item_range(g, tiling, item);
     long batch = gemm_item_batch(tiling, item), chunks = g->depth ? gemm_ceil_divide(g->depth, GEMM_DEPTH) : 1;
     for (; range.first_panel < range.end_panel; range.first_panel = range.last_panel) {
         range.last_panel = gemm_smaller(range.first_panel + tiling->group, range.end_panel);
         for (long chunk = 0; chunk < chunks; chunk++)
-            gemm_chunk(bf16, g, &range, batch, part_begin(g->depth, chunks, chunk),
+            gemm_chunk(kind, g, &range, batch, part_begin(g->depth, chunks, chunk),
                        part_begin(g->depth, chunks, chunk + 1), scratch, start, finish, context);
     }
 }
@@ -399,7 +437,7 @@ INLINE void gemm_item_as(const int bf16, const struct gemm *g, const struct gemm
  * columns are those of one matrix; gemm_item_batch tells the caller which. */
 INLINE void gemm_item(const struct gemm *g, const struct gemm_tiling *tiling, long item, float *scratch,
                       start_hook *start, finish_hook *finish, const void *context) {
-    gemm_item_as(0, g, tiling, item, scratch, start, finish, context);
+    gemm_item_as(GEMM_FLOATS, g, tiling, item, scratch, start, finish, context);
 }
 
 #endif

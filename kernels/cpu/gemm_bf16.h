@@ -53,7 +53,7 @@ INLINE struct gemm gemm_bf16_words(const struct gemm *g, const float *words) {
 /* One item, 0 <= item < tiling->items, as gemm_item. words: from gemm_bf16_words. */
 INLINE void gemm_bf16_item(const struct gemm *words, const struct gemm_tiling *tiling, long item, float *scratch,
                            start_hook *start, finish_hook *finish, const void *context) {
-    gemm_item_as(1, words, tiling, item, scratch, start, finish, context);
+    gemm_item_as(GEMM_HALVES, words, tiling, item, scratch, start, finish, context);
 }
 
 #endif

@@ -12,6 +12,7 @@ __all__ = [
     "PANEL_COLUMNS",
     "pack_panels",
     "pack_panels_bf16",
+    "pack_panels_bytes",
     "packed_size",
     "panel_offset",
     "panel_width",
@@ -77,6 +78,26 @@ def pack_panels_bf16(matrix: npt.ArrayLike) -> Bfloats:
     words = pack_panels(halves.view(np.float32)[..., 0])
     packed: Bfloats = words.view(ml_dtypes.bfloat16)
     return packed
+
+
+def pack_panels_bytes(matrix: npt.ArrayLike) -> Floats:
+    """Pack [K, N] int8 into [packed_size(ceil(K / 4), N)] words typed as float32: panels of words, see `bytes.h`.
+
+    A word has four that are neighbours along K, and lies where `pack_panels` would put an element of a matrix with a
+    quarter of the rows; what K lacks is filled up with zeros. Raises `ValueError` for another rank, `TypeError` for
+    another dtype.
+    """
+    source = np.asarray(matrix)
+    if source.ndim != 2:
+        raise ValueError(f"a matrix has two axes, got shape {source.shape}")
+    if source.dtype != np.int8:
+        raise TypeError(f"words hold int8, got {source.dtype}")
+    depth, columns = source.shape
+    fours = np.zeros((-(-depth // 4), columns, 4), np.int8)
+    for place in range(4):
+        rows = source[place::4]
+        fours[: len(rows), :, place] = rows
+    return pack_panels(fours.view(np.float32)[..., 0])
 
 
 def unpack_panels(packed: npt.ArrayLike, depth: int, columns: int) -> Floats:

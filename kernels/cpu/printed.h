@@ -16,6 +16,7 @@
 #include "elements.h"
 #include "gemm.h"
 #include "gemm_bf16.h"
+#include "gemm_bytes.h"
 #include "gemv.h"
 #include "grid_sample.h"
 #include "lanes.h"

@@ -4,10 +4,11 @@
     qlinear_matmul(a, ..., b, ...) ->  matmul_integer and its requantisation
     sum (a - z) (b - y)            ->  sum (a - 128) c + (128 - z) * sum c      for a: uint8, c = b - y
                                    ->  sum a c - z * sum c                      for a: int8
+                                   ->  sum (a - z) d + (128 - y) sum (a - z)    for b: uint8, where c does not fit int8
 
-c is a constant that int8 holds, and so is its sum over each column; a - 128 is the int8 number with the same bits but
-the highest. The sums are those of int32, which wraps: the same to the bit (Jacob et al., "Quantization and Training of
-Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018, section 2.3).
+c is a constant that int8 holds, and so is its sum over each column; d = b - 128; a - 128 is the int8 number with
+the same bits but the highest. The sums are those of int32, which wraps: the same to the bit (Jacob et al.,
+"Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018, section 2.3).
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def centred_product(node: Any) -> Any:
         a, b, a_zero, b_zero = (*node.inputs, None, None)[:4]
         assert a is not None and b is not None
         offset = _CENTRE if _dtype(a) is DType.U8 else 0
-        if a_zero is None and offset == 0:
+        if a_zero is None and b_zero is None and offset == 0:
             return Reject("it has no zero point", a)
         if (
             a_zero is not None
@@ -86,12 +87,14 @@ def centred_product(node: Any) -> Any:
             return Reject("each row has a zero point", a_zero)
         weight = _centred_weight(b, b_zero)
         if isinstance(weight, Reject):
-            return weight
+            return weight if _dtype(b) is not DType.U8 or b_zero is None else _by_rows(graph, a, b, a_zero, b_zero)
         sums = weight.astype(np.int32).sum(axis=-2, dtype=np.int32)
         if sums.ndim > 1 and not _is_vector(a):  # one vector has no rows to repeat the sums for
             sums = sums[..., None, :]
         centre = None if offset == 0 else graph.constant(np.asarray(offset, np.uint8))
         total = graph.add("matmul_integer", a, graph.constant(weight, b.name), centre, None)
+        if a_zero is None and offset == 0:
+            return total
         shift = graph.constant(np.asarray(offset, np.int32))
         if a_zero is not None:
             zero = graph.add("cast", graph.add("reshape", a_zero, shape=()), dtype=DType.I32)
@@ -113,6 +116,23 @@ def _centred_weight(b: Value, b_zero: Value | None) -> np.ndarray | Reject:
     if weight.size and (weight.min() < -128 or weight.max() > 127):
         return Reject("less its zero point it does not fit int8", b)
     return weight.astype(np.int8)
+
+
+def _by_rows(graph: Graph, a: Value, b: Value, a_zero: Value | None, b_zero: Value) -> Value | Reject:
+    """The product by weights as far from 128 as from their zero points, and what the sums of rows add to it."""
+    if b.constant is None or b.constant.array.ndim != 2 or b_zero.constant is None or _is_vector(a):
+        return Reject("the right operand is not a constant matrix", b)
+    if not isinstance(a.type, TensorType) or a.type.rank is None:
+        return Reject("the rank of the left operand is not known", a)
+    weight = (b.constant.array.astype(np.int16) - _CENTRE).astype(np.int8)
+    rest = _CENTRE - b_zero.constant.array.astype(np.int32)
+    rest = rest.reshape(()) if rest.size == 1 else rest
+    rows = graph.add("cast", a, dtype=DType.I32)
+    if a_zero is not None:
+        rows = graph.add("sub", rows, graph.add("cast", graph.add("reshape", a_zero, shape=()), dtype=DType.I32))
+    rows = graph.add("reduce_sum", rows, axes=(a.type.rank - 1,), keepdims=True)
+    total = graph.add("matmul_integer", a, graph.constant(weight, b.name), a_zero, None)
+    return graph.add("add", total, graph.add("mul", rows, graph.constant(rest)))
 
 
 def _dtype(value: Value) -> DType:

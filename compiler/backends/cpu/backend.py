@@ -10,17 +10,18 @@ from functools import partial
 
 import numpy as np
 
-from fusible.compiler.backends.base import Emitted, Support, word_of
+from fusible.compiler.backends.base import Emitted, Pending, Support, word_of
 from fusible.compiler.backends.cpu.c_band import Band
 from fusible.compiler.backends.cpu.c_library import LibraryCall
 from fusible.compiler.backends.cpu.c_ops import calls_library, library_call
 from fusible.compiler.backends.cpu.c_recurrent import RECURRENT
 from fusible.compiler.backends.cpu.c_ring import Ring
 from fusible.compiler.backends.cpu.c_serial import Serial, step_name
-from fusible.compiler.backends.cpu.kernel import PLACEHOLDER, NativeKernel, NotPrintable
+from fusible.compiler.backends.cpu.kernel import PLACEHOLDER, NativeKernel, NotPrintable, Packing
 from fusible.compiler.backends.cpu.native import kernel_of
 from fusible.compiler.backends.cpu.precision import Arithmetic, Products, notes_on
 from fusible.compiler.backends.joining import JoiningBackend
+from fusible.compiler.ir.constant import Constant
 from fusible.compiler.ir.definition import Contraction
 from fusible.compiler.ir.graph import Node, Value
 from fusible.compiler.ir.symbols import Dim, SymInt
@@ -31,6 +32,7 @@ from fusible.runtime.native.program import NativeCode
 __all__ = ["CpuBackend"]
 
 _UNITS = 8  # translation units at most; each compiles on its own
+_LARGE = 1 << 20  # bytes of a constant that is worth a thread's while
 
 
 class CpuBackend(JoiningBackend[NativeKernel]):
@@ -41,7 +43,7 @@ class CpuBackend(JoiningBackend[NativeKernel]):
     def __init__(self, *, exact: bool = False, bf16: bool = False) -> None:
         super().__init__(partial(kernel_of, arithmetic=Arithmetic(exact, bf16)))
         self.kernels: dict[str, str] = {}  # text -> name of the function
-        self._packed: dict[tuple[int, str], np.ndarray] = {}
+        self._packed: dict[tuple[int, str], np.ndarray | Pending] = {}
         self._bf16 = bf16
         self._products: list[Products] = []  # of what was emitted
 
@@ -107,18 +109,18 @@ class CpuBackend(JoiningBackend[NativeKernel]):
 
     def _operands(
         self, node: Node, built: Built, kernel: NativeKernel
-    ) -> tuple[tuple[Value | None, ...], Mapping[int, np.ndarray]]:
+    ) -> tuple[tuple[Value | None, ...], Mapping[int, np.ndarray | Pending]]:
         """What the kernel reads, in the order of its buffers; constants that it wants packed."""
         formal = dict(zip(node.subgraphs[0].inputs, node.inputs, strict=True)) if node.op.name == "fused" else {}
         inputs = tuple(formal.get(v, v) for v in built.inputs)
-        constants: dict[int, np.ndarray] = {}
+        constants: dict[int, np.ndarray | Pending] = {}
         for buffer, packing in kernel.packings.items():
             operand = inputs[buffer]
             assert operand is not None and operand.constant is not None
             key = id(operand.constant), packing.key
             if key not in self._packed:
                 self._keep.append(operand.constant)
-                self._packed[key] = packing.packed(operand.constant.array)
+                self._packed[key] = _packed(packing, operand.constant)
             constants[buffer] = self._packed[key]
         return inputs, constants
 
@@ -132,3 +134,11 @@ class CpuBackend(JoiningBackend[NativeKernel]):
             parts[number % units].append(text.replace(PLACEHOLDER, name))
         sources = {f"unit{n}.c": '#include "printed.h"\n\n' + "\n".join(texts) for n, texts in enumerate(parts)}
         return NativeCode(sources, tuple(self.kernels.values()))
+
+
+def _packed(packing: Packing, constant: Constant) -> np.ndarray | Pending:
+    """The operand as its kernel reads it: a large one is packed when the plan is complete, by threads."""
+    type_ = packing.known_type() if constant.nbytes >= _LARGE else None
+    if type_ is None:
+        return packing.packed(constant.array)
+    return Pending(*type_, lambda: packing.packed(constant.content))

@@ -11,6 +11,7 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+import ml_dtypes
 import numpy as np
 
 from fusible.compiler.backends.cpu.c_body import Body, names_of, shape_symbols
@@ -25,9 +26,9 @@ from fusible.compiler.ir.types import DType
 from fusible.compiler.region.evaluate import run_region
 from fusible.compiler.region.index import IndexMap
 from fusible.compiler.region.region import Buffer, Contract, Load, Region, Store, axes_of, operands_of
-from fusible.kernels.cpu.packing import pack_panels, pack_panels_bf16
+from fusible.kernels.cpu.packing import pack_panels, pack_panels_bf16, packed_size
 
-__all__ = ["Product", "packed_operand", "print_product", "product_of"]
+__all__ = ["Product", "packed_operand", "packed_type", "print_product", "product_of"]
 
 _FEW_ROWS = 4  # gemv.h takes as many
 
@@ -158,6 +159,16 @@ def _column(region: Region, left: int, right: int, contract: Contract) -> int:
     if len(mine) != 1:
         raise NotPrintable("its columns are several axes")
     return mine.pop()
+
+
+def packed_type(region: Region, product: Product) -> tuple[tuple[int], np.dtype]:
+    """The shape and type of `packed_operand`."""
+    depths, column = product.rights
+    *sizes, columns = (extent for a in (*depths, column) if isinstance(extent := region.extents[a], int))
+    depth = math.prod(sizes)
+    if product.bf16:
+        return (2 * packed_size(-(-depth // 2), columns),), np.dtype(ml_dtypes.bfloat16)
+    return (packed_size(depth, columns),), np.dtype(np.float32)
 
 
 def packed_operand(region: Region, product: Product, array: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TypeAlias
 
+from fusible.compiler.backends.cpu.c_bytes import is_byte_product, product_of_bytes
 from fusible.compiler.backends.cpu.c_library import LibraryCall, requirement_call
 from fusible.compiler.backends.cpu.c_recurrent import RECURRENT, recurrent_call
 from fusible.compiler.backends.cpu.c_resize import resize_call
@@ -27,12 +28,15 @@ _ROW_MAJOR: Mapping[str, _Call] = MappingProxyType(
     {
         **dict.fromkeys(RECURRENT, recurrent_call),
         **dict.fromkeys(SCATTERS, scatter_call),
+        "matmul_integer": product_of_bytes,
         "require": requirement_call,
         "suppressed_rows": suppression_call,
         "top_k": top_k_call,
     }
 )
 """Kernels of operands and results that are stored row by row."""
+
+_SOMETIMES = frozenset({"matmul_integer"})  # loops where the kernel does not take the node
 
 _ORDERED: Mapping[str, _OrderedCall] = MappingProxyType(
     {"resize": resize_call, "grid_sample": grid_sample_call, "roi_align": roi_align_call}
@@ -42,7 +46,10 @@ _ORDERED: Mapping[str, _OrderedCall] = MappingProxyType(
 
 def calls_library(node: Node) -> bool:
     """True for nodes that a library kernel computes, or would if it took what they do."""
-    return node.op.name in _ROW_MAJOR or (node.op.name in _ORDERED and isinstance(node.op.definition(node), Opaque))
+    name = node.op.name
+    if name in _SOMETIMES:
+        return is_byte_product(node)
+    return name in _ROW_MAJOR or (name in _ORDERED and isinstance(node.op.definition(node), Opaque))
 
 
 def library_call(node: Node, name: str, orders: Mapping[Value, Order]) -> LibraryCall:

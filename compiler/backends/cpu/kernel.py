@@ -18,7 +18,7 @@ from fusible.compiler.backends.cpu.c_convolution import (
     print_convolution,
 )
 from fusible.compiler.backends.cpu.c_dims import axes_in
-from fusible.compiler.backends.cpu.c_gemm import Product, packed_operand, print_product, product_of
+from fusible.compiler.backends.cpu.c_gemm import Product, packed_operand, packed_type, print_product, product_of
 from fusible.compiler.backends.cpu.c_parts import print_nest
 from fusible.compiler.backends.cpu.c_ring import Ring, print_ring, ring_of
 from fusible.compiler.backends.cpu.c_serial import Serial, check_serial, print_serial
@@ -53,6 +53,10 @@ class Packing:
         if isinstance(anchor, Convolution):
             layout = anchor.kind, anchor.winograd, anchor.line, anchor.geometry
         return repr((self.region.stages[anchor.right], layout, self.region.extents))
+
+    def known_type(self) -> tuple[tuple[int], np.dtype] | None:
+        """The shape and type that `packed` gives, where that is known before."""
+        return packed_type(self.region, self.anchor) if isinstance(self.anchor, Product) else None
 
     def packed(self, array: np.ndarray) -> np.ndarray:
         """The operand as the kernel reads it, 1-D float32 or bfloat16."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from fusible.compiler.backends.cpu.c_bytes import is_byte_product
 from fusible.compiler.backends.cpu.kernel import NativeKernel, NotPrintable, print_group, print_region
 from fusible.compiler.backends.cpu.layout import channels_last
 from fusible.compiler.backends.cpu.precision import Arithmetic
@@ -164,6 +165,8 @@ def chain_parts(nodes: Sequence[Node], outputs: Sequence[Value]) -> list[list[No
 
 def native_refusal(nodes: Sequence[Node], outputs: Sequence[Value]) -> str | None:
     """Why no native kernel can be printed for some nodes together, or None."""
+    if len(nodes) > 1 and (alone := next(filter(is_byte_product, nodes), None)) is not None:
+        return f"{alone.op.name} is a kernel of its own"
     try:
         kernel_of(nodes, outputs, [], {}, likely_storage(nodes, outputs), Arithmetic())
     except (NoRegion, NotPrintable) as refusal:
