@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fusible.compiler.ir.broadcast import bcast
 from fusible.compiler.ir.dimension_text import parse_dim
+from fusible.compiler.ir.intervals import interval_product
 from fusible.compiler.ir.symbol_values import evaluate, substitute, symbols_of
 from fusible.compiler.ir.symbols import (
     Dim,
@@ -70,6 +71,28 @@ def test_arithmetic_is_that_of_integers(a: Dim, b: Dim, env: dict[str, int], div
     assert evaluate(modulo(a, divisor), env) == x % divisor
 
 
+ENDS = st.one_of(st.none(), st.integers(-4, 4))
+
+
+@given(ENDS, ENDS, ENDS, ENDS)
+def test_products_of_intervals(a: int | None, b: int | None, c: int | None, d: int | None) -> None:
+    """The narrowest interval: of numbers between the ends, and far out where there is no end."""
+    far = 1000
+
+    def numbers(low: int | None, high: int | None) -> list[int]:
+        lowest, highest = -far if low is None else low, far if high is None else high
+        return sorted({lowest, highest, *(n for n in range(-5, 6) if lowest <= n <= highest)})
+
+    first, second = numbers(a, b), numbers(c, d)
+    if (None not in (a, b) and a > b) or (None not in (c, d) and c > d):  # type: ignore[operator]
+        return
+    products = [x * y for x in first for y in second]
+    low, high = interval_product((a, b), (c, d))
+    assert low == (min(products) if min(products) > -far / 2 else None)
+    assert high == (max(products) if max(products) < far / 2 else None)
+
+
+@example(maximum(modulo(SymInt.of(SYMBOLS["N"]), 2), minimum(0, floordiv(SymInt.of(SYMBOLS["N"]), -2))))
 @given(EXPRESSIONS)
 def test_text_parses_back(a: Dim) -> None:
     assert parse_dim(dim_text(a), SYMBOLS) == a
