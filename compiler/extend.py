@@ -40,7 +40,8 @@ def register_op(
 
     numpy(*inputs, **attributes) -> array or tuple: what the op means; a function at the top level of an importable
     module if artifacts shall be saved. inputs: a number or (least, most). attributes: defaults by name, or a frozen
-    dataclass. infer: types of the outputs (default: the broadcast of the inputs, with the first one's dtype).
+    dataclass. infer: types of the outputs (default: the broadcast of the inputs, with the first one's dtype); it asks
+    `ctx.equal`, `fits`, `at_most`, ... how sizes must agree, so that runs check what symbols decide.
     definition: a scalar expression over Arg(0), Arg(1), ... (the op is then element-wise and fuses), or any definition;
     default Opaque. version: raise it when the meaning changes; artifacts check it.
     Raises UsageError if the name is malformed or taken, or the definition reads more operands than there are.

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx
-from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
+from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
 import fusible
@@ -220,13 +220,16 @@ def widened(sample: Sample, *, short: bool = False) -> onnx.ModelProto | None:
     model.CopyFrom(sample.model)
     if not short and any(_is_float(array) and array.dtype != F32 for array in sample.feeds.values()):
         return None
-    graphs = list(_graphs(model.graph))
+    graphs = list(_graphs(model.graph))[::-1]  # inner ones first: nodes are copied
     fixed = {name for graph in graphs for node in graph.node if node.op_type == "Resize" for name in node.input[1:]}
     for graph in graphs:
         for node in graph.node:
             if not short and node.op_type == "Cast" and any(a.name == "to" and a.i in _SHORT for a in node.attribute):
                 return None
             _widen_node(node)
+        with_casts = [one for node in graph.node for one in _between_casts(node)]
+        del graph.node[:]
+        graph.node.extend(with_casts)
         for tensor in graph.initializer:
             if not short and tensor.data_type in _SHORT:
                 return None
@@ -245,6 +248,25 @@ def _widen_node(node: NodeProto) -> None:
             attribute.i = TensorProto.DOUBLE
         if attribute.type == onnx.AttributeProto.TENSOR:
             _widen_tensor(attribute.t)
+
+
+# Of ops that know no float64: the inputs and the outputs that are floats.
+_NARROW = {"QuantizeLinear": ((0, 1), ()), "DequantizeLinear": ((1,), (0,)), "DynamicQuantizeLinear": ((0,), (1,))}
+
+
+def _between_casts(node: NodeProto) -> list[NodeProto]:
+    """A node, with casts from and to float64 around it if it is a quantisation."""
+    inputs, outputs = _NARROW.get(node.op_type, ((), ()))
+    before, after = [], []
+    for number in inputs:
+        name = f"{node.output[0]}_narrow_{number}"
+        before.append(helper.make_node("Cast", [node.input[number]], [name], to=TensorProto.FLOAT))
+        node.input[number] = name
+    for number in outputs:
+        name = f"{node.output[number]}_narrow"
+        after.append(helper.make_node("Cast", [name], [node.output[number]], to=TensorProto.DOUBLE))
+        node.output[number] = name
+    return [*before, node, *after]
 
 
 def _widen_tensor(tensor: TensorProto) -> None:

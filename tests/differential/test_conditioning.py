@@ -94,3 +94,15 @@ def test_the_square_of_a_rounded_product(steps: int, excused: bool) -> None:
     exact = judge.reference(sample)["y"]
     got = (exact.astype(np.float32) * (1 + steps * 2.0**-10)).astype(np.float16)
     assert is_ill_conditioned(sample, "y", exact, got) is excused
+
+
+@pytest.mark.parametrize(("error", "excused"), [(4e-6, True), (1e-3, False)])
+def test_a_sine_of_a_large_number_behind_a_quantisation(error: float, excused: bool) -> None:
+    """Quantisations know no float64: casts stand around them."""
+    sample = _sample(
+        """(float[1] x, float[1] w) => (float[1] y) <float s = {0.25}, uint8 z = {3}> {
+            q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) m = Mul(d, w) y = Sin(m) }""",
+        x=np.array([2.1], np.float32), w=np.array([25.1], np.float32),
+    )  # fmt: skip
+    exact = np.sin(np.array([50.2])).astype(np.float32)
+    assert is_ill_conditioned(sample, "y", exact, exact + np.float32(error)) is excused
