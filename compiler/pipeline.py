@@ -63,6 +63,7 @@ def pipeline(target: str = "auto", *, plugins: bool = True) -> Pipeline:
                 DeadCode(),
             ],
             Phase.OPTIMISE: [
+                NoteRequirements(),  # of ranks that are known by now
                 recompose(),
                 fold_batch_norm,
                 fold_channel_constants,

@@ -75,10 +75,22 @@ class NodeContext:
 
     def broadcast(self, a: Dim, b: Dim) -> Dim:
         """The broadcast of two dimensions, which the graph requires where a run decides. ValueError if it cannot be."""
-        if decide(Relation.BROADCAST, a, b) is None:
+        holds = decide(Relation.BROADCAST, a, b)
+        if holds is False:
+            raise ValueError(f"dimensions {a} and {b} do not broadcast")
+        if holds is None:
             where = f"{self.node.op_type} at {self.label!r}"
             self.graph.requirements[requirement(Relation.BROADCAST, a, b, where)] = None
         return bcast(a, b)
+
+    def require_equal(self, a: Dim, b: Dim, otherwise: str) -> None:
+        """Require that two dimensions are equal. InvalidModel with what is wrong `otherwise`, if they differ."""
+        holds = decide(Relation.EQUAL, a, b)
+        if holds is False:
+            self.invalid(f"{otherwise}: {a} and {b}")
+        if holds is None:
+            where = f"{self.node.op_type} at {self.label!r}"
+            self.graph.requirements[requirement(Relation.EQUAL, a, b, where)] = None
 
     # Inputs
 

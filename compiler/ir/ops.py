@@ -172,8 +172,8 @@ class Infer:
 
     def broadcast(self, a: Dim, b: Dim) -> Dim:
         """The broadcast of two dimensions, which is required where symbols decide. ValueError if it cannot be."""
-        if a != b:
-            self._may_hold(Relation.BROADCAST, a, b)
+        if a != b and not self._may_hold(Relation.BROADCAST, a, b):
+            raise ValueError(f"dimensions {a} and {b} do not broadcast")
         return bcast(a, b)
 
     def _may_hold(self, relation: Relation, a: Dim, b: Dim) -> bool:

@@ -61,8 +61,12 @@ def _integer_product(
     scale, zero = (*left.inputs, None)[1:3]
     if not _is_byte(a) or not _is_byte(b) or left.attrs.output_dtype is not DType.F32:
         return Reject("it multiplies no bytes into float32", a, b)
+    if not isinstance(a.type, TensorType) or (a.type.rank or 0) < 2:
+        return Reject("its left operand is not known to be a matrix", a)
     if scale is None or not _is_single(scale) or left.attrs.block_size or _dtype(scale) is not DType.F32:
         return Reject("its left operand has more than one scale", a)
+    if zero is not None and not _is_single(zero):
+        return Reject("its left operand has more than one zero point", a)
     matrix = _columns(right, b, transposed=transposed)
     if isinstance(matrix, Reject):
         return matrix
@@ -81,12 +85,14 @@ def _columns(node: Node, b: Value, *, transposed: bool) -> tuple[np.ndarray, np.
     known = all(v is None or v.constant is not None for v in (b, scale, zero))
     if not known or b.constant is None or scale is None or scale.constant is None or len(b.constant.shape) != 2:
         return Reject("its right operand is no constant matrix with known scales", b)
-    columns = 0 if transposed else 1
-    along = node.attrs.axis % 2 == columns
-    if node.attrs.block_size or scale.constant.dtype != np.float32 or not (along or scale.constant.size == 1):
-        return Reject("its right operand has not one scale for each column", b)
+    column = 0 if transposed else 1
     weight = b.constant.array.T if transposed else b.constant.array
     zeros = np.zeros((), weight.dtype) if zero is None or zero.constant is None else zero.constant.array
+    whole = [b.constant.shape[d] if d == column else 1 for d in range(2)]
+    one_each = [whole, *([whole[column : column + 1]] if node.attrs.axis % 2 == column else [])]
+    fit = all(x.size == 1 or list(x.shape) in one_each for x in (scale.constant.array, zeros))
+    if node.attrs.block_size or scale.constant.dtype != np.float32 or not fit:
+        return Reject("its right operand has not one scale and zero point for each column", b)
     flat = [x.reshape(()) if x.size == 1 else x.reshape(-1) for x in (scale.constant.array, zeros)]
     return np.ascontiguousarray(weight), flat[0], flat[1]
 

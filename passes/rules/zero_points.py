@@ -5,6 +5,7 @@
     sum (a - z) (b - y)            ->  sum (a - 128) c + (128 - z) * sum c      for a: uint8, c = b - y
                                    ->  sum a c - z * sum c                      for a: int8
                                    ->  sum (a - z) d + (128 - y) sum (a - z)    for b: uint8, where c does not fit int8
+                                   ->  sum (a - z) b - y * sum (a - z)          for b: int8, where c does not fit int8
 
 c is a constant that int8 holds, and so is its sum over each column; d = b - 128; a - 128 is the int8 number with
 the same bits but the highest. The sums are those of int32, which wraps: the same to the bit (Jacob et al.,
@@ -87,7 +88,7 @@ def centred_product(node: Any) -> Any:
             return Reject("each row has a zero point", a_zero)
         weight = _centred_weight(b, b_zero)
         if isinstance(weight, Reject):
-            return weight if _dtype(b) is not DType.U8 or b_zero is None else _by_rows(graph, a, b, a_zero, b_zero)
+            return weight if b_zero is None else _by_rows(graph, a, b, a_zero, b_zero)
         sums = weight.astype(np.int32).sum(axis=-2, dtype=np.int32)
         if sums.ndim > 1 and not _is_vector(a):  # one vector has no rows to repeat the sums for
             sums = sums[..., None, :]
@@ -119,13 +120,14 @@ def _centred_weight(b: Value, b_zero: Value | None) -> np.ndarray | Reject:
 
 
 def _by_rows(graph: Graph, a: Value, b: Value, a_zero: Value | None, b_zero: Value) -> Value | Reject:
-    """The product by weights as far from 128 as from their zero points, and what the sums of rows add to it."""
+    """The product by weights less 128 (int8: as they are), and what the sums of rows add for their zero points."""
     if b.constant is None or b.constant.array.ndim != 2 or b_zero.constant is None or _is_vector(a):
         return Reject("the right operand is not a constant matrix", b)
     if not isinstance(a.type, TensorType) or a.type.rank is None:
         return Reject("the rank of the left operand is not known", a)
-    weight = (b.constant.array.astype(np.int16) - _CENTRE).astype(np.int8)
-    rest = _CENTRE - b_zero.constant.array.astype(np.int32)
+    centre = _CENTRE if _dtype(b) is DType.U8 else 0
+    weight = (b.constant.array.astype(np.int16) - centre).astype(np.int8)
+    rest = centre - b_zero.constant.array.astype(np.int32)
     rest = rest.reshape(()) if rest.size == 1 else rest
     rows = graph.add("cast", a, dtype=DType.I32)
     if a_zero is not None:

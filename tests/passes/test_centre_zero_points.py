@@ -33,6 +33,7 @@ def quantised(g: Graph, x: Value, dtype: DType, zero: int | None) -> tuple[Value
         (DType.I8, -7, weight(-100, 100, np.int8), np.arange(5, dtype=np.int8), True),
         (DType.U8, 37, weight(0, 256, np.uint8), np.uint8(60), True),
         (DType.I8, None, weight(0, 256, np.uint8), np.arange(5, dtype=np.uint8), True),
+        (DType.U8, 9, weight(-128, 128, np.int8), np.arange(5, dtype=np.int8) + np.int8(90), True),
         (DType.U8, 128, weight(-128, 128, np.int8), None, False),
         (DType.I8, None, weight(-128, 128, np.int8), None, False),
     ],

@@ -105,3 +105,49 @@ def test_a_branch_asks_for_its_sizes_only_if_it_is_taken(target: str) -> None:
     np.testing.assert_array_equal(exe.run({"c": np.asarray(True), "x": three})["y"], [2, 3, 4])
     with pytest.raises(ExecutionError, match="C = 2 must be 1 or 3"):
         exe.run({"c": np.asarray(True), "x": two})
+
+
+def test_what_can_never_be_is_refused_at_compile_time() -> None:
+    text = "g (float[N] x, float[8] z) => (float[a] y) { y = Add(x, z) }"
+    with pytest.raises(fusible.InvalidModel, match="dimensions N and 8 do not broadcast"):
+        fusible.compile(onnx.parser.parse_model(_HEAD + text), target="cpu", shapes={"N": (2, 4)})
+    text = "g (float[N] x) => (float[a] y) <int64[2] p = {2, 2}, float[3] z = {1,2,3}> { w = Pad(x, p) y = Add(w, z) }"
+    with pytest.raises(fusible.InvalidModel, match="do not broadcast"):
+        fusible.compile(onnx.parser.parse_model(_HEAD + text), target="cpu")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_ranks_that_a_pass_finds_out(target: str) -> None:
+    """What exporters write for a squeeze: nobody knows the rank of w before the branches are looked at."""
+    text = """g (float[C,5] x, float[3,5] z, bool c) => (float[a,b] y) {
+        w = If(c) <then_branch = t () => (float[1,p,q] a) { d = Constant<value_ints = [0]>() a = Unsqueeze(x, d) },
+                   else_branch = e () => (float[p,q] b) { b = Identity(x) }>
+        k = Constant<value_floats = [1.0, 0.0, 0.0, 0.0, 0.0]>() d = Constant<value_ints = [1]>() l = Unsqueeze(k, d)
+        v = Gemm(w, l) y = Add(v, z) }"""
+    exe = fusible.compile(onnx.parser.parse_model(_HEAD + text), target=target)
+    feeds = {"z": np.ones((3, 5), np.float32), "c": np.asarray(False)}
+    assert exe.run({"x": np.ones((3, 5), np.float32), **feeds})["y"].tolist() == [[2.0] * 5] * 3
+    with pytest.raises(ExecutionError, match="C = 2 must be 1 or 3"):
+        exe.run({"x": np.ones((2, 5), np.float32), **feeds})
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_scale_that_turns_out_to_be_one_for_all(target: str) -> None:
+    text = "g (uint8[2,5,3] x, float[P] s) => (float[a,b,c] y) { y = DequantizeLinear<axis = 1>(x, s) }"
+    exe = fusible.compile(onnx.parser.parse_model(_HEAD + text), target=target)
+    x, scales = np.full((2, 5, 3), 2, np.uint8), np.arange(5, dtype=np.float32)
+    np.testing.assert_array_equal(exe.run({"x": x, "s": scales})["y"], np.broadcast_to(2 * scales[:, None], (2, 5, 3)))
+    np.testing.assert_array_equal(exe.run({"x": x, "s": scales[1:2]})["y"], np.full((2, 5, 3), 2, np.float32))
+    with pytest.raises(ExecutionError, match="P = 3 must be 1 or 5"):
+        exe.run({"x": x, "s": scales[:3]})
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_scans_of_inputs_of_one_length(target: str) -> None:
+    text = """g (float[N,2] x, float[M,2] z) => (float[a,2] y) {
+        y = Scan<num_scan_inputs = 2, body = b (float[2] p, float[2] q) => (float[2] r) { r = Add(p, q) }>(x, z) }"""
+    exe = fusible.compile(onnx.parser.parse_model(_HEAD + text), target=target)
+    x = np.ones((3, 2), np.float32)
+    np.testing.assert_array_equal(exe.run({"x": x, "z": x})["y"], x + x)
+    with pytest.raises(ExecutionError, match="M = 2 must be N = 3"):
+        exe.run({"x": x, "z": x[:2]})

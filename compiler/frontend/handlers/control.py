@@ -187,10 +187,19 @@ def scan(context: NodeContext) -> Sequence[Value]:
 
 
 def _scan_length(context: NodeContext, states: int, axes: Sequence[int]) -> Dim:
-    shape = context.shape(states)
-    if shape is None:
-        context.unsupported("the rank of a scan input is not known")
-    return shape[axes[0] % len(shape)] if shape else context.invalid("a scan input has rank 0")
+    """The length of the inputs that are scanned, which all have it."""
+    lengths: list[Dim] = []
+    for number, axis in enumerate(axes):
+        shape = context.shape(states + number)
+        if shape is not None and not shape:
+            context.invalid("a scan input has rank 0")
+        if shape is not None:
+            lengths.append(shape[axis % len(shape)])
+        elif number == 0:
+            context.unsupported("the rank of a scan input is not known")
+    for other in lengths[1:]:
+        context.require_equal(other, lengths[0], "the scanned inputs differ in length")
+    return lengths[0]
 
 
 def _length_value(context: NodeContext, length: Dim) -> Value:

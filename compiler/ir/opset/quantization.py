@@ -167,7 +167,8 @@ def _spread_parameter(g: Graph, node: Node, parameter: Value) -> Value:
         return _repeated(g, parameter, axis, attrs.block_size, shape[axis])
     if _is_single(own.shape):
         return g.add("reshape", parameter, shape=())
-    return g.add("reshape", parameter, shape=tuple(d if k == axis else 1 for k, d in enumerate(shape)))
+    length = own.shape[0] if len(own.shape) == 1 else own.shape[axis]  # which may turn out to be 1
+    return g.add("reshape", parameter, shape=tuple(length if k == axis else 1 for k in range(len(shape))))
 
 
 def _repeated(g: Graph, parameter: Value, axis: int, times: int, extent: Dim) -> Value:
@@ -237,7 +238,9 @@ def _dynamic_quantize_linear(ctx: Infer) -> list[TensorType]:
 
 
 def _dynamic_quantize_graph(node: Node) -> Graph:
-    """scale = (max - min) / 255, or 1; zero point = -min / scale, rounded; then a quantisation. NaN is not foreseen.
+    """scale = (max - min) / 255, or 1; zero point = -min / scale, rounded; then a quantisation.
+
+    NaN takes no part in the range, and a zero point that would be NaN (of an infinite range) is 255.
 
     The least and the greatest elements of parts of x, where they are operands, are read in place of x for its range.
     """
@@ -245,11 +248,16 @@ def _dynamic_quantize_graph(node: Node) -> Graph:
     formal = [g.input(v.type, name) for v, name in zip(node.inputs, ("x", "lows", "highs"), strict=False) if v]
     x, lows, highs = (formal[0], *formal[1:]) if len(formal) == 3 else (formal[0],) * 3
     zero, one, last = (g.constant(np.asarray(n, np.float32)) for n in (0, 1, 255))
-    low = g.add("min", g.add("reduce_min", lows, axes=None, keepdims=False), zero)
-    high = g.add("max", g.add("reduce_max", highs, axes=None, keepdims=False), zero)
+
+    def number(value: Value, instead: Value) -> Value:
+        return g.add("where", g.add("is_nan", value), instead, value)
+
+    low = g.add("min", g.add("reduce_min", number(lows, zero), axes=None, keepdims=False), zero)
+    high = g.add("max", g.add("reduce_max", number(highs, zero), axes=None, keepdims=False), zero)
     step = g.add("div", g.add("sub", high, low), last)
     scale = g.add("where", g.add("equal", step, zero), one, step)
-    level = g.add("round", g.add("clip", g.add("div", g.add("neg", low), scale), zero, last))
+    level = number(g.add("div", g.add("neg", low), scale), last)
+    level = g.add("round", g.add("clip", level, zero, last))
     zero_point = g.add("cast", level, dtype=DType.U8)
     y = g.add("quantize_linear", x, scale, zero_point, output_dtype=DType.U8)
     g.set_outputs([y, scale, zero_point], ["y", "y_scale", "y_zero_point"])

@@ -125,3 +125,36 @@ def test_what_has_no_kernel_says_why() -> None:
     exe = fusible.compile(made, target="cpu")
     x = RANDOM.integers(0, 256, (4, 21)).astype(np.uint8)
     np.testing.assert_array_equal(exe.run({"x": x, "w": W8})["y"], x.astype(int) @ W8.astype(int))
+
+
+@pytest.mark.parametrize(
+    ("axis", "parameters", "calls"),
+    [
+        (1, {"v": RANDOM.uniform(0.1, 0.2, (1, 16)).astype(np.float32)}, 1),
+        (1, {"v": RANDOM.uniform(0.1, 0.2, (16, 1)).astype(np.float32)}, 0),
+        (0, {"v": np.array([0.1], np.float32), "b": np.arange(16).astype(np.int8)}, 0),
+        (1, {"v": np.array([0.1], np.float32), "b": np.arange(16).astype(np.int8)}, 1),
+    ],
+)
+def test_scales_and_zero_points_of_rows_are_not_those_of_columns(
+    axis: int, parameters: dict[str, np.ndarray], calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fusible.compiler.run_passes._VNNI", frozenset({"sse2", "sse4_2", "asimd"}))
+    zero = ", b" if "b" in parameters else ""
+    made = model(
+        f"""g (uint8[n,16] x) => (float[n,16] y) {{ d = DequantizeLinear(x, s, z)
+        e = DequantizeLinear<axis = {axis}>(w, v{zero}) y = MatMul(d, e) }}""",
+        w=RANDOM.integers(-128, 128, (16, 16)).astype(np.int8), s=np.float32(0.1), z=np.uint8(3), **parameters,
+    )  # fmt: skip
+    x = RANDOM.integers(0, 256, (3, 16)).astype(np.uint8)
+    exe, plain = native(made, calls=calls), fusible.compile(made, target="numpy")
+    assert_close(exe.run({"x": x})["y"], plain.run({"x": x})["y"], accumulation=16)
+
+
+@pytest.mark.parametrize("x", [[np.nan, 1], [-np.inf, 1], [np.inf, 1], [np.nan, np.nan], [0, 0], [-2, 3]])
+def test_ranges_without_ends(x: list[float]) -> None:
+    made = model("g (float[N] x) => (uint8[N] q, float s, uint8 z) { q, s, z = DynamicQuantizeLinear(x) }")
+    feeds = {"x": np.asarray(x, np.float32)}
+    expected = fusible.compile(made, target="numpy").run(feeds)
+    for name, got in native(made, calls=0).run(feeds).items():
+        np.testing.assert_array_equal(got, expected[name])
