@@ -61,9 +61,9 @@ def pipeline(target: str = "auto", *, plugins: bool = True) -> Pipeline:
                 cancel_transposes,
                 merge_reshapes,
                 DeadCode(),
+                NoteRequirements(),  # of ranks that are known by now
             ],
             Phase.OPTIMISE: [
-                NoteRequirements(),  # of ranks that are known by now
                 recompose(),
                 fold_batch_norm,
                 fold_channel_constants,
