@@ -75,22 +75,21 @@ class NodeContext:
 
     def broadcast(self, a: Dim, b: Dim) -> Dim:
         """The broadcast of two dimensions, which the graph requires where a run decides. ValueError if it cannot be."""
-        holds = decide(Relation.BROADCAST, a, b)
-        if holds is False:
+        if not self._may_hold(Relation.BROADCAST, a, b):
             raise ValueError(f"dimensions {a} and {b} do not broadcast")
-        if holds is None:
-            where = f"{self.node.op_type} at {self.label!r}"
-            self.graph.requirements[requirement(Relation.BROADCAST, a, b, where)] = None
         return bcast(a, b)
 
     def require_equal(self, a: Dim, b: Dim, otherwise: str) -> None:
         """Require that two dimensions are equal. InvalidModel with what is wrong `otherwise`, if they differ."""
-        holds = decide(Relation.EQUAL, a, b)
-        if holds is False:
+        if not self._may_hold(Relation.EQUAL, a, b):
             self.invalid(f"{otherwise}: {a} and {b}")
+
+    def _may_hold(self, relation: Relation, a: Dim, b: Dim) -> bool:
+        """False if a relation never holds; where symbols decide, the graph requires it."""
+        holds = decide(relation, a, b)
         if holds is None:
-            where = f"{self.node.op_type} at {self.label!r}"
-            self.graph.requirements[requirement(Relation.EQUAL, a, b, where)] = None
+            self.graph.requirements[requirement(relation, a, b, f"{self.node.op_type} at {self.label!r}")] = None
+        return holds is not False
 
     # Inputs
 

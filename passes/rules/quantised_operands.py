@@ -18,10 +18,10 @@ from fusible.compiler.ir.types import DType, TensorType
 from fusible.passes.exactness import Exactness
 from fusible.passes.pattern import op, optional
 from fusible.passes.rewrite import Reject, rule
+from fusible.passes.rules.zero_points import BYTES, dtype_of, is_single
 
 __all__ = ["RULES"]
 
-_BYTES = (DType.I8, DType.U8)
 _DEEPEST = 1 << 15  # terms of less than 2**16 each, whose sum int32 holds
 
 
@@ -59,13 +59,13 @@ def _integer_product(
 ) -> Value | Reject:
     """The product of what two nodes `dequantize_linear` read, by their scales."""
     scale, zero = (*left.inputs, None)[1:3]
-    if not _is_byte(a) or not _is_byte(b) or left.attrs.output_dtype is not DType.F32:
+    if not {dtype_of(a), dtype_of(b)}.issubset(BYTES) or left.attrs.output_dtype is not DType.F32:
         return Reject("it multiplies no bytes into float32", a, b)
     if not isinstance(a.type, TensorType) or (a.type.rank or 0) < 2:
         return Reject("its left operand is not known to be a matrix", a)
-    if scale is None or not _is_single(scale) or left.attrs.block_size or _dtype(scale) is not DType.F32:
+    if scale is None or not is_single(scale) or left.attrs.block_size or dtype_of(scale) is not DType.F32:
         return Reject("its left operand has more than one scale", a)
-    if zero is not None and not _is_single(zero):
+    if zero is not None and not is_single(zero):
         return Reject("its left operand has more than one zero point", a)
     matrix = _columns(right, b, transposed=transposed)
     if isinstance(matrix, Reject):
@@ -95,15 +95,3 @@ def _columns(node: Node, b: Value, *, transposed: bool) -> tuple[np.ndarray, np.
         return Reject("its right operand has not one scale and zero point for each column", b)
     flat = [x.reshape(()) if x.size == 1 else x.reshape(-1) for x in (scale.constant.array, zeros)]
     return np.ascontiguousarray(weight), flat[0], flat[1]
-
-
-def _dtype(value: Value) -> DType | None:
-    return value.type.dtype if isinstance(value.type, TensorType) else None
-
-
-def _is_byte(value: Value) -> bool:
-    return _dtype(value) in _BYTES
-
-
-def _is_single(value: Value) -> bool:
-    return isinstance(value.type, TensorType) and value.type.elements == 1

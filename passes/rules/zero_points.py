@@ -25,9 +25,9 @@ from fusible.passes.exactness import Exactness
 from fusible.passes.pattern import op
 from fusible.passes.rewrite import Reject, attributes, rule
 
-__all__ = ["RULES"]
+__all__ = ["BYTES", "RULES", "dtype_of", "is_single"]
 
-_BYTES = (DType.I8, DType.U8)
+BYTES = (DType.I8, DType.U8)
 _FLOATS8 = (DType.F8E4M3FN, DType.F8E5M2)
 _CENTRE = 128  # of uint8
 
@@ -52,11 +52,11 @@ def product_and_requantisation(node: Any) -> Any:
         a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = node.inputs
         assert a is not None and b is not None and a_scale is not None and b_scale is not None
         assert y_scale is not None and y_zero is not None
-        if not all(_is_single(v) for v in (a_scale, a_zero, y_scale, y_zero)):
+        if not all(is_single(v) for v in (a_scale, a_zero, y_scale, y_zero)):
             return Reject("it has a scale for each row", a_scale)
-        if _dtype(a) in _BYTES and _dtype(b) in _BYTES and _dtype(y_zero) in _BYTES:
+        if dtype_of(a) in BYTES and dtype_of(b) in BYTES and dtype_of(y_zero) in BYTES:
             total = graph.add("matmul_integer", a, b, a_zero, b_zero)
-        elif _dtype(a) in _FLOATS8 and _dtype(b) in _FLOATS8 and _is_zero(a_zero) and _is_zero(b_zero):
+        elif dtype_of(a) in _FLOATS8 and dtype_of(b) in _FLOATS8 and _is_zero(a_zero) and _is_zero(b_zero):
             one = graph.constant(np.asarray(1, np.float32))
             left, right = (graph.add("dequantize_linear", v, one, output_dtype=DType.F32) for v in (a, b))
             total = graph.add("matmul", left, right)
@@ -74,7 +74,7 @@ def centred_product(node: Any) -> Any:
     def build(graph: Graph, node: Node) -> Value | Reject:
         a, b, a_zero, b_zero = (*node.inputs, None, None)[:4]
         assert a is not None and b is not None
-        offset = _CENTRE if _dtype(a) is DType.U8 else 0
+        offset = _CENTRE if dtype_of(a) is DType.U8 else 0
         if a_zero is None and b_zero is None and offset == 0:
             return Reject("it has no zero point", a)
         if (
@@ -84,7 +84,7 @@ def centred_product(node: Any) -> Any:
             and b_zero is None
         ):
             return Reject("its operand is centred", a)
-        if a_zero is not None and not _is_single(a_zero):
+        if a_zero is not None and not is_single(a_zero):
             return Reject("each row has a zero point", a_zero)
         weight = _centred_weight(b, b_zero)
         if isinstance(weight, Reject):
@@ -125,7 +125,7 @@ def _by_rows(graph: Graph, a: Value, b: Value, a_zero: Value | None, b_zero: Val
         return Reject("the right operand is not a constant matrix", b)
     if not isinstance(a.type, TensorType) or a.type.rank is None:
         return Reject("the rank of the left operand is not known", a)
-    centre = _CENTRE if _dtype(b) is DType.U8 else 0
+    centre = _CENTRE if dtype_of(b) is DType.U8 else 0
     weight = (b.constant.array.astype(np.int16) - centre).astype(np.int8)
     rest = centre - b_zero.constant.array.astype(np.int32)
     rest = rest.reshape(()) if rest.size == 1 else rest
@@ -137,7 +137,8 @@ def _by_rows(graph: Graph, a: Value, b: Value, a_zero: Value | None, b_zero: Val
     return graph.add("add", total, graph.add("mul", rows, graph.constant(rest)))
 
 
-def _dtype(value: Value) -> DType:
+def dtype_of(value: Value) -> DType:
+    """The element type of a tensor."""
     assert isinstance(value.type, TensorType)
     return value.type.dtype
 
@@ -150,5 +151,6 @@ def _is_zero(value: Value | None) -> bool:
     return value is not None and value.constant is not None and not np.any(value.constant.array.astype(np.float32))
 
 
-def _is_single(value: Value | None) -> bool:
+def is_single(value: Value | None) -> bool:
+    """True for a tensor of one element."""
     return value is not None and isinstance(value.type, TensorType) and value.type.elements == 1
