@@ -12,6 +12,7 @@
 
 #include "band.h"
 #include "convolution_bf16.h"
+#include "planar.h"
 
 #define RING_BYTES (224 * 1024)   /* of ring and band together */
 #define RING_TAPS 16              /* rows of a window, at most */
@@ -78,6 +79,23 @@ INLINE void ring_convolution(const int bf16, const struct convolution *c, long i
     }
     scratch_begin(scratch, 0, 1); /* item 0 has other rows each time */
     convolution_bf16_item(&k, 0, scratch, start, finish, context);
+}
+
+/* The same for an image stored channels first (planar.h); scratch: ring_planar_bytes for the rows of the ring. */
+INLINE struct planar ring_planar_rows(const struct planar *p, long image, long first, long count) {
+    struct planar k = *p;
+    k.x += image * p->image_stride;
+    k.images = k.bands = 1, k.out_height = count, k.pad_top = p->pad_top - first * p->stride_y;
+    return k;
+}
+INLINE void ring_planar(const int bf16, const struct planar *p, long image, long first, long count, void *scratch,
+                        start_hook *start, finish_hook *finish, const void *context) {
+    const struct planar k = ring_planar_rows(p, image, first, count);
+    planar_item_of(bf16, &k, 0, scratch, start, finish, context);
+}
+INLINE long ring_planar_bytes(const int bf16, const struct planar *p, long rows) {
+    const struct planar most = ring_planar_rows(p, 0, 0, rows);
+    return bf16 ? planar_bf16_scratch_bytes(&most) : planar_scratch_bytes(&most);
 }
 
 /* Output rows of the depthwise convolution whose image is the ring at `d->x`, all channels. */

@@ -265,14 +265,14 @@ class ConvolutionPrinter:
         """The axes of a pixel, taken out of its number."""
         return row_axes(self.nest, self.geometry.column, self.names)
 
-    def specialised(self, source: str) -> list[str]:
-        """Statements for a local copy `kernel` of a struct whose kernel the compiler knows."""
+    def specialised(self, source: str, to: str = "kernel") -> list[str]:
+        """Statements for a local copy, `to`, of a struct whose kernel the compiler knows."""
         g = self.geometry
         sizes = {"kernel_width": g.kernel[1], "stride_x": g.strides[1]}
         planar = {"planes": g.planes, "outputs": g.outputs}
         sizes |= planar if self.struct == "planar" else {"dilation_x": g.dilations[1]}
-        known = [f"kernel.{member} = {value};" for member, value in sizes.items()]
-        return [f"struct {self.struct} kernel = {source};", *known]
+        known = [f"{to}.{member} = {value};" for member, value in sizes.items()]
+        return [f"struct {self.struct} {to} = {source};", *known]
 
     def kernel(self, names: Names, image: str | None = None, sizes: Mapping[str, Dim] | None = None) -> str:
         """The struct as a C literal. image: what it reads, by default the left operand; sizes: instead of its own."""

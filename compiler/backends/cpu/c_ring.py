@@ -82,8 +82,8 @@ def ring_of(group: Group, constants: Collection[int], *, bf16: bool = False) -> 
 def _check(wide: Geometry, deep: Geometry, last: Geometry | None) -> None:
     if wide.depthwise or wide.groups != 1 or not deep.depthwise or deep.kernel[0] > _TAPS:
         raise NotPrintable("it is no convolution with a depthwise one after it")
-    if wide.planes > 1:
-        raise NotPrintable("its first convolution reads the planes of an image, which has a kernel of its own")
+    if wide.planes > 1 and wide.dilations != (1, 1):
+        raise NotPrintable("its first convolution is dilated, and reads the planes of an image")
     size = assumed_size(deep.height) * assumed_size(deep.width) * deep.groups * 4
     if size < _LEAST_IMAGE:
         raise NotPrintable(f"the image between its convolutions, {size} bytes, stays in the cache anyway")
@@ -108,6 +108,7 @@ class _Printer:
             ConvolutionPrinter(c, f"{name}_{word}", self.numbers)
             for c, word in ((ring.wide, "wide"), (ring.deep, "deep"))
         )
+        self.planar = self.wide.struct == "planar"
         self.last = None if ring.last is None else ConvolutionPrinter(ring.last, f"{name}_last", self.numbers)
         self.symbols = list(dict.fromkeys(s for a in ring.anchors for s in shape_symbols(a.nest)))
         self.place = [f"const struct {name}_place *place = context;", f"const struct {name}_call *c = place->c;"]
@@ -137,8 +138,9 @@ class _Printer:
 
     def _structure(self) -> str:
         lines = call_members(self.operands, self.symbols, len(self.numbers))
-        lines += ["    struct convolution wide, last;", "    struct depthwise deep;", "    struct ring ring;"]
-        lines += ["    struct band band;", "    char *scratch;", "    long ring_floats, wide_bytes, scratch_size;"]
+        lines += [f"    struct {self.wide.struct} wide;", "    struct depthwise deep;", "    struct convolution last;"]
+        lines += ["    struct ring ring;", "    struct band band;", "    char *scratch;"]
+        lines += ["    long ring_floats, wide_bytes, scratch_size;"]
         lines += ["    struct pool *pool;", "    int *error;"]
         # Numbers of pixels among those of all images: of a run of the ring's rows, and of the band's rows.
         members = "float *ring, *band; long slot, wide, base;"
@@ -148,7 +150,10 @@ class _Printer:
     def _task(self) -> str:
         name = self.name
         wide, deep = (f"{p.start_name}, {p.name}_finish, &place" for p in (self.wide, self.deep))
-        operands = f"{int(self.ring.wide.bf16)}, &c->wide, rows.image, row, run"
+        kernel, known = "&c->wide", list[str]()
+        if self.planar:
+            kernel, known = "&first", self.wide.specialised("c->wide", "first")
+        operands = f"{int(self.ring.wide.bf16)}, {kernel}, rows.image, row, run"
         lines = [
             f"const struct {name}_call *c = context;",
             "const struct ring *ring = &c->ring;",
@@ -157,6 +162,7 @@ class _Printer:
             f"struct {name}_place place = {{.c = c, .ring = (float *)(scratch + SCRATCH_HEAD)}};",
             "place.band = place.ring + c->ring_floats;",
             "char *wide_scratch = (char *)(place.band + band_floats(&c->band));",
+            *known,
             *self.deep.specialised("c->deep"),
             "kernel.x = place.ring;",
             "const struct band_rows rows = ring_rows_of(ring, item);",
@@ -167,7 +173,7 @@ class _Printer:
             "        const long run = ring_run(ring, row, needed);",
             "        place.slot = row % ring->rows * ring->in_width;",
             "        place.wide = (rows.image * ring->in_height + row) * ring->in_width;",
-            f"        ring_convolution({operands}, wide_scratch, {wide});",
+            f"        ring_{self.wide.struct}({operands}, wide_scratch, {wide});",
             "        row += run;",
             "    }",
             "    place.base = (rows.image * ring->height + oy) * c->band.width;",
@@ -205,7 +211,7 @@ class _Printer:
             f"call.band = (struct band){{call.deep.images, call.deep.out_height, width, stride, {step}}};",
             *sizes[2:],
             "call.ring_floats = (ring_pixels * stride + 15) / 16 * 16;",
-            f"call.wide_bytes = ({self.wide.kind}_scratch_bytes(&call.wide) + 63) / 64 * 64;",
+            f"call.wide_bytes = ({self._wide_bytes()} + 63) / 64 * 64;",
             "call.scratch_size = SCRATCH_HEAD + call.ring_floats * 4 + band_floats(&call.band) * 4 + call.wide_bytes;",
             "call.scratch_size += (convolution_scratch_bytes(&call.last) + 63) / 64 * 64;" if self.last else "",
             "(void)band_pixels;",
@@ -218,6 +224,11 @@ class _Printer:
         ]
         head = f"EXPORT void {name}(struct pool *pool, void *const *buffers, const int64_t *dims, int *error) {{"
         return "\n".join([head, *(f"    {line}" for line in lines if line), "}"])
+
+    def _wide_bytes(self) -> str:
+        if self.planar:
+            return f"ring_planar_bytes({int(self.ring.wide.bf16)}, &call.wide, call.ring.rows)"
+        return f"{self.wide.kind}_scratch_bytes(&call.wide)"
 
     def _sizes(self) -> list[str]:
         """Statements that set the stride and the structs of the three convolutions."""
@@ -244,6 +255,8 @@ class _Printer:
 
     @staticmethod
     def _wide_sizes(wide: ConvolutionPrinter) -> dict[str, Dim]:
+        if wide.struct == "planar":
+            return wide.sizes()
         return {**wide.sizes(), "band": SymInt.of(Symbol("most_")), "panels_per_item": 2**30}
 
 

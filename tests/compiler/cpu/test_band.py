@@ -146,12 +146,15 @@ def test_a_pointwise_convolution_that_pads_reads_what_is_there(pads: list[int], 
 
 @dataclass(frozen=True)
 class Inverted:
-    """x [n, channels, h, w] -> kxk -> clip -> depthwise -> clip -> 1x1 (+ x); between them over a megabyte."""
+    """x [n, channels, h, w] -> kxk -> clip -> depthwise -> clip -> 1x1 (+ x); between them over a megabyte.
 
-    images: int
+    images, height, width: numbers or names. planes: the first convolution reads the model's input, channels first.
+    """
+
+    images: int | str
     channels: int
-    height: int
-    width: int
+    height: int | str
+    width: int | str
     wide: int
     first: int = 1
     first_stride: int = 1
@@ -160,6 +163,7 @@ class Inverted:
     dilation: int = 1
     project: bool = True
     residual: bool = False
+    planes: bool = False
 
     def model(self) -> onnx.ModelProto:
         """The ONNX model."""
@@ -190,6 +194,9 @@ class Inverted:
             nodes.append(node("Add", ["p", "r"], ["y"]) if self.residual else node("Sigmoid", ["p"], ["y"]))
         else:
             nodes += [node("GlobalAveragePool", ["dc"], ["mean"]), node("Mul", ["dc", "mean"], ["y"])]
+        if self.planes:
+            del nodes[0], weights["w0"]
+            nodes[0].input[0] = "x"
         return model_of(nodes, weights, [self.images, self.channels, self.height, self.width])
 
 
@@ -201,13 +208,25 @@ INVERTED = [
     Inverted(1, 8, 64, 66, 72, dilation=2),
     Inverted(1, 6, 200, 9, 160, project=False),
     Inverted(1, 4, 3, 1100, 96, project=False, stride=2),
+    Inverted(1, 3, 140, 130, 64, first=3, first_stride=2, planes=True),
+    Inverted(2, 4, 71, 72, 56, first=5, kernel=5, stride=2, planes=True),
+    Inverted(2, 2, 66, 80, 72, first=3, dilation=2, project=False, planes=True),
+    Inverted(1, 3, 9, 1100, 32, first=3, stride=2, planes=True),
+    Inverted(1, 4, 700, 7, 56, first=3, planes=True),
 ]
 
 
 @pytest.mark.parametrize("block", INVERTED, ids=str)
 def test_inverted_residual(block: Inverted) -> None:
     chain = "conv_clip_conv_clip_conv" if block.project else "conv_clip_conv_clip"
-    assert_one_band(block.model(), chain, (block.images, block.channels, block.height, block.width))
+    assert all(isinstance(d, int) for d in (block.images, block.height, block.width))
+    assert_one_band(block.model(), chain, (int(block.images), block.channels, int(block.height), int(block.width)))
+
+
+@pytest.mark.parametrize("planes", [False, True])
+def test_inverted_residual_of_sizes_known_only_at_the_call(planes: bool) -> None:
+    block = Inverted("n", 3, "h", "w", 640, first=3, first_stride=2, planes=planes)
+    assert_one_band(block.model(), "conv_clip_conv_clip_conv", (1, 3, 9, 5), (2, 3, 48, 33), (1, 3, 1, 1))
 
 
 def test_what_stays_in_the_cache_is_kept_apart() -> None:

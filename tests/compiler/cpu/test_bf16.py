@@ -42,7 +42,7 @@ def chains() -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
         "product_w": rounded(39, 41), "bias": rounded(41, seed=7), "strided_w": rounded(33, 19, 3, 3),
         "grouped_w": rounded(24, 5, 3, 3), "sparse_w": rounded(9, 19, 1, 1), "copy24": copy[24], "copy13": copy[13],
         "center24": center[:24], "center91": center, "band_w": rounded(40, 24, 1, 1), "wide_w": rounded(91, 13, 1, 1),
-        "planes_w": rounded(24, 3, 5, 4), "low": np.float32(-2), "high": np.float32(6),
+        "planes_w": rounded(24, 3, 5, 4), "stem_w": rounded(91, 3, 3, 3), "low": np.float32(-2), "high": np.float32(6),
     }  # fmt: skip
     pads = {"pads": [1, 1, 1, 1]}
     nodes = [
@@ -60,13 +60,17 @@ def chains() -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
         node("Clip", ["ring_1", "low", "high"], ["ring_2"]),
         node("Conv", ["ring_2", "center91"], ["ring"], group=91, **pads),
         node("Conv", ["planes", "planes_w"], ["first"], strides=[2, 1], **pads),
+        node("Conv", ["pixels", "stem_w"], ["stem_0"], strides=[2, 1], **pads),
+        node("Clip", ["stem_0", "low", "high"], ["stem_1"]),
+        node("Conv", ["stem_1", "center91"], ["stem"], group=91, **pads),
     ]
     given = {
         "rows": rounded(17, 39, seed=1), "image": rounded(2, 19, 11, 9, seed=3), "groups": rounded(1, 15, 7, 6, seed=4),
         "small": rounded(1, 24, 7, 7, seed=5), "large": rounded(1, 13, 54, 55, seed=6),
-        "planes": rounded(2, 3, 18, 37, seed=8),
+        "planes": rounded(2, 3, 18, 37, seed=8), "pixels": rounded(1, 3, 107, 56, seed=9),
     }  # fmt: skip
-    return model(nodes, weights, given, ("product", "strided", "grouped", "sparse", "band", "ring", "first")), given
+    outputs = ("product", "strided", "grouped", "sparse", "band", "ring", "first", "stem")
+    return model(nodes, weights, given, outputs), given
 
 
 def layers(weights: dict[str, np.ndarray]) -> onnx.ModelProto:
@@ -104,7 +108,7 @@ def compiled() -> fusible.Executable:
 def test_operands_that_bf16_holds_lose_nothing(compiled: fusible.Executable) -> None:
     proto, given = chains()
     kernels = " ".join(row["kernel"] for row in compiled.report.kernels)
-    assert kernels.count("conv_clip_conv") == 2 and compiled.report.host == ()
+    assert kernels.count("conv_clip_conv") == 3 and compiled.report.host == ()
     assert_outputs_close(compiled.run(given), fusible.compile(proto, target="numpy").run(given))
 
 
@@ -119,14 +123,15 @@ def test_operands_are_rounded(compiled: fusible.Executable) -> None:
 def test_weights_take_half_the_bytes(compiled: fusible.Executable) -> None:
     packed = {c.size for c in compiled.constants if c.dtype == ml_dtypes.bfloat16}
     sizes = {40 * 48, 9 * 20 * 40, 3 * 9 * 6 * 8, 20 * 16, 24 * 24, 24 * 40, 14 * 16, 14 * 96, 3 * 6 * 4 * 24}
+    sizes.add(3 * 4 * 3 * 96)  # the first layer of a chain, by planes
     assert sizes == packed
 
 
 def test_the_report_counts(compiled: fusible.Executable) -> None:
     first, *rest = [note for note in compiled.report.notes if note.startswith("precision bf16: ")]
     assert first == (
-        "precision bf16: 9 of 11 contractions multiply in bf16; "
-        "in fp32: 2 (depthwise convolutions: each weight meets one channel)"
+        "precision bf16: 10 of 13 contractions multiply in bf16; "
+        "in fp32: 3 (depthwise convolutions: each weight meets one channel)"
     )
     slow = "avx512_bf16" not in instruction_sets().split()
     assert len(rest) == slow and all("this processor has no AVX512_BF16" in note for note in rest)
