@@ -16,6 +16,7 @@ from fusible.compiler.ir.constant import Constant
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.ops import Content, Op
 from fusible.compiler.ir.requirements import Relation, decide, requirement
+from fusible.compiler.ir.symbol_values import solved_call, substitute_calls
 from fusible.compiler.ir.symbols import Dim, SymInt
 from fusible.compiler.ir.types import DType, Shape, TensorType, Type
 from fusible.errors import InvalidModel, InvalidNode, UnsupportedOp
@@ -84,6 +85,13 @@ class NodeContext:
         if not self._may_hold(Relation.EQUAL, a, b):
             self.invalid(f"{otherwise}: {a} and {b}")
 
+    def same_size(self, a: Dim, b: Dim, otherwise: str) -> None:
+        """The same for one size computed in two ways: from here on, b stands wherever a does."""
+        self.require_equal(a, b, otherwise)
+        solved = solved_call(a, b)
+        if solved is not None:
+            self.scope.solved.setdefault(*solved)
+
     def _may_hold(self, relation: Relation, a: Dim, b: Dim) -> bool:
         """False if a relation never holds; where symbols decide, the graph requires it."""
         holds = decide(relation, a, b)
@@ -150,7 +158,12 @@ class NodeContext:
     def content(self, index: int) -> Content | None:
         """The known elements (numbers and SymInts, dtype object) of input `index`; None if absent or unknown."""
         value = self.optional(index)
-        return None if value is None else value.content
+        content, solved = None if value is None else value.content, self.scope.solved
+        if content is None or not solved or not any(isinstance(x, SymInt) for x in content.flat):
+            return content
+        result = np.empty(content.size, object)
+        result[:] = [substitute_calls(x, solved) if isinstance(x, SymInt) else x for x in content.flat]
+        return result.reshape(content.shape)
 
     def dims(self, index: int) -> tuple[Dim, ...] | None:
         """The known elements of an integer input as flat dims (ints or SymInts); None if absent or unknown."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fusible.compiler.ir.graph import Graph, Value
+from fusible.compiler.ir.symbols import Dim
 from fusible.errors import InvalidModel
 
 __all__ = ["Scope"]
@@ -19,6 +20,8 @@ class Scope:
         self.graph, self.parent, self.depth = graph, parent, depth
         self.values: dict[str, Value] = {}
         self.captures: dict[Value, Value] = {}  # outer value -> input of this graph
+        # What required equalities say of calls (floordiv...), by text: sizes computed twice are written in one way.
+        self.solved: dict[str, Dim] = {} if parent is None else dict(parent.solved)
 
     def define(self, name: str, value: Value, where: str) -> None:
         """Bind a name. Raises InvalidModel if this scope has it already."""

@@ -12,7 +12,17 @@ from typing import Any
 import numpy as np
 
 from fusible.compiler.ir.ops import Content, Infer, PropagateFunction
-from fusible.compiler.ir.symbols import Dim, SymInt, bounds_of, exact_div, floordiv, maximum, minimum, modulo
+from fusible.compiler.ir.symbols import (
+    Dim,
+    SymInt,
+    bounds_of,
+    dim_text,
+    exact_div,
+    floordiv,
+    maximum,
+    minimum,
+    modulo,
+)
 from fusible.compiler.ir.types import DType
 
 __all__ = [
@@ -31,6 +41,8 @@ __all__ = [
 
 # Narrower integers might wrap, which a SymInt never does.
 _WIDE_INTEGERS = (DType.I64, DType.I32, DType.U64, DType.U32)
+
+_LONGEST_DIVIDEND = 4096  # characters: seven layers of strided convolutions, as speech models have them, take as many
 
 
 def is_symbolic(content: Content) -> bool:
@@ -109,11 +121,18 @@ def divide(dtype: DType, a: Dim, b: Dim) -> Dim:
     exact = exact_div(a, b)
     if exact is not None:
         return exact
-    if dtype.is_float or not (_non_negative(a) and _non_negative(b)):
-        raise TypeError("the quotient is not whole, or its sign is not known")
-    if compare("lt", 0, b):
-        return floordiv(a, b)
-    raise TypeError("the divisor may be 0")
+    if dtype.is_float:
+        raise TypeError("the quotient is not whole")
+    if not compare("lt", 0, b):
+        raise TypeError("the divisor may be 0, or its sign is not known")
+    return floordiv(a, b) if _non_negative(a) else _truncated(a, b)
+
+
+def _truncated(a: Dim, b: Dim) -> Dim:
+    """a / b towards zero for b > 0. Quotients of quotients double their text each time, so it has a limit."""
+    if len(dim_text(a)) + len(dim_text(b)) > _LONGEST_DIVIDEND:
+        raise TypeError("the sign of the dividend is not known, and it is long")
+    return floordiv(a + (b - 1) * minimum(1, maximum(0, -a)), b)
 
 
 def remainder(dtype: DType, a: Dim, b: Dim) -> Dim:

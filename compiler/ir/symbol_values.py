@@ -18,7 +18,7 @@ from fusible.compiler.ir.symbols import (
     modulo,
 )
 
-__all__ = ["FOLD", "evaluate", "substitute", "symbols_of"]
+__all__ = ["FOLD", "evaluate", "solved_call", "substitute", "substitute_calls", "symbols_of"]
 
 
 def symbols_of(value: Dim) -> dict[Symbol, None]:
@@ -67,6 +67,36 @@ def substitute(value: Dim, values: Mapping[str, Dim]) -> Dim:
                 term = term * (SymInt.of(atom) if known is None else known)
             else:
                 term = term * FOLD[atom.function](*(substitute(a, values) for a in atom.args))
+        result = result + term
+    return result
+
+
+def solved_call(value: Dim, other: Dim) -> tuple[str, Dim] | None:
+    """What `value == other` says of a call: its text and its value, if it is all that `value` has beside a literal."""
+    if isinstance(value, int):
+        return None
+    terms = [(m, c) for m, c in value.terms if m]
+    if len(terms) != 1 or len(terms[0][0]) != 1 or terms[0][1] not in (1, -1):
+        return None
+    ((atom,), coefficient) = terms[0]
+    constant = sum(c for m, c in value.terms if not m)
+    return (atom.text, (other - constant) * coefficient) if isinstance(atom, Call) else None
+
+
+def substitute_calls(value: Dim, values: Mapping[str, Dim]) -> Dim:
+    """Replace calls by their text, outer ones first; the result is normalised again."""
+    if isinstance(value, int) or not values:
+        return value
+    result: Dim = 0
+    for monomial, coefficient in value.terms:
+        term: Dim = coefficient
+        for atom in monomial:
+            if isinstance(atom, Symbol):
+                term = term * SymInt.of(atom)
+            elif (known := values.get(atom.text)) is not None:
+                term = term * known
+            else:
+                term = term * FOLD[atom.function](*(substitute_calls(a, values) for a in atom.args))
         result = result + term
     return result
 

@@ -248,6 +248,16 @@ def sizes_through_floats(c: Chain) -> str:
     return c("ReduceSum", c("Reshape", "x", sizes), c.ints(2), keepdims=0)
 
 
+@chain("n, floordiv(s + 1, 2), 1, floordiv(s + 1, 2), 2", "n", 3, "s")
+def sizes_after_a_convolution_that_truncate(c: Chain) -> str:
+    """torch.export: the length is (s - 1) // 2 + 1, a Div that truncates; then it is used again."""
+    weights = c.array(np.ones((2, 3, 3), np.float32) / 8)
+    rows = c("Transpose", c("Conv", "x", weights, strides=[2], pads=[1, 1]), perm=[0, 2, 1])
+    length = c("Add", c("Div", c("Add", c.scalar(-1), c.size("x", 2)), c.scalar(2)), c.scalar(1))
+    longer = c("Reshape", rows, c.vector(c.size("x", 0), length, 1, 2))
+    return c("Expand", c("Unsqueeze", longer, c.ints(2)), c.vector(c.size("x", 0), length, 1, length, 2))
+
+
 def build(name: str) -> onnx.ModelProto:
     shape, builder, _ = CHAINS[name]
     c = Chain()

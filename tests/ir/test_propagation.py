@@ -10,7 +10,7 @@ import pytest
 from fusible.compiler.ir.graph import Graph, Value
 from fusible.compiler.ir.ops import kernel_arguments
 from fusible.compiler.ir.symbol_values import evaluate
-from fusible.compiler.ir.symbols import Dim, Symbol
+from fusible.compiler.ir.symbols import Dim, Symbol, dim_text
 from fusible.compiler.ir.types import DType
 
 SIZES = [(n, m) for n in (1, 2, 5, 8) for m in (3, 4, 9)]
@@ -61,12 +61,33 @@ def test_division_and_remainder() -> None:
     check(d.graph.add("mod", d.value(*left), d.value(*right)), [left, right])
 
 
-def test_division_that_may_truncate_or_fail_is_not_known() -> None:
+def test_quotients_truncate() -> None:
+    d = Dims()
+    left: list[Dim] = [d.n - 5, 3 - d.n, d.m - 20, d.n * d.m - 17, -7 - d.n]
+    right: list[Dim] = [2, 3, d.m, d.n + 4, 4]
+    quotient = d.graph.add("div", d.value(*left), d.value(*right))
+    check(quotient, [left, right])
+    assert quotient.content is not None
+    again: list[Dim] = [x - 1 for x in quotient.content]
+    check(d.graph.add("div", d.value(*again), d.value(*right)), [again, right])
+
+
+def test_quotients_of_quotients_have_a_longest_text() -> None:
+    d = Dims()
+    value = d.value(d.n - 1000)
+    for _ in range(60):
+        value = d.graph.add("add", d.graph.add("div", value, d.constant([2])), d.constant([-3]))
+        assert value.content is None or len(dim_text(value.content[0])) < 20_000
+    assert value.content is None
+
+
+def test_division_that_may_fail_is_not_known() -> None:
     d = Dims()
     zero_or_more = d.graph.symbols.add(Symbol("k", 0))
-    for left, right in ((d.n - 5, 2), (d.n, zero_or_more), (d.n, -2)):
-        assert d.graph.add("div", d.value(left), d.value(right, zero_or_more + 1)).content is None
-        assert d.graph.add("mod", d.value(left), d.value(right, zero_or_more + 1)).content is None
+    for op, left, right in (
+        ("div", d.n, zero_or_more), ("div", d.n, -2), ("mod", d.n - 5, 2), ("mod", d.n, zero_or_more),
+    ):  # fmt: skip
+        assert d.graph.add(op, d.value(left), d.value(right, zero_or_more + 1)).content is None
 
 
 def test_one_operand_functions() -> None:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from fusible.compiler.ir.broadcast import bcast
 from fusible.compiler.ir.dimension_text import parse_dim
 from fusible.compiler.ir.intervals import interval_product
-from fusible.compiler.ir.symbol_values import evaluate, substitute, symbols_of
+from fusible.compiler.ir.symbol_values import evaluate, solved_call, substitute, substitute_calls, symbols_of
 from fusible.compiler.ir.symbols import (
+    Call,
     Dim,
     Symbol,
     SymInt,
@@ -69,6 +70,31 @@ def test_arithmetic_is_that_of_integers(a: Dim, b: Dim, env: dict[str, int], div
     assert evaluate(floordiv(a, divisor), env) == x // divisor
     assert evaluate(ceildiv(a, divisor), env) == -(-x // divisor)
     assert evaluate(modulo(a, divisor), env) == x % divisor
+
+
+@given(EXPRESSIONS, EXPRESSIONS, ENVIRONMENTS)
+def test_calls_give_way_to_their_values(a: Dim, b: Dim, env: dict[str, int]) -> None:
+    calls = [atom for m, _ in a.terms for atom in m if isinstance(atom, Call)] if isinstance(a, SymInt) else []
+    known = {c.text: SymInt.of(Symbol(f"c{n}", -(10**9))) for n, c in enumerate(calls)}
+    values = {f"c{n}": evaluate(SymInt((((c,), 1),)), env) for n, c in enumerate(calls)}
+    for value in (a, a * b + 1):
+        assert evaluate(substitute_calls(value, known), env | values) == evaluate(value, env)
+    assert not set(known) & set(_calls_of(substitute_calls(a, known)))
+
+
+def _calls_of(value: Dim) -> list[str]:
+    return [] if isinstance(value, int) else [a.text for m, _ in value.terms for a in m if isinstance(a, Call)]
+
+
+@given(EXPRESSIONS, EXPRESSIONS, ENVIRONMENTS)
+def test_an_equality_says_what_a_call_is(a: Dim, b: Dim, env: dict[str, int]) -> None:
+    solved = solved_call(a, b)
+    if solved is not None:
+        text, value = solved
+        ((call,),) = ([x for m, _ in a.terms for x in m] for a in [a] if isinstance(a, SymInt))
+        assert call.text == text
+        difference = evaluate(a, env) - evaluate(b, env)
+        assert abs(evaluate(SymInt((((call,), 1),)), env) - evaluate(value, env)) == abs(difference)
 
 
 ENDS = st.one_of(st.none(), st.integers(-4, 4))

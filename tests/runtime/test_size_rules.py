@@ -33,6 +33,14 @@ CASES = {
         "g (float[1,3,H,8] x, float[4,3,3,3] z) => (float y) { y = Conv<dilations = [2, 1]>(x, z) }",
         "0 must be at most H - 4 = -2", [(1, 3, 8, 8)],
     ),
+    "computed length": (
+        """g (float[1,3,H] x) => (float y)
+           <float[3,3,1] z = {1, 0, 2, 0, 1, 0, 3, 0, 1}, int64[2] s = {1, 3},
+            int64[1] two = {2}, int64[1] one = {1}, int64[1] five = {-5}> {
+            h = Shape<start = 2>(x) a = Add(h, five) q = Div(a, two) l = Add(q, one) t = Concat<axis = 0>(s, l)
+            c = Conv<strides = [2]>(x, z) p = AveragePool<kernel_shape = [3]>(c) r = Reshape(p, t) y = Neg(r) }""",
+        "Reshape at 'r': .* = 0 must be .* = -1", [(1, 3, 7), (1, 3, 8)],
+    ),
     "normalised": (
         "g (float[1,C,4] x, float[3] s) => (float y) { y = BatchNormalization(x, s, s, s, s) }",
         "C = 2 must be 3", [(1, 3, 4)],

@@ -12,7 +12,8 @@ from fusible.compiler.ir.broadcast import broadcast_of
 from fusible.compiler.ir.constant import Constant
 from fusible.compiler.ir.extents import resolve_reshape
 from fusible.compiler.ir.graph import Value
-from fusible.compiler.ir.symbols import Dim, bounds_of, product
+from fusible.compiler.ir.reinfer import bare_symbol
+from fusible.compiler.ir.symbols import Dim, SymInt, bounds_of, dim_text, exact_div, product
 
 
 @onnx_op("Identity")
@@ -49,7 +50,29 @@ def _reshape(c: NodeContext, target: Sequence[Dim], *, allowzero: bool) -> Value
         if len(literals) != len(target):
             c.unsupported("the rank of the operand is not known; state it with shapes={...}")
         return c.add("reshape_dynamic", c.required(0), c.ints_constant(literals), allowzero=allowzero)
-    return _reshaped(c, shape)
+    return _reshaped(c, _settled(c, shape))
+
+
+def _settled(c: NodeContext, shape: Sequence[Dim]) -> list[Dim]:
+    """A resolved shape in which a size that the model computes is what the number of elements says, if that is simpler.
+
+    Exporters compute the sizes after convolutions anew, with quotients that truncate, where ours are floored.
+    """
+    result, old = list(shape), list(c.shape(0) or ())
+    for dim in shape:
+        if dim in old:
+            old.remove(dim)
+            result.remove(dim)
+    computed = [d for d in result if isinstance(d, SymInt)]
+    if len(computed) != 1 or not old or bare_symbol(computed[0]) is not None:
+        return list(shape)
+    (dim,) = computed
+    literal = product(d for d in result if isinstance(d, int))
+    size = exact_div(product(old), literal) if literal else None
+    if size is None or size == dim or len(dim_text(size)) > len(dim_text(dim)):
+        return list(shape)
+    c.same_size(dim, size, f"{c.tensor_type(0)} has not as many elements as shape {list(shape)}")
+    return [size if d == dim else d for d in shape]
 
 
 def _reshaped(c: NodeContext, shape: Sequence[Dim]) -> Value:
