@@ -10,6 +10,7 @@ from fusible.passes.canonicalise import canonicalise
 from fusible.passes.centre_zero_points import centre_zero_points
 from fusible.passes.common_subexpressions import CommonSubexpressions
 from fusible.passes.convert_precision import ConvertPrecision
+from fusible.passes.convolve_bytes import convolve_bytes
 from fusible.passes.copy_images import CopyImages
 from fusible.passes.copy_results import CopyResults
 from fusible.passes.dead_code import DeadCode
@@ -48,7 +49,11 @@ def pipeline(target: str = "auto", *, plugins: bool = True) -> Pipeline:
     target, _ = resolve_target(target)
     made = Pipeline.of(
         {
-            Phase.IMPORT: [DeadCode(), NoteRequirements(), *([MultiplyBytes()] if target == "cpu" else [])],
+            Phase.IMPORT: [
+                DeadCode(),
+                NoteRequirements(),
+                *([convolve_bytes, MultiplyBytes()] if target == "cpu" else []),
+            ],
             Phase.CANONICAL: [  # a cycle: until nothing changes
                 SimplifyShapes(),
                 FoldConstants(),

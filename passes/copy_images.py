@@ -17,6 +17,7 @@ from fusible.passes.exactness import Exactness
 from fusible.passes.fusion import copy_node, graphs_outside_groups
 
 __all__ = [
+    "CONVOLUTIONS",
     "MOST_PLANES",
     "CopyImages",
     "convolutions_in",
@@ -28,6 +29,9 @@ __all__ = [
     "reads_planes",
     "views_to",
 ]
+
+CONVOLUTIONS = ("conv", "conv_bytes")
+"""The ops whose images kernels read channels last."""
 
 MOST_PLANES = 4
 """Channels of an image that a convolution reads as it is, channels first."""
@@ -74,14 +78,14 @@ def erase_views(graph: Graph, value: Value | None) -> None:
 
 def convolutions_in(node: Node) -> dict[int, bool]:
     """The positions of a node's operands that are images of convolutions; True if these can read planes."""
-    if node.op.name == "conv":
+    if node.op.name in CONVOLUTIONS:
         return {0: reads_planes(node)} if is_image(node.inputs[0]) else {}
     if node.op.name != "fused":
         return {}
     inner = node.subgraphs[0]
     found: dict[int, bool] = {}
     for part in inner:
-        if part.op.name == "conv" and is_image(part.inputs[0]) and part.inputs[0] in inner.inputs:
+        if part.op.name in CONVOLUTIONS and is_image(part.inputs[0]) and part.inputs[0] in inner.inputs:
             position = inner.inputs.index(part.inputs[0])
             found[position] = found.get(position, True) and reads_planes(part)
     return found

@@ -15,7 +15,15 @@ from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.symbols import product
 from fusible.compiler.ir.types import DType, TensorType
 from fusible.passes.base import GraphPass, PassContext
-from fusible.passes.copy_images import copy_before, copy_graph, erase_views, is_image, is_planned, views_to
+from fusible.passes.copy_images import (
+    CONVOLUTIONS,
+    copy_before,
+    copy_graph,
+    erase_views,
+    is_image,
+    is_planned,
+    views_to,
+)
 from fusible.passes.exactness import Exactness
 from fusible.passes.fusion import graphs_outside_groups
 
@@ -83,7 +91,7 @@ def _is_made_apart(value: Value) -> bool:
     channels, pixels = type_.shape[1], product(type_.shape[2:])
     many = isinstance(channels, int) and channels >= _LEAST_CHANNELS
     many &= not isinstance(pixels, int) or pixels >= _LEAST_PIXELS
-    return many and is_planned(value) and any(part.op.name in ("conv", "conv_transpose") for part in inside)
+    return many and is_planned(value) and any(part.op.name in (*CONVOLUTIONS, "conv_transpose") for part in inside)
 
 
 def _copy_after(graph: Graph, node: Node, value: Value) -> Value:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fusible.compiler.ir.graph import Graph
 from fusible.passes.base import PassContext
 from fusible.passes.driver import RewritePass
-from fusible.passes.rules import quantised_operands
+from fusible.passes.rules import byte_convolutions, quantised_operands
 
 __all__ = ["FAST_BYTES", "MultiplyBytes"]
 
@@ -16,7 +16,7 @@ class MultiplyBytes(RewritePass):
     """The pass `multiply-bytes`. It comes before constants are folded, or weights would be floats already."""
 
     def __init__(self) -> None:
-        super().__init__("multiply-bytes", list(quantised_operands.RULES))
+        super().__init__("multiply-bytes", [*quantised_operands.RULES, *byte_convolutions.DEQUANTISED])
 
     def run(self, graph: Graph, context: PassContext) -> int:
         """Rewrite, where the target says that it pays."""

@@ -163,10 +163,14 @@ def _factor(
     assert operand is not None
     there = made.substituted(node, map_, index, guard)
     found = made.value(operand, there.components, (*guard, *there.bounds))
+    load, fill = made.load_of(found), there.fill or 0
+    outside = there.bounds and (load is None or (fill != 0 and bool(guard)))
+    if load is not None and there.bounds and fill and not outside:
+        found = made.emit(parts.Load(load.buffer, replace(load.map, fill=fill)), made.dtypes[found])
     if own.is_integer:
         found = made.converted(found, own)
-    if there.bounds and made.load_of(found) is None:
+    if outside:
         test = made.emit(parts.Test(there.bounds), DType.BOOL)
-        zero = 0.0 if own.is_float else 0
-        found = made.map(apply("select", Arg(test), Arg(found), zero), made.dtypes[found])
+        other = float(fill) if own.is_float else int(fill)
+        found = made.map(apply("select", Arg(test), Arg(found), other), made.dtypes[found])
     return found

@@ -33,6 +33,7 @@ struct convolution {
     long planes, plane_stride;                            /* 1 plane of all channels, or one for each */
     long image_stride, row_stride, pixel_stride;          /* floats, as plane_stride */
     long band, panels_per_item;                           /* output pixels and panels of an item */
+    int fill;                                             /* each byte in the padding: not 0 with bytes alone */
 };
 
 INLINE long ceiling_divide(long a, long b) { return (a + b - 1) / b; }
@@ -135,7 +136,7 @@ INLINE void convolution_point_run(const struct convolution *c, const struct conv
 /* Fill the scratch memory of a band. The slots after the last pixel repeat it: a tile may run over them. */
 static __attribute__((noinline, unused)) void convolution_point(const struct convolution *c,
                                                                 const struct convolution_band *b, long image) {
-    memset(b->zeros, 0, (size_t)convolution_zeros(c) * sizeof(float));
+    memset(b->zeros, c->fill, (size_t)convolution_zeros(c) * sizeof(float));
     for (long slot = 0; slot < b->count;) {
         long pixel = b->first + slot, oy = pixel / c->out_width, ox = pixel % c->out_width;
         long run = c->out_width - ox < b->count - slot ? c->out_width - ox : b->count - slot;
@@ -211,7 +212,7 @@ struct convolution_columns {
 };
 
 /* A block of K for all the tiles of a band and one chunk of a panel. */
-INLINE void convolution_chunk(const int bf16, const struct convolution *c, const struct convolution_band *b,
+INLINE void convolution_chunk(const int kind, const struct convolution *c, const struct convolution_band *b,
                               const struct convolution_block *block, const struct tile_chunk *chunk,
                               const float *panel, long width, struct convolution_columns columns, start_hook *start,
                               finish_hook *finish, const void *context) {
@@ -224,12 +225,13 @@ INLINE void convolution_chunk(const int bf16, const struct convolution *c, const
         struct tile_operands o = convolution_operands(c, b, block, slot, merge, panel, width);
         tile_prefetch(&o, chunk, &split, tile, o.segments * o.length);
         if (block->first && block->last && tile_is_whole(chunk, rows, columns.first, columns.end)) {
-            tile_whole(bf16, &o, b->rows + slot, columns.first, start, finish, context);
+            tile_whole(kind, &o, b->rows + slot, columns.first, start, finish, context);
             continue;
         }
         if (block->first)
             tile_start(chunk, b->rows + slot, rows, columns.first, columns.end, start, context, accumulators);
-        if (bf16) tile_run_bf16(chunk, rows, &o, accumulators);
+        if (kind == TILE_BYTES) tile_run_bytes(chunk, rows, &o, accumulators);
+        else if (kind == TILE_HALVES) tile_run_bf16(chunk, rows, &o, accumulators);
         else tile_run(chunk, rows, &o, accumulators);
         if (block->last)
             tile_finish(chunk, b->rows + slot, rows, columns.first, columns.end, finish, context, accumulators);
@@ -238,7 +240,7 @@ INLINE void convolution_chunk(const int bf16, const struct convolution *c, const
 }
 
 /* A panel for a band: `first` is its first column among the group's. */
-INLINE void convolution_panel(const int bf16, const struct convolution *c, const struct convolution_band *b,
+INLINE void convolution_panel(const int kind, const struct convolution *c, const struct convolution_band *b,
                               long group, long first, start_hook *start, finish_hook *finish, const void *context) {
     long depth = convolution_depth(c);
     long width = panels_width(c->outputs, first / PANEL_COLUMNS);
@@ -249,35 +251,35 @@ INLINE void convolution_panel(const int bf16, const struct convolution *c, const
         for (long at = 0; at < width; at += tile_chunk_columns(&chunk)) {
             chunk = tile_chunk_at(at, width);
             struct convolution_columns columns = {group * c->outputs + first + at, (group + 1) * c->outputs};
-            convolution_chunk(bf16, c, b, &block, &chunk, panel + at, width, columns, start, finish, context);
+            convolution_chunk(kind, c, b, &block, &chunk, panel + at, width, columns, start, finish, context);
         }
     }
 }
 
-/* The panels of part `part` for a band whose scratch memory is filled. bf16, here and above: image and panels are words
- * (convolution_bf16.h); a constant wherever it is given. */
-INLINE void convolution_panels(const int bf16, const struct convolution *c, const struct convolution_band *b,
+/* The panels of part `part` for a band whose scratch memory is filled. kind, here and above: image and panels are words
+ * (convolution_bf16.h, convolution_bytes.h); a constant wherever it is given. */
+INLINE void convolution_panels(const int kind, const struct convolution *c, const struct convolution_band *b,
                                long group, long part, start_hook *start, finish_hook *finish, const void *context) {
     long end = (part + 1) * c->panels_per_item;
     if (end > panels_count(c->outputs)) end = panels_count(c->outputs);
     for (long p = part * c->panels_per_item; p < end; p++)
-        convolution_panel(bf16, c, b, group, p * PANEL_COLUMNS, start, finish, context);
+        convolution_panel(kind, c, b, group, p * PANEL_COLUMNS, start, finish, context);
 }
 
-INLINE void convolution_item_of(const int bf16, const struct convolution *c, long item, void *scratch,
+INLINE void convolution_item_of(const int kind, const struct convolution *c, long item, void *scratch,
                                 start_hook *start, finish_hook *finish, const void *context) {
     long panel_groups = convolution_panel_groups(c), bands = convolution_bands(c);
     long part = item % panel_groups, band = item / panel_groups % bands;
     long group = item / panel_groups / bands % c->groups, image = item / panel_groups / bands / c->groups;
     struct convolution_band b = convolution_band_of(c, image, group, band, scratch);
     convolution_point(c, &b, image);
-    convolution_panels(bf16, c, &b, group, part, start, finish, context);
+    convolution_panels(kind, c, &b, group, part, start, finish, context);
 }
 
 /* Compute item 0 <= item < convolution_items(c); scratch: convolution_scratch_bytes(c), aligned to 64 bytes. */
 INLINE void convolution_item(const struct convolution *c, long item, void *scratch, start_hook *start,
                              finish_hook *finish, const void *context) {
-    convolution_item_of(0, c, item, scratch, start, finish, context);
+    convolution_item_of(TILE_FLOATS, c, item, scratch, start, finish, context);
 }
 
 #endif

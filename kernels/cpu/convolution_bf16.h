@@ -28,6 +28,20 @@ INLINE long convolution_bf16_rows(const struct convolution *c) {
     return rows < c->height ? rows : c->height;
 }
 
+/* The rows of the image that a band sees. */
+struct convolution_rows {
+    long first, end;
+};
+INLINE struct convolution_rows convolution_rows_of(const struct convolution *c, long band) {
+    long pixels = c->out_height * c->out_width, from = band * c->band;
+    long to = from + c->band < pixels ? from + c->band : pixels;
+    long first = from / c->out_width * c->stride_y - c->pad_top;
+    long end = (to - 1) / c->out_width * c->stride_y - c->pad_top + (c->kernel_height - 1) * c->dilation_y + 1;
+    if (first < 0) first = 0;
+    if (end > c->height) end = c->height;
+    return (struct convolution_rows){first, end < first ? first : end};
+}
+
 /* The convolution of `rows` rounded image rows at `x`, of which the first is `first` of the image. */
 INLINE struct convolution convolution_bf16_words(const struct convolution *c, const float *x, long first, long rows) {
     struct convolution words = *c;
@@ -71,13 +85,8 @@ INLINE void convolution_bf16_item(const struct convolution *c, long item, void *
     long panel_groups = convolution_panel_groups(c), bands = convolution_bands(c);
     long part = item % panel_groups, band = item / panel_groups % bands;
     long group = item / panel_groups / bands % c->groups, image = item / panel_groups / bands / c->groups;
-    long pixels = c->out_height * c->out_width, from = band * c->band;
-    long to = from + c->band < pixels ? from + c->band : pixels;
-    long first = from / c->out_width * c->stride_y - c->pad_top;
-    long end = (to - 1) / c->out_width * c->stride_y - c->pad_top + (c->kernel_height - 1) * c->dilation_y + 1;
-    if (first < 0) first = 0;
-    if (end > c->height) end = c->height;
-    if (end < first) end = first;
+    const struct convolution_rows rows = convolution_rows_of(c, band);
+    const long first = rows.first, end = rows.end;
     float *rounded = (float *)((char *)scratch + SCRATCH_HEAD);
     long *held = scratch;
     const float *x = c->x + image * c->image_stride + group * c->channels;
@@ -87,7 +96,7 @@ INLINE void convolution_bf16_item(const struct convolution *c, long item, void *
     struct convolution_band b =
         convolution_band_of(&words, 0, 0, band, rounded + convolution_bf16_image_floats(c));
     convolution_point(&words, &b, image);
-    convolution_panels(1, &words, &b, group, part, start, finish, context);
+    convolution_panels(TILE_HALVES, &words, &b, group, part, start, finish, context);
 }
 
 #endif

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from fusible.kernels.aligned import aligned_array, aligned_joined
-from fusible.kernels.cpu.packing import Bfloats, Floats, pack_panels, pack_panels_bf16
+from fusible.kernels.cpu.packing import Bfloats, Floats, pack_panels, pack_panels_bf16, pack_panels_bytes
 
 __all__ = [
     "merge_groups",
     "pack_convolution",
     "pack_convolution_bf16",
+    "pack_convolution_bytes",
     "pack_depthwise",
     "pack_planar_bf16",
     "pack_transposed",
@@ -37,6 +38,18 @@ def pack_convolution_bf16(weights: Floats, groups: int = 1) -> Bfloats:
     even = np.pad(weights, ((0, 0), (0, weights.shape[1] % 2), (0, 0), (0, 0)))
     parts = np.split(even.transpose(2, 3, 1, 0), groups, axis=3)
     return aligned_joined([pack_panels_bf16(part.reshape(-1, part.shape[3])) for part in parts])
+
+
+def pack_convolution_bytes(weights: np.ndarray, groups: int = 1) -> Floats:
+    """Panels for `convolution_bytes.h` of ONNX Conv weights [O, C / groups, KH, KW], int8; words typed as float32, 1-D.
+
+    K runs over (ky, kx, c), with channels of zeros up to a multiple of 4. Raises ValueError where `groups` does not
+    divide O, TypeError for another dtype.
+    """
+    _check_groups(weights.shape[0], groups)
+    whole = np.pad(weights, ((0, 0), (0, -weights.shape[1] % 4), (0, 0), (0, 0)))
+    parts = np.split(whole.transpose(2, 3, 1, 0), groups, axis=3)
+    return aligned_joined([pack_panels_bytes(part.reshape(-1, part.shape[3])) for part in parts])
 
 
 def pack_planar_bf16(weights: Floats) -> Bfloats:

@@ -129,6 +129,14 @@ LANES2(vd, double, max) LANES2(vd, double, min)
 INLINE vi vd_isnan(vd x) { return vl_truth((vl)(x != x)); }
 INLINE vi vd_isinf(vd x) { return vl_truth((vl)(vd_abs(x) == vd_all((double)INFINITY))); }
 
+/* A float whose bits a plan hands over among sizes. */
+INLINE float float_of_word(int64_t word) {
+    const int32_t bits = (int32_t)word;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
 /* fp16 as 16 bits of an int32, to and from fp32. */
 INLINE vf f16_widened(vi half) {
     vi magnitude = half & vi_all(0x7fff);

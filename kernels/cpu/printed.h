@@ -12,6 +12,7 @@
 #include "band.h"
 #include "convolution.h"
 #include "convolution_bf16.h"
+#include "convolution_bytes.h"
 #include "depthwise.h"
 #include "elements.h"
 #include "gemm.h"

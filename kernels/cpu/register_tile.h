@@ -14,14 +14,19 @@
  * many layers it has. Their accumulators travel through a small array, which costs as much as a few steps of k. Only
  * the largest tile is also there with hooks and accumulators in registers, inlined into each layer.
  *
- * Each tile is there for floats and for words of bf16 (bf16.h), where `length` and K count words.
+ * Each tile is there for floats and for words of bf16 (bf16.h) and of bytes (bytes.h), where `length` and K count words;
+ * sums of bytes are the bits of int32.
  */
 #ifndef FUSIBLE_REGISTER_TILE_H
 #define FUSIBLE_REGISTER_TILE_H
 
 #include "bf16.h"
+#include "bytes.h"
 #include "hooks.h"
 #include "panels.h"
+
+/* What operands hold: `kind`, here and in convolution.h, a constant wherever it is given. */
+enum tile_kind { TILE_FLOATS, TILE_HALVES, TILE_BYTES };
 
 /* One chunk: which columns of a panel a tile multiplies at once. */
 struct tile_chunk {
@@ -157,6 +162,34 @@ INLINE void tile_multiply_bf16(const int rows, const int vectors, const int last
     }
 }
 
+/* The same for words of bytes. */
+INLINE void tile_multiply_bytes(const int rows, const int vectors, const int last, const struct tile_operands *o,
+                                vf *sum) {
+    const float *b = o->panel;
+    const char *ahead = o->ahead;
+    vi accumulator[TILE_SIZE]; /* of their own type: they would not stay in registers */
+    UNROLL for (int i = 0; i < rows * vectors; i++) accumulator[i] = (vi)sum[i];
+    for (long s = 0; s < o->segments; s++) {
+        const float *a[TILE_ROWS];
+        UNROLL for (int i = 0; i < rows; i++) a[i] = o->table[s * o->slots + i] + o->offset;
+        for (long k = 0; k < o->length; k++, b += o->width, ahead += o->ahead_step) {
+            __builtin_prefetch(ahead, 0, 2);
+            tile_fetch_ahead(vectors, b, o->width);
+            UNROLL for (int part = 0; part < BYTES_PARTS; part++) {
+                vi column[TILE_VECTORS];
+                UNROLL for (int j = 0; j < vectors; j++)
+                    column[j] = bytes_right(part, (vi)tile_load_lanes(b + j * VL, j == vectors - 1 ? last : VL));
+                UNROLL for (int i = 0; i < rows; i++) {
+                    vi element = bytes_left(part, bf16_all(a[i] + k));
+                    UNROLL for (int j = 0; j < vectors; j++)
+                        accumulator[i * vectors + j] = bytes_add(accumulator[i * vectors + j], element, column[j]);
+                }
+            }
+        }
+    }
+    UNROLL for (int i = 0; i < rows * vectors; i++) sum[i] = (vf)accumulator[i];
+}
+
 #define TILE_FUNCTION(NAME, ROWS, VECTORS, LAST, MULTIPLY)                                                      \
     static __attribute__((noinline, unused)) void NAME##_##ROWS##_##VECTORS##_##LAST(                           \
         const struct tile_operands *o, vf *accumulators) {                                                      \
@@ -167,7 +200,8 @@ INLINE void tile_multiply_bf16(const int rows, const int vectors, const int last
     }
 #define TILE_FUNCTIONS(ROWS, VECTORS, LAST)                  \
     TILE_FUNCTION(tile, ROWS, VECTORS, LAST, tile_multiply)  \
-    TILE_FUNCTION(tile_bf16, ROWS, VECTORS, LAST, tile_multiply_bf16)
+    TILE_FUNCTION(tile_bf16, ROWS, VECTORS, LAST, tile_multiply_bf16) \
+    TILE_FUNCTION(tile_bytes, ROWS, VECTORS, LAST, tile_multiply_bytes)
 TILE_SHAPES(TILE_FUNCTIONS)
 #undef TILE_FUNCTIONS
 #undef TILE_FUNCTION
@@ -187,6 +221,15 @@ INLINE void tile_run_bf16(const struct tile_chunk *chunk, long rows, const struc
 #define TILE_CALL(ROWS, VECTORS, LAST)                                                \
     if (chunk->vectors == VECTORS && chunk->last == LAST && rows <= ROWS) {           \
         tile_bf16_##ROWS##_##VECTORS##_##LAST(o, accumulators);                       \
+        return;                                                                       \
+    }
+    TILE_SHAPES(TILE_CALL)
+#undef TILE_CALL
+}
+INLINE void tile_run_bytes(const struct tile_chunk *chunk, long rows, const struct tile_operands *o, vf *accumulators) {
+#define TILE_CALL(ROWS, VECTORS, LAST)                                                \
+    if (chunk->vectors == VECTORS && chunk->last == LAST && rows <= ROWS) {           \
+        tile_bytes_##ROWS##_##VECTORS##_##LAST(o, accumulators);                      \
         return;                                                                       \
     }
     TILE_SHAPES(TILE_CALL)
@@ -281,12 +324,13 @@ INLINE void tile_finish(const struct tile_chunk *chunk, const long *rows_of, lon
 INLINE int tile_is_whole(const struct tile_chunk *chunk, long rows, long column, long columns) {
     return chunk->vectors == 2 && rows == TILE_WHOLE_ROWS && column + 2 * VL <= columns;
 }
-INLINE void tile_whole(const int bf16, const struct tile_operands *o, const long *rows_of, long column,
+INLINE void tile_whole(const int kind, const struct tile_operands *o, const long *rows_of, long column,
                        start_hook *start, finish_hook *finish, const void *context) {
     vf sum[TILE_SIZE];
     UNROLL for (int i = 0; i < TILE_WHOLE_ROWS * 2; i++)
         sum[i] = start(context, rows_of[i / 2], column + i % 2 * VL, VL);
-    if (bf16) tile_multiply_bf16(TILE_WHOLE_ROWS, 2, VL, o, sum);
+    if (kind == TILE_BYTES) tile_multiply_bytes(TILE_WHOLE_ROWS, 2, VL, o, sum);
+    else if (kind == TILE_HALVES) tile_multiply_bf16(TILE_WHOLE_ROWS, 2, VL, o, sum);
     else tile_multiply(TILE_WHOLE_ROWS, 2, VL, o, sum);
     long rows[TILE_WHOLE_ROWS]; /* read at once: the compiler would read them again after each store */
     UNROLL for (int i = 0; i < TILE_WHOLE_ROWS; i++) rows[i] = rows_of[i];

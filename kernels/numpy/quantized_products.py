@@ -73,6 +73,21 @@ def conv_integer(
     return np.asarray(np.add.reduce(sums, dtype=np.int32))
 
 
+def conv_bytes(
+    x: Array, w: Array, bias: Array, /, *, strides: Sequence[int] = (), pads: Sequence[int] = (),
+    dilations: Sequence[int] = (), group: int = 1, auto_pad: str = "NOTSET", fill: int = 0,
+) -> Array:  # fmt: skip
+    """The convolution of x, `fill` around it, with w, and bias [M] added, as int32, modulo 2**32.
+
+    x [N, C, *spatial]: uint8, w [M, C/group, *kernel]: int8; attributes as for `conv`. Returns [N, M, *output].
+    """
+    zero = np.asarray(fill, x.dtype)
+    attributes: dict[str, Any] = {"strides": strides, "pads": pads, "dilations": dilations, "group": group}
+    total = conv_integer(x, w, zero, None, **attributes, auto_pad=auto_pad)
+    start = bias + np.int32(fill) * w.astype(np.int32).sum(axis=tuple(range(1, w.ndim)), dtype=np.int32)
+    return np.asarray(total + start.reshape(-1, *(1,) * (w.ndim - 2)))
+
+
 def qlinear_conv(
     x: Array, x_scale: Array, x_zero_point: Array, w: Array, w_scale: Array, w_zero_point: Array, y_scale: Array,
     y_zero_point: Array, B: Array | None = None, /, *, strides: Sequence[int] = (), pads: Sequence[int] = (),

@@ -32,7 +32,8 @@ def product_of_dequantised(a: Any, b: Any, l: Any, r: Any) -> Any:  # noqa: E741
     def build(graph: Graph, a: Value, b: Value, l: Node, r: Node) -> Value | Reject:  # noqa: E741
         return _integer_product(graph, l, r, a, b, transposed=False)
 
-    return op.matmul(op.dequantize_linear(a, ...).named(l), op.dequantize_linear(b, ...).named(r)), build
+    left, right = (op.dequantize_linear(v, ...).named(n).shared() for v, n in ((a, l), (b, r)))
+    return op.matmul(left, right), build
 
 
 @rule(exactness=Exactness.REASSOCIATING)
@@ -47,8 +48,8 @@ def gemm_of_dequantised(a: Any, b: Any, c: Any, l: Any, r: Any, g: Any) -> Any: 
         made = _integer_product(graph, l, r, a, b, transposed=bool(g.attrs.transB))
         return made if c is None or isinstance(made, Reject) else graph.add("add", made, c)
 
-    pattern = op.gemm(op.dequantize_linear(a, ...).named(l), op.dequantize_linear(b, ...).named(r), optional(c))
-    return pattern.named(g), build
+    left, right = (op.dequantize_linear(v, ...).named(n).shared() for v, n in ((a, l), (b, r)))
+    return op.gemm(left, right, optional(c)).named(g), build
 
 
 RULES = (product_of_dequantised, gemm_of_dequantised)

@@ -61,6 +61,8 @@ def band_of(group: Group, constants: Collection[int], *, exact: bool = False, bf
         raise NotPrintable("it is no band: two regions with one image between them")
     first, last = (over_all(group, step) for step in group.steps)
     convolution = convolution_of(last, constants, exact=exact, bf16=bf16)
+    if convolution.bytes:
+        raise NotPrintable("its convolution is one of bytes, which a band does not hold")
     g = convolution.geometry
     left = last.stages[convolution.left]
     assert isinstance(left, Load)

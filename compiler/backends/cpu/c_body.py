@@ -23,7 +23,7 @@ from fusible.compiler.backends.cpu.nest import Access, Nest, NotPrintable
 from fusible.compiler.ir.symbol_values import symbols_of
 from fusible.compiler.ir.symbols import Dim, bounds_of
 from fusible.compiler.ir.types import DType
-from fusible.compiler.region.expr import Convert
+from fusible.compiler.region.expr import Convert, Literal
 from fusible.compiler.region.index import Bound
 from fusible.compiler.region.region import Index, Load, Map, Reduce, Stage, Test
 
@@ -92,7 +92,10 @@ class Body:
                 if code.kind is not kind:
                     raise NotPrintable(f"a stage gives {code.kind.name.lower()}s as {dtype.value}")
                 done = isinstance(expr, Convert) and expr.dtype is dtype
-                self._define(value, code if done else rounded(code, dtype))
+                code = code if done else rounded(code, dtype)
+                self._define(value, code)
+                if isinstance(expr, Literal) and code.text == literal(expr.value, kind):
+                    self.values[value] = code  # what is computed with numbers alone is a number
             case Index(expr):
                 self._define(value, self._index(expr, kind))
             case Test(bounds):
@@ -101,8 +104,11 @@ class Body:
                 raise AssertionError("reductions are printed by the nest")
 
     def _define(self, value: int, code: Code) -> None:
+        if code.number:  # of which the integer is made, if somebody wants it
+            self.lines.append(f"const {Kind.FLOAT.c_type(code.vector)} f{value} = {code.number};")
+            code = replace(code, text=code.text.replace(code.number, f"f{value}"), number=f"f{value}")
         self.lines.append(f"const {code.kind.c_type(code.vector)} v{value} = {code.text};")
-        self._know(value, Code(f"v{value}", code.kind, code.vector))
+        self._know(value, replace(code, text=f"v{value}"))
 
     def _know(self, value: int, code: Code) -> None:
         """Keep a value; an integer may be mentioned by indices and bounds."""

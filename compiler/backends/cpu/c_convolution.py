@@ -15,6 +15,7 @@ from fusible.compiler.backends.cpu.c_body import Body, names_of, shape_symbols
 from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim
 from fusible.compiler.backends.cpu.c_kinds import Code, Kind
+from fusible.compiler.backends.cpu.c_literals import Literals
 from fusible.compiler.backends.cpu.c_start import print_start, start_of
 from fusible.compiler.backends.cpu.lines import line_fields, line_taps
 from fusible.compiler.backends.cpu.nest import Nest, NotPrintable, check_packed, check_products, nest_of
@@ -22,10 +23,13 @@ from fusible.compiler.backends.cpu.precision import Products, winograd_beats_bf1
 from fusible.compiler.backends.cpu.windows import Geometry, geometry_of
 from fusible.compiler.ir.assumed import assumed_size
 from fusible.compiler.ir.symbols import Dim
-from fusible.compiler.region.region import Contract, Load, Region, operands_of
+from fusible.compiler.ir.types import DType
+from fusible.compiler.region.expr import Arg, Convert
+from fusible.compiler.region.region import Contract, Load, Map, Region, operands_of
 from fusible.kernels.cpu.convolution_weights import (
     pack_convolution,
     pack_convolution_bf16,
+    pack_convolution_bytes,
     pack_depthwise,
     pack_planar_bf16,
 )
@@ -46,7 +50,8 @@ _WINOGRAD_FIELDS = frozenset(
      "image_stride", "row_stride", "pixel_stride"}
 )  # fmt: skip
 _NOT_PLANAR = frozenset({"groups", "channels", "dilation_y", "dilation_x", "pixel_stride"})
-_KEPT = ("winograd", "winograd_line", "convolution_bf16")  # items leave a block of tiles or a band to the next one
+# Items of these leave a block of tiles or a band to the next one.
+_KEPT = ("winograd", "winograd_line", "convolution_bf16", "convolution_bytes")
 _LEAST_CHANNELS = 16  # below, the transforms cost more than the products that they save
 _LARGE_IMAGE, _SMALL_IMAGE = 100, 36  # output pixels from which tiles of 4 x 4, and of 2 x 2, pay
 
@@ -57,7 +62,8 @@ class Convolution:
 
     left, right: the stages that load its operands; buffer: the input with the weights; winograd: the size of the tiles
     of outputs, 2 or 4, if it is computed by Winograd's algorithm, else 0; line: the taps, 3 or 5, if it is computed so
-    along lines; bf16: it was asked to multiply so.
+    along lines; bf16: it was asked to multiply so; bytes: it adds up products of bytes in int32; fill: its padding;
+    widened: the stages that make int32 of its operands.
     """
 
     nest: Nest
@@ -69,6 +75,9 @@ class Convolution:
     winograd: int
     line: int = 0
     bf16: bool = False
+    bytes: bool = False
+    fill: int = 0
+    widened: tuple[int, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -78,6 +87,8 @@ class Convolution:
         if self.winograd or self.line:
             return "winograd" if self.winograd else "winograd_line"
         planar = self.geometry.planes > 1
+        if self.bytes:
+            return "convolution_bytes"
         if planar and self.geometry.dilations != (1, 1):
             return "convolution"
         return ("planar" if planar else "convolution") + ("_bf16" if self.bf16 else "")
@@ -90,7 +101,7 @@ class Convolution:
             "winograd": "convolutions that are faster by Winograd's algorithm in fp32",
             "convolution": "dilated convolutions of an image stored channels first",
         }
-        if not self.bf16:
+        if not self.bf16 or self.bytes:
             return Products()
         return Products(1) if self.kind.endswith("_bf16") else Products(0, (reasons[self.kind],))
 
@@ -108,6 +119,8 @@ def convolution_of(
     position = region.contractions[0]
     contract = region.stages[position]
     assert isinstance(contract, Contract)
+    if contract.dtype is DType.I32:
+        return _convolution_of_bytes(region, position, contract, constants)
     check_products(region)
     loads = [region.first_values.index(value) for value in contract.args]
     if len(loads) != 2 or not all(isinstance(region.stages[n], Load) for n in loads):
@@ -121,13 +134,53 @@ def convolution_of(
     geometry = geometry_of(region, left, right, contract)
     hidden = (left, right)
     nest = nest_of(region, contraction=position, aside=hidden, vector=geometry.column, rows=geometry.rows)
-    known = {geometry.column, *geometry.rows}
-    if any(a not in known and nest.extents[a] not in (None, 1) for a in nest.outer):
-        raise NotPrintable("its result is broadcast along an axis that is none of the image's")
+    _check_axes(nest, geometry)
     winograd, line = (0, 0) if exact else (_winograd(geometry), line_taps(geometry))
     if bf16:  # along a line there are half the products, which pairs make up for
         winograd, line = winograd if winograd and winograd_beats_bf16(geometry, winograd) else 0, 0
     return Convolution(nest, position, left, right, geometry, weights.buffer, winograd, line, bf16)
+
+
+def _convolution_of_bytes(
+    region: Region, position: int, contract: Contract, constants: Collection[int]
+) -> Convolution:
+    """A convolution of an image of uint8 and filters of int8, both widened to int32. Raises NotPrintable."""
+    widened = tuple(region.first_values.index(value) for value in contract.args)
+    loads = [_widened(region, n) for n in widened]
+    if len(loads) != 2 or None in loads:
+        raise NotPrintable("an operand of its convolution is computed in the region")
+    left, right = (n for n in loads if n is not None)
+    image, weights = region.stages[left], region.stages[right]
+    assert isinstance(image, Load) and isinstance(weights, Load)
+    types = [region.inputs[stage.buffer].dtype for stage in (image, weights)]
+    if types != [DType.U8, DType.I8] or weights.buffer not in constants or weights.map.bounds:
+        raise NotPrintable("its contraction is no convolution of bytes with constant weights")
+    check_packed(region, right)
+    geometry = geometry_of(region, left, right, contract)
+    if geometry.planes > 1 or geometry.depthwise:
+        raise NotPrintable("it reads one channel at a time, where bytes are multiplied in fours")
+    hidden = (left, right, *widened)
+    nest = nest_of(region, contraction=position, aside=hidden, vector=geometry.column, rows=geometry.rows)
+    _check_axes(nest, geometry)
+    fill = int(image.map.fill or 0) if image.map.bounds else 0
+    return Convolution(
+        nest, position, left, right, geometry, weights.buffer, 0, bytes=True, fill=fill, widened=widened
+    )  # fmt: skip
+
+
+def _widened(region: Region, position: int) -> int | None:
+    """The load that a stage makes int32 of."""
+    match region.stages[position]:
+        case Map(Convert(Arg(value), DType.I32), DType.I32):
+            load = region.first_values.index(value)
+            return load if isinstance(region.stages[load], Load) else None
+    return None
+
+
+def _check_axes(nest: Nest, geometry: Geometry) -> None:
+    known = {geometry.column, *geometry.rows}
+    if any(a not in known and nest.extents[a] not in (None, 1) for a in nest.outer):
+        raise NotPrintable("its result is broadcast along an axis that is none of the image's")
 
 
 def _winograd(g: Geometry) -> int:
@@ -141,6 +194,8 @@ def _winograd(g: Geometry) -> int:
 
 def packed_weights(convolution: Convolution, array: np.ndarray) -> np.ndarray:
     """The weights as the kernel reads them, 1-D float32 or bfloat16. array: [O, C / groups, KH, KW]."""
+    if convolution.bytes:
+        return pack_convolution_bytes(array, convolution.geometry.groups)
     if convolution.geometry.depthwise:
         return pack_depthwise(array).reshape(-1)
     if convolution.winograd:
@@ -164,14 +219,15 @@ def print_convolution(region: Region, convolution: Convolution, name: str) -> tu
     symbols, numbers = shape_symbols(convolution.nest), list[Dim]()
     printer = ConvolutionPrinter(convolution, name, numbers)
     context = [f"const struct {name}_call *c = context;"]
-    hooks = [printer.start_hook(context), printer.finish_hook(context)]
-    export = _export(printer, symbols)
-    members = call_members(region, symbols, len(numbers))
+    literals = Literals()
+    hooks = [printer.start_hook(context), literals.taken_from(printer.finish_hook(context))]
+    export = _export(printer, symbols, literals)
+    members = [*call_members(region, symbols, len(numbers)), *literals.members]
     kernel = [f"    struct {printer.struct} kernel;", "    char *scratch;", "    long scratch_size;"]
     lines = [*members, *kernel, "    struct pool *pool;", "    int *error;"]
     structure = "\n".join([f"struct {name}_call {{", *lines, "};"])
     text = "\n\n".join([structure, *filter(None, hooks), _task(printer), export]) + "\n"
-    return text, (*symbols, *numbers)
+    return text, (*symbols, *numbers, *literals.words)
 
 
 def _task(printer: ConvolutionPrinter) -> str:
@@ -187,11 +243,12 @@ def _task(printer: ConvolutionPrinter) -> str:
     return "\n".join([head, *(f"    {line}" for line in lines), "}"])
 
 
-def _export(printer: ConvolutionPrinter, symbols: Sequence[str]) -> str:
+def _export(printer: ConvolutionPrinter, symbols: Sequence[str], literals: Literals) -> str:
     name, kind, tile, region = printer.name, printer.kind, printer.tile, printer.nest.region
     names = names_of(printer.nest, "call.", printer.numbers)
     kernel = printer.kernel(names)
     fields = call_fields(region, symbols, len(printer.numbers))
+    fields += literals.fields(len(symbols) + len(printer.numbers))
     lines = [f"struct {name}_call call = {{{', '.join([*fields, '.pool = pool', '.error = error'])}}};"]
     lines += ["(void)dims;", f"call.kernel = {kernel};", printer.cut("call.kernel")]
     if kind == "depthwise":
@@ -225,7 +282,7 @@ class ConvolutionPrinter:
     @property
     def struct(self) -> str:
         """The name of the kernel's struct."""
-        return self.kind.removesuffix("_bf16")
+        return self.kind.removesuffix("_bf16").removesuffix("_bytes")
 
     def start_hook(self, context: Sequence[str]) -> str:
         """The start hook, if there is one. context: statements that define `c`."""
@@ -237,8 +294,9 @@ class ConvolutionPrinter:
         """Every stage but the product and its operands, for one vector of channels of a pixel; without the stores."""
         c, region = self.convolution, self.nest.region
         value = region.first_values[c.contract] if self.start is None else self.start.value
-        body = Body(self.nest, {value: Code("value", Kind.FLOAT, True)}, self.names)
-        hidden = {c.contract, c.left, c.right}
+        summed = Code("((vi)value)", Kind.INT, True) if c.bytes else Code("value", Kind.FLOAT, True)
+        body = Body(self.nest, {value: summed}, self.names)
+        hidden = {c.contract, c.left, c.right, *c.widened}
         hidden |= set() if self.start is None else {self.start.total, self.start.bias}
         operands = {region.first_values[c.left], region.first_values[c.right]}
         for position, stage in enumerate(region.stages):
@@ -284,6 +342,10 @@ class ConvolutionPrinter:
             assert isinstance(left, Load)
             image = f"call.x{left.buffer}" + (f" + {c_dim(g.first, names)}" if g.first else "")
         weights = "panels" if self.struct in ("convolution", "planar") else "weights"
+        if self.convolution.bytes:
+            operands = f".x = (const float *)({image}), .panels = (const float *)call.x{self.convolution.buffer}"
+            fill = c_dim(self.convolution.fill, names)
+            return f"(struct convolution){{{operands}, {listed}, .fill = (int){fill}}}"
         return f"(struct {self.struct}){{.x = {image}, .{weights} = call.x{self.convolution.buffer}, {listed}}}"
 
     def cut(self, kernel: str) -> str:

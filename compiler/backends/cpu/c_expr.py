@@ -6,17 +6,23 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fusible.compiler.backends.cpu.c_kinds import Code, Kind, kind_of, literal, promoted, rounded
+import numpy as np
+
+from fusible.compiler.backends.cpu.c_kinds import Code, Kind, c_float, kind_of, literal, promoted, rounded
 from fusible.compiler.backends.cpu.c_steps import step_of
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.expr import Apply, Arg, Convert, Expr, Literal
 
-__all__ = ["print_expr"]
+__all__ = ["is_level", "print_expr"]
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 _COMPARE = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
-_NUMBER = re.compile(r"vf_all\(\(?-?[0-9][0-9.e+-]*f\)?\)")
+_NUMBER = re.compile(r"vf_all\(\(?(-?[0-9][0-9.e+-]*)f\)?\)")
+_LONE_NUMBER = re.compile(r"\(?(-?[0-9][0-9.e+-]*)f\)?")
+_WHOLE = re.compile(r"\(?(-?[0-9]+)L?\)?")
+_LEVELS = (DType.I8, DType.U8)
+_MODERATE = 2.0**60  # divisors from its reciprocal to this have reciprocals, and quotients' rests, far from all limits
 _LOGICAL = {"logical_and": "&", "logical_or": "|", "logical_xor": "^"}
 _BITWISE = {"bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^"}
 _FLOAT_FUNCTIONS = frozenset(
@@ -53,10 +59,25 @@ def print_expr(expr: Expr, values: Mapping[int, Code], kind: Kind) -> Code:
             return Code(literal(value, kind), kind, False)
         case Convert(Literal(value), dtype):
             return rounded(Code(literal(value, kind_of(dtype)), kind_of(dtype), False), dtype)
+        case Convert(Arg(index), DType.F32) if values[index].number:
+            return Code(values[index].number, Kind.FLOAT, values[index].vector)
+        case Convert(arg, dtype) if dtype in _LEVELS and is_level(arg):
+            code = print_expr(arg, values, kind)
+            return Code(_cast(code, kind_of(dtype)), kind_of(dtype), code.vector, code.text)
         case Convert(arg, dtype):
             return _converted(print_expr(arg, values, kind), dtype)
         case Apply(function, args):
             return _step(expr, values, kind) or _applied(function, _operands(function, args, values, kind))
+
+
+def is_level(expr: Expr) -> bool:
+    """True for a whole number of floats that was bounded by a quantisation: its bytes hold it as it is."""
+    match expr:
+        case Apply("add", (Apply("round", (Apply("min", (Apply("select", _), _)),)), Convert())):
+            return True
+        case Apply("round", (Apply("min", (Apply("select", _), Literal())),)):
+            return True
+    return False
 
 
 def _step(expr: Expr, values: Mapping[int, Code], kind: Kind) -> Code | None:
@@ -108,6 +129,8 @@ def _applied(function: str, args: list[Code]) -> Code:
 
 def _select(made: _Operation) -> str:
     mask, yes, no = made.texts
+    if made.vector and made.kind is Kind.FLOAT and mask == f"(vi)({yes} > {no})":
+        return f"vf_max_number({yes}, {no})"  # which gives the second for a NaN too
     return made.call("select") if made.vector else f"({mask} ? {yes} : {no})"
 
 
@@ -159,7 +182,7 @@ def _double(made: _Operation) -> str:
 
 def _float(function: str, texts: list[str], vector: bool) -> str:
     if function in _INFIX:
-        return f"({texts[0]} {_INFIX[function]} {texts[1]})"
+        return _arithmetic(function, texts, vector)
     if function == "neg":
         return f"(-{texts[0]})"
     if function == "reciprocal":
@@ -176,6 +199,22 @@ def _float(function: str, texts: list[str], vector: bool) -> str:
     if vector:
         return f"vf_{function}({', '.join(texts)})"
     return f"vf_{function}({', '.join(f'vf_all({t})' for t in texts)})[0]"  # the same digits as in a vector
+
+
+def _arithmetic(function: str, texts: list[str], vector: bool) -> str:
+    """The four operations; of numbers their result, and by numbers products or what rounds as quotients do."""
+    numbers = [_LONE_NUMBER.fullmatch(text) for text in texts]
+    if function != "div" and numbers[0] and numbers[1]:
+        a, b = (np.float32(found[1]) for found in numbers if found is not None)
+        with np.errstate(all="ignore"):
+            return c_float(float({"add": a + b, "sub": a - b, "mul": a * b}[function]))
+    divisor = _NUMBER.fullmatch(texts[1]) if vector and function == "div" else None
+    if divisor is not None and 1 / _MODERATE <= abs(number := np.float32(divisor[1])) <= _MODERATE:
+        reciprocal = np.float32(1) / number
+        if np.frexp(number)[0] in (0.5, -0.5):
+            return f"({texts[0]} * vf_all({c_float(float(reciprocal))}))"
+        return f"vf_divide({texts[0]}, {c_float(float(number))}, {c_float(float(reciprocal))})"
+    return f"({texts[0]} {_INFIX[function]} {texts[1]})"
 
 
 def _power(texts: list[str], vector: bool) -> str | None:
@@ -202,6 +241,8 @@ def _cast(code: Code, kind: Kind) -> str:
         if not code.vector:
             return f"({text} != {zero})"
         return f"vl_truth((vl)({text} != {zero}))" if code.kind.wide else f"(vi)({text} != {zero})"
+    if not code.vector and code.kind is Kind.INT and kind is Kind.FLOAT and (whole := _WHOLE.fullmatch(text)):
+        return c_float(float(whole[1]))
     if not code.vector:
         return f"({kind.c_type(False)})({text})"
     if code.kind is Kind.MASK:

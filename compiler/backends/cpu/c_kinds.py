@@ -52,11 +52,12 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """A C expression, its kind, and whether it is a vector."""
+    """A C expression, its kind, and whether it is a vector; number: of an integer, the same as a float, if at hand."""
 
     text: str
     kind: Kind
     vector: bool
+    number: str = ""
 
 
 ELEMENT_TYPES = {
@@ -143,7 +144,7 @@ def rounded(code: Code, dtype: DType) -> Code:
     text = code.text
     if dtype in (DType.F16, DType.BF16):
         text = f"vf_as_{dtype.value}({promoted(code).text})" + ("" if code.vector else "[0]")
-    elif dtype in _UNSIGNED:
+    elif dtype in _UNSIGNED and not (text.isdigit() and int(text) <= int(_UNSIGNED[dtype].rstrip("L"))):
         text = f"({text} & {_UNSIGNED[dtype]})"
     elif dtype in _SIGNED:
         shift = _SIGNED[dtype]

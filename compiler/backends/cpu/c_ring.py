@@ -64,6 +64,8 @@ def ring_of(group: Group, constants: Collection[int], *, bf16: bool = False) -> 
         raise NotPrintable("it is no chain of two or three convolutions")
     regions = [over_all(group, step) for step in group.steps]
     found = [convolution_of(region, constants, exact=True, bf16=bf16) for region in regions]
+    if any(convolution.bytes for convolution in found):
+        raise NotPrintable("one of its convolutions is one of bytes")
     first = group.inputs + group.outputs
     for number, (region, convolution) in enumerate(zip(regions, found, strict=True)):
         left = region.stages[convolution.left]

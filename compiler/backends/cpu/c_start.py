@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from fusible.compiler.backends.cpu.c_body import Body
 from fusible.compiler.backends.cpu.c_dims import Names
-from fusible.compiler.backends.cpu.c_kinds import promoted
+from fusible.compiler.backends.cpu.c_kinds import Kind, promoted
 from fusible.compiler.backends.cpu.nest import Nest
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.expr import Apply, Arg
@@ -40,7 +40,7 @@ def start_of(nest: Nest, contract: int, column: int) -> Start | None:
         return None
     stage = region.stages[readers[0]]
     match stage:
-        case Map(Apply("add", (Arg(a), Arg(b))), DType.F32) if a != b:
+        case Map(Apply("add", (Arg(a), Arg(b))), DType.F32 | DType.I32) if a != b:
             other = b if a == sum_ else a
         case _:
             return None
@@ -50,7 +50,7 @@ def start_of(nest: Nest, contract: int, column: int) -> Start | None:
     if not isinstance(load, Load) or not alone or any(store.value == other for store in region.stores):
         return None
     access = nest.loads[bias]
-    if nest.spaces[other] - {column} or access.bounds or access.checked or region.dtypes[other] is not DType.F32:
+    if nest.spaces[other] - {column} or access.bounds or access.checked or region.dtypes[other] is not stage.dtype:
         return None
     return Start(readers[0], region.first_values[readers[0]], bias)
 
@@ -60,6 +60,7 @@ def print_start(nest: Nest, start: Start, name: str, column: int, head: Sequence
     body = Body(nest, {}, names)
     body.stages([start.bias])
     code = promoted(body.values[nest.region.first_values[start.bias]])
+    bits = code.text if code.kind is Kind.FLOAT else f"(vf)({code.text})"  # of int32: a convolution of bytes
     lines = [*head, f"const long i{column} = column;", f"(void)c, (void)row, (void)i{column};", *body.lines]
     signature = f"INLINE vf {name}_start(const void *context, long row, long column, long lanes) {{"
-    return "\n".join([signature, *(f"    {line}" for line in [*lines, f"return {code.text};"]), "}"])
+    return "\n".join([signature, *(f"    {line}" for line in [*lines, f"return {bits};"]), "}"])

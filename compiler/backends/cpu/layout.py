@@ -10,11 +10,11 @@ from __future__ import annotations
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.types import TensorType
 from fusible.compiler.region.reorder import Order
-from fusible.passes.copy_images import is_planned
+from fusible.passes.copy_images import CONVOLUTIONS, is_planned
 
 __all__ = ["channels_last", "stored_orders"]
 
-_CONVOLUTIONS = ("conv", "conv_transpose")
+_CONVOLUTIONS = (*CONVOLUTIONS, "conv_transpose")
 # Ops between which the four dimensions mean the same: images in, images out.
 _BREAKS = frozenset({"reshape", "transpose", "matmul", "gemm", "einsum", "attention", "expand", "unsqueeze", "squeeze"})
 

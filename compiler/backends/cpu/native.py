@@ -16,7 +16,7 @@ from fusible.compiler.region.build import Built, NoRegion, build_region
 from fusible.compiler.region.group import build_group, home_of
 from fusible.compiler.region.region import Group, Load, Region, operands_of
 from fusible.compiler.region.reorder import Order, reordered, widened
-from fusible.passes.copy_images import reads_planes
+from fusible.passes.copy_images import CONVOLUTIONS, reads_planes
 
 __all__ = ["Shape", "Storage", "kernel_of", "likely_storage", "native_refusal", "seen"]
 
@@ -148,7 +148,7 @@ def chain_parts(nodes: Sequence[Node], outputs: Sequence[Value]) -> list[list[No
     image = anchor.inputs[0] if anchor is not None else None
     if anchor is None or image is None or image.producer not in nodes or image in outputs:
         return [list(nodes)]
-    if anchor.op.name == "conv" and not _is_image(image):
+    if anchor.op.name in CONVOLUTIONS and not _is_image(image):
         return [list(nodes)]
     if len(image.users) != 1:
         return [list(nodes)]
@@ -176,7 +176,7 @@ def native_refusal(nodes: Sequence[Node], outputs: Sequence[Value]) -> str | Non
 
 def likely_storage(nodes: Sequence[Node], outputs: Sequence[Value]) -> Storage:
     """How values will be stored: images around a convolution channels last, but for few channels of an input."""
-    convolutions = [node for node in nodes if node.op.name == "conv"]
+    convolutions = [node for node in nodes if node.op.name in CONVOLUTIONS]
     if not convolutions:
         return Storage()
     inside = {v for node in nodes for v in node.outputs}

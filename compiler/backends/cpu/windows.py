@@ -102,8 +102,9 @@ def geometry_of(region: Region, left: int, right: int, contract: Contract) -> Ge
 
 def _geometry(region: Region, shape: Sequence[Dim], map_: IndexMap, w: Load, contract: Contract) -> Geometry:
     """The geometry for an image of this shape, read at these indices, if they are those of channels last."""
-    if contract.dtype is not DType.F32 or len(shape) != 4 or (map_.bounds and map_.fill != 0):
-        raise NotPrintable("its contraction is no convolution of images in f32")
+    filled = bool(map_.bounds) and map_.fill != 0  # which only convolutions of bytes know how to do
+    if contract.dtype not in (DType.F32, DType.I32) or len(shape) != 4 or (filled and contract.dtype is DType.F32):
+        raise NotPrintable("its contraction is no convolution of images in f32 or of bytes")
     outer = [a for a in range(len(region.extents)) if a not in contract.axes]
     columns = [a for a in outer if a in axes_of(w)]
     channels = shape[3]

@@ -24,7 +24,14 @@ from fusible.compiler.ir.window_shapes import (
 )
 from fusible.compiler.region.index import Bound, IndexMap, axis
 
-__all__ = ["Col2ImAttrs", "ConvAttrs", "ConvTransposeAttrs", "DeformConvAttrs", "transposed_axes"]
+__all__ = [
+    "Col2ImAttrs",
+    "ConvAttrs",
+    "ConvTransposeAttrs",
+    "DeformConvAttrs",
+    "convolution_definition",
+    "transposed_axes",
+]
 
 _UNKNOWN_RANK = Opaque("the rank of an operand is not known")
 
@@ -135,19 +142,24 @@ def _conv_definition(node: Node) -> Definition:
     x, w, attrs = _shape(node, 0), _shape(node, 1), node.attrs
     if x is None or w is None:
         return _UNKNOWN_RANK
+    return convolution_definition(x, w, attrs)
+
+
+def convolution_definition(x: Shape, w: Shape, attrs: ConvAttrs, fill: int = 0) -> Definition:
+    """The sum of products of an image and filters [O, C / group, ...], and a bias for each filter; fill: the padding."""
     symbols = tuple(s for dim in (*x, *w, *attrs.pads) for s in symbols_of(dim))
-    return _convolution(tuple(x), tuple(w), attrs, symbols)
+    return _convolution(tuple(x), tuple(w), attrs, fill, symbols)
 
 
 @lru_cache(maxsize=1024)
-def _convolution(x: Shape, w: Shape, attrs: ConvAttrs, symbols: tuple[Symbol, ...]) -> Definition:
+def _convolution(x: Shape, w: Shape, attrs: ConvAttrs, fill: int, symbols: tuple[Symbol, ...]) -> Definition:
     """symbols: those of the sizes, which are equal by name alone; their bounds decide too."""
     rank = len(x)
     taps = [axis(rank + 1 + a) for a in range(rank - 2)]
     spatial = padded_axes(x[2:], w[2:], attrs.strides, attrs.pads, attrs.dilations, attrs.auto_pad)
     places = [window_index(s, 2 + a, rank + 1 + a) for a, s in enumerate(spatial)]
     channel = axis(rank) + _group_start(attrs.group, w[0], w[1])
-    image = IndexMap((axis(0), channel, *(p for p, _ in places)), tuple(b for _, b in places), fill=0)
+    image = IndexMap((axis(0), channel, *(p for p, _ in places)), tuple(b for _, b in places), fill=fill)
     kernel = IndexMap((axis(1), axis(rank), *taps))
     return Contraction((w[1], *w[2:]), (image, kernel), bias=IndexMap((axis(1),)))
 

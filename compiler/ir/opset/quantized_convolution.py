@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from fusible.compiler.ir.definition import Composite, Definition, Opaque
 from fusible.compiler.ir.graph import Graph, Node, Value
 from fusible.compiler.ir.ops import OPS, Infer, Op
-from fusible.compiler.ir.opset.convolution import ConvAttrs
+from fusible.compiler.ir.opset.convolution import ConvAttrs, convolution_definition
 from fusible.compiler.ir.opset.quantized_products import centred, check_byte, check_scale, formal_graph, requantised
 from fusible.compiler.ir.types import DType, Shape, TensorType
 from fusible.compiler.ir.window_shapes import automatic_pads, check_windows, window_extents
+
+__all__ = ["ConvBytesAttrs"]
+
+
+@dataclass(frozen=True, slots=True)
+class ConvBytesAttrs(ConvAttrs):
+    """As ConvAttrs; fill: the byte that stands in the padding, the zero point of the image."""
+
+    fill: int = 0
+
+
+def _conv_bytes(ctx: Infer) -> TensorType:
+    for index, dtype in enumerate((DType.U8, DType.I8, DType.I32)):
+        if ctx.dtype(index) is not dtype:
+            ctx.fail(f"input {index} must be {dtype.value}, got {ctx.type(index)}")
+    if not 0 <= ctx.attrs.fill <= 255:
+        ctx.fail(f"the fill must be a byte, got {ctx.attrs.fill}")
+    shape, kernel, bias = _convolved(ctx, 0, 1), ctx.shape(1), ctx.shape(2)
+    if kernel is not None and bias is not None and (len(bias) != 1 or not ctx.equal(bias[0], kernel[0])):
+        ctx.fail(f"the bias must have shape [{kernel[0]}], got {ctx.type(2)}")
+    return TensorType(DType.I32, shape)
+
+
+def _conv_bytes_definition(node: Node) -> Definition:
+    x, w = (v.type.shape if v is not None and isinstance(v.type, TensorType) else None for v in node.inputs[:2])
+    if x is None or w is None:
+        return Opaque("the rank of an operand is not known")
+    return convolution_definition(x, w, node.attrs, node.attrs.fill)
 
 
 def _conv_integer(ctx: Infer) -> TensorType:
@@ -131,4 +160,14 @@ OPS.register(
 )
 OPS.register(
     Op("qlinear_conv", _qlinear_conv, _definition, "quantized_products:qlinear_conv", ConvAttrs, inputs=(8, 9))
+)
+OPS.register(
+    Op(
+        "conv_bytes",
+        _conv_bytes,
+        _conv_bytes_definition,
+        "quantized_products:conv_bytes",
+        ConvBytesAttrs,
+        inputs=(3, 3),
+    )
 )
