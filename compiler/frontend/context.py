@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -63,6 +64,12 @@ class NodeContext:
             if attribute.name in self.attributes:
                 self.invalid(f"attribute {attribute.name!r} is given twice")
             self.attributes[attribute.name] = attribute
+
+    def replacing(self, index: int, value: Value) -> NodeContext:
+        """The same node with another value for input `index`, for handlers of operators that differ in little else."""
+        context = copy(self)
+        context.inputs = [value if k == index else own for k, own in enumerate(self.inputs)]
+        return context
 
     # Errors
 

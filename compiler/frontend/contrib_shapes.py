@@ -8,7 +8,7 @@ from fusible.compiler.frontend.context import NodeContext
 from fusible.compiler.frontend.contrib_schemas import contrib_schema
 from fusible.compiler.ir.symbols import Dim
 
-__all__ = ["check_shape", "flag"]
+__all__ = ["check_shape", "check_single", "flag"]
 
 Expected = Sequence[Dim | None]
 
@@ -23,8 +23,15 @@ def check_shape(c: NodeContext, index: int, *expected: Expected) -> None:
         return
     wanted = " or ".join(f"[{', '.join('any' if d is None else str(d) for d in each)}]" for each in expected)
     schema = contrib_schema(c.node.domain, c.node.op_type)
-    name = schema.inputs[index].name if schema is not None else str(index)
+    # The last input of a schema may stand for all that follow.
+    name = schema.inputs[min(index, len(schema.inputs) - 1)].name if schema is not None else str(index)
     c.invalid(f"input {index} ({name}) must have shape {wanted}, got {c.tensor_type(index)}; check what makes it")
+
+
+def check_single(c: NodeContext, *indices: int) -> None:
+    """InvalidModel if one of these inputs is there and is neither a scalar nor a vector of one element."""
+    for index in indices:
+        check_shape(c, index, (), (1,))
 
 
 def _fits(shape: Sequence[Dim], expected: Expected) -> bool:

@@ -80,7 +80,7 @@ def window_attributes(c: NodeContext, kernel: Sequence[Dim] | None) -> dict[str,
     pads: tuple[Dim, ...] = (c.attr_ints("pads") or ()) if auto_pad == "NOTSET" else ()
     if auto_pad != "NOTSET" and shape is not None and kernel is not None and len(kernel) == len(shape) - 2:
         rank = len(kernel)
-        steps, gaps = (_positive(c, name, v, rank) for name, v in (("strides", strides), ("dilations", dilations)))
+        steps, gaps = positive_by_axis(c, "strides", strides, rank), positive_by_axis(c, "dilations", dilations, rank)
         found = automatic_pads(auto_pad, shape[2:], kernel, steps, gaps)
         if all(isinstance(p, int) for p in found):
             pads, auto_pad = found, "NOTSET"
@@ -95,7 +95,8 @@ def auto_pad_of(c: NodeContext) -> str:
     return auto_pad
 
 
-def _positive(c: NodeContext, name: str, values: Sequence[int], rank: int) -> tuple[int, ...]:
+def positive_by_axis(c: NodeContext, name: str, values: Sequence[int], rank: int) -> tuple[int, ...]:
+    """The values of an attribute for each of `rank` axes, 1 where it is not given. InvalidModel for those below 1."""
     if len(values) not in (0, rank) or min(values, default=1) < 1:
         c.invalid(f"{name} must have {rank} positive values, got {list(values)}")
     return per_axis(name, values, rank)

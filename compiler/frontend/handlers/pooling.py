@@ -14,7 +14,7 @@ from fusible.compiler.ir.graph import Value
 @onnx_op("MaxPool")
 def max_pool(c: NodeContext) -> Sequence[Value]:
     """MaxPool (indices and storage_order since opset 8, dilations and ceil_mode since 10)."""
-    attrs = _attributes(c)
+    attrs = pool_attributes(c)
     if not c.wants(1):
         return [c.add("max_pool", c.required(0), **attrs)]
     order = c.attr_int("storage_order", 0)
@@ -25,13 +25,13 @@ def max_pool(c: NodeContext) -> Sequence[Value]:
 def average_pool(c: NodeContext) -> Value:
     """AveragePool (count_include_pad since opset 7, ceil_mode since 10, dilations since 19)."""
     include = c.attr_int("count_include_pad", 0) != 0
-    return c.add("average_pool", c.required(0), count_include_pad=include, **_attributes(c))
+    return c.add("average_pool", c.required(0), count_include_pad=include, **pool_attributes(c))
 
 
 @onnx_op("LpPool")
 def lp_pool(c: NodeContext) -> Value:
     """LpPool (p was a float in opset 1; dilations and ceil_mode since 18)."""
-    return c.add("lp_pool", c.required(0), p=_norm(c), **_attributes(c))
+    return c.add("lp_pool", c.required(0), p=_norm(c), **pool_attributes(c))
 
 
 @onnx_op("GlobalMaxPool")
@@ -68,7 +68,8 @@ def max_unpool(c: NodeContext) -> Value:
     return c.add("max_unpool", c.required(0), c.required(1), output_shape=shape, **attrs)
 
 
-def _attributes(c: NodeContext) -> dict[str, Any]:
+def pool_attributes(c: NodeContext) -> dict[str, Any]:
+    """kernel_shape, ceil_mode, strides, pads, dilations and auto_pad of a pool over input 0."""
     kernel = _kernel_shape(c)
     attrs = {"kernel_shape": kernel, "ceil_mode": c.attr_int("ceil_mode", 0) != 0}
     return attrs | window_attributes(c, kernel)

@@ -82,6 +82,11 @@ def conv_integer(c: NodeContext) -> Value:
 @onnx_op("QLinearConv")
 def qlinear_conv(c: NodeContext) -> Value:
     """QLinearConv."""
+    return quantised_convolution(c)
+
+
+def quantised_convolution(c: NodeContext) -> Value:
+    """QLinearConv of X [N, C, *spatial]."""
     return c.add("qlinear_conv", *(c.required(i) for i in range(8)), c.optional(8), **_window_attributes(c, kernel=3))
 
 

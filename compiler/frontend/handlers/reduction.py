@@ -97,22 +97,22 @@ def _along_axis(op: str) -> Callable[[NodeContext], Value]:
 
 
 def _flattened(op: str) -> Callable[[NodeContext], Value]:
-    """Until opset 12 the operand counts as a matrix: the axes before `axis` are its rows, the others its columns."""
+    return lambda context: by_rows(context, op, context.attr_int("axis", 1))
 
-    def convert(context: NodeContext) -> Value:
-        x, shape = context.required(0), context.shape(0)
-        if shape is None:
-            context.unsupported("the rank of input 0 is not known")
-        axis, rank = context.attr_int("axis", 1), len(shape)
-        if not -rank <= axis <= rank:
-            context.invalid(f"axis {axis} is out of range for rank {rank}")
-        axis += rank if axis < 0 else 0
-        if axis == rank - 1:
-            return context.add(op, x, axis=axis)
-        matrix = context.add("reshape", x, shape=(product(shape[:axis]), product(shape[axis:])))
-        return context.add("reshape", context.add(op, matrix, axis=1), shape=shape)
 
-    return convert
+def by_rows(context: NodeContext, op: str, axis: int) -> Value:
+    """Until opset 12 input 0 counts as a matrix: the axes before `axis` are its rows, the others its columns."""
+    x, shape = context.required(0), context.shape(0)
+    if shape is None:
+        context.unsupported("the rank of input 0 is not known")
+    rank = len(shape)
+    if not -rank <= axis <= rank:
+        context.invalid(f"axis {axis} is out of range for rank {rank}")
+    axis += rank if axis < 0 else 0
+    if axis == rank - 1:
+        return context.add(op, x, axis=axis)
+    matrix = context.add("reshape", x, shape=(product(shape[:axis]), product(shape[axis:])))
+    return context.add("reshape", context.add(op, matrix, axis=1), shape=shape)
 
 
 for _onnx, _op in {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Hardmax": "hardmax"}.items():
