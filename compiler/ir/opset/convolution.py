@@ -146,7 +146,7 @@ def _conv_definition(node: Node) -> Definition:
 
 
 def convolution_definition(x: Shape, w: Shape, attrs: ConvAttrs, fill: int = 0) -> Definition:
-    """The sum of products of an image and filters [O, C / group, ...], and a bias for each filter; fill: the padding."""
+    """The sum of products of an image and filters [O, C / group, ...], and a bias of each filter; fill: padding."""
     symbols = tuple(s for dim in (*x, *w, *attrs.pads) for s in symbols_of(dim))
     return _convolution(tuple(x), tuple(w), attrs, fill, symbols)
 
