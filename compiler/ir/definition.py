@@ -100,7 +100,7 @@ class Scan:
 class Contraction:
     """`out[i] = sum_r prod_k x_k[maps[k](i, r)]` with r over `extents` (then `+ bias` through `bias`).
 
-    maps[k] belongs to node input `operands[k]`; outside a map's bounds the factor is 0. Integer operands are
+    maps[k] belongs to node input `operands[k]`; outside a map's bounds the factor is its fill. Integer operands are
     widened to the output's element type before the product.
     """
 

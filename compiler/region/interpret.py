@@ -180,7 +180,7 @@ def _contraction(
     product: Any = np.ones((), wide)
     for map_, which in zip(definition.maps, definition.operands, strict=True):
         values, valid = gather(map_, present, which, (*extents, *folded), env)
-        product = product * np.where(valid, values.astype(wide), np.zeros((), wide))
+        product = product * np.where(valid, values.astype(wide), np.asarray(map_.fill or 0, wide))
     axes = tuple(range(len(extents), len(extents) + len(folded)))
     total = np.asarray(np.sum(product, axis=axes, dtype=wide))
     bias = operands[definition.bias_operand] if len(operands) > definition.bias_operand else None

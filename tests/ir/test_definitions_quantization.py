@@ -120,9 +120,10 @@ def test_convolutions(image: tuple[int, ...], kernel: tuple[int, ...], attrs: di
     operands = [x, np.array(0.02, np.float32), zero, w, scale, filters, np.array([0.3], np.float32)]
     bias = np.arange(kernel[0], dtype=np.int32) * 100
     check_definition("qlinear_conv", [*operands, np.array(100, np.uint8), bias], [(0, 0)], **attrs)
+    check_definition("conv_bytes", [x, w, bias], [(0, 0)], **attrs, fill=201)
 
 
-BYTE, SCALE = np.array(0, np.uint8), np.array(1, np.float32)
+BYTE, SCALE, BIAS = np.array(0, np.uint8), np.array(1, np.float32), np.zeros(3, np.int32)
 
 
 @pytest.mark.parametrize(
@@ -140,6 +141,10 @@ BYTE, SCALE = np.array(0, np.uint8), np.array(1, np.float32)
         ("conv_integer", [integers((1, 3, 4), np.uint8), integers((2, 2, 3), np.uint8)], {}, "channels"),
         ("conv_integer", [integers((1, 4, 4), np.uint8), integers((3, 2, 3), np.uint8)], {"group": 2}, "groups"),
         ("conv_integer", [integers((1, 2, 4), np.uint8), integers((3, 2, 3), np.uint8)], {"group": 0}, "positive"),
+        ("conv_bytes", [integers((1, 2, 4), np.int8), integers((3, 2, 3), np.int8), BIAS], {}, "input 0 must be u8"),
+        ("conv_bytes", [integers((1, 2, 4), np.uint8), integers((3, 2, 3), np.uint8), BIAS], {}, "input 1 must be i8"),
+        ("conv_bytes", [integers((1, 2, 4), np.uint8), integers((3, 2, 3), np.int8), BIAS[:2]], {}, "bias must have"),
+        ("conv_bytes", [integers((1, 2, 4), np.uint8), integers((3, 2, 3), np.int8), BIAS], {"fill": 256}, "a byte"),
         ("dynamic_quantize_linear", [integers((3,), np.int8)], {"outputs": 3}, "float32"),
     ],
 )

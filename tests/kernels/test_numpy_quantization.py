@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 
 from fusible.kernels.numpy.integer_matmul import integer_matmul
 from fusible.kernels.numpy.quantization import dequantize_linear, dynamic_quantize_linear, quantize_linear
-from fusible.kernels.numpy.quantized_products import conv_integer, matmul_integer, qlinear_conv, qlinear_matmul
+from fusible.kernels.numpy.quantized_products import (
+    conv_bytes,
+    conv_integer,
+    matmul_integer,
+    qlinear_conv,
+    qlinear_matmul,
+)
 from tests.kernels.single_node import run_node
 
 F32, F16 = np.dtype(np.float32), np.dtype(np.float16)
@@ -205,6 +211,15 @@ def test_integer_convolutions(image: tuple[int, ...], kernel: tuple[int, ...], a
     inputs = [x, np.array(0.02, F32), zeros[0], signed, scale, np.zeros(kernel[0], np.int8)]
     inputs += [np.array(0.3, F32), np.array(100, np.uint8), bias]
     assert_same(qlinear_conv(*inputs, **attributes), run_node("QLinearConv", inputs, **attributes)[0])
+
+
+@pytest.mark.parametrize("fill", [0, 3, 255])
+def test_convolutions_of_bytes_are_padded_with_a_byte(fill: int) -> None:
+    x, w, bias = integers((2, 4, 5, 6), np.uint8), integers((6, 2, 3, 2), np.int8, 1), np.arange(6, dtype=np.int32)
+    sizes = {"strides": (2, 1), "dilations": (1, 2), "group": 2}
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 0), (2, 1)), constant_values=fill)
+    expected = conv_integer(padded, w, **sizes) + bias.reshape(-1, 1, 1)
+    np.testing.assert_array_equal(conv_bytes(x, w, bias, **sizes, pads=(1, 2, 0, 1), fill=fill), expected)
 
 
 def test_deep_convolution_by_groups_is_exact() -> None:

@@ -15,7 +15,8 @@ import numpy as np
 __all__ = ["Literals"]
 
 _LITERAL = re.compile(r"\((-[0-9][0-9.e+-]*f)\)|(?<![\w.)-])([0-9][0-9.]*(?:e[+-]?[0-9]+)?f)\b")
-_USUAL = frozenset({0.0, 1.0, 255.0, -128.0, 127.0})
+_NAMED = re.compile(r"^ *const (?:int32_t|float) (v[0-9]+) = \(?-?[0-9.e+-]+f?\)?;\n", re.MULTILINE)  # a literal's name
+_USUAL = frozenset({0.0, 1.0, 255.0})
 _QUANTISED = "vf_divide("
 
 
@@ -27,7 +28,12 @@ class Literals:
 
     def taken_from(self, text: str) -> str:
         """A hook with members of `c` in the place of its floats, if it quantises by known scales."""
-        return _LITERAL.sub(self._member, text) if _QUANTISED in text else text
+        if _QUANTISED not in text:
+            return text
+        unused = [m for m in _NAMED.finditer(text) if len(re.findall(rf"\b{m[1]}\b", text)) == 1]
+        for line in reversed(unused):
+            text = text[: line.start()] + text[line.end() :]
+        return _LITERAL.sub(self._member, text)
 
     def _member(self, found: re.Match[str]) -> str:
         text = found[1] or found[2]
