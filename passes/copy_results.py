@@ -3,9 +3,9 @@
 The caller owns the outputs, so each of them is copied in any case. As a kernel the copy follows the view's index map in
 the same run of native steps; a view that NumPy makes and a copy after it would be two steps outside.
 
-And images that convolutions make:  output = conv(x)  ->  copy(conv(x)).  Outputs are row-major; a convolution would
-write its channels one by one into planes, whose cache lines are gone before their next pixel, and further convolutions
-would read them so. The copy reads and writes whole lines.
+And images that convolutions make or read:  output = conv(x)  ->  copy(conv(x)).  Outputs are row-major; a convolution
+would write its channels one by one into planes, whose cache lines are gone before their next pixel, and further
+convolutions would read them so. The copy reads and writes whole lines.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from fusible.compiler.ir.types import DType, TensorType
 from fusible.passes.base import GraphPass, PassContext
 from fusible.passes.copy_images import (
     CONVOLUTIONS,
+    convolutions_in,
     copy_before,
     copy_graph,
     erase_views,
@@ -69,10 +70,10 @@ def _is_copied_view(value: Value, target: str) -> bool:
 
 
 def _copy_images(graph: Graph, context: PassContext) -> int:
-    """Copies of the images that convolutions make as outputs of the graph."""
+    """Copies of the images that convolutions make or read as outputs of the graph."""
     changed = 0
     for value in dict.fromkeys(graph.outputs):
-        if _is_made_apart(value) and context.take():
+        if (_is_made_apart(value) or _is_read_apart(value)) and context.take():
             node = value.producer
             assert node is not None
             copy = _copy_after(graph, node, value)
@@ -92,6 +93,14 @@ def _is_made_apart(value: Value) -> bool:
     many = isinstance(channels, int) and channels >= _LEAST_CHANNELS
     many &= not isinstance(pixels, int) or pixels >= _LEAST_PIXELS
     return many and is_planned(value) and any(part.op.name in (*CONVOLUTIONS, "conv_transpose") for part in inside)
+
+
+def _is_read_apart(value: Value) -> bool:
+    """True for an image that a convolution reads, which would find its channels far apart in an output."""
+    if not is_image(value) or not is_planned(value):
+        return False
+    reads = ((user, convolutions_in(user)) for user in dict.fromkeys(value.users))
+    return any(user.inputs[n] is value and not planes for user, found in reads for n, planes in found.items())
 
 
 def _copy_after(graph: Graph, node: Node, value: Value) -> Value:

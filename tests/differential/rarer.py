@@ -58,6 +58,39 @@ def _quantised(b: Builder) -> None:
     b.node("DequantizeLinear", [q, scale, zero], x.shape, F32, -most, most, 2, exact=True)
 
 
+def _quantised_convolution(b: Builder) -> None:
+    """Of dequantised operands; scales are powers of two, so that sums of floats are exact too."""
+    group = b.rng.choice((1, 1, 1, 2, 16))
+    channels, kernel = (16, 3) if group > 1 else (b.rng.choice((8, 11, 16, 20)), b.rng.choice((1, 3, 3)))
+    outputs, side = group * b.rng.choice((1, 4, 17)), [b.rng.choice((3, 5, 9)) for _ in range(2)]
+    kind = b.rng.choice((U8, I8))
+    zero = b.scalar(b.rng.choice((0, 3, 128) if kind == U8 else (-128, 0, -3)), kind)
+    scale = b.scalar(0.25, F32)
+    image = b.leaf([b.rng.choice((1, 2)), channels, *side], F32, constant=False)
+    low, high = (0, 255) if kind == U8 else (-128, 127)
+    q = b.node("QuantizeLinear", [image, scale, zero], image.shape, kind, low, high, 0, exact=True)
+    x = b.node("DequantizeLinear", [q, scale, zero], q.shape, F32, -75, 75, 2, exact=True)
+    bytes_ = b.random.integers(-128, 128, (outputs, channels // group, kernel, kernel)).astype(np.int8)
+    levels = b.given(bytes_, -128, 127, constant=b.chance(0.9))
+    steps = np.exp2(-b.random.integers(5, 7, outputs)).astype(np.float32) if b.chance(0.5) else np.float32(2.0**-5)
+    step = b.given(np.asarray(steps), 0, 0.04, 6, constant=True)
+    w = b.node("DequantizeLinear", [levels, step], levels.shape, F32, -4, 4, 6, exact=True, axis=0)
+    pads = [b.rng.choice((0, 1)) for _ in range(4)]
+    stride = b.rng.choice((1, 1, 2))
+    shape = [image.shape[0], outputs, *((side[d] + pads[d] + pads[2 + d] - kernel) // stride + 1 for d in range(2))]
+    count = channels // group * kernel * kernel
+    bias = b.leaf([outputs], F32) if b.chance(0.6) else None
+    exact = bias is None or bias.grid is not None
+    y = b.node(
+        "Conv", [x, w, bias], shape, low=-300 * count - 40, high=300 * count + 40, grid=8 if exact else None,
+        terms=max(count, 8), exact=exact or None, kernel_shape=[kernel] * 2, group=group, pads=pads,
+        strides=[stride] * 2,
+    )  # fmt: skip
+    if exact and b.chance(0.6):
+        coarse = b.scalar(64.0, F32)
+        b.node("QuantizeLinear", [y, coarse, zero], shape, kind, low, high, 0, exact=True)
+
+
 def _integer_product(b: Builder) -> None:
     n, k, m = (b.rng.choice((1, 3, 8, 17)) for _ in range(3))
     x = b.given(b.random.integers(0, 256, (n, k)).astype(np.uint8), 0, 255, constant=False)
@@ -168,6 +201,7 @@ def _small(b: Builder) -> None:
 GENERATORS = {
     _recurrent: 3,
     _quantised: 2,
+    _quantised_convolution: 2,
     _integer_product: 2,
     _dynamic: 1,
     _branch: 1,

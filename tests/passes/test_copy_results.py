@@ -12,6 +12,7 @@ from fusible.compiler.ir.types import DType, TensorType
 from fusible.passes.base import PassContext
 from fusible.passes.copy_results import CopyResults
 from tests.passes.rewriting import apply, graph_of
+from tests.tolerance import assert_close
 
 
 def test_a_chain_of_views_is_one_copy() -> None:
@@ -68,3 +69,25 @@ def test_outputs_need_no_host_step(batch: int | str) -> None:
     got = exe.run(x)
     for name in ("y", "t", "s", "z"):
         np.testing.assert_allclose(got[name], expected[name], rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [8, "n"])
+@pytest.mark.parametrize("channels", [5, 16])
+def test_an_output_that_a_convolution_reads_is_copied(channels: int, size: int | str) -> None:
+    """Channels first, as outputs are, it would be read element by element."""
+    node = helper.make_node
+    weights = np.random.default_rng(3).standard_normal((16, channels, 3, 3)).astype(np.float32)
+    graph = helper.make_graph(
+        [node("Relu", ["x"], ["r"]), node("Conv", ["r", "w"], ["c"], pads=[1] * 4), node("Sigmoid", ["c"], ["y"])],
+        "features",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, channels, size, 9])],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ("r", "y")],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+    exe = fusible.compile(model, target="cpu")
+    assert any(row["kernel"].endswith("_conv_sigmoid") for row in exe.report.kernels)
+    x = {"x": np.random.default_rng(1).standard_normal((1, channels, 8, 9)).astype(np.float32)}
+    expected = fusible.compile(model, target="numpy").run(x)
+    for name, got in exe.run(x).items():
+        assert_close(got, expected[name], accumulation=9 * channels)
