@@ -20,7 +20,7 @@
 #if __has_builtin(__builtin_ia32_maskloadps256) && __has_builtin(__builtin_ia32_maskstoreps256) && \
     __has_builtin(__builtin_ia32_blendvps256) && __has_builtin(__builtin_ia32_roundps256) &&       \
     __has_builtin(__builtin_ia32_maxps256) && __has_builtin(__builtin_ia32_minps256) &&            \
-    __has_builtin(__builtin_ia32_sqrtps256)
+    __has_builtin(__builtin_ia32_sqrtps256) && __has_builtin(__builtin_ia32_vfmaddps256)
 #define AVX_BUILTINS
 #endif
 #endif
@@ -32,6 +32,7 @@
 #define AVX_MIN(a, b) __builtin_ia32_minps256(a, b)
 #define AVX_ROUND(value, how) __builtin_ia32_roundps256(value, how)
 #define AVX_SQRT(value) __builtin_ia32_sqrtps256(value)
+#define AVX_FMA(a, b, c) __builtin_ia32_vfmaddps256(a, b, c)
 #elif defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
 #define AVX_BLEND(no, yes, mask) ((vf)_mm256_blendv_ps((__m256)(no), (__m256)(yes), (__m256)(mask)))
@@ -41,6 +42,7 @@
 #define AVX_MIN(a, b) ((vf)_mm256_min_ps((__m256)(a), (__m256)(b)))
 #define AVX_ROUND(value, how) ((vf)_mm256_round_ps((__m256)(value), how))
 #define AVX_SQRT(value) ((vf)_mm256_sqrt_ps((__m256)(value)))
+#define AVX_FMA(a, b, c) ((vf)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
 #endif
 
 /* A test may set VL itself, to run a width without the instruction set that suggests it. */
@@ -278,14 +280,27 @@ INLINE vf vf_loaded(vf value) {
     return value;
 }
 
+/* VF_FMA(a, b, c): a b + c, rounded once, where there is one instruction for a vector of our lanes. */
+#if VL == 16 && defined(__AVX512F__)
+#define VF_FMA(a, b, c) ((vf)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
+#elif VL == 8 && defined(__AVX2__) && defined(__FMA__)
+#define VF_FMA(a, b, c) AVX_FMA(a, b, c)
+#elif VL == 4 && defined(__aarch64__)
+INLINE vf vf_fma(vf a, vf b, vf c) {
+    for (int lane = 0; lane < VL; lane++) c[lane] = __builtin_fmaf(a[lane], b[lane], c[lane]);
+    return c;
+}
+#define VF_FMA(a, b, c) vf_fma(a, b, c)
+#endif
+
 /* value / divisor for a constant divisor, not near the limits of fp32, and its rounded reciprocal: the same number as a
  * division gives, in a fifth of its time. The quotient by the reciprocal is corrected by its rest, which fused operations
- * have exactly (Markstein, "Computation of elementary functions on the IBM RISC System/6000 processor", IBM J. R&D 34, 1990;
- * the compiler may fuse what stands here). Infinities have no rest: their quotient stays what it is. */
+ * have exactly (Markstein, "Computation of elementary functions on the IBM RISC System/6000 processor", IBM J. R&D 34,
+ * 1990). Infinities have no rest: their quotient stays what it is. */
 INLINE vf vf_divide(vf value, float divisor, float reciprocal) {
-#if defined(__FMA__) || defined(__AVX512F__) || defined(__ARM_FEATURE_FMA)
-    const vf quotient = value * vf_all(reciprocal), rest = value - quotient * vf_all(divisor);
-    const vf corrected = quotient + rest * vf_all(reciprocal);
+#ifdef VF_FMA
+    const vf quotient = value * vf_all(reciprocal), rest = VF_FMA(-quotient, vf_all(divisor), value);
+    const vf corrected = VF_FMA(rest, vf_all(reciprocal), quotient);
     return vf_select(corrected == corrected, corrected, quotient);
 #else
     (void)reciprocal;
