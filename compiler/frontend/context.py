@@ -92,6 +92,11 @@ class NodeContext:
         if not self._may_hold(Relation.EQUAL, a, b):
             self.invalid(f"{otherwise}: {a} and {b}")
 
+    def require_at_most(self, a: Dim, b: Dim, otherwise: str) -> None:
+        """Require that a <= b. InvalidModel with what is wrong `otherwise`, if that never holds."""
+        if not self._may_hold(Relation.AT_MOST, a, b):
+            self.invalid(f"{otherwise}: {b} is less than {a}")
+
     def same_size(self, a: Dim, b: Dim, otherwise: str) -> None:
         """The same for one size computed in two ways: from here on, b stands wherever a does."""
         self.require_equal(a, b, otherwise)

@@ -22,6 +22,7 @@ class Scope:
         self.captures: dict[Value, Value] = {}  # outer value -> input of this graph
         # What required equalities say of calls (floordiv...), by text: sizes computed twice are written in one way.
         self.solved: dict[str, Dim] = {} if parent is None else dict(parent.solved)
+        self.sizes: set[Dim] = set() if parent is None else set(parent.sizes)  # quotients that are sizes of values
 
     def define(self, name: str, value: Value, where: str) -> None:
         """Bind a name. Raises InvalidModel if this scope has it already."""

@@ -36,6 +36,7 @@ __all__ = [
     "is_symbolic",
     "remainder",
     "symbolic_content",
+    "truncates",
     "where_content",
 ]
 
@@ -125,13 +126,22 @@ def divide(dtype: DType, a: Dim, b: Dim) -> Dim:
         raise TypeError("the quotient is not whole")
     if not compare("lt", 0, b):
         raise TypeError("the divisor may be 0, or its sign is not known")
-    return floordiv(a, b) if _non_negative(a) else _truncated(a, b)
+    if len(dim_text(a)) + len(dim_text(b)) > _LONGEST_DIVIDEND:
+        raise TypeError("the dividend is an expression as long as no exporter writes")
+    if _non_negative(a):
+        return floordiv(a, b)
+    if dtype in (DType.U32, DType.U64):
+        raise TypeError("a dividend without sign may have wrapped")
+    return _truncated(a, b)
+
+
+def truncates(dim: Dim) -> bool:
+    """True if a quotient whose dividend may be negative is part of an expression."""
+    return "min(1, max(" in dim_text(dim)
 
 
 def _truncated(a: Dim, b: Dim) -> Dim:
-    """a / b towards zero for b > 0. Quotients of quotients double their text each time, so it has a limit."""
-    if len(dim_text(a)) + len(dim_text(b)) > _LONGEST_DIVIDEND:
-        raise TypeError("the sign of the dividend is not known, and it is long")
+    """a / b towards zero for b > 0. Quotients of quotients double their text each time."""
     return floordiv(a + (b - 1) * minimum(1, maximum(0, -a)), b)
 
 

@@ -164,12 +164,12 @@ def _factor(
     there = made.substituted(node, map_, index, guard)
     found = made.value(operand, there.components, (*guard, *there.bounds))
     load, fill = made.load_of(found), there.fill or 0
-    outside = there.bounds and (load is None or (fill != 0 and bool(guard)))
-    if load is not None and there.bounds and fill and not outside:
+    by_load = load is not None and (fill == 0 or not guard)
+    if load is not None and by_load and there.bounds and fill != 0:
         found = made.emit(parts.Load(load.buffer, replace(load.map, fill=fill)), made.dtypes[found])
     if own.is_integer:
         found = made.converted(found, own)
-    if outside:
+    if there.bounds and not by_load:
         test = made.emit(parts.Test(there.bounds), DType.BOOL)
         other = float(fill) if own.is_float else int(fill)
         found = made.map(apply("select", Arg(test), Arg(found), other), made.dtypes[found])

@@ -96,6 +96,28 @@ INLINE struct convolution_band convolution_band_of(const struct convolution *c, 
     return b;
 }
 
+/* Image rows that a band sees, at most. */
+INLINE long convolution_most_rows(const struct convolution *c) {
+    long out_rows = c->out_width ? (c->band + c->out_width - 2) / c->out_width + 1 : 1;
+    if (out_rows > c->out_height) out_rows = c->out_height;
+    long rows = (out_rows - 1) * c->stride_y + (c->kernel_height - 1) * c->dilation_y + 1;
+    return rows < c->height ? rows : c->height;
+}
+
+/* The rows of the image that a band sees. */
+struct convolution_rows {
+    long first, end;
+};
+INLINE struct convolution_rows convolution_rows_of(const struct convolution *c, long band) {
+    long pixels = c->out_height * c->out_width, from = band * c->band;
+    long to = from + c->band < pixels ? from + c->band : pixels;
+    long first = from / c->out_width * c->stride_y - c->pad_top;
+    long end = (to - 1) / c->out_width * c->stride_y - c->pad_top + (c->kernel_height - 1) * c->dilation_y + 1;
+    if (first < 0) first = 0;
+    if (end > c->height) end = c->height;
+    return (struct convolution_rows){first, end < first ? first : end};
+}
+
 /* The first of `run` pixels, `stride` columns apart from `column` on, that does not lie left of column `bound`. */
 INLINE long convolution_first_from(long column, long stride, long bound, long run) {
     if (column >= bound) return 0;

@@ -20,28 +20,6 @@ INLINE long convolution_bf16_pixel(const struct convolution *c) {
     return words > 0 && words % 256 == 0 ? words + 16 : words;
 }
 
-/* Image rows that a band sees, at most. */
-INLINE long convolution_bf16_rows(const struct convolution *c) {
-    long out_rows = c->out_width ? (c->band + c->out_width - 2) / c->out_width + 1 : 1;
-    if (out_rows > c->out_height) out_rows = c->out_height;
-    long rows = (out_rows - 1) * c->stride_y + (c->kernel_height - 1) * c->dilation_y + 1;
-    return rows < c->height ? rows : c->height;
-}
-
-/* The rows of the image that a band sees. */
-struct convolution_rows {
-    long first, end;
-};
-INLINE struct convolution_rows convolution_rows_of(const struct convolution *c, long band) {
-    long pixels = c->out_height * c->out_width, from = band * c->band;
-    long to = from + c->band < pixels ? from + c->band : pixels;
-    long first = from / c->out_width * c->stride_y - c->pad_top;
-    long end = (to - 1) / c->out_width * c->stride_y - c->pad_top + (c->kernel_height - 1) * c->dilation_y + 1;
-    if (first < 0) first = 0;
-    if (end > c->height) end = c->height;
-    return (struct convolution_rows){first, end < first ? first : end};
-}
-
 /* The convolution of `rows` rounded image rows at `x`, of which the first is `first` of the image. */
 INLINE struct convolution convolution_bf16_words(const struct convolution *c, const float *x, long first, long rows) {
     struct convolution words = *c;
@@ -56,7 +34,7 @@ INLINE struct convolution convolution_bf16_words(const struct convolution *c, co
 }
 
 INLINE long convolution_bf16_image_floats(const struct convolution *c) {
-    return (convolution_bf16_rows(c) * c->width * convolution_bf16_pixel(c) + 15) / 16 * 16;
+    return (convolution_most_rows(c) * c->width * convolution_bf16_pixel(c) + 15) / 16 * 16;
 }
 INLINE long convolution_bf16_items(const struct convolution *c) { return convolution_items(c); }
 INLINE long convolution_bf16_scratch_bytes(const struct convolution *c) {

@@ -13,7 +13,7 @@
 #ifndef FUSIBLE_CONVOLUTION_BYTES_H
 #define FUSIBLE_CONVOLUTION_BYTES_H
 
-#include "convolution_bf16.h"
+#include "convolution.h"
 
 /* Words from one copied pixel to the next. Pixels a multiple of 1 KiB apart would crowd into a few sets of L1. */
 INLINE long convolution_bytes_pixel(const struct convolution *c) {
@@ -38,7 +38,7 @@ INLINE struct convolution convolution_bytes_words(const struct convolution *c, c
 
 INLINE long convolution_bytes_image_floats(const struct convolution *c) {
     if (convolution_bytes_direct(c)) return 0;
-    return (convolution_bf16_rows(c) * c->width * convolution_bytes_pixel(c) + 15) / 16 * 16;
+    return (convolution_most_rows(c) * c->width * convolution_bytes_pixel(c) + 15) / 16 * 16;
 }
 INLINE long convolution_bytes_items(const struct convolution *c) { return convolution_items(c); }
 INLINE long convolution_bytes_scratch_bytes(const struct convolution *c) {

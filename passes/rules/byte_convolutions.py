@@ -102,10 +102,10 @@ def convolution_and_requantisation(node: Any) -> Any:
             return Reject("the rank of its filters is not known", node)
         if isinstance(filters, Reject) or isinstance(image, Reject):
             return _of_floats(graph, node)
-        if bias is not None and bias.constant is None:
-            return Reject("its bias is no constant", node)
-        added = None if bias is None or bias.constant is None else bias.constant.array
-        total = _sums(graph, *image, filters, added, node)
+        known = None if bias is None or bias.constant is None else bias.constant.array
+        total = _sums(graph, *image, filters, known, node)
+        if bias is not None and known is None:
+            total = graph.add("add", total, graph.add("reshape", bias, shape=(filters.weights.shape[0], 1, 1)))
         return requantised(graph, total, scale, graph.constant(filters.scales), y_scale, y_zero)
 
     return op.qlinear_conv(...).named(node), build
@@ -158,6 +158,8 @@ def _image(
     if not is_single(scale) or dtype_of(scale) is not DType.F32 or (zero is not None and not _is_number(zero)):
         return Reject("its image has not one scale in float32 and one known zero point", x)
     channels, depth = filters.weights.shape[1], prod(filters.weights.shape[1:])
+    if filters.weights.shape[0] == node.attrs.group:
+        return Reject("it has one filter a group, which floats have kernels for", x)
     if node.attrs.auto_pad != "NOTSET" or channels < _LEAST_CHANNELS or depth > _DEEPEST:
         return Reject(f"{channels} channels a group, {depth} terms or pads that are not known are no case for bytes", x)
     number = 0 if zero is None else _number(zero)

@@ -81,6 +81,21 @@ def test_quotients_of_quotients_have_a_longest_text() -> None:
     assert value.content is None
 
 
+def test_dividends_without_sign_may_have_wrapped() -> None:
+    d = Dims()
+    for dtype in (DType.U32, DType.U64):
+        assert d.graph.add("div", d.value(d.n - 5, dtype=dtype), d.value(2, dtype=dtype)).content is None
+        assert d.graph.add("div", d.value(d.n + 5, dtype=dtype), d.value(2, dtype=dtype)).content is not None
+
+
+def test_long_chains_of_quotients_end() -> None:
+    d = Dims()
+    value = d.value(d.n + 1)
+    for _ in range(900):
+        value = d.graph.add("add", d.graph.add("div", value, d.constant([3])), d.constant([7]))
+    assert value.content is None
+
+
 def test_division_that_may_fail_is_not_known() -> None:
     d = Dims()
     zero_or_more = d.graph.symbols.add(Symbol("k", 0))

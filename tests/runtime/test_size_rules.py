@@ -66,6 +66,19 @@ def _feeds(text: str, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("target", TARGETS)
+def test_a_computed_size_of_0_copies(target: str) -> None:
+    """A quotient that truncates may be 0 or -1 when it runs, which mean something else in a Reshape."""
+    text = """g (float[N,H] x) => (float[A,B] y)
+              <int64[1] two = {2}, int64[1] three = {-3}, int64[1] rest = {-1}> {
+              h = Shape<start = 1>(x) a = Add(h, three) q = Div(a, two) t = Concat<axis = 0>(q, rest)
+              r = Reshape(x, t) y = Neg(r) }"""
+    exe = fusible.compile(onnx.parser.parse_model(_HEAD + text), target=target)
+    for shape, expected in (((2, 4), (2, 4)), ((4, 8), (2, 16)), ((3, 5), (1, 15))):
+        x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+        np.testing.assert_array_equal(exe.run({"x": x})["y"], -x.reshape(expected))
+
+
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", CASES)
 def test_sizes_that_do_not_fit_are_refused(name: str, target: str, tmp_path: Path) -> None:
     text, wrong, fitting = CASES[name]

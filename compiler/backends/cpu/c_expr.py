@@ -14,7 +14,7 @@ from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.ir.types import DType
 from fusible.compiler.region.expr import Apply, Arg, Convert, Expr, Literal
 
-__all__ = ["is_level", "print_expr"]
+__all__ = ["print_expr"]
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 _COMPARE = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
@@ -61,23 +61,51 @@ def print_expr(expr: Expr, values: Mapping[int, Code], kind: Kind) -> Code:
             return rounded(Code(literal(value, kind_of(dtype)), kind_of(dtype), False), dtype)
         case Convert(Arg(index), DType.F32) if values[index].number:
             return Code(values[index].number, Kind.FLOAT, values[index].vector)
-        case Convert(arg, dtype) if dtype in _LEVELS and is_level(arg):
-            code = print_expr(arg, values, kind)
-            return Code(_cast(code, kind_of(dtype)), kind_of(dtype), code.vector, code.text)
+        case Convert(arg, dtype) if dtype in _LEVELS and (level := _level(arg, values)) is not None:
+            return Code(_cast(level, kind_of(dtype)), kind_of(dtype), True, level.text)
         case Convert(arg, dtype):
             return _converted(print_expr(arg, values, kind), dtype)
         case Apply(function, args):
             return _step(expr, values, kind) or _applied(function, _operands(function, args, values, kind))
 
 
-def is_level(expr: Expr) -> bool:
-    """True for a whole number of floats that was bounded by a quantisation: its bytes hold it as it is."""
+def _level(expr: Expr, values: Mapping[int, Code]) -> Code | None:
+    """The level of a quantisation, bounded and rounded, as a vector of floats that bytes hold; None for anything else.
+
+    Its bounds are numbers, and neither the sign of a zero nor the last digit of what rounds to zero reaches the level.
+    """
+    zero: Expr | None = None
+    if isinstance(expr, Apply) and expr.function == "add" and isinstance(expr.args[1], Convert):
+        expr, zero = expr.args
     match expr:
-        case Apply("add", (Apply("round", (Apply("min", (Apply("select", _), _)),)), Convert())):
-            return True
-        case Apply("round", (Apply("min", (Apply("select", _), Literal())),)):
-            return True
-    return False
+        case Apply("round", (Apply("min", (Apply("select", (Apply("gt", (quotient, low)), same, lowest)), high)),)):
+            pass
+        case _:
+            return None
+    match quotient:
+        case Apply("div", (x, scale)) if (quotient, low) == (same, lowest):
+            operands = [print_expr(e, values, Kind.FLOAT) for e in (x, scale)]
+        case _:
+            return None
+    if not operands[0].vector or any(code.kind is not Kind.FLOAT for code in operands):
+        return None
+    bounds = [promoted(print_expr(e, values, Kind.FLOAT)).text for e in (low, high)]
+    text = f"vf_max_number({_quotient(*(promoted(code).text for code in operands))}, {bounds[0]})"
+    text = f"vf_round(vf_min_number({bounds[1]}, {text}))"
+    if zero is None:
+        return Code(text, Kind.FLOAT, True)
+    return Code(f"({text} + {promoted(print_expr(zero, values, Kind.FLOAT)).text})", Kind.FLOAT, True)
+
+
+def _quotient(dividend: str, divisor: str) -> str:
+    """A quotient of vectors: by a number a product, or what rounds as quotients do."""
+    found = _NUMBER.fullmatch(divisor)
+    if found is None or not 1 / _MODERATE <= abs(number := np.float32(found[1])) <= _MODERATE:
+        return f"({dividend} / {divisor})"
+    reciprocal = c_float(float(np.float32(1) / number))
+    if np.frexp(number)[0] in (0.5, -0.5):
+        return f"({dividend} * vf_all({reciprocal}))"
+    return f"vf_divide({dividend}, {c_float(float(number))}, {reciprocal})"
 
 
 def _step(expr: Expr, values: Mapping[int, Code], kind: Kind) -> Code | None:
@@ -129,8 +157,6 @@ def _applied(function: str, args: list[Code]) -> Code:
 
 def _select(made: _Operation) -> str:
     mask, yes, no = made.texts
-    if made.vector and made.kind is Kind.FLOAT and mask == f"(vi)({yes} > {no})":
-        return f"vf_max_number({yes}, {no})"  # which gives the second for a NaN too
     return made.call("select") if made.vector else f"({mask} ? {yes} : {no})"
 
 
@@ -182,7 +208,7 @@ def _double(made: _Operation) -> str:
 
 def _float(function: str, texts: list[str], vector: bool) -> str:
     if function in _INFIX:
-        return _arithmetic(function, texts, vector)
+        return _arithmetic(function, texts)
     if function == "neg":
         return f"(-{texts[0]})"
     if function == "reciprocal":
@@ -201,19 +227,13 @@ def _float(function: str, texts: list[str], vector: bool) -> str:
     return f"vf_{function}({', '.join(f'vf_all({t})' for t in texts)})[0]"  # the same digits as in a vector
 
 
-def _arithmetic(function: str, texts: list[str], vector: bool) -> str:
-    """The four operations; of numbers their result, and by numbers products or what rounds as quotients do."""
+def _arithmetic(function: str, texts: list[str]) -> str:
+    """The four operations; of numbers their result."""
     numbers = [_LONE_NUMBER.fullmatch(text) for text in texts]
     if function != "div" and numbers[0] and numbers[1]:
         a, b = (np.float32(found[1]) for found in numbers if found is not None)
         with np.errstate(all="ignore"):
             return c_float(float({"add": a + b, "sub": a - b, "mul": a * b}[function]))
-    divisor = _NUMBER.fullmatch(texts[1]) if vector and function == "div" else None
-    if divisor is not None and 1 / _MODERATE <= abs(number := np.float32(divisor[1])) <= _MODERATE:
-        reciprocal = np.float32(1) / number
-        if np.frexp(number)[0] in (0.5, -0.5):
-            return f"({texts[0]} * vf_all({c_float(float(reciprocal))}))"
-        return f"vf_divide({texts[0]}, {c_float(float(number))}, {c_float(float(reciprocal))})"
     return f"({texts[0]} {_INFIX[function]} {texts[1]})"
 
 

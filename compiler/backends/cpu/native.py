@@ -175,7 +175,10 @@ def native_refusal(nodes: Sequence[Node], outputs: Sequence[Value]) -> str | Non
 
 
 def likely_storage(nodes: Sequence[Node], outputs: Sequence[Value]) -> Storage:
-    """How values will be stored: images around a convolution channels last, but for few channels of an input."""
+    """How values will be stored: images around a convolution channels last, but for few channels of an input.
+
+    An input that a convolution reads in part, through views, stays as it is: then the part is copied.
+    """
     convolutions = [node for node in nodes if node.op.name in CONVOLUTIONS]
     if not convolutions:
         return Storage()
@@ -183,6 +186,7 @@ def likely_storage(nodes: Sequence[Node], outputs: Sequence[Value]) -> Storage:
     outside = dict.fromkeys(v for n in nodes for v in n.inputs if v is not None and v not in inside)
     firsts = [(n, n.inputs[0]) for n in convolutions]
     planar = {v for n, v in firsts if v is not None and v.producer is None and reads_planes(n)}
+    planar |= {v for v in outside if v.producer is None} - {v for _, v in firsts}
     images = [v for v in (*outside, *outputs) if v.constant is None and _is_image(v) and v not in planar]
     return Storage(dict.fromkeys(images, channels_last(4)))
 

@@ -12,7 +12,9 @@ from fusible.compiler.ir.broadcast import broadcast_of
 from fusible.compiler.ir.constant import Constant
 from fusible.compiler.ir.extents import resolve_reshape
 from fusible.compiler.ir.graph import Value
+from fusible.compiler.ir.propagation import truncates
 from fusible.compiler.ir.reinfer import bare_symbol
+from fusible.compiler.ir.requirements import Relation, decide
 from fusible.compiler.ir.symbols import Dim, SymInt, bounds_of, dim_text, exact_div, product
 
 
@@ -50,7 +52,14 @@ def _reshape(c: NodeContext, target: Sequence[Dim], *, allowzero: bool) -> Value
         if len(literals) != len(target):
             c.unsupported("the rank of the operand is not known; state it with shapes={...}")
         return c.add("reshape_dynamic", c.required(0), c.ints_constant(literals), allowzero=allowzero)
-    return _reshaped(c, _settled(c, shape))
+    settled = _settled(c, shape)
+    perhaps = [d for d in target if isinstance(d, SymInt) and truncates(d) and d in settled and d not in c.scope.sizes]
+    if perhaps and not allowzero:  # one of them may be 0, which copies a dimension, or -1
+        return c.add("reshape_dynamic", c.required(0), c.required(1), allowzero=allowzero)
+    for dim in perhaps:
+        c.require_at_most(1 if -1 in target else 0, dim, f"{list(target)} is no shape")
+    c.scope.sizes |= {d for d in settled if isinstance(d, SymInt) and truncates(d)}
+    return _reshaped(c, settled)
 
 
 def _settled(c: NodeContext, shape: Sequence[Dim]) -> list[Dim]:
@@ -69,7 +78,8 @@ def _settled(c: NodeContext, shape: Sequence[Dim]) -> list[Dim]:
     (dim,) = computed
     literal = product(d for d in result if isinstance(d, int))
     size = exact_div(product(old), literal) if literal else None
-    if size is None or size == dim or len(dim_text(size)) > len(dim_text(dim)):
+    simpler = size is not None and size != dim and len(dim_text(size)) <= len(dim_text(dim))
+    if size is None or not simpler or decide(Relation.EQUAL, dim, size) is False:
         return list(shape)
     c.same_size(dim, size, f"{c.tensor_type(0)} has not as many elements as shape {list(shape)}")
     return [size if d == dim else d for d in shape]

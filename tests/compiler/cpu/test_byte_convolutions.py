@@ -115,6 +115,37 @@ QLINEAR = {
 }  # fmt: skip
 
 
+def test_a_bias_that_is_computed() -> None:
+    made = model(
+        """g (uint8[1,16,6,7] x, int32[24] b) => (uint8[1,24,6,7] y) {
+        y = QLinearConv<pads = [1, 1, 1, 1]>(x, s, z, f, t, v, u, z, b) }""",
+        s=np.float32(0.02), z=np.uint8(9), f=filters(24, 16, 3, 3), t=np.float32(0.002), v=np.int8(0),
+        u=np.float32(0.4),
+    )  # fmt: skip
+    feeds = {
+        "x": RANDOM.integers(0, 256, (1, 16, 6, 7)).astype(np.uint8),
+        "b": RANDOM.integers(-9999, 9999, 24).astype(np.int32),
+    }
+    within_a_step(native(made).run(feeds)["y"], fusible.compile(made, target="numpy").run(feeds)["y"])
+
+
+@pytest.mark.parametrize(
+    ("text", "outputs", "calls"),
+    [("a, o = Split<axis = 1, num_outputs = 2>(x)", 24, 1), ("a, o = Split<axis = 1, num_outputs = 2>(x)", 1, 0)],
+)
+def test_parts_of_an_input_and_single_filters_are_kernels(text: str, outputs: int, calls: int) -> None:
+    made = model(
+        f"""g (uint8[1,32,16,16] x) => (uint8[1,{outputs},16,16] y) {{ {text} d = DequantizeLinear(a, s, z)
+        e = DequantizeLinear(f, t) c = Conv<pads = [1, 1, 1, 1]>(d, e) y = QuantizeLinear(c, u, z) }}""",
+        s=np.float32(0.02), z=np.uint8(9), f=filters(outputs, 16, 3, 3), t=np.float32(0.002), u=np.float32(0.4),
+    )  # fmt: skip
+    exe = fusible.compile(made, target="cpu")
+    assert not any(row["op"].startswith("conv") for row in exe.report.host)
+    assert sum("conv_bytes" in row["kernel"] for row in exe.report.kernels) == calls
+    feeds = {"x": RANDOM.integers(0, 256, (1, 32, 16, 16)).astype(np.uint8)}
+    within_a_step(exe.run(feeds)["y"], oracle.run(made, feeds)["y"])
+
+
 @pytest.mark.parametrize("name", QLINEAR)
 def test_qlinear_convolutions(name: str) -> None:
     w, sizes, zero, more = QLINEAR[name]
@@ -168,6 +199,17 @@ def test_processors_that_multiply_bytes_slowly_multiply_floats(monkeypatch: pyte
     assert not any("conv_bytes" in row["kernel"] for row in exe.report.kernels)
     feeds = {"x": RANDOM.integers(0, 256, shape).astype(np.uint8)}
     assert_close(exe.run(feeds)["y"], fusible.compile(made, target="numpy").run(feeds)["y"], accumulation=144)
+
+
+def test_divisions_that_quantise_nothing_stay_divisions() -> None:
+    """To the last bit, the sign of zeros and the smallest numbers included."""
+    made = model("g (float[n] x) => (float[n] y) { d = Div(x, s) y = Neg(d) }", s=np.float32(0.1))
+    x = np.array([-0.0, 0.0, 1e-38, -3e-39, 7e-37, np.inf, -np.inf, np.nan, 3e38, 1.7] * 4, np.float32)
+    with np.errstate(all="ignore"):
+        expected = -(x / np.float32(0.1))
+    got = fusible.compile(made, target="cpu").run({"x": x})["y"]
+    np.testing.assert_array_equal(got, expected)
+    np.testing.assert_array_equal(np.signbit(got[~np.isnan(x)]), np.signbit(expected[~np.isnan(x)]))
 
 
 @pytest.mark.parametrize(
