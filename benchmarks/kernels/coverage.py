@@ -34,6 +34,7 @@ NOWHERE: Mapping[str, str] = MappingProxyType(
         "adagrad": _OPTIMISER,
         "adam": _OPTIMISER,
         "momentum": _OPTIMISER,
+        "conv_bytes": "passes make it of quantised convolutions, which are timed as conv_integer and qlinear_conv",
         "dims": "it writes sizes that a run has anyway; in a baseline they are a chain of Shape and Gather",
         "fail": _NO_KERNEL,
         "first_rows": _HALF,

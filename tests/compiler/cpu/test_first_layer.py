@@ -56,13 +56,14 @@ def test_first_layer(
     assert_outputs_close(exe.run({"x": x}), fusible.compile(model, target="numpy").run({"x": x}))
 
 
-def test_an_image_that_comes_channels_last_is_copied() -> None:
+def test_an_image_that_comes_channels_last_is_read_where_it_lies() -> None:
     model = first_layer([1, 3, 20, 22], 8, (3, 3))
     model.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 20, 22, 3]))
     model.graph.node[0].input[0] = "turned"
     model.graph.node.insert(0, helper.make_node("Transpose", ["x"], ["turned"], perm=[0, 3, 1, 2]))
     exe = fusible.compile(model, target="cpu")
-    assert exe.report.host == () and len(exe.report.kernels) == 3
+    assert exe.report.host == ()
+    assert [row["kernel"] for row in exe.report.kernels] == ["k000_transpose_conv_relu", "k001_identity"]
     x = np.random.default_rng(6).standard_normal((1, 20, 22, 3)).astype(np.float32)
     assert_outputs_close(exe.run({"x": x}), fusible.compile(model, target="numpy").run({"x": x}))
 
