@@ -252,9 +252,7 @@ INLINE void convolution_chunk(const int kind, const struct convolution *c, const
         }
         if (block->first)
             tile_start(chunk, b->rows + slot, rows, columns.first, columns.end, start, context, accumulators);
-        if (kind == TILE_BYTES) tile_run_bytes(chunk, rows, &o, accumulators);
-        else if (kind == TILE_HALVES) tile_run_bf16(chunk, rows, &o, accumulators);
-        else tile_run(chunk, rows, &o, accumulators);
+        tile_run(kind, chunk, rows, &o, accumulators);
         if (block->last)
             tile_finish(chunk, b->rows + slot, rows, columns.first, columns.end, finish, context, accumulators);
         if (!block->first || !block->last) accumulators += TILE_SIZE;

@@ -208,33 +208,28 @@ TILE_SHAPES(TILE_FUNCTIONS)
 
 /* Multiply `rows` pixels, 1 <= rows <= chunk->rows, into accumulators [rows][chunk->vectors]. The smallest tile that
  * holds them runs: it reads the table, and adds to accumulators, for up to TILE_ROWS pixels. */
-INLINE void tile_run(const struct tile_chunk *chunk, long rows, const struct tile_operands *o, vf *accumulators) {
-#define TILE_CALL(ROWS, VECTORS, LAST)                                                \
+#define TILE_CALL(NAME, ROWS, VECTORS, LAST)                                          \
     if (chunk->vectors == VECTORS && chunk->last == LAST && rows <= ROWS) {           \
-        tile_##ROWS##_##VECTORS##_##LAST(o, accumulators);                            \
+        NAME##_##ROWS##_##VECTORS##_##LAST(o, accumulators);                          \
         return;                                                                       \
     }
-    TILE_SHAPES(TILE_CALL)
-#undef TILE_CALL
-}
-INLINE void tile_run_bf16(const struct tile_chunk *chunk, long rows, const struct tile_operands *o, vf *accumulators) {
-#define TILE_CALL(ROWS, VECTORS, LAST)                                                \
-    if (chunk->vectors == VECTORS && chunk->last == LAST && rows <= ROWS) {           \
-        tile_bf16_##ROWS##_##VECTORS##_##LAST(o, accumulators);                       \
-        return;                                                                       \
+#define TILE_CALL_FLOATS(ROWS, VECTORS, LAST) TILE_CALL(tile, ROWS, VECTORS, LAST)
+#define TILE_CALL_HALVES(ROWS, VECTORS, LAST) TILE_CALL(tile_bf16, ROWS, VECTORS, LAST)
+#define TILE_CALL_BYTES(ROWS, VECTORS, LAST) TILE_CALL(tile_bytes, ROWS, VECTORS, LAST)
+INLINE void tile_run(const int kind, const struct tile_chunk *chunk, long rows, const struct tile_operands *o,
+                     vf *accumulators) {
+    if (kind == TILE_BYTES) {
+        TILE_SHAPES(TILE_CALL_BYTES)
+    } else if (kind == TILE_HALVES) {
+        TILE_SHAPES(TILE_CALL_HALVES)
+    } else {
+        TILE_SHAPES(TILE_CALL_FLOATS)
     }
-    TILE_SHAPES(TILE_CALL)
-#undef TILE_CALL
 }
-INLINE void tile_run_bytes(const struct tile_chunk *chunk, long rows, const struct tile_operands *o, vf *accumulators) {
-#define TILE_CALL(ROWS, VECTORS, LAST)                                                \
-    if (chunk->vectors == VECTORS && chunk->last == LAST && rows <= ROWS) {           \
-        tile_bytes_##ROWS##_##VECTORS##_##LAST(o, accumulators);                      \
-        return;                                                                       \
-    }
-    TILE_SHAPES(TILE_CALL)
 #undef TILE_CALL
-}
+#undef TILE_CALL_FLOATS
+#undef TILE_CALL_HALVES
+#undef TILE_CALL_BYTES
 
 /* The rows that tile_run computes for `rows`: as many or a few more. */
 INLINE long tile_rows_run(const struct tile_chunk *chunk, long rows) {

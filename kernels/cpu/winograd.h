@@ -163,7 +163,7 @@ INLINE void winograd_multiply(const struct winograd *w, const struct winograd_bl
         tile_prefetch(&o, chunk, &split, number, w->channels);
         vf *accumulators = m_of + tile * chunk->vectors;
         memset(accumulators, 0, (size_t)(tile_rows_run(chunk, rows) * chunk->vectors) * sizeof(vf));
-        tile_run(chunk, rows, &o, accumulators);
+        tile_run(TILE_FLOATS, chunk, rows, &o, accumulators);
     }
 }
 
