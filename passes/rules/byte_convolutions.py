@@ -41,6 +41,15 @@ class _Filters:
     scales: np.ndarray
 
 
+@dataclass(frozen=True)
+class _Operands:
+    """What a convolution of bytes reads: an image of uint8, its zero point, filters."""
+
+    image: Value
+    zero: int
+    filters: _Filters
+
+
 @rule(exactness=Exactness.REASSOCIATING)
 def convolution_of_dequantised(x: Any, w: Any, b: Any, l: Any, r: Any, c: Any) -> Any:  # noqa: E741 - left and right
     """conv(dequantize(x), dequantize(w), b)  ->  cast(conv_bytes(x, w)) * scales + b."""
@@ -52,12 +61,11 @@ def convolution_of_dequantised(x: Any, w: Any, b: Any, l: Any, r: Any, c: Any) -
         if l.attrs.output_dtype is not DType.F32 or l.attrs.block_size or r.attrs.block_size or scale is None:
             return Reject("its operands are not dequantised to float32 with one scale for each filter", c)
         scales, zeros = (*r.inputs, None)[1:3]
-        filters = _filters(w, scales, zeros, r.attrs.axis)
-        image = _image(graph, x, scale, zero, c, filters)
-        if isinstance(filters, Reject) or isinstance(image, Reject):
-            return filters if isinstance(filters, Reject) else image  # type: ignore[return-value]
-        total = _sums(graph, *image, filters, None, c)
-        factor = graph.add("mul", graph.add("reshape", scale, shape=()), graph.constant(filters.scales))
+        found = _operands(graph, x, scale, zero, c, _filters(w, scales, zeros, r.attrs.axis))
+        if isinstance(found, Reject):
+            return found
+        total = _sums(graph, found, None, c)
+        factor = graph.add("mul", graph.add("reshape", scale, shape=()), graph.constant(found.filters.scales))
         levels = graph.add("mul", graph.add("cast", total, dtype=DType.F32), factor)
         if b is None:
             return levels
@@ -96,17 +104,16 @@ def convolution_and_requantisation(node: Any) -> Any:
         x, scale, zero, w, w_scale, w_zero, y_scale, y_zero, bias = (*node.inputs, None)[:9]
         assert x is not None and scale is not None and zero is not None and w is not None
         assert w_scale is not None and w_zero is not None and y_scale is not None and y_zero is not None
-        filters = _filters(w, w_scale, w_zero, 0)
-        image = _image(graph, x, scale, zero, node, filters)
+        found = _operands(graph, x, scale, zero, node, _filters(w, w_scale, w_zero, 0))
         if not isinstance(w.type, TensorType) or w.type.shape is None:
             return Reject("the rank of its filters is not known", node)
-        if isinstance(filters, Reject) or isinstance(image, Reject):
+        if isinstance(found, Reject):
             return _of_floats(graph, node)
         known = None if bias is None or bias.constant is None else bias.constant.array
-        total = _sums(graph, *image, filters, known, node)
+        total = _sums(graph, found, known, node)
         if bias is not None and known is None:
-            total = graph.add("add", total, graph.add("reshape", bias, shape=(filters.weights.shape[0], 1, 1)))
-        return requantised(graph, total, scale, graph.constant(filters.scales), y_scale, y_zero)
+            total = graph.add("add", total, graph.add("reshape", bias, shape=(w.type.shape[0], 1, 1)))
+        return requantised(graph, total, scale, graph.constant(found.filters.scales), y_scale, y_zero)
 
     return op.qlinear_conv(...).named(node), build
 
@@ -147,10 +154,10 @@ def _filters(w: Value, scale: Value | None, zero: Value | None, axis: int) -> _F
     return _Filters(centred.astype(np.int8), scales.reshape(()) if scales.size == 1 else scales.reshape(shape[:3]))
 
 
-def _image(
+def _operands(
     graph: Graph, x: Value, scale: Value, zero: Value | None, node: Node, filters: _Filters | Reject
-) -> tuple[Value, int] | Reject:
-    """The image as uint8 and its zero point, if its convolution pays as one of bytes."""
+) -> _Operands | Reject:
+    """The operands, the image as uint8, if the convolution pays as one of bytes."""
     if isinstance(filters, Reject):
         return filters
     if not isinstance(x.type, TensorType) or x.type.rank != 4 or dtype_of(x) not in BYTES:
@@ -164,17 +171,19 @@ def _image(
         return Reject(f"{channels} channels a group, {depth} terms or pads that are not known are no case for bytes", x)
     number = 0 if zero is None else _number(zero)
     if dtype_of(x) is DType.U8:
-        return x, number
+        return _Operands(x, number, filters)
     wide = graph.add("add", graph.add("cast", x, dtype=DType.I32), graph.constant(np.asarray(_CENTRE, np.int32)))
-    return graph.add("cast", wide, dtype=DType.U8), number + _CENTRE
+    return _Operands(graph.add("cast", wide, dtype=DType.U8), number + _CENTRE, filters)
 
 
-def _sums(graph: Graph, x: Value, zero: int, filters: _Filters, bias: np.ndarray | None, node: Node) -> Value:
+def _sums(graph: Graph, operands: _Operands, bias: np.ndarray | None, node: Node) -> Value:
     """conv_bytes; bias: int32 [O], of the sums."""
-    start = -zero * filters.weights.astype(np.int64).sum(axis=(1, 2, 3)) + (0 if bias is None else bias)
+    weights, zero = operands.filters.weights, operands.zero
+    start = -zero * weights.astype(np.int64).sum(axis=(1, 2, 3)) + (0 if bias is None else bias)
     wrapped = start.astype(np.int64).astype(np.int32)
     kept = {name: value for name, value in attributes(node).items() if name != "auto_pad"}
-    return graph.add("conv_bytes", x, graph.constant(filters.weights), graph.constant(wrapped), **kept, fill=zero)
+    constants = graph.constant(weights), graph.constant(wrapped)
+    return graph.add("conv_bytes", operands.image, *constants, **kept, fill=zero)
 
 
 def _is_number(value: Value | None) -> bool:
