@@ -310,4 +310,18 @@ INLINE vf vf_divide(vf value, float divisor, float reciprocal) {
 
 INLINE void prefetch(const void *address) { __builtin_prefetch(address, 0, 3); }
 
+/* What the compiler must not know of a pointer or number: that it does not change in a loop. It would keep a register for
+ * each sum of a stride and an offset, more than there are, where an address has room for both. */
+#define OPAQUE(value) __asm__("" : "+r"(value))
+
+/* sum += a * b, and a vector that is loaded once: where nearly every register holds a sum, GCC copies sums to and fro,
+ * spills them, and loads operands again for each use. */
+#if defined(__AVX2__) && defined(__FMA__) && !defined(__AVX512F__) && VL == 8
+#define ADD_PRODUCT(sum, a, b) __asm__("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b))
+#define LOADED_ONCE(value) __asm__("" : "+x"(value))
+#else
+#define ADD_PRODUCT(sum, a, b) (void)((sum) += (a) * (b))
+#define LOADED_ONCE(value) (void)(value)
+#endif
+
 #endif
