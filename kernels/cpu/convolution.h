@@ -246,7 +246,7 @@ INLINE void convolution_chunk(const int kind, const struct convolution *c, const
         int merge = contiguous && convolution_unclipped(b, slot, tile_rows_run(chunk, rows));
         struct tile_operands o = convolution_operands(c, b, block, slot, merge, panel, width);
         tile_prefetch(&o, chunk, &split, tile, o.segments * o.length);
-        if (block->first && block->last && tile_is_whole(chunk, &o, rows, columns.first, columns.end)) {
+        if (block->first && block->last && tile_is_whole(chunk, rows, columns.first, columns.end)) {
             tile_whole(kind, &o, b->rows + slot, columns.first, start, finish, context);
             continue;
         }

@@ -49,8 +49,8 @@
 #define GEMM_GROUP_BYTES (200 * 1024)
 #define GEMM_PREFETCH 16
 #endif
-/* Depth up to which the sums of a tile stay in registers from hook to hook. The hooks' own values leave too few of 16. */
-#define GEMM_WHOLE (VECTOR_REGISTERS == 16 ? 128 : GEMM_DEPTH)
+/* Depth up to which the sums of a tile stay in registers from hook to hook: of 16, the hooks' values leave too few. */
+#define GEMM_WHOLE (VECTOR_REGISTERS == 16 ? 64 : GEMM_DEPTH)
 /* Multiplications below which splitting costs more than a second core brings. */
 #define GEMM_SMALL_ITEM (64 * 1024)
 
@@ -140,47 +140,59 @@ INLINE vf gemm_column(const int full, const float *b, long vector, long width) {
     return full ? vf_load(b + vector * VL) : panels_load(b, vector, width);
 }
 
+/* A step of k: row i of A's column at `a` or, from row 3 on, at `middle`, b: a line of B. */
+INLINE void gemm_tile_step(const int rows, const int vectors, const float *a, const float *middle, long a_row,
+                           const float *b, vf *sum) {
+    vf column[GEMM_VECTORS];
+    UNROLL for (int j = 0; j < vectors; j++) {
+        column[j] = vf_load(b + j * VL);
+        LOADED_ONCE(column[j]);
+    }
+    UNROLL for (int i = 0; i < rows; i++) {
+        vf element = vf_all(*((i < 3 ? a : middle) + i % 3 * a_row));
+        UNROLL for (int j = 0; j < vectors; j++) ADD_PRODUCT(sum[i * vectors + j], element, column[j]);
+    }
+}
+
 /* The first steps of k, by fours; returns how many. *b and *ahead move on. Of two threads that share a core each gets
  * half of the instructions that it can begin, and a step of 12 multiplications has 27 if k advances by one, 21 here (on
- * Zen 3 beside a busy neighbour 1.2 times as fast). Row 3 has a pointer of its own: every address is a pointer plus 0, 1 or
- * 2 strides. Where B is to be fetched ahead more than a line in four steps, or A is not read along its rows, none are done
- * here. */
+ * Zen 3 beside a busy neighbour 1.2 times as fast). Row 3 has a pointer of its own: every address is a pointer plus 0, 1
+ * or 2 strides. None are done here where B is to be fetched ahead more than a line in four steps, or A is read neither
+ * along its rows nor along its columns. */
 INLINE long gemm_tile_multiply_fours(const int rows, const int vectors, const struct gemm_tile *t, const float **b,
                                      const char **ahead, vf *sum) {
     const float *a = t->a, *middle = a + 3 * t->a_row;
     const long end = t->depth - 3, ahead_step = 4 * t->ahead_step;
     long a_row = t->a_row, b_depth = t->b_depth, k = 0;
-    if (GEMM_ROWS != 6 || t->a_depth != 1 || ahead_step > 64) return 0;
-    for (; k < end; k += 4, a += 4, middle += 4, *ahead += ahead_step) {
-        __builtin_prefetch(*ahead, 0, 2);
-        OPAQUE(a);
-        OPAQUE(middle);
-        OPAQUE(a_row);
-        OPAQUE(b_depth);
-        UNROLL for (int step = 0; step < 4; step++) {
-            vf column[GEMM_VECTORS];
-            UNROLL for (int j = 0; j < vectors; j++) {
-                column[j] = vf_load(*b + step % 2 * b_depth + j * VL);
-                LOADED_ONCE(column[j]);
+    if (GEMM_ROWS != 6 || ahead_step > 64) return 0;
+    if (a_row == 1 && !ahead_step)
+        for (; k < end; k += 4)
+            UNROLL for (int step = 0; step < 4; step++, a += t->a_depth, *b += b_depth)
+                gemm_tile_step(rows, vectors, a, a + 3, 1, *b, sum);
+    if (t->a_depth == 1)
+        for (; k < end; k += 4, a += 4, middle += 4, *ahead += ahead_step) {
+            __builtin_prefetch(*ahead, 0, 2);
+            OPAQUE(a);
+            OPAQUE(middle);
+            OPAQUE(a_row);
+            OPAQUE(b_depth);
+            UNROLL for (int step = 0; step < 4; step++) {
+                gemm_tile_step(rows, vectors, a + step, middle + step, a_row, *b + step % 2 * b_depth, sum);
+                if (step % 2) *b += 2 * b_depth;
             }
-            UNROLL for (int i = 0; i < rows; i++) {
-                vf element = vf_all(((i < 3 ? a : middle) + i % 3 * a_row)[step]);
-                UNROLL for (int j = 0; j < vectors; j++) ADD_PRODUCT(sum[i * vectors + j], element, column[j]);
-            }
-            if (step % 2) *b += 2 * b_depth;
         }
-    }
     return k;
 }
 
-/* sum[rows][vectors] += A B for the tile; full: whose columns are all stored. */
-INLINE void gemm_tile_multiply_as(const int full, const int rows, const int vectors, const struct gemm_tile *t,
-                                  vf *sum) {
+/* sum[rows][vectors] += A B for the tile; full: whose columns are all stored; fours: four steps at once, where they are
+ * faster. */
+INLINE void gemm_tile_multiply_as(const int fours, const int full, const int rows, const int vectors,
+                                  const struct gemm_tile *t, vf *sum) {
     const float *b = t->b;
     const char *ahead = t->ahead ? t->ahead : (const char *)b;
     vf accumulator[GEMM_TILE];
     UNROLL for (int i = 0; i < rows * vectors; i++) accumulator[i] = sum[i];
-    long k = gemm_tile_multiply_fours(rows, vectors, t, &b, &ahead, accumulator);
+    long k = fours ? gemm_tile_multiply_fours(rows, vectors, t, &b, &ahead, accumulator) : 0;
     const float *a = t->a + k * t->a_depth;
     for (; k < t->depth; k++, a += t->a_depth, b += t->b_depth, ahead += t->ahead_step) {
         __builtin_prefetch(ahead, 0, 2);
@@ -254,8 +266,8 @@ INLINE void gemm_tile_multiply_bytes_as(const int full, const int rows, const in
 
 /* Only panels that are the last of a matrix lack columns: all others are read without masks. */
 INLINE void gemm_tile_multiply(const int rows, const int vectors, const struct gemm_tile *t, vf *sum) {
-    if (VL < 16 || t->width == vectors * VL) gemm_tile_multiply_as(1, rows, vectors, t, sum);
-    else gemm_tile_multiply_as(0, rows, vectors, t, sum);
+    if (VL < 16 || t->width == vectors * VL) gemm_tile_multiply_as(1, 1, rows, vectors, t, sum);
+    else gemm_tile_multiply_as(1, 0, rows, vectors, t, sum);
 }
 
 INLINE void gemm_tile_multiply_bf16(const int rows, const int vectors, const struct gemm_tile *t, vf *sum) {
@@ -360,7 +372,7 @@ INLINE void gemm_tile_run_whole(const int kind, const int rows, const struct gem
         sum[i] = start(context, t->row + i / GEMM_VECTORS, t->column + i % GEMM_VECTORS * VL, VL);
     if (kind == GEMM_BYTES) gemm_tile_multiply_bytes_as(1, rows, GEMM_VECTORS, t, sum);
     else if (kind == GEMM_HALVES) gemm_tile_multiply_bf16_as(1, rows, GEMM_VECTORS, t, sum);
-    else gemm_tile_multiply_as(1, rows, GEMM_VECTORS, t, sum);
+    else gemm_tile_multiply_as(0, 1, rows, GEMM_VECTORS, t, sum);
     UNROLL for (int i = 0; i < rows * GEMM_VECTORS; i++)
         finish(context, sum[i], t->row + i / GEMM_VECTORS, t->column + i % GEMM_VECTORS * VL, VL);
 }

@@ -108,40 +108,15 @@ INLINE void tile_fetch_ahead(const int vectors, const float *b, long width) {
 #endif
 }
 
-/* The first steps of a segment by fours, as in gemm.h, with rows anywhere; returns how many. *b and *ahead move on. */
-INLINE long tile_multiply_fours(const int rows, const int vectors, const struct tile_operands *o, const float *const *a,
-                                const float **b, const char **ahead, vf *sum) {
-    long width = o->width, k = 0;
-    const long end = o->length - 3, ahead_step = 4 * o->ahead_step;
-    if (VL == 16 || VECTOR_REGISTERS != 16 || ahead_step > 64) return 0;
-    for (; k < end; k += 4, *ahead += ahead_step) {
-        __builtin_prefetch(*ahead, 0, 2);
-        OPAQUE(width);
-        OPAQUE(k);
-        UNROLL for (int step = 0; step < 4; step++) {
-            vf column[TILE_VECTORS];
-            UNROLL for (int j = 0; j < vectors; j++) {
-                column[j] = vf_load(*b + step % 2 * width + j * VL);
-                LOADED_ONCE(column[j]);
-            }
-            UNROLL for (int i = 0; i < rows; i++) {
-                vf element = vf_all(a[i][k + step]);
-                UNROLL for (int j = 0; j < vectors; j++) ADD_PRODUCT(sum[i * vectors + j], element, column[j]);
-            }
-            if (step % 2) *b += 2 * width;
-        }
-    }
-    return k;
-}
-
 /* sum += the product, for accumulators that the caller keeps in registers. */
-INLINE void tile_multiply(const int rows, const int vectors, const int last, const struct tile_operands *o, vf *sum) {
+INLINE void tile_multiply_steps(const int rows, const int vectors, const int last, const struct tile_operands *o,
+                                vf *sum) {
     const float *b = o->panel;
     const char *ahead = o->ahead;
     for (long s = 0; s < o->segments; s++) {
         const float *a[TILE_ROWS];
         UNROLL for (int i = 0; i < rows; i++) a[i] = o->table[s * o->slots + i] + o->offset;
-        for (long k = tile_multiply_fours(rows, vectors, o, a, &b, &ahead, sum); k < o->length; k++, b += o->width, ahead += o->ahead_step) {
+        for (long k = 0; k < o->length; k++, b += o->width, ahead += o->ahead_step) {
             __builtin_prefetch(ahead, 0, 2);
             tile_fetch_ahead(vectors, b, o->width);
             vf column[TILE_VECTORS];
@@ -151,6 +126,47 @@ INLINE void tile_multiply(const int rows, const int vectors, const int last, con
                 UNROLL for (int j = 0; j < vectors; j++) sum[i * vectors + j] += vf_all(a[i][k]) * column[j];
         }
     }
+}
+
+/* Step k of a segment, for vectors that are whole; b: its line of the panel. */
+INLINE void tile_step(const int rows, const int vectors, const float *const *a, long k, const float *b, vf *sum) {
+    vf column[TILE_VECTORS];
+    UNROLL for (int j = 0; j < vectors; j++) {
+        column[j] = vf_load(b + j * VL);
+        LOADED_ONCE(column[j]);
+    }
+    UNROLL for (int i = 0; i < rows; i++) {
+        vf element = vf_all(a[i][k]);
+        UNROLL for (int j = 0; j < vectors; j++) ADD_PRODUCT(sum[i * vectors + j], element, column[j]);
+    }
+}
+
+/* The same product with four steps at once, as in gemm.h. */
+INLINE void tile_multiply_fours(const int rows, const int vectors, const struct tile_operands *o, vf *sum) {
+    const float *b = o->panel;
+    const char *ahead = o->ahead;
+    const long end = o->length - 3, ahead_step = 4 * o->ahead_step;
+    long width = o->width;
+    for (long s = 0; s < o->segments; s++) {
+        const float *a[TILE_ROWS];
+        UNROLL for (int i = 0; i < rows; i++) a[i] = o->table[s * o->slots + i] + o->offset;
+        long k = 0;
+        for (; k < end; k += 4, ahead += ahead_step) {
+            __builtin_prefetch(ahead, 0, 2);
+            OPAQUE(width);
+            OPAQUE(k);
+            UNROLL for (int step = 0; step < 4; step++) {
+                tile_step(rows, vectors, a, k + step, b + step % 2 * width, sum);
+                if (step % 2) b += 2 * width;
+            }
+        }
+        for (; k < o->length; k++, b += width) tile_step(rows, vectors, a, k, b, sum);
+    }
+}
+
+INLINE void tile_multiply(const int rows, const int vectors, const int last, const struct tile_operands *o, vf *sum) {
+    if (VL < 16 && VECTOR_REGISTERS == 16 && o->ahead_step <= 16) tile_multiply_fours(rows, vectors, o, sum);
+    else tile_multiply_steps(rows, vectors, last, o, sum);
 }
 
 /* The same for words of bf16. */
@@ -340,13 +356,12 @@ INLINE void tile_finish(const struct tile_chunk *chunk, const long *rows_of, lon
 }
 
 /* The largest tile of whole vectors, hooks included and accumulators never leaving the registers: for short K, where
- * the hooks are a good part of the work. */
-#define TILE_WHOLE_DEPTH 128 /* with 16 registers, of which the hooks' own values leave too few */
+ * the hooks are a good part of the work. Not with 16 registers: values of the hooks take more than the sums leave, and
+ * which sums then wait in memory for every step is the compiler's choice. */
 #define TILE_WHOLE_ROWS (TILE_SIZE / 2 < TILE_ROWS ? TILE_SIZE / 2 : TILE_ROWS)
-INLINE int tile_is_whole(const struct tile_chunk *chunk, const struct tile_operands *o, long rows, long column,
-                         long columns) {
-    return chunk->vectors == 2 && rows == TILE_WHOLE_ROWS && column + 2 * VL <= columns &&
-           (VECTOR_REGISTERS > 16 || o->segments * o->length <= TILE_WHOLE_DEPTH);
+INLINE int tile_is_whole(const struct tile_chunk *chunk, long rows, long column, long columns) {
+    return (VL == 16 || VECTOR_REGISTERS > 16) && chunk->vectors == 2 && rows == TILE_WHOLE_ROWS &&
+           column + 2 * VL <= columns;
 }
 INLINE void tile_whole(const int kind, const struct tile_operands *o, const long *rows_of, long column,
                        start_hook *start, finish_hook *finish, const void *context) {
