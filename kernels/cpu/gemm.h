@@ -201,7 +201,8 @@ INLINE void gemm_tile_multiply_as(const int fours, const int full, const int row
         UNROLL for (int j = 0; j < vectors; j++) column[j] = gemm_column(full, b, j, t->width);
         UNROLL for (int i = 0; i < rows; i++) {
             vf element = vf_all(a[i * t->a_row]);
-            UNROLL for (int j = 0; j < vectors; j++) accumulator[i * vectors + j] += element * column[j];
+            UNROLL for (int j = 0; j < vectors; j++)
+                accumulator[i * vectors + j] = PLUS_PRODUCT(accumulator[i * vectors + j], element, column[j]);
         }
     }
     UNROLL for (int i = 0; i < rows * vectors; i++) sum[i] = accumulator[i];

@@ -123,7 +123,8 @@ INLINE void tile_multiply_steps(const int rows, const int vectors, const int las
             UNROLL for (int j = 0; j < vectors; j++)
                 column[j] = tile_load_lanes(b + j * VL, j == vectors - 1 ? last : VL);
             UNROLL for (int i = 0; i < rows; i++)
-                UNROLL for (int j = 0; j < vectors; j++) sum[i * vectors + j] += vf_all(a[i][k]) * column[j];
+                UNROLL for (int j = 0; j < vectors; j++)
+                    sum[i * vectors + j] = PLUS_PRODUCT(sum[i * vectors + j], vf_all(a[i][k]), column[j]);
         }
     }
 }

@@ -315,12 +315,14 @@ INLINE void prefetch(const void *address) { __builtin_prefetch(address, 0, 3); }
 #define OPAQUE(value) __asm__("" : "+r"(value))
 
 /* sum += a * b, and a vector that is loaded once: where nearly every register holds a sum, GCC copies sums to and fro,
- * spills them, and loads operands again for each use. */
+ * spills them, and loads operands again for each use. PLUS_PRODUCT is the same in C, fused wherever ADD_PRODUCT is. */
 #if defined(__AVX2__) && defined(__FMA__) && !defined(__AVX512F__) && VL == 8
 #define ADD_PRODUCT(sum, a, b) __asm__("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b))
+#define PLUS_PRODUCT(sum, a, b) AVX_FMA(a, b, sum)
 #define LOADED_ONCE(value) __asm__("" : "+x"(value))
 #else
 #define ADD_PRODUCT(sum, a, b) (void)((sum) += (a) * (b))
+#define PLUS_PRODUCT(sum, a, b) ((sum) + (a) * (b))
 #define LOADED_ONCE(value) (void)(value)
 #endif
 
