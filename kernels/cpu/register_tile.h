@@ -12,7 +12,8 @@
  *
  * The tiles are functions of their own, never inlined and without hooks: a translation unit holds each once, however
  * many layers it has. Their accumulators travel through a small array, which costs as much as a few steps of k. Only
- * the largest tile is also there with hooks and accumulators in registers, inlined into each layer.
+ * where there are more than 16 registers is the largest tile also there with hooks and accumulators in registers, inlined
+ * into each layer.
  *
  * Each tile is there for floats and for words of bf16 (bf16.h) and of bytes (bytes.h), where `length` and K count words;
  * sums of bytes are the bits of int32.
