@@ -79,7 +79,7 @@ def test_dynamic_quantisation() -> None:
     exe = native(made)
     for n in (1, 5, 33):
         feeds = {"x": RANDOM.normal(size=(n, 21)).astype(np.float32)}
-        assert_outputs_close(exe.run(feeds), oracle.run(made, feeds))
+        assert_outputs_close(exe.run(feeds), oracle.run(oracle.without_saturation(made), feeds))
 
 
 _QDQ = {
