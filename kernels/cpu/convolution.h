@@ -246,15 +246,17 @@ INLINE void convolution_chunk(const int kind, const struct convolution *c, const
         int merge = contiguous && convolution_unclipped(b, slot, tile_rows_run(chunk, rows));
         struct tile_operands o = convolution_operands(c, b, block, slot, merge, panel, width);
         tile_prefetch(&o, chunk, &split, tile, o.segments * o.length);
-        if (block->first && block->last && tile_is_whole(chunk, rows, columns.first, columns.end)) {
+        if (block->first && block->last && tile_is_whole(chunk, &o, rows, columns.first, columns.end)) {
             tile_whole(kind, &o, b->rows + slot, columns.first, start, finish, context);
             continue;
         }
-        if (block->first)
+        o.fresh = START_LAST && block->first;
+        if (!START_LAST && block->first)
             tile_start(chunk, b->rows + slot, rows, columns.first, columns.end, start, context, accumulators);
         tile_run(kind, chunk, rows, &o, accumulators);
         if (block->last)
-            tile_finish(chunk, b->rows + slot, rows, columns.first, columns.end, finish, context, accumulators);
+            tile_finish(kind, chunk, b->rows + slot, rows, columns.first, columns.end, start, finish, context,
+                        accumulators);
         if (!block->first || !block->last) accumulators += TILE_SIZE;
     }
 }

@@ -61,9 +61,14 @@ INLINE void depthwise_kernel_row(const int width, const int stride, const int cl
                                  const float *x, long column, const float *weights, long lanes, vf *sum) {
     vf weight[7];
     UNROLL for (int kx = 0; kx < width; kx++) weight[kx] = vf_load_first(weights + kx * d->channels, lanes);
+    long step = d->pixel_stride;
+    x += column * step;
+    if (VECTOR_REGISTERS == 16) OPAQUE(step); /* its multiples would be kept in memory */
     UNROLL for (int j = 0; j < (DEPTHWISE_PIXELS - 1) * stride + width; j++) {
+        const float *at = x + j % 2 * step;
+        if (j % 2) x += 2 * step;
         if (clip && (column + j < 0 || column + j >= d->width)) continue;
-        vf value = vf_loaded(vf_load_first(x + (column + j) * d->pixel_stride, lanes));
+        vf value = vf_loaded(vf_load_first(at, lanes));
         UNROLL for (int kx = 0; kx < width; kx++) {
             int pixel = (j - kx) / stride;
             if (j >= kx && (j - kx) % stride == 0 && pixel < DEPTHWISE_PIXELS) sum[pixel] += value * weight[kx];

@@ -49,8 +49,6 @@
 #define GEMM_GROUP_BYTES (200 * 1024)
 #define GEMM_PREFETCH 16
 #endif
-/* Depth up to which the sums of a tile stay in registers from hook to hook: of 16, the hooks' values leave too few. */
-#define GEMM_WHOLE (VECTOR_REGISTERS == 16 ? 64 : GEMM_DEPTH)
 /* Multiplications below which splitting costs more than a second core brings. */
 #define GEMM_SMALL_ITEM (64 * 1024)
 
@@ -136,6 +134,9 @@ INLINE void gemm_fetch_ahead(const int vectors, const float *b, long b_depth) {
     UNROLL for (int j = 0; j < vectors * VL; j += 16) prefetch(b + GEMM_PREFETCH * b_depth + j);
 }
 
+/* What the sums of a tile begin with. */
+INLINE vf gemm_first(const struct gemm_tile *t, vf sum) { return START_LAST && t->first ? (vf){0} : sum; }
+
 INLINE vf gemm_column(const int full, const float *b, long vector, long width) {
     return full ? vf_load(b + vector * VL) : panels_load(b, vector, width);
 }
@@ -191,7 +192,7 @@ INLINE void gemm_tile_multiply_as(const int fours, const int full, const int row
     const float *b = t->b;
     const char *ahead = t->ahead ? t->ahead : (const char *)b;
     vf accumulator[GEMM_TILE];
-    UNROLL for (int i = 0; i < rows * vectors; i++) accumulator[i] = sum[i];
+    UNROLL for (int i = 0; i < rows * vectors; i++) accumulator[i] = gemm_first(t, sum[i]);
     long k = fours ? gemm_tile_multiply_fours(rows, vectors, t, &b, &ahead, accumulator) : 0;
     const float *a = t->a + k * t->a_depth;
     for (; k < t->depth; k++, a += t->a_depth, b += t->b_depth, ahead += t->ahead_step) {
@@ -214,7 +215,7 @@ INLINE void gemm_tile_multiply_bf16_as(const int full, const int rows, const int
     const float *a = t->a, *b = t->b;
     const char *ahead = t->ahead ? t->ahead : (const char *)b;
     vf accumulator[GEMM_TILE];
-    UNROLL for (int i = 0; i < rows * vectors; i++) accumulator[i] = sum[i];
+    UNROLL for (int i = 0; i < rows * vectors; i++) accumulator[i] = gemm_first(t, sum[i]);
     for (long k = 0; k < t->depth; k++, a++, b += t->b_depth, ahead += t->ahead_step) {
         __builtin_prefetch(ahead, 0, 2);
         gemm_fetch_ahead(vectors, b, t->b_depth);
@@ -247,7 +248,7 @@ INLINE void gemm_tile_multiply_bytes_as(const int full, const int rows, const in
     const float *a = t->a, *b = t->b;
     const char *ahead = t->ahead ? t->ahead : (const char *)b;
     vi accumulator[GEMM_TILE];
-    UNROLL for (int i = 0; i < rows * vectors; i++) accumulator[i] = (vi)sum[i];
+    UNROLL for (int i = 0; i < rows * vectors; i++) accumulator[i] = (vi)gemm_first(t, sum[i]);
     for (long k = 0; k < t->depth; k++, a++, b += t->b_depth, ahead += t->ahead_step) {
         __builtin_prefetch(ahead, 0, 2);
         gemm_fetch_ahead(vectors, b, t->b_depth);
@@ -334,6 +335,7 @@ static __attribute__((noinline, unused)) void gemm_tile_dispatch_bytes(long rows
 
 INLINE void gemm_tile_begin(long rows, long vectors, const struct gemm_tile *t, vf *sum, start_hook *start,
                             const void *context) {
+    if (START_LAST && t->first) return;
     if (!t->first) {
         for (long i = 0; i < rows * vectors; i++) sum[i] = vf_load(t->partial + i * VL);
     } else if (t->lanes == GEMM_COLUMNS) {
@@ -347,40 +349,44 @@ INLINE void gemm_tile_begin(long rows, long vectors, const struct gemm_tile *t, 
     }
 }
 
-INLINE void gemm_tile_end(long rows, long vectors, const struct gemm_tile *t, const vf *sum, finish_hook *finish,
-                          const void *context) {
+/* `kind`, here and below: of operands that are words (gemm_bf16.h, gemm_bytes.h). A constant wherever it is given. */
+enum gemm_kind { GEMM_FLOATS, GEMM_HALVES, GEMM_BYTES };
+
+INLINE void gemm_tile_end(const int kind, long rows, long vectors, const struct gemm_tile *t, const vf *sum,
+                          start_hook *start, finish_hook *finish, const void *context) {
     if (!t->last) {
         for (long i = 0; i < rows * vectors; i++) vf_store(t->partial + i * VL, sum[i]);
     } else if (t->lanes == GEMM_COLUMNS) {
         for (long i = 0; i < rows; i++)
             UNROLL for (int j = 0; j < GEMM_VECTORS; j++)
-                finish(context, sum[i * GEMM_VECTORS + j], t->row + i, t->column + j * VL, VL);
+                finish_sum(kind == GEMM_BYTES, sum[i * GEMM_VECTORS + j], t->row + i, t->column + j * VL, VL, start,
+                           finish, context);
     } else {
         for (long j = 0; j < vectors && gemm_lanes(t->lanes, j); j++)
             for (long i = 0; i < rows; i++)
-                finish(context, sum[i * vectors + j], t->row + i, t->column + j * VL, gemm_lanes(t->lanes, j));
+                finish_sum(kind == GEMM_BYTES, sum[i * vectors + j], t->row + i, t->column + j * VL,
+                           gemm_lanes(t->lanes, j), start, finish, context);
     }
 }
-
-/* `kind`, here and below: of operands that are words (gemm_bf16.h, gemm_bytes.h). A constant wherever it is given. */
-enum gemm_kind { GEMM_FLOATS, GEMM_HALVES, GEMM_BYTES };
 
 /* A tile with all its columns and no chunks, whose sums stay in registers from the start hook to the finish hook. */
 INLINE void gemm_tile_run_whole(const int kind, const int rows, const struct gemm_tile *t, start_hook *start,
                                 finish_hook *finish, const void *context) {
     vf sum[GEMM_TILE];
     UNROLL for (int i = 0; i < rows * GEMM_VECTORS; i++)
-        sum[i] = start(context, t->row + i / GEMM_VECTORS, t->column + i % GEMM_VECTORS * VL, VL);
+        sum[i] = START_LAST ? (vf){0}
+                            : start(context, t->row + i / GEMM_VECTORS, t->column + i % GEMM_VECTORS * VL, VL);
     if (kind == GEMM_BYTES) gemm_tile_multiply_bytes_as(1, rows, GEMM_VECTORS, t, sum);
     else if (kind == GEMM_HALVES) gemm_tile_multiply_bf16_as(1, rows, GEMM_VECTORS, t, sum);
     else gemm_tile_multiply_as(0, 1, rows, GEMM_VECTORS, t, sum);
     UNROLL for (int i = 0; i < rows * GEMM_VECTORS; i++)
-        finish(context, sum[i], t->row + i / GEMM_VECTORS, t->column + i % GEMM_VECTORS * VL, VL);
+        finish_sum(kind == GEMM_BYTES, sum[i], t->row + i / GEMM_VECTORS, t->column + i % GEMM_VECTORS * VL, VL, start,
+                   finish, context);
 }
 
 INLINE void gemm_tile_run(const int kind, long rows, const struct gemm_tile *t, start_hook *start,
                           finish_hook *finish, const void *context) {
-    int whole = t->first && t->last && t->lanes == GEMM_COLUMNS && t->depth <= GEMM_WHOLE;
+    int whole = t->first && t->last && t->lanes == GEMM_COLUMNS && t->depth <= WHOLE_DEPTH;
     if (whole && rows == GEMM_ROWS) {
         gemm_tile_run_whole(kind, GEMM_ROWS, t, start, finish, context);
         return;
@@ -395,7 +401,7 @@ INLINE void gemm_tile_run(const int kind, long rows, const struct gemm_tile *t, 
     if (kind == GEMM_BYTES) gemm_tile_dispatch_bytes(rows, t, sum);
     else if (kind == GEMM_HALVES) gemm_tile_dispatch_bf16(rows, t, sum);
     else gemm_tile_dispatch(rows, t, sum);
-    gemm_tile_end(rows, vectors, t, sum, finish, context);
+    gemm_tile_end(kind, rows, vectors, t, sum, start, finish, context);
 }
 
 /* What an item works on: strips and panels, from the first to before the last. */

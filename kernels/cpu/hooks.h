@@ -11,12 +11,29 @@
 
 #include "vector.h"
 
-/* The values that a kernel starts from: the initial accumulators of a product (a bias, a residual, or zero), the input
+/* The values that a kernel starts from: what the sums of a product begin with (a bias, a residual, or zero), the input
  * of a row kernel (with its scale, mask or residual). */
 typedef vf start_hook(const void *context, long row, long column, long lanes);
 /* What happens to a result: the epilogue, and the store. It is called once for each element, since what it reads may
  * lie where it stores. */
 typedef void finish_hook(const void *context, vf value, long row, long column, long lanes);
+
+/* Products with few registers add the start hook's values to sums that are complete: their tiles are functions without
+ * hooks, whose sums then need not come from memory. */
+#define START_LAST (VECTOR_REGISTERS == 16)
+/* Depth up to which the sums of a whole tile stay in registers until the finish hook has them. Of 16 the hooks' values
+ * leave too few; sums that wait in memory for every step cost more than their one way through it, if there are many. */
+#define WHOLE_DEPTH (VECTOR_REGISTERS == 16 ? 64 : 1L << 30)
+
+/* The end of a product's sums; integers: they and the start hook's values are the bits of int32. */
+INLINE void finish_sum(const int integers, vf sum, long row, long column, long lanes, start_hook *start,
+                       finish_hook *finish, const void *context) {
+    if (START_LAST) {
+        vf first = start(context, row, column, lanes);
+        sum = integers ? (vf)((vu)first + (vu)sum) : first + sum;
+    }
+    finish(context, sum, row, column, lanes);
+}
 
 #define SCRATCH_HEAD 64 /* bytes, of scratch memory that begins with the number of what an item leaves for the next one */
 /* Before a run: such memory, of the threads one after the other, holds nothing yet. */

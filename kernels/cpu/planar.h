@@ -142,9 +142,10 @@ struct planar_place {
 INLINE void planar_step(const int bf16, const int pixels, const int vectors, const struct planar *p, const float *a,
                         const vf *column, vf *sum) {
     if (!bf16) {
-        UNROLL for (int i = 0; i < pixels; i++)
-            UNROLL for (int j = 0; j < vectors; j++)
-                sum[i * vectors + j] += vf_all(a[i * p->stride_x]) * column[j];
+        UNROLL for (int i = 0; i < pixels; i++) {
+            vf element = vf_all(a[i * p->stride_x]);
+            UNROLL for (int j = 0; j < vectors; j++) ADD_PRODUCT(sum[i * vectors + j], element, column[j]);
+        }
         return;
     }
 #ifdef BF16_INSTRUCTIONS

@@ -11,9 +11,8 @@
  *   32 registers of 4 lanes 6 x 16, 8 x 8                               16 registers of 4 lanes 6 x 8
  *
  * The tiles are functions of their own, never inlined and without hooks: a translation unit holds each once, however
- * many layers it has. Their accumulators travel through a small array, which costs as much as a few steps of k. Only
- * where there are more than 16 registers is the largest tile also there with hooks and accumulators in registers, inlined
- * into each layer.
+ * many layers it has. Their accumulators travel through a small array, which costs as much as a few steps of k. The
+ * largest tile is also there with hooks and accumulators in registers, inlined into each layer (WHOLE_DEPTH).
  *
  * Each tile is there for floats and for words of bf16 (bf16.h) and of bytes (bytes.h), where `length` and K count words;
  * sums of bytes are the bits of int32.
@@ -45,6 +44,7 @@ struct tile_operands {
     long width;                   /* floats from k to k + 1 */
     const char *ahead;            /* weights needed later, brought to L2 meanwhile: `ahead_step` bytes for each k */
     long ahead_step;
+    int fresh;                    /* sums begin at zero, whatever the accumulators hold */
 };
 
 /* TILE_SIZE: accumulators of the largest tile. */
@@ -237,8 +237,9 @@ INLINE void tile_multiply_bytes(const int rows, const int vectors, const int las
 #define TILE_FUNCTION(NAME, ROWS, VECTORS, LAST, MULTIPLY)                                                      \
     static __attribute__((noinline, unused)) void NAME##_##ROWS##_##VECTORS##_##LAST(                           \
         const struct tile_operands *o, vf *accumulators) {                                                      \
-        vf sum[TILE_SIZE];                                                                                      \
-        UNROLL for (int i = 0; i < ROWS * VECTORS; i++) sum[i] = accumulators[i];                               \
+        vf sum[TILE_SIZE] = {{0}};                                                                              \
+        if (!o->fresh)                                                                                          \
+            UNROLL for (int i = 0; i < ROWS * VECTORS; i++) sum[i] = accumulators[i];                           \
         MULTIPLY(ROWS, VECTORS, LAST, o, sum);                                                                  \
         UNROLL for (int i = 0; i < ROWS * VECTORS; i++) accumulators[i] = sum[i];                               \
     }
@@ -332,51 +333,54 @@ INLINE void tile_start(const struct tile_chunk *chunk, const long *rows_of, long
     else tile_start_vectors((int)chunk->vectors, rows_of, rows, column, columns, start, context, accumulators);
 }
 
-INLINE void tile_finish_vectors(const int vectors, const long *rows_of, long rows, long column, long columns,
-                                finish_hook *finish, const void *context, const vf *accumulators) {
+INLINE void tile_finish_vectors(const int kind, const int vectors, const long *rows_of, long rows, long column,
+                                long columns, start_hook *start, finish_hook *finish, const void *context,
+                                const vf *sums) {
     if (column + vectors * VL <= columns) {
         for (long i = 0; i < rows; i++) {
             const long row = rows_of[i];
             UNROLL for (long j = 0; j < vectors; j++)
-                finish(context, accumulators[i * vectors + j], row, column + j * VL, VL);
+                finish_sum(kind == TILE_BYTES, sums[i * vectors + j], row, column + j * VL, VL, start, finish, context);
         }
         return;
     }
     for (long i = 0; i < rows; i++)
         for (long j = 0; j < vectors; j++) {
-            long left = columns - column - j * VL;
-            if (left > 0)
-                finish(context, accumulators[i * vectors + j], rows_of[i], column + j * VL, left < VL ? left : VL);
+            long at = column + j * VL, lanes = columns - at < VL ? columns - at : VL;
+            if (lanes > 0)
+                finish_sum(kind == TILE_BYTES, sums[i * vectors + j], rows_of[i], at, lanes, start, finish, context);
         }
 }
 
-/* The finish hook for the same pixels. */
-INLINE void tile_finish(const struct tile_chunk *chunk, const long *rows_of, long rows, long column, long columns,
-                        finish_hook *finish, const void *context, const vf *accumulators) {
-    if (chunk->vectors == 2) tile_finish_vectors(2, rows_of, rows, column, columns, finish, context, accumulators);
-    else tile_finish_vectors((int)chunk->vectors, rows_of, rows, column, columns, finish, context, accumulators);
+/* The finish hook for the same pixels, where START_LAST says so after the start hook. */
+INLINE void tile_finish(const int kind, const struct tile_chunk *chunk, const long *rows_of, long rows, long column,
+                        long columns, start_hook *start, finish_hook *finish, const void *context, const vf *sums) {
+    if (chunk->vectors == 2)
+        tile_finish_vectors(kind, 2, rows_of, rows, column, columns, start, finish, context, sums);
+    else
+        tile_finish_vectors(kind, (int)chunk->vectors, rows_of, rows, column, columns, start, finish, context, sums);
 }
 
 /* The largest tile of whole vectors, hooks included and accumulators never leaving the registers: for short K, where
- * the hooks are a good part of the work. Not with 16 registers: values of the hooks take more than the sums leave, and
- * which sums then wait in memory for every step is the compiler's choice. */
+ * the hooks are a good part of the work. */
 #define TILE_WHOLE_ROWS (TILE_SIZE / 2 < TILE_ROWS ? TILE_SIZE / 2 : TILE_ROWS)
-INLINE int tile_is_whole(const struct tile_chunk *chunk, long rows, long column, long columns) {
-    return (VL == 16 || VECTOR_REGISTERS > 16) && chunk->vectors == 2 && rows == TILE_WHOLE_ROWS &&
-           column + 2 * VL <= columns;
+INLINE int tile_is_whole(const struct tile_chunk *chunk, const struct tile_operands *o, long rows, long column,
+                         long columns) {
+    return chunk->vectors == 2 && rows == TILE_WHOLE_ROWS && column + 2 * VL <= columns &&
+           o->segments * o->length <= WHOLE_DEPTH;
 }
 INLINE void tile_whole(const int kind, const struct tile_operands *o, const long *rows_of, long column,
                        start_hook *start, finish_hook *finish, const void *context) {
     vf sum[TILE_SIZE];
     UNROLL for (int i = 0; i < TILE_WHOLE_ROWS * 2; i++)
-        sum[i] = start(context, rows_of[i / 2], column + i % 2 * VL, VL);
+        sum[i] = START_LAST ? (vf){0} : start(context, rows_of[i / 2], column + i % 2 * VL, VL);
     if (kind == TILE_BYTES) tile_multiply_bytes(TILE_WHOLE_ROWS, 2, VL, o, sum);
     else if (kind == TILE_HALVES) tile_multiply_bf16(TILE_WHOLE_ROWS, 2, VL, o, sum);
-    else tile_multiply(TILE_WHOLE_ROWS, 2, VL, o, sum);
+    else tile_multiply_steps(TILE_WHOLE_ROWS, 2, VL, o, sum);
     long rows[TILE_WHOLE_ROWS]; /* read at once: the compiler would read them again after each store */
     UNROLL for (int i = 0; i < TILE_WHOLE_ROWS; i++) rows[i] = rows_of[i];
     UNROLL for (int i = 0; i < TILE_WHOLE_ROWS * 2; i++)
-        finish(context, sum[i], rows[i / 2], column + i % 2 * VL, VL);
+        finish_sum(kind == TILE_BYTES, sum[i], rows[i / 2], column + i % 2 * VL, VL, start, finish, context);
 }
 
 #endif

@@ -159,11 +159,9 @@ INLINE void winograd_multiply(const struct winograd *w, const struct winograd_bl
         rows = tile_rows_of(&split, number);
         struct tile_operands o = {.table = b->table + tile, .slots = 0, .segments = 1,
                                   .offset = matrix * winograd_input_stride(w), .length = w->channels,
-                                  .panel = panel + chunk->column, .width = width};
+                                  .panel = panel + chunk->column, .width = width, .fresh = 1};
         tile_prefetch(&o, chunk, &split, number, w->channels);
-        vf *accumulators = m_of + tile * chunk->vectors;
-        memset(accumulators, 0, (size_t)(tile_rows_run(chunk, rows) * chunk->vectors) * sizeof(vf));
-        tile_run(TILE_FLOATS, chunk, rows, &o, accumulators);
+        tile_run(TILE_FLOATS, chunk, rows, &o, m_of + tile * chunk->vectors);
     }
 }
 

@@ -8,7 +8,7 @@ from fusible.compiler.backends.cpu.c_kinds import ELEMENT_TYPES
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.region.region import Region
 
-__all__ = ["call_fields", "call_members", "check_elements"]
+__all__ = ["call_fields", "call_members", "check_elements", "hooks_call"]
 
 
 def check_elements(region: Region) -> None:
@@ -16,6 +16,13 @@ def check_elements(region: Region) -> None:
     for buffer in (*region.inputs, *region.outputs):
         if buffer.dtype not in ELEMENT_TYPES:
             raise NotPrintable(f"it has an operand of {buffer.dtype.value}")
+
+
+def hooks_call(name: str) -> str:
+    """The call that hooks read, a copy that lives in a task: for all that the compiler knows a store may change the
+    other one, and its members would be read again after each.
+    """
+    return f"const struct {name}_call hooks = *c;"
 
 
 def call_members(region: Region, symbols: Sequence[str], numbers: int = 0) -> list[str]:
