@@ -341,11 +341,7 @@ def _fresh(value: Value) -> bool:
 
 
 def _freeing(step: Step, free: tuple[int, ...]) -> Step:
-    if not free:
-        return step
-    fields = {name: getattr(step, name) for name in step.__dataclass_fields__}
-    fields["free"] = free
-    return type(step)(**fields)
+    return step._replace(free=free) if free else step
 
 
 def _reads(step: Step) -> list[int]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 __all__ = ["ALIGNMENT", "aligned_array", "aligned_bytes", "aligned_joined", "aligned_zeros", "is_aligned"]
 

@@ -18,7 +18,6 @@ import mmap
 import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from itertools import accumulate
 from os import PathLike
@@ -49,7 +48,6 @@ ALIGNMENT = 64
 _PREFIX = struct.Struct("<8sIQ32s")
 _LEAST_PREFIX = 12  # bytes that say which version it is
 _NO_HASH = "0" * 64
-_NAMES = {dtype: name for name, dtype in DTYPES.items() if name}
 
 
 def save_artifact(executable: Executable, path: str | PathLike[str]) -> None:
@@ -65,7 +63,7 @@ def save_artifact(executable: Executable, path: str | PathLike[str]) -> None:
     blobs: list[bytes | memoryview] = []
     for number, array in enumerate(executable.constants):
         blob = _constant_bytes(array)
-        sections.append([f"constant {number}", _name(array.dtype), list(array.shape)])
+        sections.append([f"constant {number}", DTYPES.name_of(array.dtype), list(array.shape)])
         blobs.append(blob)
     for name, data in _byte_sections(executable).items():
         sections.append([name, "u8", [len(data)]])
@@ -78,9 +76,9 @@ def save_artifact(executable: Executable, path: str | PathLike[str]) -> None:
         "plan": executable.plan.to_json(),
         "source": executable.source,
         "target": executable.target,
-        "limits": asdict(executable.limits),
+        "limits": executable.limits._asdict(),
         "provenance": dict(executable.provenance),
-        "custom": [asdict(k) for k in executable.custom],
+        "custom": [k._asdict() for k in executable.custom],
         "sections": sections,
     }
     _write(Path(path), header, sections, blobs)
@@ -237,10 +235,6 @@ def _digest(blob: bytes | memoryview) -> str:
     return hashlib.sha256(blob).hexdigest()
 
 
-def _name(dtype: np.dtype) -> str:
-    return _NAMES[dtype]
-
-
 def _constant_bytes(array: np.ndarray) -> bytes | memoryview:
     if array.dtype == object:
         return json.dumps([str(v) for v in array.ravel()]).encode()
@@ -250,8 +244,7 @@ def _constant_bytes(array: np.ndarray) -> bytes | memoryview:
 
 def _spec_json(spec: TensorSpec) -> dict[str, Any]:
     shape = None if spec.shape is None else list(spec.shape)
-    dtype = _name(spec.dtype) if spec.dtype in _NAMES else ""
-    return {"name": spec.name, "dtype": dtype, "shape": shape, "kind": spec.kind}
+    return {"name": spec.name, "dtype": DTYPES.name_of(spec.dtype), "shape": shape, "kind": spec.kind}
 
 
 def _spec(data: Mapping[str, Any]) -> TensorSpec:

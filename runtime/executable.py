@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -31,8 +31,7 @@ AnySession: TypeAlias = "Session | DeviceSession"
 """What runs an executable."""
 
 
-@dataclass(frozen=True, slots=True)
-class CustomKernel:
+class CustomKernel(NamedTuple):
     """A kernel that lives outside Fusible: `module:qualname` and the version it was compiled against."""
 
     path: str

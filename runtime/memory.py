@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fusible.kernels.aligned import ALIGNMENT
 
@@ -19,8 +19,7 @@ __all__ = ["Placement", "are_apart", "least_peak", "overlaps", "place"]
 _MOST_BY_WEIGHT = 2000  # buffers; above, it takes seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(NamedTuple):
     """offsets[i] of buffer i, and the size of the whole arena, in bytes."""
 
     offsets: tuple[int, ...]

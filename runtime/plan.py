@@ -13,7 +13,7 @@ Every step lists the values that are free after it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 from fusible.errors import ArtifactError
@@ -24,7 +24,8 @@ __all__ = ["Alloc", "Buffer", "Call", "Copy", "If", "Launch", "Loop", "Plan", "P
 
 
 class PlanValue(NamedTuple):
-    """One value. A named tuple, since plans have hundreds and those are made four times as fast as frozen dataclasses.
+    """One value. A named tuple, as all that loading needs: a frozen dataclass is made in four times its time, and the
+    class itself in six times (1 ms each in a process that starts).
 
     kind: input | constant | arena | output | late (allocated by a step) | returned (by a Call or sub-plan).
     dtype: name of the element type, "" for sequences and optionals. shape: None if the rank is unknown. index: which
@@ -43,8 +44,7 @@ class PlanValue(NamedTuple):
     corner: tuple[DimText, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Buffer:
+class Buffer(NamedTuple):
     """A range of the arena: its size in bytes and the steps (first, last) between which it must keep its content."""
 
     nbytes: DimText
@@ -52,8 +52,7 @@ class Buffer:
     last: int
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
+class Launch(NamedTuple):
     """kernel(*inputs, *outputs, *dims): writes every output."""
 
     kernel: str
@@ -65,8 +64,7 @@ class Launch:
     free: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """outputs = kernel(*inputs, *dims). view: the result may share memory with input 0."""
 
     kernel: str
@@ -79,8 +77,7 @@ class Call:
     free: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Alloc:
+class Alloc(NamedTuple):
     """Allocate value `output` from its shape, now that its symbols are known."""
 
     output: int
@@ -88,8 +85,7 @@ class Alloc:
     free: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Copy:
+class Copy(NamedTuple):
     """Copy a value so that the caller owns the result."""
 
     source: int
@@ -98,8 +94,7 @@ class Copy:
     free: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class If:
+class If(NamedTuple):
     """Run one of two sub-plans on the inputs after the condition."""
 
     condition: int
@@ -111,8 +106,7 @@ class If:
     free: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Loop:
+class Loop(NamedTuple):
     """Repeat the body: it takes (iteration, condition, *carried, *captures), gives (condition, *carried, *scans)."""
 
     trip: int | None
@@ -128,8 +122,7 @@ class Loop:
 Step: TypeAlias = "Launch | Call | Alloc | Copy | If | Loop"
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """Values, arena buffers and steps of one graph. `inputs` and `outputs` are value numbers.
 
     bounds: by symbol, where they say more than that it is not negative. rules: what sizes must satisfy, checked as soon
@@ -141,7 +134,7 @@ class Plan:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     steps: tuple[Step, ...]
-    bounds: dict[str, tuple[int, int | None]] = field(default_factory=dict)
+    bounds: Mapping[str, tuple[int, int | None]] = MappingProxyType({})
     rules: tuple[SizeRule, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -179,7 +172,7 @@ def _value_from(row: Sequence[Any]) -> PlanValue:
 
 def _step_row(step: Step) -> list[Any]:
     """The kind of a step, then its fields in their order."""
-    values = (getattr(step, name) for name in step.__dataclass_fields__)
+    values = (getattr(step, name) for name in step._fields)
     return [type(step).__name__.lower(), *(v.to_json() if isinstance(v, Plan) else v for v in values)]
 
 

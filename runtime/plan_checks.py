@@ -6,7 +6,7 @@ What a kernel does with its buffers is not in a plan: it is code, which whoever 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -201,7 +201,7 @@ def _check_place(what: str, value: PlanValue, buffer: Buffer) -> None:
 def _check_step(step: Step, values: Sequence[PlanValue], kernels: Collection[str]) -> None:
     """The types and ranges of a step's fields."""
     kind, end = type(step), len(values)
-    fields: Mapping[str, Any] = {name: getattr(step, name) for name in kind.__dataclass_fields__}
+    fields = step._asdict()
     for name, item in fields.items():
         if name in ("inputs", "outputs", "free"):
             absent = name == "inputs"

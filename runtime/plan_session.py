@@ -10,7 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -30,8 +30,7 @@ __all__ = ["Frame", "Layout", "PlanSession", "RunLimits", "where_of"]
 MAX_LAYOUTS = 16
 
 
-@dataclass(frozen=True, slots=True)
-class RunLimits:
+class RunLimits(NamedTuple):
     """Bounds of a run: bytes of one tensor and of all planned buffers, iterations of one loop.
 
     On devices planned buffers are also what inputs are brought to, and what buckets of sizes keep between runs.
@@ -44,7 +43,7 @@ class RunLimits:
     unbounded_iterations: int = 10_000
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Layout:
     """What a plan's runs with one set of extents share.
 
@@ -60,7 +59,7 @@ class Layout:
 LayoutT = TypeVar("LayoutT", bound=Layout)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Frame(Generic[LayoutT]):
     """What one plan needs between runs; sub-plans have frames of their own.
 

@@ -28,7 +28,7 @@ __all__ = ["RunLimits", "Session", "owned", "poison"]
 _LARGE = 16_384  # bytes of results that begin at a cache line: stores of whole lines gain more than that costs
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class _Layout(Layout):
     """plan: of the values. views: the arena's part of them.
 
@@ -42,7 +42,7 @@ class _Layout(Layout):
     segments: dict[int, tuple[Any, tuple[tuple[int, PlanValue], ...]]] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class _Frame(Frame[_Layout]):
     """arena: the memory of one plan."""
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from fusible.errors import BoundsError, SignatureError
@@ -14,18 +13,44 @@ from fusible.runtime.dims import DimText, evaluate_dim, single_symbol
 
 __all__ = ["DTYPES", "TensorSpec", "bind_dims", "check_input"]
 
-DTYPES: dict[str, np.dtype] = {
-    "f64": np.dtype(np.float64), "f32": np.dtype(np.float32), "f16": np.dtype(np.float16),
-    "bf16": np.dtype(ml_dtypes.bfloat16), "f8e4m3fn": np.dtype(ml_dtypes.float8_e4m3fn),
-    "f8e4m3fnuz": np.dtype(ml_dtypes.float8_e4m3fnuz), "f8e5m2": np.dtype(ml_dtypes.float8_e5m2),
-    "f8e5m2fnuz": np.dtype(ml_dtypes.float8_e5m2fnuz), "f8e8m0": np.dtype(ml_dtypes.float8_e8m0fnu),
-    "f4e2m1": np.dtype(ml_dtypes.float4_e2m1fn), "i64": np.dtype(np.int64), "i32": np.dtype(np.int32),
-    "i16": np.dtype(np.int16), "i8": np.dtype(np.int8), "i4": np.dtype(ml_dtypes.int4),
-    "i2": np.dtype(ml_dtypes.int2), "u64": np.dtype(np.uint64), "u32": np.dtype(np.uint32),
-    "u16": np.dtype(np.uint16), "u8": np.dtype(np.uint8), "u4": np.dtype(ml_dtypes.uint4),
-    "u2": np.dtype(ml_dtypes.uint2), "c64": np.dtype(np.complex64), "c128": np.dtype(np.complex128),
-    "bool": np.dtype(np.bool_), "string": np.dtype(object), "": np.dtype(object),
+_OF_ML_DTYPES = {
+    "bf16": "bfloat16", "f8e4m3fn": "float8_e4m3fn", "f8e4m3fnuz": "float8_e4m3fnuz", "f8e5m2": "float8_e5m2",
+    "f8e5m2fnuz": "float8_e5m2fnuz", "f8e8m0": "float8_e8m0fnu", "f4e2m1": "float4_e2m1fn", "i4": "int4", "i2": "int2",
+    "u4": "uint4", "u2": "uint2",
 }  # fmt: skip
+
+
+class _ElementTypes(dict[str, np.dtype]):
+    """Those of ml_dtypes come in when they are first asked for: most processes need none, and start sooner."""
+
+    def __missing__(self, name: str) -> np.dtype:
+        if name not in _OF_ML_DTYPES:
+            raise KeyError(name)
+        import ml_dtypes  # noqa: PLC0415
+
+        made: np.dtype = np.dtype(getattr(ml_dtypes, _OF_ML_DTYPES[name]))
+        self[name] = made
+        return made
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or name in _OF_ML_DTYPES
+
+    def name_of(self, dtype: np.dtype) -> str:
+        """The name of an element type. Raises KeyError for one that no tensor has."""
+        names: tuple[str, ...] = (*self, *_OF_ML_DTYPES)
+        found = next((name for name in names if name and self[name] == dtype), None)
+        if found is None:
+            raise KeyError(dtype)
+        return found
+
+
+DTYPES = _ElementTypes({
+    "f64": np.dtype(np.float64), "f32": np.dtype(np.float32), "f16": np.dtype(np.float16), "i64": np.dtype(np.int64),
+    "i32": np.dtype(np.int32), "i16": np.dtype(np.int16), "i8": np.dtype(np.int8), "u64": np.dtype(np.uint64),
+    "u32": np.dtype(np.uint32), "u16": np.dtype(np.uint16), "u8": np.dtype(np.uint8), "c64": np.dtype(np.complex64),
+    "c128": np.dtype(np.complex128), "bool": np.dtype(np.bool_), "string": np.dtype(object), "": np.dtype(object),
+})  # fmt: skip
+"""Element types by the names that plans use; "" is that of sequences and optionals."""
 
 
 @dataclass(frozen=True, slots=True)

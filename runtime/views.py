@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,8 +17,7 @@ from fusible.runtime.signature import DTYPES
 __all__ = ["Block", "arena_view", "arranged", "block_of", "ordered_strides", "row_strides", "shape_of", "stored"]
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(NamedTuple):
     """Where the elements of a value lie in its buffer: the first, in bytes, the shape, and the strides in bytes."""
 
     first: int

@@ -8,7 +8,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -44,8 +44,7 @@ _ERRORS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class NativeCode:
+class NativeCode(NamedTuple):
     """C sources of translation units (file name -> text), and the functions in them that plans name."""
 
     sources: Mapping[str, str]
@@ -165,7 +164,7 @@ def address_of(array: np.ndarray) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Segment:
     """Consecutive native steps of a plan, [first, last), as records for `runner_run`."""
 

@@ -28,4 +28,4 @@ def sized_program(*, checked: bool = True) -> DeviceProgram:
 
 def bounded(exe: Executable, **bounds: tuple[int, int | None]) -> Executable:
     """An executable whose symbols lie between bounds."""
-    return replace(exe, plan=replace(exe.plan, bounds=dict(bounds)))
+    return replace(exe, plan=exe.plan._replace(bounds=dict(bounds)))

@@ -164,6 +164,6 @@ def test_no_gpu_is_an_error_when_it_is_wanted(tmp_path: Path) -> None:
 def test_the_c_of_a_kernel_that_does_not_compile(tmp_path: Path) -> None:
     code = device_code()
     assert code.host is not None
-    broken = replace(code.host, sources={**code.host.sources, "twice.c": "int broken("})
+    broken = code.host._replace(sources={**code.host.sources, "twice.c": "int broken("})
     with pytest.raises(fusible.KernelBuildError, match=r"twice\.c"):
         device_programs.open_device_program(replace(code, host=broken), "triton-cpu", cache_dir=tmp_path / "cache")

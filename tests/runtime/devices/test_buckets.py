@@ -183,8 +183,8 @@ def test_a_block_that_moves_with_sizes_is_told() -> None:
     values = list(exe.plan.values)
     values[3] = values[3]._replace(shape=("n", 4), whole=("n + 2", 4), corner=("n", 0))
     values[1] = values[1]._replace(shape=("n", 4), name="b")
-    steps = tuple(replace(s, kernel="twice", dims=(1, "4*n")) if s.kernel == "negate" else s for s in exe.plan.steps)
-    plan = replace(exe.plan, values=tuple(values), steps=steps, bounds={"n": (1, 8)})
+    steps = tuple(s._replace(kernel="twice", dims=(1, "4*n")) if s.kernel == "negate" else s for s in exe.plan.steps)
+    plan = exe.plan._replace(values=tuple(values), steps=steps, bounds={"n": (1, 8)})
     found = bucket_plan(plan, sized_program().kernels)
     assert isinstance(found, str) and "begins elsewhere in what it is joined to" in found
 
@@ -213,13 +213,13 @@ def test_a_size_that_may_be_0_divides_others() -> None:
 def test_a_divisor_of_0_is_a_reason_for_exact_sizes() -> None:
     exe = bounded(plans.with_weights(sized_program()), m=(1, 70))
     divided = [v._replace(shape=("floordiv(m, m - 1)",)) if v.shape and "m" in v.shape else v for v in exe.plan.values]
-    found = bucket_plan(replace(exe.plan, values=tuple(divided)), sized_program().kernels)
+    found = bucket_plan(exe.plan._replace(values=tuple(divided)), sized_program().kernels)
     assert isinstance(found, str) and "its divisor may be 0" in found
     block = plans.with_blocks(sized_program()).plan
     values = [v._replace(whole=("n", 4), corner=("floordiv(4, n)", 0)) if v.corner else v for v in block.values]
-    steps = tuple(replace(s, kernel="twice", dims=(1, "4*n")) if s.kernel == "negate" else s for s in block.steps)
+    steps = tuple(s._replace(kernel="twice", dims=(1, "4*n")) if s.kernel == "negate" else s for s in block.steps)
     inputs = [v._replace(shape=("n", 4)) if n in block.inputs else v for n, v in enumerate(values)]
-    plan = replace(block, values=tuple(inputs), steps=steps, bounds={"n": (0, 8)})
+    plan = block._replace(values=tuple(inputs), steps=steps, bounds={"n": (0, 8)})
     found = bucket_plan(plan, sized_program().kernels)
     assert isinstance(found, str) and "its divisor may be 0" in found
 
