@@ -1,7 +1,7 @@
 """Fusible: compile ONNX models to fused executables, and see, check and change what the compiler does.
 
-Importing this package imports nothing else; the compiler (and with it onnx) is loaded when it is first used, so that
-`fusible.load` and running an artifact need numpy and ml_dtypes only.
+Importing this package imports what loads and runs artifacts, which needs numpy and ml_dtypes only: `fusible.load` finds
+it there. The compiler, and with it onnx, is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ from fusible.errors import (
     UsageError,
     VerifyError,
 )
+from fusible.runtime.artifact import load_artifact as load
+from fusible.runtime.executable import Executable
+from fusible.runtime.session import Session
+from fusible.runtime.signature import TensorSpec
 from fusible.version import __version__
 
 if TYPE_CHECKING:
@@ -33,10 +37,6 @@ if TYPE_CHECKING:
     from fusible.compiler.options import Limits, Options
     from fusible.compiler.pipeline import pipeline
     from fusible.passes.exactness import Exactness
-    from fusible.runtime.artifact import load_artifact as load
-    from fusible.runtime.executable import Executable
-    from fusible.runtime.session import Session
-    from fusible.runtime.signature import TensorSpec
 
 __all__ = [
     "ArtifactError",
@@ -70,14 +70,10 @@ __all__ = [
 
 _LAZY = {
     "Exactness": ("fusible.passes.exactness", "Exactness"),
-    "Executable": ("fusible.runtime.executable", "Executable"),
     "Limits": ("fusible.compiler.options", "Limits"),
     "Options": ("fusible.compiler.options", "Options"),
-    "Session": ("fusible.runtime.session", "Session"),
-    "TensorSpec": ("fusible.runtime.signature", "TensorSpec"),
     "compile": ("fusible.compiler.api", "compile"),
     "import_graph": ("fusible.compiler.api", "import_graph"),
-    "load": ("fusible.runtime.artifact", "load_artifact"),
     "pipeline": ("fusible.compiler.pipeline", "pipeline"),
     "register_kernel": ("fusible.compiler.extend", "register_kernel"),
     "register_op": ("fusible.compiler.extend", "register_op"),
