@@ -13,7 +13,6 @@ Every step lists the values that are free after it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 from fusible.errors import ArtifactError
@@ -24,8 +23,8 @@ __all__ = ["Alloc", "Buffer", "Call", "Copy", "If", "Launch", "Loop", "Plan", "P
 
 
 class PlanValue(NamedTuple):
-    """One value. A named tuple, as all that loading needs: a frozen dataclass is made in four times its time, and the
-    class itself in six times (1 ms each in a process that starts).
+    """One value. A named tuple, as all that plans consist of: plans have hundreds, and frozen dataclasses are made in
+    four times the time, their classes in six times (1 ms each in a process that starts).
 
     kind: input | constant | arena | output | late (allocated by a step) | returned (by a Call or sub-plan).
     dtype: name of the element type, "" for sequences and optionals. shape: None if the rank is unknown. index: which
@@ -134,7 +133,7 @@ class Plan(NamedTuple):
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     steps: tuple[Step, ...]
-    bounds: Mapping[str, tuple[int, int | None]] = MappingProxyType({})
+    bounds: Mapping[str, tuple[int, int | None]]
     rules: tuple[SizeRule, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -172,8 +171,7 @@ def _value_from(row: Sequence[Any]) -> PlanValue:
 
 def _step_row(step: Step) -> list[Any]:
     """The kind of a step, then its fields in their order."""
-    values = (getattr(step, name) for name in step._fields)
-    return [type(step).__name__.lower(), *(v.to_json() if isinstance(v, Plan) else v for v in values)]
+    return [type(step).__name__.lower(), *(v.to_json() if isinstance(v, Plan) else v for v in step)]
 
 
 _MOST_FIELDS = 5  # of a value that is stored row-major and is no block of another one

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,28 +20,37 @@ _OF_ML_DTYPES = {
 }  # fmt: skip
 
 
-class _ElementTypes(dict[str, np.dtype]):
-    """Those of ml_dtypes come in when they are first asked for: most processes need none, and start sooner."""
+class _ElementTypes(Mapping[str, np.dtype]):
+    """Those of ml_dtypes are made when they are first asked for: most processes need none, and start sooner."""
 
-    def __missing__(self, name: str) -> np.dtype:
-        if name not in _OF_ML_DTYPES:
-            raise KeyError(name)
-        import ml_dtypes  # noqa: PLC0415
+    def __init__(self, made: Mapping[str, np.dtype]) -> None:
+        self._made = dict(made)
+        self._names = (*made, *_OF_ML_DTYPES)
 
-        made: np.dtype = np.dtype(getattr(ml_dtypes, _OF_ML_DTYPES[name]))
-        self[name] = made
-        return made
+    def __getitem__(self, name: str) -> np.dtype:
+        found = self._made.get(name)
+        if found is None:
+            attribute = _OF_ML_DTYPES[name]
+            import ml_dtypes  # noqa: PLC0415
+
+            found = self._made[name] = np.dtype(getattr(ml_dtypes, attribute))
+        return found
 
     def __contains__(self, name: object) -> bool:
-        return super().__contains__(name) or name in _OF_ML_DTYPES
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
     def name_of(self, dtype: np.dtype) -> str:
         """The name of an element type. Raises KeyError for one that no tensor has."""
-        names: tuple[str, ...] = (*self, *_OF_ML_DTYPES)
-        found = next((name for name in names if name and self[name] == dtype), None)
-        if found is None:
-            raise KeyError(dtype)
-        return found
+        for name in self:
+            if name and self[name] == dtype:
+                return name
+        raise KeyError(dtype)
 
 
 DTYPES = _ElementTypes({

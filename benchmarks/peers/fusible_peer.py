@@ -11,6 +11,10 @@ from fusible.runtime.plan import Alloc, If, Loop, Plan
 
 __all__ = ["System", "steps_of"]
 
+if not hasattr(fusible, "load"):  # a worker begins without it (client.py)
+    assert fusible.__spec__.loader is not None
+    fusible.__spec__.loader.exec_module(fusible)
+
 
 class System:
     """The peer `fusible`; option: TARGET, by default "auto", or TARGET:bf16."""
@@ -19,14 +23,13 @@ class System:
         self.target = option.removesuffix(":bf16") or "auto"
         self.bf16 = option.endswith(":bf16")
         self.version = fusible.__version__
-        self.load_artifact = fusible.load  # the first use of the name imports what loads; peers' imports do so at once
 
     def load(self, job: Job) -> _Model:
         """Compile for the shapes of the job's inputs, or load what an earlier launch saved."""
         name = f"{self.target}-bf16" if self.bf16 else self.target
         saved = job.cache / f"{name}-{job.threads}.fusible" if job.cache is not None else None
         if saved is not None and saved.exists():
-            return _Model(self.load_artifact(saved), job)
+            return _Model(fusible.load(saved), job)
         shapes = {name: array.shape for name, array in job.inputs.items()}
         options = fusible.Options(precision="bf16" if self.bf16 else "fp32", threads=job.threads)
         executable = fusible.compile(job.model, self.target, shapes=shapes, options=options)

@@ -85,6 +85,7 @@ def _inductor(job: Job) -> Loop:
 
 def _fusible(job: Job) -> Loop:
     import fusible
+    import fusible.benchmarks.peers.fusible_peer  # for the whole package: see client.py
 
     artifact = (job.cache or job.model.parent) / "plain.fusible"
     if artifact.exists():

@@ -1,4 +1,4 @@
-"""The process that runs one peer: `python -m fusible.benchmarks.peers.worker`, requests and answers as JSON lines.
+"""The process that runs one peer: requests and answers as JSON lines.
 
 A process of its own for each contestant: thread pools clash otherwise, peak memory is the contestant's own, and one
 that crashes takes nobody with it. Answers go to the descriptor that was standard output; what a system prints goes to
@@ -132,6 +132,3 @@ def main() -> int:
         channel.flush()
     return 0
 
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,7 +5,7 @@
  * lies; else an item copies the rows that its band sees, of its group's channels, into scratch memory, and takes them for
  * the image; a thread that goes on with other panels of the same band finds it copied.
  *
- * In the padding each byte is `fill`, the zero point. What it takes from each sum is where sums start: the hooks' business.
+ * In the padding each byte is `fill`, the zero point. What it takes from each sum is the start hook's business.
  *
  * `struct convolution` as in convolution.h, x pointing to bytes, `channels` and strides in bytes; panels from
  * pack_convolution_bytes of convolution_weights.py. One plane: not for images stored channels first.

@@ -117,7 +117,7 @@ struct gemm_tile {
     long row, column;
     long width;          /* columns stored in B from `column` on, at most GEMM_COLUMNS; a multiple of 8 */
     long lanes;          /* of them, the real ones */
-    int first, last;     /* chunk of depth: start from the start hook, end in the finish hook */
+    int first, last;     /* chunk of depth: the one with the start hook's values, the finish hook's */
     float *partial;
     const char *ahead;   /* what to fetch into L2 meanwhile, `ahead_step` bytes for each k; may be null */
     long ahead_step;
@@ -369,7 +369,7 @@ INLINE void gemm_tile_end(const int kind, long rows, long vectors, const struct 
     }
 }
 
-/* A tile with all its columns and no chunks, whose sums stay in registers from the start hook to the finish hook. */
+/* A tile with all its columns and no chunks, whose sums stay in registers until the finish hook has them. */
 INLINE void gemm_tile_run_whole(const int kind, const int rows, const struct gemm_tile *t, start_hook *start,
                                 finish_hook *finish, const void *context) {
     vf sum[GEMM_TILE];

@@ -1,6 +1,6 @@
 /* gemm.h over bytes: C = (A - zero) B in int32, A [M, K] of uint8 or int8, B [K, N] of int8 in panels of words (bytes.h).
  *
- * What the zero point takes from every row, zero * (the sum of a column of B), is where sums start. int8 is uint8 with
+ * What the zero point takes from every row, zero * (the sum of a column of B), is the start hook's value. int8 is uint8 with
  * its highest bit turned, less 128. A is read where it lies if it can be; else it is copied first, by all threads.
  *
  *   struct gemm_bytes call = {.a = ..., .flip = 0x80 for int8, .panels = ..., .start = ..., .c = ..., .rows = M, ...};

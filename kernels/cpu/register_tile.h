@@ -252,7 +252,7 @@ TILE_SHAPES(TILE_FUNCTIONS)
 #undef TILE_FUNCTION
 
 /* Multiply `rows` pixels, 1 <= rows <= chunk->rows, into accumulators [rows][chunk->vectors]. The smallest tile that
- * holds them runs: it reads the table, and adds to accumulators, for up to TILE_ROWS pixels. */
+ * holds them runs: it reads the table, and writes accumulators, for up to TILE_ROWS pixels. */
 #define TILE_CALL(NAME, ROWS, VECTORS, LAST)                                          \
     if (chunk->vectors == VECTORS && chunk->last == LAST && rows <= ROWS) {           \
         NAME##_##ROWS##_##VECTORS##_##LAST(o, accumulators);                          \

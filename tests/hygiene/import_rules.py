@@ -63,7 +63,7 @@ def bare_imports(root: Path) -> list[str]:
 
 
 def imports_of_the_root(root: Path) -> list[str]:
-    """Name the inner modules that import from `fusible` itself, whose lazy names hide a whole layer each."""
+    """Name the inner modules that import from `fusible`: it imports the runtime, its lazy names hide layers."""
     return [
         f"{where(root, path, line)}: import from the module that defines it"
         for path in python_files(root, ("compiler", "kernels", "passes", "runtime"))

@@ -1,6 +1,7 @@
 """What a kernel's sum starts from: a bias that is added to it right away, one number for each column.
 
-Accumulators that start from the bias save an addition and a load for each result where the sum is short.
+Accumulators that start from the bias save an addition and a load for each result where the sum is short. Tiles of
+processors with few registers add it in the end all the same (START_LAST in kernels/cpu/hooks.h).
 """
 
 from __future__ import annotations
