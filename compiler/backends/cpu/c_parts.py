@@ -22,20 +22,25 @@ _MOST_DIGITS = 3
 _MOST_KEPT = 1 << 20  # floats that a thread keeps between passes: what is computed twice costs less than such memory
 
 
-def print_nest(region: Region, name: str) -> tuple[str, tuple[str | Dim, ...]]:
+def print_nest(region: Region, name: str, *, draft: bool = False) -> tuple[str, tuple[str | Dim, ...]]:
     """The C text of a region without contractions, up to the exported function `name`, and its shape symbols.
 
-    A region that reads by cases is printed as several nests. Raises NotPrintable.
+    A region that reads by cases is printed as several nests. draft: the text only has to exist, one nest will do, which
+    takes a fraction of the time. Raises NotPrintable.
     """
     check_elements(region)
     whole = nest_of(region)
     check_repetition(whole)
+    if draft:
+        with suppress(NotPrintable):
+            return _print_nests([whole], name)
     try:
         return _print_nests([nest_of(part) for part in _parts(region, _split_axis(region, whole))], name)
     except NotPrintable:
-        for axis in (*vector_axes(whole)[1:], -1):  # integers are loaded once for all lanes only
+        others = (replace(whole, vector=axis) for axis in (*vector_axes(whole)[1:], -1))
+        for nest in (whole, *others):  # integers are loaded once for all lanes only
             with suppress(NotPrintable):
-                return _print_nests([replace(whole, vector=axis)], name)
+                return _print_nests([nest], name)
         raise
 
 

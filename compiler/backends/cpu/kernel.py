@@ -86,14 +86,20 @@ class NativeKernel:
 
 
 def print_region(
-    region: Region, constants: Collection[int], arithmetic: Arithmetic = _USUAL, *, loops: bool = False
+    region: Region,
+    constants: Collection[int],
+    arithmetic: Arithmetic = _USUAL,
+    *,
+    loops: bool = False,
+    draft: bool = False,
 ) -> NativeKernel:
     """The kernel of a region; `constants`: inputs whose contents are known. Raises NotPrintable with the reason.
 
-    loops: a contraction that no kernel takes may be printed as plain loops, if it has few terms.
+    loops: a contraction that no kernel takes may be printed as plain loops, if it has few terms. draft: as for
+    `print_nest`.
     """
     if not region.contractions:
-        return NativeKernel(*print_nest(region, PLACEHOLDER))
+        return NativeKernel(*print_nest(region, PLACEHOLDER, draft=draft))
     if len(region.contractions) == 2:
         products = Products(0, ("attention: its operands are computed, not packed",) * 2)
         return NativeKernel(*print_attention(attention_of(region), PLACEHOLDER), products=products)

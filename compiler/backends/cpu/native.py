@@ -52,13 +52,15 @@ def kernel_of(
     given: Mapping[Value, Value],
     storage: Storage,
     arithmetic: Arithmetic,
+    *,
+    draft: bool = False,
 ) -> tuple[Built, NativeKernel]:
     """The region of some nodes, and its kernel. given: the values that inputs and outputs of a group stand for.
 
-    Raises NoRegion, NotPrintable.
+    draft: all that matters is whether there is one. Raises NoRegion, NotPrintable.
     """
     stored, constants = seen(nodes, outputs, inputs, given, storage)
-    return _printed(nodes, outputs, inputs, stored, constants, arithmetic)
+    return _printed(nodes, outputs, inputs, stored, constants, arithmetic, draft=draft)
 
 
 def seen(
@@ -82,6 +84,8 @@ def _printed(
     storage: Storage,
     constants: Collection[Value],
     arithmetic: Arithmetic,
+    *,
+    draft: bool,
 ) -> tuple[Built, NativeKernel]:
     """The kernel of one region or, if there is none, of two or three with images between them."""
     if sum(node.op.name == "conv" for node in nodes) > 1 and not any(node.op.name == "softmax" for node in nodes):
@@ -95,7 +99,8 @@ def _printed(
         region = storage.region(built.region, built.inputs, built.outputs)
         known = [n for n, v in enumerate(built.inputs) if v in constants]
         # A block is no reason to give up a kernel for loops.
-        kernel = print_region(region, known, arithmetic, loops=len(nodes) == 1 and not storage.wholes)
+        loops = len(nodes) == 1 and not storage.wholes
+        kernel = print_region(region, known, arithmetic, loops=loops, draft=draft)
         return Built(region, built.inputs, built.outputs), kernel
     except NotPrintable as refusal:
         parts = chain_parts(nodes, outputs)
@@ -168,7 +173,7 @@ def native_refusal(nodes: Sequence[Node], outputs: Sequence[Value]) -> str | Non
     if len(nodes) > 1 and (alone := next(filter(is_byte_product, nodes), None)) is not None:
         return f"{alone.op.name} is a kernel of its own"
     try:
-        kernel_of(nodes, outputs, [], {}, likely_storage(nodes, outputs), Arithmetic())
+        kernel_of(nodes, outputs, [], {}, likely_storage(nodes, outputs), Arithmetic(), draft=True)
     except (NoRegion, NotPrintable) as refusal:
         return str(refusal)
     return None
