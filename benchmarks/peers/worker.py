@@ -131,4 +131,3 @@ def main() -> int:
         channel.write(json.dumps(_answer(worker, json.loads(line))) + "\n")
         channel.flush()
     return 0
-

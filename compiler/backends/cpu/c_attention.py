@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fusible.compiler.backends.attention import Attention, leading_to, step_of
 from fusible.compiler.backends.cpu.c_body import Body, names_of, shape_symbols
-from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements, hooks_call
+from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements, own_call
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim, coefficient, mentions
 from fusible.compiler.backends.cpu.c_kinds import Code, Kind, c_float
 from fusible.compiler.backends.cpu.nest import Access, NotPrintable, check_products, flat_nest
@@ -141,7 +141,7 @@ class _Printer:
     def _task(self, hook: str) -> str:
         lines = [
             f"const struct {self.name}_call *c = context;",
-            hooks_call(self.name),
+            own_call(self.name),
             f"const struct {self.name}_place place = {{&hooks, attention_item_head(&c->kernel, item)}};",
             "float *scratch = c->scratch + pool_thread(c->pool) * c->scratch_size;",
             f"attention_item(&c->kernel, item, scratch, {hook}, {self.name}_finish, &place);",

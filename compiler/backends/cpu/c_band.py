@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from fusible.compiler.backends.cpu.c_body import Body, names_of, shape_symbols
-from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements, hooks_call
+from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements, own_call
 from fusible.compiler.backends.cpu.c_convolution import (
     Convolution,
     ConvolutionPrinter,
@@ -207,7 +207,7 @@ class _Printer:
             f"const struct {name}_call *c = context;",
             "char *scratch = c->scratch + pool_thread(c->pool) * c->scratch_size;",
             "const struct band_rows rows = band_rows_of(&c->band, item);",
-            hooks_call(name),
+            own_call(name),
             f"const struct {name}_place place = {{&hooks, (float *)scratch, rows.base}};",
         ]
         if self.first is None:

@@ -8,7 +8,7 @@ from fusible.compiler.backends.cpu.c_kinds import ELEMENT_TYPES
 from fusible.compiler.backends.cpu.nest import NotPrintable
 from fusible.compiler.region.region import Region
 
-__all__ = ["call_fields", "call_members", "check_elements", "hooks_call"]
+__all__ = ["call_fields", "call_members", "check_elements", "own_call"]
 
 
 def check_elements(region: Region) -> None:
@@ -18,11 +18,12 @@ def check_elements(region: Region) -> None:
             raise NotPrintable(f"it has an operand of {buffer.dtype.value}")
 
 
-def hooks_call(name: str) -> str:
-    """The call that hooks read, a copy that lives in a task: for all that the compiler knows a store may change the
-    other one, and its members would be read again after each.
+def own_call(name: str, copy: str = "hooks") -> str:
+    """A task's copy of its call, which no store can change: what is read of it stays in registers.
+
+    Only as long as no function that is not inlined gets its address: where some do, hooks have a copy to themselves.
     """
-    return f"const struct {name}_call hooks = *c;"
+    return f"struct {name}_call {copy} = *(const struct {name}_call *)context;"
 
 
 def call_members(region: Region, symbols: Sequence[str], numbers: int = 0) -> list[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fusible.compiler.backends.cpu.c_body import Body, names_of, shape_symbols
-from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements, hooks_call
+from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements, own_call
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim
 from fusible.compiler.backends.cpu.c_kinds import Code, Kind
 from fusible.compiler.backends.cpu.c_literals import Literals
@@ -233,7 +233,7 @@ def print_convolution(region: Region, convolution: Convolution, name: str) -> tu
 def _task(printer: ConvolutionPrinter) -> str:
     name, kind = printer.name, printer.kind
     scratch = "" if kind == "depthwise" else ", c->scratch + pool_thread(c->pool) * c->scratch_size"
-    lines = [f"const struct {name}_call *c = context;", hooks_call(name)]
+    lines = [f"const struct {name}_call *c = context;", own_call(name)]
     operand = "&c->kernel"
     if printer.struct in ("depthwise", "planar"):
         lines += printer.specialised("c->kernel")

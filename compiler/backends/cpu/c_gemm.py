@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from fusible.compiler.backends.cpu.c_body import Body, names_of, shape_symbols
-from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements, hooks_call
+from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements, own_call
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim, coefficient, mentions
 from fusible.compiler.backends.cpu.c_kinds import Code, Kind
 from fusible.compiler.backends.cpu.c_start import print_start, start_of
@@ -311,7 +311,7 @@ class _Printer:
         place = f"const struct {self.name}_place place = {{&hooks, "
         hooks = f"{self.start_name}, {self.name}_finish, &place"
         few = [
-            hooks_call(self.name),
+            own_call(self.name),
             f"{place}0}};",
             "struct gemv gemv = c->gemv;",
             f"gemv.rows = {self._rows()};",  # the compiler must know which of gemv.h's code is needed
@@ -320,7 +320,7 @@ class _Printer:
         if self.few:
             return self._pooled("task", few)
         any_number = [
-            hooks_call(self.name),
+            own_call(self.name),
             f"{place}gemm_item_batch(&c->tiling, item)}};",
             "float *scratch = c->scratch + pool_thread(c->pool) * c->scratch_size;",
             f"gemm{self.suffix}_item(&c->{'words' if self.rounds else 'gemm'}, &c->tiling, item, scratch, {hooks});",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fusible.compiler.backends.cpu.c_body import Body, indented, names_of
-from fusible.compiler.backends.cpu.c_call import call_fields, call_members
+from fusible.compiler.backends.cpu.c_call import call_fields, call_members, own_call
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim, coefficient
 from fusible.compiler.backends.cpu.c_folds import (
     SETS,
@@ -361,8 +361,7 @@ class NestPrinter:
                 ends = (f"rest * {block}", f"long_min({extent}, (rest + 1) * {block})") if block else ("0", extent)
                 inner += indented(self._along(*ends, arguments))
             inner += ["    (void)rest;", "}"]
-        # A copy, which no store can change: what is read of it stays in registers.
-        lines = [f"struct {self.name}_call call = *(const struct {self.name}_call *)context;"]
+        lines = [own_call(self.name, "call")]
         lines += ["call.stash += pool_thread(call.pool) * call.thread_floats;"] if self.scratch else []
         lines += [f"const struct {self.name}_call *c = &call;", *inner]
         return "\n".join([f"static void {self.name}_task(void *context, long item) {{", *indented(lines), "}"])

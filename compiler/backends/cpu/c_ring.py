@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from fusible.compiler.backends.cpu.c_band import axes_of_store, band_sizes, over_all, overwritable_after
 from fusible.compiler.backends.cpu.c_body import names_of, shape_symbols
-from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements, hooks_call
+from fusible.compiler.backends.cpu.c_call import call_fields, call_members, check_elements, own_call
 from fusible.compiler.backends.cpu.c_convolution import (
     Convolution,
     ConvolutionPrinter,
@@ -161,7 +161,7 @@ class _Printer:
             "const struct ring *ring = &c->ring;",
             "char *scratch = c->scratch + pool_thread(c->pool) * c->scratch_size;",
             "struct ring_state *state = (struct ring_state *)scratch;",
-            hooks_call(name),
+            own_call(name),
             f"struct {name}_place place = {{.c = &hooks, .ring = (float *)(scratch + SCRATCH_HEAD)}};",
             "place.band = place.ring + c->ring_floats;",
             "char *wide_scratch = (char *)(place.band + band_floats(&c->band));",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fusible.compiler.backends.cpu.c_body import Body, indented
+from fusible.compiler.backends.cpu.c_call import own_call
 from fusible.compiler.backends.cpu.c_dims import Names, c_dim
 from fusible.compiler.backends.cpu.c_kinds import Code, Kind
 from fusible.compiler.backends.cpu.c_nest import NestPrinter
@@ -99,7 +100,7 @@ class TurnedPrinter(NestPrinter):
             "(void)rest;",
         ]
         lines = [
-            f"struct {self.name}_call call = *(const struct {self.name}_call *)context;",
+            own_call(self.name, "call"),
             f"const struct {self.name}_call *c = &call;",
             "const long last = c->rows * (item + 1) / c->items;",
             "for (long row = c->rows * item / c->items; row < last; row++) {",
